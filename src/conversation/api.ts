@@ -1,0 +1,115 @@
+import type { PlacedMessage, SessionChange, SessionEvent } from "./events.ts";
+import type { ContentBlock, NewMessage } from "./message.ts";
+import type { ModelChoice } from "./replies.ts";
+import type { Run, RunError } from "./run.ts";
+import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
+
+/** What a reading of a session shall hold beside the record: pages of its history, answered by Session.pages in this order. */
+export interface ReadRequest {
+  readonly pages: readonly PageRequest[];
+}
+
+export const recordOnly: ReadRequest = { pages: [] };
+
+/**
+ * The use cases. Every method checks what it is given, throws ParleyError for a refusal, and treats another owner's
+ * session as one that does not exist (P11). Times are milliseconds since the epoch.
+ */
+export interface Conversations {
+  readonly models: readonly ModelChoice[];
+  readonly defaults: { readonly model: string; readonly memory: MemorySettings };
+
+  readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null>;
+  listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage>;
+  /** By the local part of a Message.id (what follows "<sessionId>:"). */
+  readMessage(viewer: Viewer, sessionId: string, localId: string): Promise<PlacedMessage | null>;
+  readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null>;
+
+  createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session>;
+  updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session>;
+  markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session>;
+  generateTitle(viewer: Viewer, sessionId: string, model: string | null, read: ReadRequest): Promise<{ readonly session: Session; readonly error: RunError | null }>;
+  deleteSession(viewer: Viewer, sessionId: string): Promise<void>;
+  clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session>;
+  forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session>;
+  addMessages(viewer: Viewer, input: AddMessages, read: ReadRequest): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
+
+  /** With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the message is stored or queued. */
+  sendMessage(viewer: Viewer, input: SendMessage, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
+  regenerateReply(viewer: Viewer, input: RegenerateReply, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
+  cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
+
+  /** Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. */
+  sessionEvents(viewer: Viewer, sessionId: string, after: string | null, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionEvent>>;
+  /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
+  messageAdded(viewer: Viewer, sessionId: string, after: string | null, signal: AbortSignal): Promise<AsyncIterableIterator<PlacedMessage>>;
+  sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
+}
+
+export interface CreateSession {
+  readonly sessionId: string | null;
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly memory: MemorySettings | null;
+  /** undefined: the configured default; null: never expires. */
+  readonly ttlSeconds: number | null | undefined;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+  readonly idempotencyKey: string | null;
+}
+
+/** undefined: unchanged; null: back to the default. */
+export interface UpdateSession {
+  readonly sessionId: string;
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly memory?: MemorySettings | null | undefined;
+  readonly ttlSeconds?: number | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly archived?: boolean | null | undefined;
+}
+
+export interface ForkSession {
+  readonly sessionId: string;
+  /** Cursor; that message included. null: the whole history. */
+  readonly through: string | null;
+  readonly newSessionId: string | null;
+  readonly title: string | null;
+  readonly idempotencyKey: string | null;
+}
+
+export interface AddMessages {
+  readonly sessionId: string;
+  readonly messages: readonly NewMessage[];
+  readonly idempotencyKey: string | null;
+}
+
+export type WhenBusy = "QUEUE" | "REJECT" | "INTERRUPT";
+
+export interface SendMessage {
+  readonly sessionId: string;
+  readonly content: readonly ContentBlock[];
+  readonly messageId: string | null;
+  readonly whenBusy: WhenBusy;
+  /** Cursor: drop that message and all after it first. */
+  readonly replaceFrom: string | null;
+  readonly model: string | null;
+}
+
+export interface RegenerateReply {
+  readonly sessionId: string;
+  /** Cursor of the reply to make anew; null: all after the last USER message. */
+  readonly replaceFrom: string | null;
+  readonly idempotencyKey: string | null;
+  readonly model: string | null;
+  readonly whenBusy: WhenBusy;
+}
+
+export interface TurnResult {
+  readonly run: Run;
+  /** null while queued. */
+  readonly userMessage: PlacedMessage | null;
+  readonly reply: PlacedMessage | null;
+  readonly session: Session;
+}

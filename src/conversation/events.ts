@@ -1,0 +1,36 @@
+import type { Row } from "./message.ts";
+import type { Run } from "./run.ts";
+import type { Session } from "./session.ts";
+
+/** A message in its session: what the GraphQL type Message is resolved from. */
+export interface PlacedMessage {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly generation: number;
+  readonly row: Row;
+}
+
+/** What sessionEvents delivers; `cursor` (where present) is what a client resumes from. */
+export type SessionEvent =
+  | { readonly kind: "opened"; readonly cursor: string; readonly session: Session }
+  | { readonly kind: "message"; readonly cursor: string; readonly message: PlacedMessage }
+  | {
+      readonly kind: "progress";
+      readonly sessionId: string;
+      readonly runId: string;
+      readonly replyLocalId: string;
+      /** UTF-16 units. */
+      readonly offset: number;
+      readonly text: string;
+    }
+  | { readonly kind: "run"; readonly run: Run }
+  | { readonly kind: "updated"; readonly session: Session }
+  | { readonly kind: "reset"; readonly kept: number; readonly cursor: string; readonly session: Session }
+  | { readonly kind: "removed"; readonly sessionId: string };
+
+/** What sessionChanged delivers. */
+export type SessionChange =
+  | { readonly kind: "opened"; readonly openedAt: number }
+  | { readonly kind: "added"; readonly session: Session }
+  | { readonly kind: "updated"; readonly session: Session }
+  | { readonly kind: "removed"; readonly sessionId: string };

@@ -1,0 +1,60 @@
+import type { Row, TokenUsage } from "./message.ts";
+
+/**
+ * A run is one reply being made.
+ *
+ *     QUEUED ──take──▶ RUNNING ──finish──▶ COMPLETED
+ *        │                │ ├───cancel───▶ CANCELLED
+ *        └────cancel──▶ CANCELLED
+ *                         └─fail, lost──▶ FAILED
+ *
+ * COMPLETED, CANCELLED and FAILED are final. Each arrow is one Lua script.
+ */
+export const runStatuses = ["QUEUED", "RUNNING", "COMPLETED", "CANCELLED", "FAILED"] as const;
+export type RunStatus = (typeof runStatuses)[number];
+
+export const runErrorCodes = [
+  "MODEL_RATE_LIMITED",
+  "MODEL_UNAVAILABLE",
+  "MODEL_TIMEOUT",
+  "MODEL_UNAUTHORIZED",
+  "CONTEXT_TOO_LONG",
+  "CONTENT_REFUSED",
+  "REPLY_CUT_OFF",
+  "RUN_LOST",
+  "OTHER",
+] as const;
+export type RunErrorCode = (typeof runErrorCodes)[number];
+
+export interface RunError {
+  readonly code: RunErrorCode;
+  /** Can be shown to the user: holds no key, address or stack. */
+  readonly message: string;
+  readonly retryable: boolean;
+}
+
+export interface Run {
+  /** A UUIDv7. */
+  readonly runId: string;
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly status: RunStatus;
+  readonly model: string;
+  readonly queuedAt: number;
+  readonly startedAt: number | null;
+  readonly finishedAt: number | null;
+  /** The stored message that was sent; null when regenerating. */
+  readonly inputRow: string | null;
+  /** The message that it answers, where it is (still) in the history. */
+  readonly userRow: Row | null;
+  /** Local part of the reply's Message.id. */
+  readonly replyLocalId: string;
+  readonly replyRow: Row | null;
+  readonly text: string;
+  readonly error: RunError | null;
+  readonly usage: TokenUsage | null;
+}
+
+export function isFinal(status: RunStatus): boolean {
+  return status === "COMPLETED" || status === "CANCELLED" || status === "FAILED";
+}
