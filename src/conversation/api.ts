@@ -37,6 +37,8 @@ export interface Conversations {
   /** With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the message is stored or queued. */
   sendMessage(viewer: Viewer, input: SendMessage, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
   regenerateReply(viewer: Viewer, input: RegenerateReply, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
+  /** Resolves when the run has ended, or with the run as it is when the configured limit or `signal` comes first. NOT_FOUND when it is gone. */
+  awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run>;
   cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
 
   /** Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. */

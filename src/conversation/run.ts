@@ -38,6 +38,8 @@ export interface Run {
   readonly runId: string;
   readonly sessionId: string;
   readonly historyKey: string;
+  /** Of the history it belongs to, for cursors of userRow and replyRow. */
+  readonly generation: number;
   readonly status: RunStatus;
   readonly model: string;
   readonly queuedAt: number;

@@ -1,0 +1,30 @@
+import { sessionTag } from "./ids.ts";
+
+/** A place in a history: at a row (its position and mark), or before the first: position -1, mark "". */
+export interface Cursor {
+  readonly generation: number;
+  readonly position: number;
+  readonly mark: string;
+}
+
+/** Opaque to clients. The leading number is the version of the form. */
+export function encodeCursor(historyKey: string, cursor: Cursor): string {
+  const { generation, position, mark } = cursor;
+  return Buffer.from(`1.${sessionTag(historyKey)}.${generation}.${position}.${mark}`, "latin1").toString("base64url");
+}
+
+/** The longest cursor there can be has 80 characters; what is longer is not even decoded. */
+const maxLength = 96;
+const pattern = /^1\.[0-9a-f]{8}\.(0|[1-9]\d{0,15})\.(?:(-1)\.|(0|[1-9]\d{0,15})\.([0-9a-f]{16}))$/;
+
+/** null: not a cursor of this session (INVALID_CURSOR). Whether it still holds is for who reads the list. */
+export function parseCursor(historyKey: string, text: string): Cursor | null {
+  if (text.length > maxLength) return null;
+  const match = pattern.exec(Buffer.from(text, "base64url").toString("latin1"));
+  if (match === null) return null;
+  const [, generation, start, position, mark = ""] = match;
+  const cursor = { generation: Number(generation), position: Number(start ?? position), mark };
+  // base64url decodes leniently (padding, stray characters, spare bits): only our own spelling is a cursor, and only
+  // that of this session. This also refuses numbers too large to be exact.
+  return encodeCursor(historyKey, cursor) === text ? cursor : null;
+}

@@ -1,0 +1,163 @@
+import type { ReadRequest } from "./api.ts";
+import type { RowTemplate } from "./stored-message.ts";
+import type { Cursor } from "./cursor.ts";
+import type { MemorySettings, Session } from "./session.ts";
+import type { PartialTemplate } from "./stored-message.ts";
+import type { Run, RunError } from "./run.ts";
+import type { Row, TokenUsage } from "./message.ts";
+import type { WhenBusy } from "./api.ts";
+
+/**
+ * The port to the conversations in Redis. Every write is one atomic script; a write that is sent twice with the same op
+ * writes once (P2). Methods reject with ParleyError STORE_UNAVAILABLE where Redis could not be asked in time, and with
+ * NOT_FOUND where there is no such session for this owner.
+ */
+export interface SessionStore {
+  /** null: no such session for this owner. A history of foreign code is adopted where that is allowed. */
+  read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null>;
+  begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
+  /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
+  attend(historyKey: string, takeAny: boolean): Promise<StartedTurn | null>;
+  progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
+  /** false: the run is closed. */
+  renew(turn: TurnToken): Promise<boolean>;
+  /** Gives the run as it ended: by this call, or by who was quicker (null: it is forgotten). */
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<RunState | null>;
+  cancel(owner: string, sessionId: string, runId: string): Promise<void>;
+  append(owner: string, sessionId: string, messages: readonly AppendMessage[], op: Op): Promise<readonly Place[]>;
+  create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
+  update(owner: string, sessionId: string, change: RecordChange): Promise<void>;
+  markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void>;
+  saveSummary(historyKey: string, at: Cursor, text: string): Promise<void>;
+  clear(owner: string, sessionId: string): Promise<void>;
+  remove(owner: string, sessionId: string): Promise<void>;
+  /** Copies the rows up to and including `through` (null: all) and the settings of `source` into a new session. */
+  fork(owner: string, source: Session, through: Cursor | null, sessionId: string, title: string | null, op: Op): Promise<void>;
+  list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
+}
+
+export interface StoreRead extends ReadRequest {
+  /** An op whose result is wanted beside the reading. */
+  readonly op?: string;
+  readonly runId?: string;
+  /** Rows of these positions (both included), whatever lies there. */
+  readonly ranges?: readonly (readonly [from: number, to: number])[];
+}
+
+export interface Reading {
+  readonly session: Session;
+  readonly op: { readonly fingerprint: string; readonly result: string } | null;
+  readonly run: Run | null;
+  readonly ranges: readonly (readonly Row[])[];
+}
+
+/** What makes a write safe to repeat: an id, and a fingerprint of what it does, to tell a retry from a reuse. */
+export interface Op {
+  readonly id: string;
+  readonly fingerprint: string;
+}
+
+export interface Place {
+  readonly position: number;
+  readonly mark: string;
+}
+
+export interface BeginTurn {
+  readonly op: Op;
+  readonly runId: string;
+  readonly replyLocalId: string;
+  /** null: the session's. */
+  readonly model: string | null;
+  /** null: regenerate. */
+  readonly input: RowTemplate | null;
+  readonly partial: PartialTemplate;
+  readonly replyMessageId: string;
+  readonly replaceFrom: Cursor | null;
+  readonly whenBusy: WhenBusy;
+}
+
+export interface TurnToken {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly runId: string;
+  /** Fencing: a run started later in the session has a higher one. */
+  readonly token: number;
+}
+
+/** The state of a run as its script wrote it. */
+export interface RunState {
+  readonly runId: string;
+  readonly status: Run["status"];
+  readonly model: string;
+  readonly replyLocalId: string;
+  readonly replyMessageId: string;
+  readonly replyPosition: number | null;
+}
+
+export interface StartedTurn extends TurnToken {
+  readonly kind: "started";
+  readonly owner: string;
+  readonly state: RunState;
+  readonly inputRow: string;
+  readonly memory: MemorySettings;
+  readonly instructions: string | null;
+  readonly summary: string | null;
+  /** Rows below the user's, oldest first, as many as the memory strategy may need. */
+  readonly rows: readonly string[];
+}
+
+export type BeginAnswer =
+  | StartedTurn
+  | { readonly kind: "queued"; readonly runId: string }
+  | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
+  | { readonly kind: "busy"; readonly runId: string }
+  | { readonly kind: "full" }
+  | { readonly kind: "expired" }
+  | { readonly kind: "nothing" }
+  | { readonly kind: "notFound" };
+
+export type ProgressAnswer = { readonly kind: "ok" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "closed" };
+
+export type TurnEnd =
+  | { readonly kind: "completed"; readonly reply: RowTemplate; readonly text: string; readonly usage: TokenUsage | null }
+  | { readonly kind: "failed"; readonly text: string; readonly error: RunError };
+
+export interface AppendMessage {
+  /** The op of a message whose id the caller chose. */
+  readonly op: Op | null;
+  readonly row: RowTemplate;
+}
+
+export interface NewRecord {
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly memory: MemorySettings | null;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+  /** undefined: the configured default; null: never expires. */
+  readonly ttlSeconds: number | null | undefined;
+}
+
+/** undefined: unchanged; null: back to the default. */
+export interface RecordChange {
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly memory?: MemorySettings | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly archived?: boolean | undefined;
+  readonly ttlSeconds?: number | null | undefined;
+}
+
+/** A stretch of an owner's sessions by updatedAt, from a place on (exclusive), newest first or oldest first. */
+export interface ListQuery {
+  readonly direction: "older" | "newer";
+  readonly from: ListPlace | null;
+  readonly count: number;
+}
+
+export interface ListPlace {
+  /** Milliseconds since the epoch. */
+  readonly updatedAt: number;
+  readonly sessionId: string;
+}

@@ -1,0 +1,214 @@
+import { encodeCursor } from "../conversation/cursor.ts";
+import type { PlacedMessage } from "../conversation/events.ts";
+import { localMessageId, sessionTag } from "../conversation/ids.ts";
+import type { MessageContent, Row, TokenUsage, ToolCall } from "../conversation/message.ts";
+import { decodeStoredMessage } from "../conversation/stored-message.ts";
+import { builder } from "./builder.ts";
+import { ContentBlockRef } from "./content.ts";
+import { messageGlobalId } from "./global-ids.ts";
+import { pagesBelow } from "./lookahead.ts";
+import type { MessagePage } from "../conversation/session.ts";
+import { connectionOf } from "./paging.ts";
+import type { Connection } from "./paging.ts";
+import { MessageRef, RunRef, SessionRef } from "./readings.ts";
+import type { MessageParent, SessionParent } from "./readings.ts";
+
+export const MessageRoleRef = builder.enumType("MessageRole", {
+  description: "Who speaks in a message.",
+  values: {
+    USER: { description: "The person: LangChain's `human`." },
+    ASSISTANT: { description: "The model: LangChain's `ai`." },
+    SYSTEM: { description: "Instructions to the model: LangChain's `system`." },
+    TOOL: { description: "What a tool answered: LangChain's `tool`." },
+    FUNCTION: { description: "What a function answered, in LangChain's old form. Read, never written here." },
+    OTHER: {
+      description: "Any other role, and rows of the history that are no message at all: see `stored`. Read, never written here.",
+    },
+  } as const,
+});
+
+const FinishReasonRef = builder.enumType("FinishReason", {
+  description: "Why the model stopped.",
+  values: {
+    STOP: { description: "It was done." },
+    LENGTH: { description: "It met its limit of tokens: the text is cut off." },
+    TOOL_CALLS: { description: "It waits for the answers to its `toolCalls`." },
+    CONTENT_FILTER: { description: "The provider's filter cut it off." },
+    CANCELLED: { description: "The run was stopped: this is the text it had by then." },
+    OTHER: { description: "A reason that has no name here: see `stored`." },
+  } as const,
+});
+
+const ToolCallRef = builder.objectRef<ToolCall>("ToolCall").implement({
+  description: "A tool that the model wants called.",
+  fields: (t) => ({
+    callId: t.exposeString("callId", {
+      nullable: true,
+      description: "What the TOOL message that answers it has as `toolCallId`; null where the model gave none.",
+    }),
+    name: t.exposeString("name", { description: "The tool's name." }),
+    args: t.expose("args", {
+      type: "JSON",
+      description: "Its arguments, an object; their text where the model's JSON was broken.",
+    }),
+  }),
+});
+
+export const TokenUsageRef = builder.objectRef<TokenUsage>("TokenUsage").implement({
+  description: "Tokens as the provider counted them, or as they were estimated where it counted none.",
+  fields: (t) => ({
+    inputTokens: t.exposeInt("inputTokens", { description: "Tokens of what the model was sent." }),
+    outputTokens: t.exposeInt("outputTokens", { description: "Tokens of what the model wrote." }),
+    totalTokens: t.exposeInt("totalTokens", { description: "Both together." }),
+  }),
+});
+
+const contents = new WeakMap<Row, MessageContent>();
+
+/** Decoded once for all fields, and not at all where none needs it. */
+export function contentOf({ row }: PlacedMessage): MessageContent {
+  const content = contents.get(row) ?? decodeStoredMessage(row.raw);
+  contents.set(row, content);
+  return content;
+}
+
+export function cursorOf({ historyKey, generation, row }: PlacedMessage): string {
+  return encodeCursor(historyKey, { generation, position: row.position, mark: row.mark });
+}
+
+function localIdOf(placed: PlacedMessage): string {
+  return localMessageId(placed.historyKey, placed.row, contentOf(placed));
+}
+
+/** null also where the note was copied here with its row: it speaks of another place (as localMessageId has it). */
+function runIdOf(placed: PlacedMessage): string | null {
+  const { origin } = contentOf(placed);
+  const ownNote = origin?.session === sessionTag(placed.historyKey) && origin.position === placed.row.position;
+  return ownNote ? origin.runId : null;
+}
+
+function storedValue(raw: string): unknown {
+  try {
+    return JSON.parse(raw);
+  } catch {
+    return raw;
+  }
+}
+
+MessageRef.implement({
+  description: "One message of a session, whoever wrote it: this gateway or LangChain code on the same Redis.",
+  interfaces: [builder.nodeInterfaceRef()],
+  fields: (t) => ({
+    id: t.id({
+      description:
+        "Global id, the same from the first streamed character to the stored message. Where the caller chose the messageId it is base64(\"Message:<sessionId>:<messageId>\"), so that an optimistic message can have it at once.",
+      resolve: ({ placed }) => messageGlobalId(placed.sessionId, localIdOf(placed)),
+    }),
+    messageId: t.string({
+      nullable: true,
+      description: "LangChain's `data.id`; null where foreign code stored none. Foreign code may repeat one: `id` is unique.",
+      resolve: ({ placed }) => contentOf(placed).messageId,
+    }),
+    position: t.int({
+      description: "0 for the first message of the session, then 1, 2, …: to order, to merge and to find gaps.",
+      resolve: ({ placed }) => placed.row.position,
+    }),
+    cursor: t.string({
+      description: "Its place in the session. Any `after`, `before`, `through` or `replaceFrom` takes it.",
+      resolve: ({ placed }) => cursorOf(placed),
+    }),
+    session: t.field({
+      type: SessionRef,
+      description: "The session that it is in.",
+      resolve: ({ placed, readings }, _args, context, info) =>
+        readings.require(context, placed.sessionId, () => pagesBelow(info)),
+    }),
+    run: t.field({
+      type: RunRef,
+      nullable: true,
+      description: "The run that wrote it, or that it started; null for foreign messages and for runs that are forgotten.",
+      resolve: async ({ placed, readings }, _args, context) => {
+        const runId = runIdOf(placed);
+        const run = runId === null ? null : await readings.readRun(context, placed.sessionId, runId);
+        return run === null ? null : { run, readings };
+      },
+    }),
+    role: t.field({
+      type: MessageRoleRef,
+      description: "Who speaks.",
+      resolve: ({ placed }) => contentOf(placed).role,
+    }),
+    text: t.string({
+      description: 'All its text blocks, joined; "" where it has none.',
+      resolve: ({ placed }) => contentOf(placed).text,
+    }),
+    content: t.field({
+      type: [ContentBlockRef],
+      description: "Its parts in order: text, images and other blocks.",
+      resolve: ({ placed }) => contentOf(placed).content,
+    }),
+    toolCalls: t.field({
+      type: [ToolCallRef],
+      description: "ASSISTANT: the tools that the model wants called; empty for all others.",
+      resolve: ({ placed }) => contentOf(placed).toolCalls,
+    }),
+    toolCallId: t.string({
+      nullable: true,
+      description: "TOOL: the ToolCall.callId that it answers; else null.",
+      resolve: ({ placed }) => contentOf(placed).toolCallId,
+    }),
+    toolFailed: t.boolean({
+      nullable: true,
+      description: 'TOOL: whether the tool failed (LangChain\'s status "error"); null where it is not said, and for all others.',
+      resolve: ({ placed }) => contentOf(placed).toolFailed,
+    }),
+    name: t.string({
+      nullable: true,
+      description: "The author, where one was given: an agent's name, for example.",
+      resolve: ({ placed }) => contentOf(placed).name,
+    }),
+    createdAt: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When it was written; null only where foreign code stored no time.",
+      resolve: ({ placed }) => contentOf(placed).createdAt,
+    }),
+    finishReason: t.field({
+      type: FinishReasonRef,
+      nullable: true,
+      description: "ASSISTANT: why the model stopped; null where that is unknown, and for all others.",
+      resolve: ({ placed }) => contentOf(placed).finishReason,
+    }),
+    usage: t.field({
+      type: TokenUsageRef,
+      nullable: true,
+      description: "ASSISTANT: the tokens it took; null where they were not counted.",
+      resolve: ({ placed }) => contentOf(placed).usage,
+    }),
+    stored: t.field({
+      type: "JSON",
+      description: "What lies in Redis: LangChain's stored message. Where that is no JSON, its text.",
+      resolve: ({ placed }) => storedValue(placed.row.raw),
+    }),
+    storedText: t.string({
+      description: "What lies in Redis, character for character.",
+      resolve: ({ placed }) => placed.row.raw,
+    }),
+  }),
+});
+
+const MessageEdge = builder.edgeObject({ type: MessageRef, name: "MessageEdge", description: "A message and its cursor." });
+
+export const MessageConnection = builder.connectionObject(
+  { type: MessageRef, name: "MessageConnection", description: "A page of a session's messages, oldest first." },
+  MessageEdge,
+);
+
+export function messageConnection(parent: SessionParent, page: MessagePage): Connection<MessageParent> {
+  const { sessionId, historyKey, generation } = parent.session;
+  const edges = page.rows.map((row) => {
+    const placed = { sessionId, historyKey, generation, row };
+    return { node: { placed, readings: parent.readings }, cursor: cursorOf(placed) };
+  });
+  return connectionOf(edges, page);
+}

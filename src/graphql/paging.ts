@@ -1,0 +1,94 @@
+import { badInput } from "../conversation/errors.ts";
+import type { PageRequest } from "../conversation/session.ts";
+import { builder } from "./builder.ts";
+
+/** Most items of one page, and what a page has that names neither first nor last. */
+export const limits = {
+  messages: { most: 200, usual: 50 },
+  sessions: { most: 100, usual: 20 },
+} as const;
+
+/** Relay's paging arguments. `unknown`, because a lookahead reads them from the document. */
+export interface PageArguments {
+  readonly first?: unknown;
+  readonly after?: unknown;
+  readonly last?: unknown;
+  readonly before?: unknown;
+}
+
+/** @throws BAD_USER_INPUT (field "first" or "last") for both, for less than 1 and for over 200. Neither: the last 50. */
+export function messagePage(args: PageArguments): PageRequest {
+  const page = pageRequest(args, limits.messages.most);
+  return page.first === null && page.last === null ? { ...page, last: limits.messages.usual } : page;
+}
+
+/** @throws BAD_USER_INPUT (field "first" or "last") for both, for less than 1 and for over 100. Neither: the first 20. */
+export function sessionPage(args: PageArguments): PageRequest {
+  const page = pageRequest(args, limits.sessions.most);
+  return page.first === null && page.last === null ? { ...page, first: limits.sessions.usual } : page;
+}
+
+export function samePage(a: PageRequest, b: PageRequest): boolean {
+  return a.first === b.first && a.after === b.after && a.last === b.last && a.before === b.before;
+}
+
+function pageRequest(args: PageArguments, most: number): PageRequest {
+  const first = count("first", args.first, most);
+  const last = count("last", args.last, most);
+  if (first !== null && last !== null) throw badInput("last", "Give either first or last, not both.");
+  return { first, after: textOrNull(args.after), last, before: textOrNull(args.before) };
+}
+
+function count(field: "first" | "last", value: unknown, most: number): number | null {
+  if (typeof value !== "number") return null;
+  if (value < 1 || value > most) throw badInput(field, `${field} must be from 1 to ${most}.`);
+  return value;
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+export const messagePageArgs = builder.args((t) => ({
+  first: t.int({ description: "This many from the page's start, oldest first: 1 to 200. Not together with `last`." }),
+  after: t.string({ description: "Only what comes after this cursor: of a message, a session or an event." }),
+  last: t.int({ description: "This many up to the page's end: 1 to 200; 50 where neither is given." }),
+  before: t.string({ description: "Only what comes before this cursor: of a message, a session or an event." }),
+}));
+
+export const sessionPageArgs = builder.args((t) => ({
+  first: t.int({ description: "This many from the newest on: 1 to 100; 20 where neither is given. Not together with `last`." }),
+  after: t.string({ description: "Only sessions behind this cursor (less recently updated ones)." }),
+  last: t.int({ description: "This many up to the page's end: 1 to 100." }),
+  before: t.string({ description: "Only sessions before this cursor (more recently updated ones)." }),
+}));
+
+export interface Edge<Node> {
+  readonly cursor: string;
+  readonly node: Node;
+}
+
+export interface Connection<Node> {
+  readonly edges: readonly Edge<Node>[];
+  readonly pageInfo: {
+    readonly hasNextPage: boolean;
+    readonly hasPreviousPage: boolean;
+    readonly startCursor: string | null;
+    readonly endCursor: string | null;
+  };
+}
+
+export function connectionOf<Node>(
+  edges: readonly Edge<Node>[],
+  page: { readonly hasNextPage: boolean; readonly hasPreviousPage: boolean },
+): Connection<Node> {
+  return {
+    edges,
+    pageInfo: {
+      hasNextPage: page.hasNextPage,
+      hasPreviousPage: page.hasPreviousPage,
+      startCursor: edges.at(0)?.cursor ?? null,
+      endCursor: edges.at(-1)?.cursor ?? null,
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import { notFound } from "../conversation/errors.ts";
+import type { PlacedMessage } from "../conversation/events.ts";
+import { joinLocal } from "../conversation/ids.ts";
+import type { MessagePage, PageRequest, Session } from "../conversation/session.ts";
+import type { Run } from "../conversation/run.ts";
+import { builder } from "./builder.ts";
+import type { Context } from "./context.ts";
+import { samePage } from "./paging.ts";
+
+// What the three nodes are resolved from. Each carries the readings of its operation (or event), so that wherever the
+// way leads back to a session, it leads to the reading that was made already: all fields agree.
+
+export interface SessionParent {
+  readonly session: Session;
+  /** What session.pages answers, in this order. */
+  readonly requests: readonly PageRequest[];
+  readonly readings: Readings;
+}
+
+export interface MessageParent {
+  readonly placed: PlacedMessage;
+  readonly readings: Readings;
+}
+
+export interface RunParent {
+  readonly run: Run;
+  readonly readings: Readings;
+}
+
+export const SessionRef = builder.objectRef<SessionParent>("Session");
+export const MessageRef = builder.objectRef<MessageParent>("Message");
+export const RunRef = builder.objectRef<RunParent>("Run");
+
+/** The sessions and runs read within one operation or event, each once. */
+export class Readings {
+  readonly #sessions = new Map<string, Promise<SessionParent | null>>();
+  readonly #runs = new Map<string, Promise<Run | null>>();
+
+  /** Takes a reading that a use case brought along. */
+  give(session: Session, requests: readonly PageRequest[]): SessionParent {
+    const parent = { session, requests, readings: this };
+    this.#sessions.set(session.sessionId, Promise.resolve(parent));
+    return parent;
+  }
+
+  /** The reading that is here, else a new one with these pages. null: there is no such session. */
+  read(context: Context, sessionId: string, pages: () => readonly PageRequest[]): Promise<SessionParent | null> {
+    const known = this.#sessions.get(sessionId);
+    if (known !== undefined) return known;
+    const requests = pages();
+    const reading = context.conversations
+      .readSession(context.viewer, sessionId, { pages: requests })
+      .then((session) => (session === null ? null : { session, requests, readings: this }));
+    this.#sessions.set(sessionId, reading);
+    return reading;
+  }
+
+  /** @throws NOT_FOUND: the session went while the operation was under way. */
+  async require(context: Context, sessionId: string, pages: () => readonly PageRequest[]): Promise<SessionParent> {
+    const parent = await this.read(context, sessionId, pages);
+    if (parent === null) throw notFound();
+    return parent;
+  }
+
+  /** A page's messages name the same runs again and again, and often those that the session's reading holds. */
+  readRun(context: Context, sessionId: string, runId: string): Promise<Run | null> {
+    const key = joinLocal(sessionId, runId);
+    const reading = this.#runs.get(key) ?? this.#findRun(context, sessionId, runId);
+    this.#runs.set(key, reading);
+    return reading;
+  }
+
+  async #findRun(context: Context, sessionId: string, runId: string): Promise<Run | null> {
+    const session = (await this.#sessions.get(sessionId))?.session;
+    const runs = session === undefined ? [] : [session.activeRun, session.lastRun, ...session.queuedRuns];
+    return (
+      runs.find((run) => run?.runId === runId) ?? context.conversations.readRun(context.viewer, sessionId, runId)
+    );
+  }
+}
+
+const ofQueries = new WeakMap<Context, Readings>();
+
+/** A query is one reading from end to end; a mutation field or an event has its own, `new Readings()`. */
+export function readingsOfQuery(context: Context): Readings {
+  const readings = ofQueries.get(context) ?? new Readings();
+  ofQueries.set(context, readings);
+  return readings;
+}
+
+/** @throws what is wrong with this page: INVALID_CURSOR, CURSOR_EXPIRED. */
+export async function pageOf(context: Context, parent: SessionParent, request: PageRequest): Promise<MessagePage> {
+  const { session, requests } = parent;
+  const page =
+    session.pages[requests.findIndex((other) => samePage(other, request))] ??
+    // Not foreseen by the reading, as where two fields led to the same session and asked for different pages.
+    (await readPage(context, session.sessionId, request));
+  if (page instanceof Error) throw page;
+  return page;
+}
+
+async function readPage(context: Context, sessionId: string, request: PageRequest): Promise<MessagePage | Error> {
+  const session = await context.conversations.readSession(context.viewer, sessionId, { pages: [request] });
+  return session?.pages[0] ?? notFound();
+}

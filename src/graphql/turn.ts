@@ -1,0 +1,172 @@
+import type { TurnResult } from "../conversation/api.ts";
+import { isFinal } from "../conversation/run.ts";
+import { builder } from "./builder.ts";
+import { ContentBlockInput, parseContent } from "./content.ts";
+import type { Context } from "./context.ts";
+import { pagesBelow, selectsAtOnce } from "./lookahead.ts";
+import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
+import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
+import type { MessageParent, SessionParent } from "./readings.ts";
+import { messageOfRun } from "./run.ts";
+
+const WhenBusyRef = builder.enumType("WhenBusy", {
+  description: "What to do while another run is going in the same session.",
+  values: {
+    QUEUE: { description: "Wait in line: first come, first served, over all gateways. QUEUE_FULL where the line is too long." },
+    REJECT: { description: "Refuse with SESSION_BUSY (extensions.runId), leaving no trace." },
+    INTERRUPT: { description: "Cancel that run, keeping the text it has, and go ahead of all that wait." },
+  } as const,
+});
+
+interface TurnParent {
+  readonly turn: TurnResult;
+  readonly session: SessionParent;
+  /** Whether the use case has waited for the end already. */
+  readonly waited: boolean;
+}
+
+function runOf({ turn, session }: TurnParent) {
+  return { run: turn.run, readings: session.readings };
+}
+
+/** Only a deferred `reply` comes here without having waited. */
+async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Context): Promise<MessageParent | null> {
+  const { run, reply } = parent.turn;
+  const { readings } = parent.session;
+  if (reply !== null) return { placed: reply, readings };
+  const ended =
+    parent.waited || isFinal(run.status)
+      ? run
+      : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
+  return messageOfRun({ run: ended, readings }, ended.replyRow);
+}
+
+const replyDescription =
+  "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, and where the gateway's limit for waiting came first (run.status is RUNNING then).";
+
+const SendMessageInput = builder.inputType("SendMessageInput", {
+  description: "A message to be answered.",
+  fields: (t) => ({
+    sessionId: t.string({
+      required: true,
+      description: "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND.",
+    }),
+    text: t.string({ description: "The message as text: either this or `content`. Must not be blank." }),
+    content: t.field({ type: [ContentBlockInput], description: "The message as blocks: either this or `text`." }),
+    messageId: t.string({
+      description:
+        "The caller's own id for the message, 1 to 128 of A-Z a-z 0-9 . _ - (a UUID is best), and the idempotency key: sent again within 25 hours, it gives back the first call's message and run, whatever became of it. With other content: MESSAGE_ID_REUSED.",
+    }),
+    whenBusy: t.field({
+      type: WhenBusyRef,
+      required: true,
+      defaultValue: "QUEUE",
+      description: "What to do while another run is going in the session.",
+    }),
+    replaceFrom: t.string({
+      description: "Cursor: drop that message and all after it first (edit and resend). If queued, when its turn comes.",
+    }),
+    model: t.string({ description: "The model for this reply alone; the session's if left out." }),
+  }),
+});
+
+const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").implement({
+  description: "What sendMessage answers: as soon as the message is stored, or, with `reply` selected, when the run has ended.",
+  fields: (t) => ({
+    userMessage: t.field({
+      type: MessageRef,
+      nullable: true,
+      description: "The message as it is stored; null while the run is queued: see run.input.",
+      resolve: ({ turn, session }) =>
+        turn.userMessage === null ? null : { placed: turn.userMessage, readings: session.readings },
+    }),
+    run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
+    reply: t.field({
+      type: MessageRef,
+      nullable: true,
+      description: replyDescription,
+      resolve: (parent, _args, context) => replyOf(parent, context),
+    }),
+    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
+  }),
+});
+
+builder.mutationField("sendMessage", (t) =>
+  t.field({
+    type: SendMessagePayload,
+    description:
+      "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
+    args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
+    resolve: async (_root, { input }, { conversations, viewer, signal }, info) => {
+      const send = {
+        sessionId: input.sessionId,
+        content: parseContent("input", input),
+        messageId: parseMessageId("input.messageId", input.messageId),
+        whenBusy: input.whenBusy,
+        replaceFrom: input.replaceFrom ?? null,
+        model: input.model ?? null,
+      };
+      const waited = selectsAtOnce(info, "reply");
+      const pages = pagesBelow(info);
+      const turn = await conversations.sendMessage(viewer, send, { pages }, waited, signal);
+      return { turn, session: new Readings().give(turn.session, pages), waited };
+    },
+  }),
+);
+
+const RegenerateReplyInput = builder.inputType("RegenerateReplyInput", {
+  description: "Which reply to make anew.",
+  fields: (t) => ({
+    sessionId: t.string({ required: true, description: "The session; an unknown one is NOT_FOUND." }),
+    replaceFrom: t.string({
+      description:
+        "Cursor of the reply to make anew, dropped with all after it once the new one is complete; left out: all after the last USER message.",
+    }),
+    idempotencyKey: t.string({
+      description: "1 to 128 characters of the caller's own: sent again with it, the first call's run is given back.",
+    }),
+    model: t.string({ description: "The model for this reply alone; the session's if left out." }),
+    whenBusy: t.field({
+      type: WhenBusyRef,
+      required: true,
+      defaultValue: "QUEUE",
+      description: "What to do while another run is going in the session.",
+    }),
+  }),
+});
+
+const RegenerateReplyPayload = builder.objectRef<TurnParent>("RegenerateReplyPayload").implement({
+  description: "What regenerateReply answers: at once, or, with `reply` selected, when the run has ended.",
+  fields: (t) => ({
+    run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
+    reply: t.field({
+      type: MessageRef,
+      nullable: true,
+      description: replyDescription,
+      resolve: (parent, _args, context) => replyOf(parent, context),
+    }),
+    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
+  }),
+});
+
+builder.mutationField("regenerateReply", (t) =>
+  t.field({
+    type: RegenerateReplyPayload,
+    description:
+      "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete. Errors as with sendMessage.",
+    args: { input: t.arg({ type: RegenerateReplyInput, required: true, description: "Which reply to make anew." }) },
+    resolve: async (_root, { input }, { conversations, viewer, signal }, info) => {
+      const regenerate = {
+        sessionId: input.sessionId,
+        replaceFrom: input.replaceFrom ?? null,
+        idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
+        model: input.model ?? null,
+        whenBusy: input.whenBusy,
+      };
+      const waited = selectsAtOnce(info, "reply");
+      const pages = pagesBelow(info);
+      const turn = await conversations.regenerateReply(viewer, regenerate, { pages }, waited, signal);
+      return { turn, session: new Readings().give(turn.session, pages), waited };
+    },
+  }),
+);

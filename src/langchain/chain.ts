@@ -1,0 +1,133 @@
+import { ConversationChain } from "@langchain/classic/chains";
+import {
+  BaseCallbackHandler,
+  type HandleLLMNewTokenCallbackFields,
+  type NewTokenIndices,
+} from "@langchain/core/callbacks/base";
+import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
+import type { Generation, LLMResult } from "@langchain/core/outputs";
+import { ChatPromptTemplate, MessagesPlaceholder } from "@langchain/core/prompts";
+
+import { objectOrEmpty } from "../conversation/json.ts";
+import type { ReplyOutcome } from "../conversation/replies.ts";
+import { failureOf, runError } from "./failure.ts";
+import { turnMemory } from "./memory.ts";
+import type { LoadedModel } from "./models.ts";
+import { replyData, type Generated } from "./reply-data.ts";
+import { textOf, textOfMessage } from "./text.ts";
+import { watched } from "./watched.ts";
+
+export interface Turn {
+  readonly model: LoadedModel;
+  /** System prompt, taken literally. */
+  readonly instructions: string | null;
+  /** What the model sees below the input, oldest first. */
+  readonly history: readonly BaseMessage[];
+  readonly input: BaseMessage;
+  readonly signal: AbortSignal;
+  readonly onText: (text: string) => void;
+  /** The longest time without a sign of life of the model: before its first piece, and between two. */
+  readonly idleMs: number;
+}
+
+/** One turn through a ConversationChain of its own. */
+export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
+  const listener = new ReplyListener();
+  const end = await watched(turn.signal, turn.idleMs, async (signal, touch) => {
+    listener.onPiece = (text) => {
+      // A model that ignores its signal goes on to talk after the turn has ended.
+      if (signal.aborted) return;
+      touch();
+      if (text !== "") turn.onText(text);
+    };
+    // The signal is in the input because ConversationChain ignores the one of its config.
+    const input = { input: [turn.input], signal };
+    await chainOf(turn).invoke(input, { callbacks: [listener] });
+  });
+
+  switch (end.kind) {
+    case "cancelled":
+      return { kind: "cancelled" };
+    case "timedOut":
+      return { kind: "failed", error: runError("MODEL_TIMEOUT") };
+    case "threw":
+      return { kind: "failed", error: failureOf(end.error, listener.started) };
+    case "done":
+      return completed(turn.model, listener);
+  }
+}
+
+function completed(model: LoadedModel, listener: ReplyListener): ReplyOutcome {
+  const { generated } = listener;
+  if (generated === null) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
+  const { data, text, usage, finishReason } = replyData(generated, listener.text, model.modelName);
+  // LangChain takes a stream that just ends for a whole reply.
+  if (finishReason === null && model.tellsFinishReason) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
+  if (finishReason === "content_filter" && text === "") return { kind: "failed", error: runError("CONTENT_REFUSED") };
+  return { kind: "completed", data, text, usage };
+}
+
+function chainOf({ model, instructions, history }: Turn): ConversationChain {
+  const system = instructions === null || instructions === "" ? [] : [new SystemMessage(instructions)];
+  const [lead, rest] = model.oneSystemMessage ? systemFirst(system, history) : [system, history];
+  const prompt = ChatPromptTemplate.fromMessages([
+    // Messages and placeholders for messages only: text in them is never a template, whatever braces it has.
+    ...lead,
+    new MessagesPlaceholder("history"),
+    new MessagesPlaceholder("input"),
+  ]);
+  return new ConversationChain({ llm: model.chat, prompt, memory: turnMemory(rest), outputKey: "response" });
+}
+
+/** Some providers (Anthropic, Google) take one system message, at the beginning. */
+function systemFirst(
+  system: readonly SystemMessage[],
+  history: readonly BaseMessage[],
+): [readonly SystemMessage[], readonly BaseMessage[]] {
+  const all = [...system, ...history.filter((message) => SystemMessage.isInstance(message))];
+  const rest = history.filter((message) => !SystemMessage.isInstance(message));
+  return all.length === 0 ? [[], rest] : [[new SystemMessage(all.map(textOfMessage).join("\n\n"))], rest];
+}
+
+/**
+ * Hears the tokens as they leave the model, and the whole message at the end (the chain itself gives its text only).
+ * It is awaited, because handlers that are not run in a queue behind the model, and it is synchronous, so that nothing waits.
+ */
+class ReplyListener extends BaseCallbackHandler {
+  readonly name = "parley";
+  /** Makes LangChain stream from the model, without `streaming: true` on the model itself. */
+  readonly lc_prefer_streaming = true;
+  override awaitHandlers = true;
+  started = false;
+  text = "";
+  generated: Generated | null = null;
+  onPiece: (text: string) => void = () => undefined;
+
+  override handleLLMNewToken(
+    token: string,
+    { completion }: NewTokenIndices,
+    _runId: string,
+    _parentRunId?: string,
+    _tags?: string[],
+    fields?: HandleLLMNewTokenCallbackFields,
+  ): void {
+    this.started = true;
+    // Beside text there are chunks of tool calls and reasoning: signs of life, but no text.
+    const chunk = fields?.chunk;
+    const text = completion > 0 ? "" : isChatGeneration(chunk) ? textOf(chunk.message.content) : token;
+    this.text += text;
+    this.onPiece(text);
+  }
+
+  override handleLLMEnd(output: LLMResult): void {
+    const generation = output.generations[0]?.[0];
+    if (!isChatGeneration(generation)) return;
+    this.generated = { message: generation.message, generationInfo: objectOrEmpty(generation.generationInfo) };
+  }
+}
+
+function isChatGeneration(
+  generation: Generation | undefined,
+): generation is Generation & { readonly message: BaseMessage } {
+  return generation !== undefined && "message" in generation;
+}

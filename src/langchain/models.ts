@@ -1,0 +1,144 @@
+import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
+
+import { ModelFailure, runError } from "./failure.ts";
+
+/** A model of the program that uses Parley as a library, or what makes it (called once, when it is first needed). */
+export type CustomModel = BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>);
+
+export interface OpenAIOptions {
+  readonly apiKey: string | null;
+  /** Of any server that speaks OpenAI's protocol, which may need no key; null: OpenAI's own. */
+  readonly baseUrl: string | null;
+  /** null: the provider's default. */
+  readonly temperature: number | null;
+  /** How often a request is sent again that failed before the first token. */
+  readonly maxRetries: number;
+}
+
+export interface ModelsOptions {
+  readonly openai: OpenAIOptions;
+  readonly custom: Readonly<Record<string, CustomModel>>;
+  readonly offlineWordDelayMs: number;
+}
+
+export interface LoadedModel {
+  readonly chat: BaseChatModel;
+  /** Without its provider. */
+  readonly modelName: string;
+  /** Every whole reply has a finish reason, so that one without was cut off. */
+  readonly tellsFinishReason: boolean;
+  /** The provider takes one system message, at the beginning. */
+  readonly oneSystemMessage: boolean;
+  readonly isOffline: boolean;
+}
+
+export type LoadModel = (name: string) => Promise<LoadedModel>;
+
+/** Models by name, each made once. @throws ModelFailure where there is no such model or its package is not installed. */
+export function createModels(options: ModelsOptions): LoadModel {
+  const loaded = new Map<string, Promise<LoadedModel>>();
+  return (name) => {
+    const known = loaded.get(name);
+    if (known !== undefined) return known;
+    const loading = load(name, options);
+    loaded.set(name, loading);
+    // What failed may work next time: a factory that needs the network, a package that was just installed.
+    loading.catch(() => loaded.delete(name));
+    return loading;
+  };
+}
+
+async function load(name: string, options: ModelsOptions): Promise<LoadedModel> {
+  const plain = { modelName: name, tellsFinishReason: false, oneSystemMessage: false, isOffline: false };
+  if (Object.hasOwn(options.custom, name)) return { ...plain, chat: await customModel(options.custom[name]) };
+  if (name === "offline") {
+    const { OfflineModel } = await import("./offline.ts");
+    return { ...plain, chat: new OfflineModel({ wordDelayMs: options.offlineWordDelayMs }), isOffline: true };
+  }
+  const [, provider, modelName] = /^([^:]+):(.+)$/s.exec(name) ?? [];
+  if (provider === undefined || modelName === undefined) throw unavailable("There is no such model here.");
+  if (provider === "openai") {
+    return { ...plain, modelName, chat: await openAIModel(modelName, options.openai), tellsFinishReason: true };
+  }
+  return {
+    ...plain,
+    modelName,
+    chat: await providerModel(provider, modelName, options.openai),
+    oneSystemMessage: true,
+  };
+}
+
+async function customModel(custom: CustomModel | undefined): Promise<BaseChatModel> {
+  try {
+    const chat: unknown = typeof custom === "function" ? await custom() : custom;
+    if (isChatModel(chat)) return chat;
+  } catch (cause) {
+    throw unavailable("The model could not be set up.", cause);
+  }
+  throw unavailable("The model given to the gateway is no LangChain chat model.");
+}
+
+/** By its methods, since a program may have another copy of @langchain/core than we have. */
+function isChatModel(value: unknown): value is BaseChatModel {
+  return typeof value === "object" && value !== null && "generatePrompt" in value && "_llmType" in value;
+}
+
+const openAIBaseUrl = "https://api.openai.com/v1";
+
+async function openAIModel(
+  model: string,
+  { apiKey, baseUrl, temperature, maxRetries }: OpenAIOptions,
+): Promise<BaseChatModel> {
+  if (apiKey === null && baseUrl === null) {
+    throw new ModelFailure(
+      runError("MODEL_UNAUTHORIZED", { message: "The gateway has no OPENAI_API_KEY for this model." }),
+    );
+  }
+  const { ChatOpenAI } = await import("@langchain/openai");
+  // Never `streaming: true`: after the last token LangChain would then fetch a tokenizer from the web. The gateway's
+  // configuration is complete, so whatever the SDK would read from the environment instead is given here.
+  return new ChatOpenAI({
+    model,
+    apiKey: apiKey ?? "not-needed",
+    maxRetries,
+    // The idle time of a turn is watched outside; the SDK's own limit would count as an error to retry.
+    timeout: 2 ** 31 - 1,
+    ...(temperature === null ? {} : { temperature }),
+    configuration: { baseURL: baseUrl ?? openAIBaseUrl, organization: null, project: null, logLevel: "off" },
+  });
+}
+
+/** Every other provider that LangChain knows, where its package is installed; keys are the package's own affair. */
+async function providerModel(
+  modelProvider: string,
+  model: string,
+  { temperature, maxRetries }: OpenAIOptions,
+): Promise<BaseChatModel> {
+  const { initChatModel, MODEL_PROVIDER_CONFIG } = await import("langchain/chat_models/universal");
+  const known: Readonly<Record<string, { readonly package: string }>> = MODEL_PROVIDER_CONFIG;
+  const provider = Object.hasOwn(known, modelProvider) ? known[modelProvider] : undefined;
+  if (provider === undefined) throw unavailable(`There is no model provider of the name "${modelProvider}".`);
+  try {
+    const fields = { modelProvider, maxRetries, ...(temperature === null ? {} : { temperature }) };
+    const configurable = await initChatModel(model, fields);
+    // The wrapper streams no tokens inside a chain, so the chain gets the model that is in it.
+    return await configurable._getModelInstance();
+  } catch (cause) {
+    // LangChain's only sign of it is its message, which differs between its versions in all but the word "import".
+    if (cause instanceof Error && /unable to import|cannot find (?:package|module)/i.test(cause.message)) {
+      throw unavailable(
+        `Models of "${modelProvider}" need the package ${provider.package}: npm install ${provider.package}`,
+        cause,
+      );
+    }
+    if (cause instanceof Error && /api.?key|credential/i.test(cause.message)) {
+      const message = `The gateway has no API key for models of "${modelProvider}".`;
+      throw new ModelFailure(runError("MODEL_UNAUTHORIZED", { message }), { cause });
+    }
+    throw unavailable(`The model of "${modelProvider}" could not be set up.`, cause);
+  }
+}
+
+function unavailable(message: string, cause?: unknown): ModelFailure {
+  return new ModelFailure(runError("MODEL_UNAVAILABLE", { message, retryable: false }), { cause });
+}

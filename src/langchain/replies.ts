@@ -1,0 +1,113 @@
+import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/replies.ts";
+import type { RunError } from "../conversation/run.ts";
+import type { MemorySettings } from "../conversation/session.ts";
+import { failureOf, runError } from "./failure.ts";
+import { createModels, type CustomModel, type LoadedModel, type OpenAIOptions } from "./models.ts";
+import { watched } from "./watched.ts";
+
+// Importing this file costs next to nothing: LangChain (about a second) is imported when it is first needed, or by warm().
+
+export interface RepliesOptions {
+  /** "openai:gpt-4o-mini", "offline", "anthropic:…", or the name of a custom model. */
+  readonly defaultModel: string;
+  /** What a caller may choose besides the default and the custom ones. */
+  readonly models: readonly string[];
+  readonly openai: OpenAIOptions;
+  /** The longest time without a sign of life: before a model's first piece, and between two. Of a title or summary: for the whole. */
+  readonly timeoutMs: number;
+  /** For sessions whose memory settings leave them open. */
+  readonly memoryDefaults: { readonly maxTurns: number; readonly maxTokens: number };
+  /** Models of the program that uses Parley as a library, by the name that a caller chooses them by. */
+  readonly custom?: Readonly<Record<string, CustomModel>>;
+  /** Between two words of the offline model; 15 by default. */
+  readonly offlineWordDelayMs?: number;
+}
+
+export interface LangChainReplies extends Replies {
+  /** Imports what the first turn needs. Never rejects: gives what stands in the way of the default model, null if nothing. */
+  warm(): Promise<RunError | null>;
+}
+
+export function createReplies(options: RepliesOptions): LangChainReplies {
+  const { defaultModel, timeoutMs, memoryDefaults, custom = {} } = options;
+  const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
+  const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs ?? 15 });
+
+  const loadOffered = async (name: string): Promise<LoadedModel | RunError> => {
+    if (!names.includes(name)) {
+      return runError("MODEL_UNAVAILABLE", { message: "This gateway does not offer this model.", retryable: false });
+    }
+    try {
+      return await load(name);
+    } catch (error) {
+      return failureOf(error, false);
+    }
+  };
+
+  const runReply = async (request: ReplyRequest, model: LoadedModel): Promise<ReplyOutcome> => {
+    const [{ runTurn }, { messageOfRow }] = await Promise.all([import("./chain.ts"), import("./rows.ts")]);
+    const input = messageOfRow(request.input);
+    if (input === null) {
+      const message = "There is nothing in this message that the model could answer.";
+      return { kind: "failed", error: runError("OTHER", { message, retryable: false }) };
+    }
+    const history = await historyOf(request, memoryDefaults);
+    const { instructions, signal, onText } = request;
+    return runTurn({ model, instructions, history, input: input.message, signal, onText, idleMs: timeoutMs });
+  };
+
+  return {
+    models: names.map((name) => ({ name, isDefault: name === defaultModel })),
+    defaultModel,
+
+    async reply(request) {
+      // Under watch too, because a custom model's factory may take its time.
+      const ready = await watched(request.signal, timeoutMs, () => loadOffered(request.model));
+      if (ready.kind === "cancelled") return { kind: "cancelled" };
+      if (ready.kind === "timedOut") return { kind: "failed", error: runError("MODEL_TIMEOUT") };
+      if (ready.kind === "threw") return { kind: "failed", error: failureOf(ready.error, false) };
+      return "code" in ready.value ? { kind: "failed", error: ready.value } : runReply(request, ready.value);
+    },
+
+    async title(request: TitleRequest) {
+      const model = await loadOffered(request.model);
+      if ("code" in model) return { error: model };
+      const { makeTitle } = await import("./title.ts");
+      return makeTitle({ model, rows: request.rows, signal: request.signal, timeoutMs });
+    },
+
+    async summarize(request: SummaryRequest) {
+      const model = await loadOffered(request.model);
+      if ("code" in model) return null;
+      const [{ makeSummary }, { loadTokenCounter }] = await Promise.all([
+        import("./summary.ts"),
+        import("./tokens.ts"),
+      ]);
+      const { summary, rows, maxTokens, signal } = request;
+      return makeSummary({ model, summary, rows, maxTokens, counter: await loadTokenCounter(), signal, timeoutMs });
+    },
+
+    async warm() {
+      const [model] = await Promise.all([loadOffered(defaultModel), import("./chain.ts"), import("./select.ts")]);
+      return "code" in model ? model : null;
+    },
+  };
+}
+
+async function historyOf(request: ReplyRequest, defaults: RepliesOptions["memoryDefaults"]) {
+  const { strategy, maxTurns, maxTokens }: MemorySettings = request.memory;
+  const limits = { strategy, maxTurns: maxTurns ?? defaults.maxTurns, maxTokens: maxTokens ?? defaults.maxTokens };
+  const { selectRows } = await import("./select.ts");
+  if (strategy === "BUFFER" || strategy === "WINDOW") return selectRows(request.rows, limits, () => 0);
+
+  const { loadTokenCounter } = await import("./tokens.ts");
+  const counter = await loadTokenCounter();
+  if (strategy === "TOKEN_BUFFER" || request.summary === null || request.summary === "") {
+    return selectRows(request.rows, limits, counter.countMessage);
+  }
+  const [{ summaryTokens }, { summaryMessage }] = await Promise.all([import("./summary.ts"), import("./memory.ts")]);
+  const summary = counter.clipText(request.summary, summaryTokens(limits.maxTokens));
+  const room = limits.maxTokens - counter.countText(summary, limits.maxTokens);
+  const rows = selectRows(request.rows, { ...limits, maxTokens: room }, counter.countMessage);
+  return [summaryMessage(summary), ...rows];
+}

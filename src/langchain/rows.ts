@@ -1,0 +1,83 @@
+import {
+  AIMessage,
+  HumanMessage,
+  SystemMessage,
+  ToolMessage,
+  type BaseMessage,
+  type MessageContent as LangChainContent,
+} from "@langchain/core/messages";
+
+import { isObject } from "../conversation/json.ts";
+import type { ContentBlock, MessageContent, MessageRole } from "../conversation/message.ts";
+import { storedContent } from "../conversation/stored-content.ts";
+import { decodeStoredMessage } from "../conversation/stored-message.ts";
+
+export interface ReadRow {
+  readonly role: MessageRole;
+  readonly message: BaseMessage;
+}
+
+/**
+ * A stored row as the message that a model gets. null: nothing for a model, because it is no message, holds nothing, or
+ * is a FUNCTION row, which today's providers refuse. Never throws, whoever wrote the row.
+ *
+ * LangChain's own mapStoredMessagesToChatMessages is not used: it throws on rows of the other language, and it brings
+ * along what a provider refuses to get back (raw tool calls, reasoning blocks, nulls).
+ */
+export function messageOfRow(raw: string): ReadRow | null {
+  const row = decodeStoredMessage(raw);
+  const message = messageOf(row);
+  return message === null ? null : { role: row.role, message };
+}
+
+function messageOf(row: MessageContent): BaseMessage | null {
+  switch (row.role) {
+    case "USER":
+    case "OTHER": {
+      const content = inputContent(row.content);
+      // A role of its own ("critic") is unknown to providers; as the author's name it reaches them all the same.
+      return content === "" ? null : new HumanMessage({ content, ...nameOf(row) });
+    }
+    case "ASSISTANT":
+      return assistantMessage(row);
+    case "SYSTEM":
+      return row.text === "" ? null : new SystemMessage(row.text);
+    case "TOOL": {
+      if (row.toolCallId === null) return null;
+      const content = row.text === "" && row.content.length > 0 ? JSON.stringify(storedContent(row.content)) : row.text;
+      return new ToolMessage({
+        content,
+        tool_call_id: row.toolCallId,
+        ...(row.toolFailed === null ? {} : { status: row.toolFailed ? "error" : "success" }),
+      });
+    }
+    case "FUNCTION":
+      return null;
+  }
+}
+
+/** Text and complete tool calls: reasoning and the like are not for the next turn, and providers refuse each other's. */
+function assistantMessage(row: MessageContent): BaseMessage | null {
+  const toolCalls = row.toolCalls.flatMap(({ callId, name, args }) =>
+    callId !== null && name !== "" && isObject(args)
+      ? [{ id: callId, name, args: { ...args }, type: "tool_call" as const }]
+      : [],
+  );
+  if (row.text === "" && toolCalls.length === 0) return null;
+  return new AIMessage({ content: row.text, tool_calls: toolCalls, ...nameOf(row) });
+}
+
+/** "" where there is nothing to send. */
+function inputContent(blocks: readonly ContentBlock[]): LangChainContent {
+  const sendable = blocks.filter((block) => {
+    if (block.kind === "text") return block.text !== "";
+    return block.kind === "image" || (isObject(block.data) && block.type !== "unknown");
+  });
+  // Safe: storedContent gives text, or an array of objects that have a type, which is all that LangChain asks of blocks.
+  return storedContent(sendable) as LangChainContent;
+}
+
+/** OpenAI refuses a request whose `name` has spaces or any of < | \ / > in it, or is longer than 64. */
+function nameOf({ name }: MessageContent): { readonly name?: string } {
+  return name === null ? {} : { name: name.replace(/[\s<|\\/>]+/g, "_").slice(0, 64) };
+}

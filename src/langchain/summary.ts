@@ -1,0 +1,100 @@
+import { LLMChain } from "@langchain/classic/chains";
+import { ConversationSummaryMemory } from "@langchain/classic/memory";
+import { getBufferString, type BaseMessage } from "@langchain/core/messages";
+
+import type { LoadedModel } from "./models.ts";
+import { linesOf } from "./offline.ts";
+import { offlineSummary } from "./offline-text.ts";
+import { messageOfRow } from "./rows.ts";
+import { clip } from "./text.ts";
+import type { TokenCounter } from "./tokens.ts";
+import { watched } from "./watched.ts";
+
+/** The part of maxTokens that the summary may take; the rows have the rest. */
+export function summaryTokens(maxTokens: number): number {
+  return Math.floor(maxTokens / 4);
+}
+
+const maxCharsAMessage = 4000;
+const maxCharsACall = 24_000;
+/** Where more was said than that, the oldest of it is left out: the cost of a summary stays bounded. */
+const maxCalls = 4;
+
+export interface SummaryWork {
+  readonly model: LoadedModel;
+  readonly summary: string | null;
+  /** Stored rows, oldest first: those that the summary does not cover. */
+  readonly rows: readonly string[];
+  readonly maxTokens: number;
+  readonly counter: TokenCounter;
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+}
+
+/** null: all fits still, or the model failed (the next turn tries again). */
+export async function makeSummary(
+  work: SummaryWork,
+): Promise<{ readonly text: string; readonly covered: number } | null> {
+  const covered = rowsToCover(work);
+  if (covered === 0) return null;
+  const messages = work.rows.slice(0, covered).flatMap((row) => messageOfRow(row)?.message ?? []);
+  const text = work.model.isOffline
+    ? offlineSummary(work.summary, linesOf(messages))
+    : await summaryByModel(work, messages);
+  const limit = summaryTokens(work.maxTokens);
+  return text === null || text === "" ? null : { text: work.counter.clipText(text, limit), covered };
+}
+
+/**
+ * 0 while the rows fit. Else so many that the rest fits half of the room: with just enough, each turn from then on would
+ * call the model for a summary. What stays begins with a turn, where there is one.
+ */
+function rowsToCover({ rows, summary, maxTokens, counter }: SummaryWork): number {
+  const limit = summaryTokens(maxTokens);
+  const room = maxTokens - (summary === null ? 0 : Math.min(limit, counter.countText(summary, limit)));
+  const half = Math.floor(maxTokens / 2);
+  let tokens = 0;
+  let keepFrom = rows.length;
+  let firstTurn = rows.length;
+  for (let index = rows.length - 1; index >= 0; index -= 1) {
+    const row = messageOfRow(rows[index] ?? "");
+    if (row !== null) tokens += counter.countMessage(row.message, room - tokens);
+    if (tokens <= half) {
+      keepFrom = index;
+      if (row?.role === "USER") firstTurn = index;
+    }
+    if (tokens > room) return firstTurn < rows.length ? firstTurn : keepFrom;
+  }
+  return 0;
+}
+
+async function summaryByModel(work: SummaryWork, messages: readonly BaseMessage[]): Promise<string | null> {
+  const { chat } = work.model;
+  // LangChain's own prompt. Its predictNewSummary takes no signal, so its chain is made here.
+  const { prompt } = new ConversationSummaryMemory({ llm: chat });
+  let summary = work.summary ?? "";
+  for (const new_lines of batchesOf(messages)) {
+    const end = await watched(work.signal, work.timeoutMs, (signal) =>
+      new LLMChain({ llm: chat, prompt }).invoke({ summary, new_lines, signal }),
+    );
+    if (end.kind !== "done") return null;
+    const text: unknown = end.value["text"];
+    if (typeof text !== "string" || text.trim() === "") return null;
+    summary = text.trim();
+  }
+  return summary;
+}
+
+function batchesOf(messages: readonly BaseMessage[]): string[] {
+  const batches: string[] = [];
+  let batch = "";
+  for (const message of messages) {
+    const line = clip(getBufferString([message]), maxCharsAMessage);
+    if (batch !== "" && batch.length + line.length >= maxCharsACall) {
+      batches.push(batch);
+      batch = "";
+    }
+    batch += batch === "" ? line : `\n${line}`;
+  }
+  return (batch === "" ? batches : [...batches, batch]).slice(-maxCalls);
+}

@@ -1,0 +1,52 @@
+/** How a piece of work ended that was under watch. */
+export type Watched<T> =
+  | { readonly kind: "done"; readonly value: T }
+  | { readonly kind: "threw"; readonly error: unknown }
+  | { readonly kind: "cancelled" }
+  | { readonly kind: "timedOut" };
+
+/** The longest time that a timer of Node takes; beyond it, it would fire at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/**
+ * Runs `work` until it ends, `outer` aborts or nothing was heard of it (`touch`) for `idleMs`. In the last two cases its
+ * signal aborts and this settles at once, also where the work ignores its signal: what it does then is nobody's concern.
+ */
+export function watched<T>(
+  outer: AbortSignal,
+  idleMs: number,
+  work: (signal: AbortSignal, touch: () => void) => Promise<T>,
+): Promise<Watched<T>> {
+  if (outer.aborted) return Promise.resolve({ kind: "cancelled" });
+  const { promise, resolve } = Promise.withResolvers<Watched<T>>();
+  // A controller of its own, since the libraries below leave listeners behind on a signal that lives longer than they.
+  const inner = new AbortController();
+  let settled = false;
+  const settle = (end: Watched<T>): void => {
+    settled = true;
+    clearTimeout(timer);
+    outer.removeEventListener("abort", cancel);
+    resolve(end);
+  };
+  const cancel = (): void => {
+    settle({ kind: "cancelled" });
+    inner.abort();
+  };
+  const timer = setTimeout(
+    () => {
+      settle({ kind: "timedOut" });
+      inner.abort();
+    },
+    Math.min(idleMs, longestTimerMs),
+  );
+  outer.addEventListener("abort", cancel, { once: true });
+  // Refreshing a timer that was cleared would start it again.
+  const touch = (): void => {
+    if (!settled) timer.refresh();
+  };
+  work(inner.signal, touch).then(
+    (value) => settle({ kind: "done", value }),
+    (error: unknown) => settle({ kind: "threw", error }),
+  );
+  return promise;
+}

@@ -1,0 +1,71 @@
+import calculateSlot from "cluster-key-slot";
+
+/**
+ * Where things lie in Redis. A session's keys share the slot of its history key: `parley:{<tag>}:<part>:<history key>`.
+ * The tag is the history key where it has no brace, its own hash tag where it has one, else a short tag of the same
+ * slot: `parley:{<key>}` would be wrong for "a}b" and "{}x".
+ */
+export interface SessionKeys {
+  readonly history: string;
+  readonly session: string;
+  /** In the order that the scripts take them; the events channel is the last. */
+  readonly all: readonly string[];
+  readonly events: string;
+  readonly staging: (id: string) => string;
+}
+
+export const dueKey = "parley:due";
+export const expiriesKey = "parley:expiries";
+
+export function sessionsKey(owner: string): string {
+  return `parley:sessions:${owner}`;
+}
+
+export function listChannel(owner: string): string {
+  return `parley:list:${owner}`;
+}
+
+const slots = 16_384;
+let tagOfSlot: string[] | undefined;
+
+/** A short string for each hash slot, found once by trying numbers in base 36. */
+function shortTag(slot: number): string {
+  if (!tagOfSlot) {
+    tagOfSlot = new Array<string>(slots);
+    for (let i = 0, found = 0; found < slots; i++) {
+      const tag = i.toString(36);
+      const at = calculateSlot(tag);
+      if (tagOfSlot[at] === undefined) {
+        tagOfSlot[at] = tag;
+        found++;
+      }
+    }
+  }
+  const tag = tagOfSlot[slot];
+  if (tag === undefined) throw new RangeError(`No slot ${slot}`);
+  return tag;
+}
+
+export function hashTag(historyKey: string): string {
+  const open = historyKey.indexOf("{");
+  if (open < 0 && !historyKey.includes("}")) return historyKey;
+  if (open >= 0) {
+    const close = historyKey.indexOf("}", open + 1);
+    if (close > open + 1) return historyKey.slice(open + 1, close);
+  }
+  return shortTag(calculateSlot(historyKey));
+}
+
+export function sessionKeys(historyKey: string): SessionKeys {
+  const tag = hashTag(historyKey);
+  const part = (name: string) => `parley:{${tag}}:${name}:${historyKey}`;
+  const events = part("events");
+  const session = part("session");
+  return {
+    history: historyKey,
+    session,
+    events,
+    all: [historyKey, session, part("runs"), part("partial"), part("queue"), part("ops"), part("ops-due"), events],
+    staging: (id) => part(`staging-${id}`),
+  };
+}

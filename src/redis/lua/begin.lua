@@ -1,0 +1,58 @@
+-- Accepts a turn: claims the op, then starts the run, queues it, or refuses. One write (P2, P7, P8).
+-- KEYS: the eight of lib.lua
+-- ARGV: 8 run state (JSON: id, own, rl, rid, model ("" = the session's), re (regenerate), cg, cp, cm (cursor to replace from)),
+--       9 input row head, 10 input row tail ("" when regenerating), 11 partial template (head, middle, tail by tabs),
+--       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
+--       16 default memory, 17 most rows a turn reads, 18 default model
+-- Returns STARTED head run input-row memory instructions summary low rows... | QUEUED head run | KNOWN fingerprint result
+--         | BUSY run-id | FULL | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
+local x, code = load()
+if not x then return { code } end
+local run = cjson.decode(ARGV[8])
+local o = { leaseMs = tonumber(ARGV[14]), memory = ARGV[16], most = tonumber(ARGV[17]) }
+
+local op = knownOp(ARGV[5])
+if op then
+  if x.none then return { 'NOT_FOUND' } end
+  local id = string.match(op.result, '^run:(.*)$')
+  -- The very attempt that claimed the op, sent again because its reply was lost: it must still learn that it has the turn.
+  if id == run.id then
+    local mine = runOf(id)
+    if mine and mine.st == 'RUNNING' then return startedAgain(x, mine, o) end
+    if mine then return { 'QUEUED', headOf(x), cjson.encode(mine) } end
+  end
+  return { 'KNOWN', op.fingerprint, op.result }
+end
+if x.none and run.re then return { 'NOT_FOUND' } end
+
+local p = plan(x)
+settleLoss(p)
+settleLease(p, ARGV[15])
+run.q = now
+if run.model == '' then run.model = x.s.model or ARGV[18] end
+if run.cg and not holds(x, run.cg, run.cp, run.cm) then return { 'EXPIRED' } end
+if run.re and not humanBelow(x, x.base + x.n) then return { 'NOTHING' } end
+p.input[run.id] = run.re and '' or (ARGV[9] .. '\t' .. ARGV[10])
+p.template[run.id] = ARGV[11]
+p.newRun = run.id
+p.result = 'run:' .. run.id
+
+local waiting = call('LLEN', QUEUE)
+local interrupt = ARGV[12] == 'INTERRUPT'
+if (x.s.active or waiting > 0) and not interrupt then
+  if ARGV[12] == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end
+  if waiting >= tonumber(ARGV[13]) then return { 'FULL' } end
+  run.st = 'QUEUED'
+  p.runs[#p.runs + 1] = run
+  p.queuePush = run.id
+  commit(p)
+  return { 'QUEUED', headOf(x), cjson.encode(run) }
+end
+if x.s.active then
+  local active = runOf(x.s.active)
+  if active then closeRun(p, active, 'CANCELLED', nil, nil, not (run.re or run.cg)) end
+end
+local ok, why = start(p, run, o)
+if not ok then return { why } end
+commit(p)
+return startedAnswer(x, cjson.encode(run), p.turn)

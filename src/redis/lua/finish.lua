@@ -1,0 +1,53 @@
+-- Ends a run by its owner: the reply is appended, or the failure noted; the lease is free. Taken while the run is RUNNING
+-- with this token, also when the lease had run out.
+-- KEYS: the eight of lib.lua
+-- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
+--       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable
+-- Returns OK head run | KNOWN head run | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
+local x, code = load()
+if not x then return { code } end
+local stored = call('HGET', RUNS, ARGV[8])
+if knownOp(ARGV[5]) then return { 'KNOWN', headOf(x), stored or '' } end
+local run = stored and cjson.decode(stored)
+if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(ARGV[9]) then return { 'CLOSED', headOf(x), stored or '' } end
+
+local p = plan(x)
+settleLoss(p)
+if x.lost then
+  commit(p)
+  return { 'CLOSED', headOf(x), call('HGET', RUNS, ARGV[8]) or '' }
+end
+run.st, run.f = ARGV[10], now
+if ARGV[14] ~= '' then
+  run.iu, run.ou, run.tu = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+  local s = x.s
+  p.set.iu, p.set.ou, p.set.tu = (tonumber(s.iu) or 0) + run.iu, (tonumber(s.ou) or 0) + run.ou, (tonumber(s.tu) or 0) + run.tu
+end
+p.text[run.id] = ARGV[13]
+if run.st == 'FAILED' then
+  run.code, run.msg, run.rt = ARGV[17], ARGV[18], tonumber(ARGV[19])
+else
+  local position = x.base + x.n
+  local later = {}
+  if run.cut then
+    -- What others appended meanwhile stays, behind the new reply.
+    later = rowsOf(x, run.seen, x.base + x.n - 1)
+    position = run.cut
+    p.reset, p.trim = run.cut, run.cut - x.base
+    x.oldGen, x.gen = x.gen, x.gen + 1
+    run.cut = nil
+  end
+  local raw = ARGV[11] .. int(position) .. ARGV[12]
+  p.push[1] = raw
+  run.rp, run.rm = position, mark(raw)
+  for i = #later, 1, -1 do
+    p.push[#p.push + 1] = later[i]
+    p.more = true
+  end
+end
+p.runs[1] = run
+p.partial = true
+p.drop[1], p.drop[2] = 'active', 'until'
+x.s.active = nil
+commit(p)
+return { 'OK', headOf(x), cjson.encode(run) }

@@ -1,0 +1,441 @@
+-- What all session scripts share. A script reads and checks first, notes what it wants in a plan, and writes in
+-- commit() alone: an error midway keeps what was written, so nothing may fail behind the first write (P2).
+--
+-- KEYS: 1 history (list), 2 session (hash), 3 runs (hash), 4 partial (string), 5 queue (list), 6 ops (hash),
+--       7 ops-due (zset), 8 events (channel). All in one slot.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories,
+--       4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
+--       A script's own arguments start at 8.
+local H, S, RUNS, PART, QUEUE, OPS, DUE, CH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local call = redis.call
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local OPS_MS = 90000000 -- 25 hours (P8)
+local RUNS_KEPT = 200
+
+local function int(n) return string.format('%.0f', n) end
+local function mark(raw) return string.sub(redis.sha1hex(raw), 1, 16) end
+
+local function expectType(key, wanted)
+  local kind = call('TYPE', key).ok
+  return kind == wanted or kind == 'none'
+end
+
+-- Whether a row looks like a stored message. cjson refuses lone surrogates that JSON.stringify writes, hence the pattern.
+local function isMessage(raw)
+  if not raw then return false end
+  local ok, row = pcall(cjson.decode, raw)
+  if ok then
+    return type(row) == 'table' and type(row.type) == 'string' and (type(row.data) == 'table' or type(row.text) == 'string')
+  end
+  return string.find(raw, '^%s*{%s*"type"%s*:%s*"%a+"%s*,%s*"[dt][ae][tx][at]"') ~= nil
+end
+
+-- The session as it is: the record held against the list. Writes nothing.
+-- Returns nil and a code: NOT_FOUND, or CORRUPT where one of the gateway's own keys has a foreign type.
+local function load()
+  if not expectType(H, 'list') then return nil, 'NOT_FOUND' end
+  if not (expectType(S, 'hash') and expectType(RUNS, 'hash') and expectType(PART, 'string') and expectType(QUEUE, 'list')
+      and expectType(OPS, 'hash') and expectType(DUE, 'zset')) then
+    return nil, 'CORRUPT'
+  end
+  local flat = call('HGETALL', S)
+  local x = { n = call('LLEN', H), seq = 0, token = 0, fresh = #flat == 0 }
+  local s = {}
+  for i = 1, #flat, 2 do s[flat[i]] = flat[i + 1] end
+  x.s = s
+  if not x.fresh then
+    if ARGV[2] ~= '*' and s.owner ~= ARGV[2] then return nil, 'NOT_FOUND' end
+    local len = tonumber(s.len)
+    if len > 0 and x.n == 0 and s.xat and tonumber(s.xat) <= now then
+      -- the list expired and the record has outlived it: the session is gone, what comes now is a new one
+      return { s = {}, n = 0, seq = tonumber(s.seq), token = tonumber(s.token), fresh = true, none = true, purge = true, gen = now, base = 0, len = 0 }
+    end
+    x.seq, x.token = tonumber(s.seq), tonumber(s.token)
+    x.gen, x.base, x.len = tonumber(s.gen), tonumber(s.base), len
+    if len > 0 and (x.n < len or mark(call('LINDEX', H, -len)) ~= s.newest or mark(call('LINDEX', H, -1)) ~= s.oldest) then
+      x.lost = true -- Redis or foreign code took rows that were recorded (P4)
+      x.oldGen, x.gen, x.base = x.gen, x.gen + 1, 0
+    end
+    x.foreign = x.lost or x.n > len
+  elseif x.n > 0 then
+    -- a list without a record counts as a history only where its ends are messages; a job queue is a list too (P11)
+    if ARGV[3] ~= '1' or ARGV[2] == '*' or not (isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))) then
+      return nil, 'NOT_FOUND'
+    end
+    x.gen, x.base, x.len, x.foreign = now, 0, 0, true
+  else
+    x.gen, x.base, x.len, x.none = now, 0, 0, true
+  end
+  return x
+end
+
+local function rowAt(x, position)
+  if position < x.base or position >= x.base + x.n then return nil end
+  return call('LINDEX', H, -(position - x.base + 1))
+end
+
+-- Rows of the positions a..b, newest first as they lie.
+local function rowsOf(x, a, b)
+  if b < a then return {} end
+  return call('LRANGE', H, -(b - x.base + 1), -(a - x.base + 1))
+end
+
+-- Whether a cursor still stands where it stood. A row that retention trimmed is fine while nothing behind it is missing.
+local function holds(x, gen, position, m)
+  if x.lost or tonumber(gen) ~= x.gen then return false end
+  local p = tonumber(position)
+  if p < x.base then return p == x.base - 1 end
+  local row = rowAt(x, p)
+  return row ~= nil and row ~= false and mark(row) == m
+end
+
+local function runOf(id)
+  local raw = call('HGET', RUNS, id)
+  if not raw then return nil end
+  return cjson.decode(raw)
+end
+
+-- A known op: its fingerprint and result. The op outlives the session as its tombstone.
+local function knownOp(id)
+  if id == '' then return nil end
+  local raw = call('HGET', OPS, id)
+  if not raw then return nil end
+  local fingerprint, result = string.match(raw, '^([^\t]*)\t(.*)$')
+  return { fingerprint = fingerprint, result = result }
+end
+
+local function plan(x)
+  return { x = x, push = {}, runs = {}, text = {}, input = {}, template = {}, set = {}, drop = {}, ops = {}, cancelled = {} }
+end
+
+-- The text of an active run, closed: kept in the run, and for a stopped one appended as a message unless it would
+-- stand in for a reply that is only replaced by a complete one.
+local function closeRun(p, run, status, code, message, append)
+  local text = call('GET', PART) or ''
+  run.st, run.f = status, now
+  if status == 'FAILED' then run.code, run.msg, run.rt = code, message, 1 end
+  p.text[run.id] = text
+  if append and text ~= '' and not run.cut then
+    local head, middle, tail = string.match(call('HGET', RUNS, run.id .. ':template') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)$')
+    if head then
+      local position = p.x.base + p.x.n + #p.push
+      local raw = head .. text .. middle .. int(position) .. tail
+      p.push[#p.push + 1] = raw
+      run.rp, run.rm = position, mark(raw)
+    end
+  end
+  p.runs[#p.runs + 1] = run
+  p.closed = run.id
+  p.partial = true
+  p.drop[#p.drop + 1] = 'active'
+  p.drop[#p.drop + 1] = 'until'
+  p.x.s.active = nil
+end
+
+-- Reconciling found rows gone: the active run's question may be among them, so it ends here, its text kept (P4).
+local function settleLoss(p)
+  local x = p.x
+  if not x.lost then return end
+  p.reset = 0
+  if x.s.active then
+    local run = runOf(x.s.active)
+    if run then closeRun(p, run, 'FAILED', 'RUN_LOST', 'The history that this reply belonged to was lost.', false) end
+  end
+end
+
+-- Closes an active run whose lease ended more than `grace` ms ago (P6).
+local function settleLease(p, grace)
+  local x = p.x
+  if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
+    local run = runOf(x.s.active)
+    if run then
+      closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', false)
+    else
+      p.drop[#p.drop + 1] = 'active'
+      p.drop[#p.drop + 1] = 'until'
+      x.s.active = nil
+    end
+  end
+end
+
+local function cancelQueue(p)
+  for _, id in ipairs(call('LRANGE', QUEUE, 0, -1)) do
+    local run = runOf(id)
+    if run then
+      run.st, run.f = 'CANCELLED', now
+      p.text[id] = ''
+      p.runs[#p.runs + 1] = run
+    end
+  end
+  p.dropQueue = true
+end
+
+local function isHuman(raw) return string.find(raw, '^%s*{%s*"type"%s*:%s*"[Hh]uman') ~= nil end
+
+-- The newest USER row below a position; looks at no more than 400 rows.
+local function humanBelow(x, position)
+  for _, p in ipairs({ 20, 400 }) do
+    local b = position - 1
+    local a = math.max(x.base, position - p)
+    for i, raw in ipairs(rowsOf(x, a, b)) do
+      if isHuman(raw) then return b - i + 1, raw end
+    end
+  end
+  return nil
+end
+
+-- What the memory strategy may read: "STRATEGY:turns:tokens" and the most rows. A turn may hold tool rows, hence 4 a turn.
+local function memoryOf(x, default)
+  local s = x.s
+  if s.mem then return s.mem .. ':' .. (s.memTurns or '') .. ':' .. (s.memTokens or '') end
+  return default
+end
+
+local function rowsWanted(memory, most)
+  local strategy, turns, tokens = string.match(memory, '^(.-):(.-):(.-)$')
+  local wanted = most
+  if strategy == 'WINDOW' then wanted = (tonumber(turns) or 10) * 4 + 8
+  elseif strategy == 'TOKEN_BUFFER' or strategy == 'SUMMARY_BUFFER' then wanted = math.ceil((tonumber(tokens) or 2000) / 2) + 8 end
+  return math.min(wanted, most)
+end
+
+-- Starts a run: QUEUED (or new) -> RUNNING. Returns nil and a code where its place in the history no longer holds.
+-- o: leaseMs, memory (default), most (rows)
+local function start(p, run, o)
+  local x, s = p.x, p.x.s
+  local finish = x.base + x.n + #p.push
+  local userAt, userRaw
+  if run.re then
+    if #p.push > 0 then return nil, 'EXPIRED' end
+    local cut = finish
+    if run.cg then
+      if not holds(x, run.cg, run.cp, run.cm) then return nil, 'EXPIRED' end
+      cut = run.cp
+    end
+    userAt, userRaw = humanBelow(x, cut)
+    if not userAt then return nil, 'NOTHING' end
+    if not run.cg then cut = userAt + 1 end
+    if cut < finish then run.cut = cut end
+    run.seen = finish
+    p.input[run.id] = userRaw
+  else
+    if run.cg then
+      if #p.push > 0 or not holds(x, run.cg, run.cp, run.cm) or run.cp < x.base then return nil, 'EXPIRED' end
+      p.reset = math.min(p.reset or run.cp, run.cp)
+      p.trim = run.cp - x.base
+      x.oldGen, x.gen = x.oldGen or x.gen, x.gen + 1
+      finish = run.cp
+    end
+    userAt = finish
+    local head, tail = string.match(p.input[run.id] or call('HGET', RUNS, run.id .. ':input'), '^([^\t]*)\t([^\t]*)$')
+    userRaw = head .. int(userAt) .. tail
+    p.input[run.id] = userRaw
+    p.push[#p.push + 1] = userRaw
+    p.set.read = math.max(tonumber(s.read or 0), userAt + 1)
+  end
+  x.token = x.token + 1
+  run.st, run.s, run.tok, run.up, run.um = 'RUNNING', now, x.token, userAt, mark(userRaw)
+  p.runs[#p.runs + 1] = run
+  p.started = run
+  p.partial = true
+  p.set.active, p.set.token, p.set['until'], p.set.last, p.set.plen = run.id, x.token, now + o.leaseMs, run.id, 0
+  s.active = run.id
+
+  local memory = memoryOf(x, o.memory)
+  local low = math.max(x.base, userAt - rowsWanted(memory, o.most))
+  local summary = ''
+  if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and not x.oldGen and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
+    summary = s.sumText
+    low = math.max(low, tonumber(s.sumPos) + 1)
+  end
+  p.turn = { memory, s.instructions or '', summary, int(low), userRaw, rowsOf(x, low, math.min(userAt, x.base + x.n) - 1) }
+  return true
+end
+
+local function runLine(id, state, p)
+  local input = p.input[id] or call('HGET', RUNS, id .. ':input') or ''
+  -- a waiting message has a hole for its position; elsewhere white space can only stand between JSON tokens
+  input = string.gsub(input, '[\t\n\r]', string.find(state, '"st":"QUEUED"', 1, true) and '0' or ' ')
+  local text = p.text[id] or call('HGET', RUNS, id .. ':text') or ''
+  return 'R' .. state .. '\t' .. input .. '\t' .. text
+end
+
+-- The one place that writes. Order: publication, then the list (a keyspace event finds its explanation), then the rest.
+-- Returns the head of every answer: JSON of what the reader of the result needs to know.
+local function commit(p)
+  local x, s = p.x, p.x.s
+  local set = p.set
+  local before = x.n
+  local kept = p.trim or x.n
+  local finish = x.base + kept
+  if x.fresh then
+    set.owner, set.gen, set.base, set.token, set.seq, set.read = ARGV[2], x.gen, 0, set.token or 0, 0, set.read or 0
+    if x.none then
+      set.created = set.created or now
+      if ARGV[4] ~= '' and not set.ttl then set.ttl = ARGV[4] end
+    end
+    p.added = true
+  end
+  local ttl = set.ttl or (not p.forever and s.ttl) or nil
+  x.seq = x.seq + 1
+
+  local states = {}
+  for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
+  local tip = kept > 0 and call('LINDEX', H, -kept) or nil
+  local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base, at = finish, prev = tip and mark(tip) or '', pushes = math.ceil(#p.push / 500) }
+  if x.oldGen then header.from = x.oldGen end
+  if p.reset then header.reset = p.reset end
+  if p.updated then header.upd = 1 end
+  if p.added then header.add = 1 end
+  if p.removed then header.gone = 1 end
+  if x.foreign or p.more then header.more = 1 end
+  if p.closed then header.closed = p.closed end
+  local lines = { cjson.encode(header) }
+  -- a run that starts is told before its message, one that ends behind its reply
+  local function tell(run) lines[#lines + 1] = runLine(run.id, states[run.id], p) end
+  for _, run in ipairs(p.runs) do if run.st ~= 'RUNNING' and run.st ~= 'QUEUED' and not run.rp then tell(run) end end
+  local ended = {}
+  for _, run in ipairs(p.runs) do if run.rp and run.st ~= 'RUNNING' then ended[run.rp] = run end end
+  for i, raw in ipairs(p.push) do
+    if p.started and p.started.up == finish + i - 1 and not p.started.re then tell(p.started) end
+    lines[#lines + 1] = 'M' .. raw
+    local run = ended[finish + i - 1]
+    if run then tell(run) end
+  end
+  for _, run in ipairs(p.runs) do
+    if run.st == 'QUEUED' or (run.st == 'RUNNING' and run.re) then tell(run) end
+  end
+  call(ARGV[1], CH, table.concat(lines, '\n'))
+
+  if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
+  if p.removed then
+    call('DEL', H, S, RUNS, PART, QUEUE)
+  else
+    if kept < before then
+      if kept == 0 then call('DEL', H) else call('LTRIM', H, before - kept, -1) end
+    end
+    if #p.push > 0 then
+      for i = 1, #p.push, 500 do call('LPUSH', H, unpack(p.push, i, math.min(i + 499, #p.push))) end
+      set.updated = now
+    elseif x.foreign or not s.updated then
+      set.updated = now
+    end
+    local n = kept + #p.push
+    set.len, set.gen, set.base, set.seq = n, x.gen, x.base, x.seq
+    if n > 0 then
+      local newest = p.push[#p.push]
+      if not newest then newest = tip end
+      set.newest = mark(newest)
+      set.oldest = (kept > 0 and not x.foreign and s.oldest) or mark(kept > 0 and call('LINDEX', H, -1) or p.push[1])
+    else
+      p.drop[#p.drop + 1] = 'newest'
+      p.drop[#p.drop + 1] = 'oldest'
+    end
+    if tonumber(set.read or s.read or 0) > x.base + n then set.read = x.base + n end
+    if p.partial then call('DEL', PART) end
+    if p.queuePop then call('LPOP', QUEUE) end
+    if p.dropQueue then call('DEL', QUEUE) end
+    if p.queueRemove then call('LREM', QUEUE, 0, p.queueRemove) end
+    if p.queuePush then call('RPUSH', QUEUE, p.queuePush) end
+    if #p.drop > 0 then call('HDEL', S, unpack(p.drop)) end
+
+    local expire
+    if ttl then
+      expire = now + tonumber(ttl) * 1000
+      set.xat = expire
+    else
+      local foreign = n > 0 and call('PEXPIRETIME', H) or -1
+      if p.forever and foreign > 0 then call('PERSIST', H); foreign = -1 end
+      if foreign > 0 then set.xat = foreign else call('HDEL', S, 'xat') end
+    end
+    local flat = {}
+    for field, value in pairs(set) do
+      flat[#flat + 1] = field
+      flat[#flat + 1] = type(value) == 'number' and int(value) or value
+      s[field] = flat[#flat]
+    end
+    call('HSET', S, unpack(flat))
+
+    local fields = {}
+    local function field(name, value)
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+    for _, run in ipairs(p.runs) do
+      field(run.id, states[run.id])
+      if p.input[run.id] then field(run.id .. ':input', p.input[run.id]) end
+      if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
+      if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
+    end
+    if #fields > 0 then call('HSET', RUNS, unpack(fields)) end
+    if p.newRun then
+      local count = call('HINCRBY', S, 'runs', 1)
+      call('HSET', RUNS, '#' .. count, p.newRun)
+      local old = '#' .. (count - RUNS_KEPT)
+      local id = call('HGET', RUNS, old)
+      if id and id ~= s.active then call('HDEL', RUNS, old, id, id .. ':input', id .. ':text', id .. ':template') end
+    end
+    for _, run in ipairs(p.runs) do
+      if run.f then call('ZADD', DUE, now + OPS_MS, 'r:' .. run.id) end
+    end
+
+    if expire then
+      for _, key in ipairs({ H, S, RUNS, PART, QUEUE }) do call('PEXPIREAT', key, expire) end
+    elseif p.forever then
+      for _, key in ipairs({ S, RUNS, PART, QUEUE }) do call('PERSIST', key) end
+    end
+  end
+
+  if ARGV[5] ~= '' then p.ops[#p.ops + 1] = { ARGV[5], ARGV[6], p.result or '', tonumber(ARGV[7]) } end
+  for _, op in ipairs(p.ops) do
+    call('HSET', OPS, op[1], op[2] .. '\t' .. op[3])
+    call('ZADD', DUE, now + op[4], op[1])
+  end
+  for _, due in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 4)) do
+    local id = string.match(due, '^r:(.*)$')
+    if id then
+      if id ~= s.last and id ~= s.active then call('HDEL', RUNS, id, id .. ':input', id .. ':text', id .. ':template') end
+    else
+      call('HDEL', OPS, due)
+    end
+    call('ZREM', DUE, due)
+  end
+  if #p.ops > 0 then
+    call('PEXPIRE', OPS, OPS_MS)
+  end
+  call('PEXPIRE', DUE, OPS_MS * 2)
+  return p
+end
+
+-- What each answer begins with, read after the writes.
+local function headOf(x)
+  local s = x.s
+  local head = { now = now, added = x.fresh and 1 or 0, updated = tonumber(s.updated or now), due = 0, expires = 0 }
+  local active, lease = unpack(call('HMGET', S, 'active', 'until'))
+  if active then head.due = tonumber(lease) end
+  local first = call('LINDEX', QUEUE, 0)
+  if first then
+    head.next = first
+    local run = runOf(first)
+    head.nextOwner = run and run.own or ''
+    if not active then head.due = now + 1000 end
+  end
+  local expires = call('PEXPIRETIME', S)
+  if expires > 0 then head.expires = expires end
+  return cjson.encode(head)
+end
+
+-- What the process that has the turn needs for it.
+local function startedAnswer(x, state, turn)
+  local memory, instructions, summary, low, input, rows = unpack(turn)
+  return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows }
+end
+
+-- The same for a run that this very attempt started before its reply was lost.
+local function startedAgain(x, run, o)
+  local memory = memoryOf(x, o.memory)
+  local low = math.max(x.base, run.up - rowsWanted(memory, o.most))
+  local turn = { memory, x.s.instructions or '', '', int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
+  return startedAnswer(x, cjson.encode(run), turn)
+end

@@ -1,0 +1,32 @@
+-- Meets a session whose list is not as recorded: adopts a foreign history, records what foreign code appended, or notes a
+-- loss (P4, P5). A reader that holds a place hands it in as a witness: where it no longer holds in its generation, that
+-- is a loss too, which Redis itself cannot see after a failover. Writes nothing where all is as recorded; needs no op.
+-- KEYS: the eight of lib.lua
+-- ARGV: 8 witness' generation or "", 9 position, 10 mark
+-- Returns OK head | NOT_FOUND | CORRUPT
+local x, code = load()
+if not x then return { code } end
+if x.none and x.fresh then return { 'NOT_FOUND' } end
+if not x.fresh and not x.lost and ARGV[8] ~= '' and tonumber(ARGV[8]) == x.gen and not holds(x, ARGV[8], ARGV[9], ARGV[10])
+    and tonumber(ARGV[9]) >= x.base then
+  x.lost, x.foreign = true, true
+  x.oldGen, x.gen, x.base = x.gen, x.gen + 1, 0
+end
+if x.fresh or x.foreign then
+  local p = plan(x)
+  settleLoss(p)
+  commit(p)
+elseif not x.s.ttl and x.n > 0 then
+  -- the record lives at least as long as its list, whatever TTL foreign code gives it
+  local expires = call('PEXPIRETIME', H)
+  if expires > 0 then call('HSET', S, 'xat', int(expires)) elseif x.s.xat then call('HDEL', S, 'xat') end
+elseif x.n > 0 then
+  local expires, mine = call('PEXPIRETIME', H), call('PEXPIRETIME', S)
+  if mine > 0 and (expires < 0 or expires > mine) then
+    for _, key in ipairs({ S, RUNS, PART, QUEUE }) do
+      if expires < 0 then call('PERSIST', key) else call('PEXPIREAT', key, expires) end
+    end
+    if expires < 0 then call('HDEL', S, 'xat') else call('HSET', S, 'xat', int(expires)) end
+  end
+end
+return { 'OK', headOf(x) }

@@ -1,0 +1,64 @@
+-- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list is not as
+-- recorded the answer is TOUCH, and the caller touches and reads again.
+-- KEYS: the eight of lib.lua
+-- ARGV: 8 op id to look up or "", 9 run id to read beside or "", then for each page: kind (first | last | range), count,
+--       after generation ("" none), position, mark, before generation ("" none), position, mark
+--       (range: generation "", from, "", "", to, "")
+-- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH | NOT_FOUND | CORRUPT
+--   record: flat list; a run: { state, input, text, user-row, reply-row }, empty where there is none;
+--   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first }
+local x, code = load()
+if not x then return { code } end
+if x.none and x.fresh then return { 'NOT_FOUND' } end
+if x.fresh or x.foreign then return { 'TOUCH' } end
+local s = x.s
+
+local function runView(id)
+  local state = id and id ~= '' and call('HGET', RUNS, id)
+  if not state then return {} end
+  local run = cjson.decode(state)
+  local function placed(position, m)
+    local raw = position and rowAt(x, position)
+    if raw and mark(raw) == m then return raw end
+    return ''
+  end
+  local text
+  if id == s.active then text = call('GET', PART) else text = call('HGET', RUNS, id .. ':text') end
+  return { state, call('HGET', RUNS, id .. ':input') or '', text or '', placed(run.up, run.um), placed(run.rp, run.rm) }
+end
+
+local record = {}
+for field, value in pairs(s) do
+  record[#record + 1] = field
+  record[#record + 1] = value
+end
+local queue = {}
+for _, id in ipairs(call('LRANGE', QUEUE, 0, -1)) do queue[#queue + 1] = runView(id) end
+
+local pages = {}
+local finish = x.base + x.n
+for i = 10, #ARGV, 8 do
+  local kind, count = ARGV[i], tonumber(ARGV[i + 1])
+  local low, high, expired = x.base, finish - 1, false
+  if kind == 'range' then
+    low, high = math.max(low, tonumber(ARGV[i + 3])), math.min(high, tonumber(ARGV[i + 6]))
+  else
+    if ARGV[i + 2] ~= '' then
+      if holds(x, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then low = math.max(low, tonumber(ARGV[i + 3]) + 1) else expired = true end
+    end
+    if ARGV[i + 5] ~= '' then
+      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, tonumber(ARGV[i + 6]) - 1) else expired = true end
+    end
+    if kind == 'first' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
+  end
+  if expired then
+    pages[#pages + 1] = { 'EXPIRED' }
+  else
+    if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
+    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, rowsOf(x, low, high) }
+  end
+end
+
+local expires = call('PEXPIRETIME', x.n > 0 and H or S)
+local op = ARGV[8] ~= '' and call('HGET', OPS, ARGV[8]) or ''
+return { 'OK', record, x.n, s.newest or '', expires, now, op or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }

@@ -1,0 +1,234 @@
+import { markOf } from "../conversation/ids.ts";
+import { parseJson } from "../conversation/json.ts";
+import type { MessagePage, MemorySettings, MemoryStrategy, Session } from "../conversation/session.ts";
+import type { Row, TokenUsage } from "../conversation/message.ts";
+import { runErrorCodes, runStatuses, type Run, type RunErrorCode } from "../conversation/run.ts";
+import { joinFragments } from "../conversation/stored-message.ts";
+import { isObject } from "../conversation/json.ts";
+import type { RunState } from "../conversation/store.ts";
+import { ParleyError } from "../conversation/errors.ts";
+import type { Reply } from "./scripts.ts";
+
+/** Reading what the scripts answer. The scripts are ours, so a wrong shape is a bug and throws. */
+
+export function text(reply: Reply | undefined): string {
+  if (typeof reply === "string") return reply;
+  if (typeof reply === "number") return String(reply);
+  throw new TypeError(`Expected text from a script, got ${JSON.stringify(reply)}`);
+}
+
+export function number(reply: Reply | undefined): number {
+  return Number(text(reply));
+}
+
+export function list(reply: Reply | undefined): readonly Reply[] {
+  if (Array.isArray(reply)) return reply as readonly Reply[]; // Array.isArray gives any[] for a readonly union
+  throw new TypeError(`Expected a list from a script, got ${JSON.stringify(reply)}`);
+}
+
+/** What every writing script says of the session it leaves behind. Times are Redis' own, in ms. */
+export interface Head {
+  readonly now: number;
+  readonly added: boolean;
+  readonly updated: number;
+  /** When somebody should look after the session's runs; 0: nothing to look after. */
+  readonly due: number;
+  readonly expires: number;
+  readonly next: string | null;
+  readonly nextOwner: string | null;
+}
+
+function numberIn(object: Readonly<Record<string, unknown>>, key: string): number {
+  const value = object[key];
+  return typeof value === "number" ? value : 0;
+}
+
+function stringIn(object: Readonly<Record<string, unknown>>, key: string): string | null {
+  const value = object[key];
+  return typeof value === "string" ? value : null;
+}
+
+function objectOf(json: string): Readonly<Record<string, unknown>> {
+  const value = parseJson(json);
+  if (!isObject(value)) throw new TypeError(`Expected a JSON object from a script, got ${json.slice(0, 80)}`);
+  return value;
+}
+
+export function headOf(reply: Reply | undefined): Head {
+  const head = objectOf(text(reply));
+  return {
+    now: numberIn(head, "now"),
+    added: numberIn(head, "added") === 1,
+    updated: numberIn(head, "updated"),
+    due: numberIn(head, "due"),
+    expires: numberIn(head, "expires"),
+    next: stringIn(head, "next"),
+    nextOwner: stringIn(head, "nextOwner"),
+  };
+}
+
+interface State extends RunState {
+  readonly queuedAt: number;
+  readonly startedAt: number | null;
+  readonly finishedAt: number | null;
+  readonly token: number;
+  readonly process: string;
+  readonly regenerates: boolean;
+  readonly userPosition: number | null;
+  readonly userMark: string;
+  readonly replyMark: string;
+  readonly error: Run["error"];
+  readonly usage: TokenUsage | null;
+}
+
+export function stateOf(json: string): State {
+  const state = objectOf(json);
+  const status = runStatuses.find((one) => one === state["st"]) ?? "FAILED";
+  const time = (key: string) => (typeof state[key] === "number" ? state[key] : null);
+  const code: RunErrorCode = runErrorCodes.find((one) => one === state["code"]) ?? "OTHER";
+  return {
+    runId: stringIn(state, "id") ?? "",
+    status,
+    model: stringIn(state, "model") ?? "",
+    replyLocalId: stringIn(state, "rl") ?? "",
+    replyMessageId: stringIn(state, "rid") ?? "",
+    replyPosition: time("rp"),
+    queuedAt: numberIn(state, "q"),
+    startedAt: time("s"),
+    finishedAt: time("f"),
+    token: numberIn(state, "tok"),
+    process: stringIn(state, "own") ?? "",
+    regenerates: state["re"] !== undefined,
+    userPosition: time("up"),
+    userMark: stringIn(state, "um") ?? "",
+    replyMark: stringIn(state, "rm") ?? "",
+    error: status === "FAILED" ? { code, message: stringIn(state, "msg") ?? "", retryable: state["rt"] === 1 } : null,
+    usage: usageOf(state["iu"], state["ou"], state["tu"]),
+  };
+}
+
+function usageOf(input: unknown, output: unknown, total: unknown): TokenUsage | null {
+  if (typeof input !== "number" || typeof output !== "number" || typeof total !== "number") return null;
+  return { inputTokens: input, outputTokens: output, totalTokens: total };
+}
+
+export interface RunParts {
+  readonly state: string;
+  readonly input: string;
+  readonly text: string;
+  /** Raw rows, "" where they are not (or no longer) where the run says. */
+  readonly userRow: string;
+  readonly replyRow: string;
+}
+
+export function runOf(sessionId: string, historyKey: string, generation: number, parts: RunParts): Run {
+  const state = stateOf(parts.state);
+  const placed = (raw: string, position: number | null, mark: string): Row | null =>
+    raw === "" || position === null ? null : { position, mark, raw };
+  return {
+    runId: state.runId,
+    sessionId,
+    historyKey,
+    generation,
+    status: state.status,
+    model: state.model,
+    queuedAt: state.queuedAt,
+    startedAt: state.startedAt,
+    finishedAt: state.finishedAt,
+    // A waiting message has a hole for its position, written as a tab.
+    inputRow: state.regenerates || parts.input === "" ? null : parts.input.replace("\t", "0"),
+    userRow: state.status === "QUEUED" ? null : placed(parts.userRow, state.userPosition, state.userMark),
+    replyLocalId: state.replyLocalId,
+    replyRow: placed(parts.replyRow, state.replyPosition, state.replyMark),
+    text: joinFragments(parts.text),
+    error: state.error,
+    usage: state.usage,
+  };
+}
+
+export function runView(sessionId: string, historyKey: string, generation: number, reply: Reply | undefined): Run | null {
+  const [state, input, partial, userRow, replyRow] = list(reply);
+  if (state === undefined) return null;
+  const parts = { state: text(state), input: text(input), text: text(partial), userRow: text(userRow), replyRow: text(replyRow) };
+  return runOf(sessionId, historyKey, generation, parts);
+}
+
+/** Rows as LRANGE gives them, newest first, the oldest of them at `low`; here oldest first. */
+export function rowsOf(low: number, newestFirst: readonly Reply[]): readonly Row[] {
+  return newestFirst.toReversed().map((reply, i) => {
+    const raw = text(reply);
+    return { position: low + i, mark: markOf(raw), raw };
+  });
+}
+
+export function pageOf(reply: Reply): MessagePage | Error {
+  const [code, low, previous, next, rows] = list(reply);
+  if (code === "EXPIRED") return cursorExpired();
+  return { rows: rowsOf(number(low), list(rows)), hasPreviousPage: previous === 1, hasNextPage: next === 1 };
+}
+
+export function cursorExpired(): ParleyError {
+  return new ParleyError(
+    "CURSOR_EXPIRED",
+    "The history behind this cursor was cleared, rewound or lost. Read the session's messages anew and go on from its cursor.",
+  );
+}
+
+const strategies: readonly MemoryStrategy[] = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"];
+
+/** "STRATEGY:turns:tokens", as scripts pass it on. */
+export function memoryOf(packed: string): MemorySettings {
+  const [name, turns, tokens] = packed.split(":");
+  const strategy = strategies.find((one) => one === name) ?? "BUFFER";
+  return { strategy, maxTurns: turns ? Number(turns) : null, maxTokens: tokens ? Number(tokens) : null };
+}
+
+export function packMemory(memory: MemorySettings): string {
+  return `${memory.strategy}:${memory.maxTurns ?? ""}:${memory.maxTokens ?? ""}`;
+}
+
+/** The answer of view.lua, without its code. */
+export function sessionOf(sessionId: string, historyKey: string, reply: readonly Reply[]): Session {
+  const [flat, n, tipMark, expires, , , , active, last, queue, pages] = reply;
+  const pairs = list(flat);
+  const record: Record<string, string> = Object.create(null) as Record<string, string>; // no prototype: field names are data
+  for (let i = 0; i < pairs.length; i += 2) record[text(pairs[i])] = text(pairs[i + 1]);
+  const field = (name: string) => record[name] ?? null;
+  const count = (name: string) => Number(record[name] ?? 0);
+  const generation = count("gen");
+  const base = count("base");
+  const messageCount = number(n);
+  const metadata = parseJson(record["metadata"] ?? "{}");
+  const summaryHolds = field("sumGen") === String(generation);
+  const ttl = field("ttl");
+  const memory = field("mem");
+  return {
+    sessionId,
+    historyKey,
+    owner: record["owner"] ?? "",
+    title: field("title"),
+    instructions: field("instructions"),
+    model: field("model"),
+    memory: memory === null ? null : memoryOf(`${memory}:${record["memTurns"] ?? ""}:${record["memTokens"] ?? ""}`),
+    summary: summaryHolds ? field("sumText") : null,
+    metadata: isObject(metadata) ? metadata : {},
+    archived: field("archived") === "1",
+    createdAt: field("created") === null ? null : count("created"),
+    updatedAt: count("updated"),
+    ttlSeconds: ttl === null ? null : Number(ttl),
+    expiresAt: number(expires) > 0 ? number(expires) : null,
+    generation,
+    base,
+    end: base + messageCount,
+    tipMark: text(tipMark),
+    messageCount,
+    readCount: count("read"),
+    usage: { inputTokens: count("iu"), outputTokens: count("ou"), totalTokens: count("tu") },
+    activeRun: runView(sessionId, historyKey, generation, active),
+    lastRun: runView(sessionId, historyKey, generation, last),
+    queuedRuns: list(queue).flatMap((one) => runView(sessionId, historyKey, generation, one) ?? []),
+    forkedFrom: field("fork"),
+    pages: list(pages).map(pageOf),
+    sequence: count("seq"),
+  };
+}

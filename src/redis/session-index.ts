@@ -1,0 +1,99 @@
+import type { Redis } from "ioredis";
+import type { ListPlace, ListQuery } from "../conversation/store.ts";
+import { guarded } from "./failure.ts";
+import { dueKey, expiriesKey, listChannel, sessionsKey } from "./keys.ts";
+import type { Head } from "./replies.ts";
+
+/** What a sidebar is told: which session changed, and how. */
+export interface ListNews {
+  readonly key: string;
+  readonly kind: "added" | "updated" | "removed";
+}
+
+/**
+ * What lies in other slots than a session's: the owner's list by last change, the deadlines, the sidebar's channel. It is
+ * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale.
+ */
+export class SessionIndex {
+  readonly #redis: Redis;
+  readonly #prefix: string;
+  readonly #failed: (error: unknown) => void;
+
+  constructor(redis: Redis, prefix: string, failed: (error: unknown) => void) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+    this.#failed = failed;
+  }
+
+  /** Before a turn begins, so that a process that dies right behind the script leaves a deadline and a listed session. */
+  expect(owner: string, key: string, leaseMs: number): void {
+    const now = Date.now();
+    this.#send(this.#redis.zadd(sessionsKey(owner), "GT", now, key));
+    this.#send(this.#redis.zadd(dueKey, now + leaseMs, key));
+  }
+
+  note(owner: string, key: string, head: Head): void {
+    this.#send(this.#redis.zadd(sessionsKey(owner), head.updated, key));
+    if (head.due > 0) this.#send(this.#redis.zadd(dueKey, head.due, key));
+    if (head.expires > 0) this.#send(this.#redis.zadd(expiriesKey, head.expires, JSON.stringify([owner, key])));
+    this.tell(owner, { key, kind: head.added ? "added" : "updated" });
+  }
+
+  forget(owner: string, key: string): void {
+    this.#send(this.#redis.zrem(sessionsKey(owner), key));
+    this.#send(this.#redis.zrem(dueKey, key));
+    this.tell(owner, { key, kind: "removed" });
+  }
+
+  tell(owner: string, news: ListNews): void {
+    this.#send(this.#redis.publish(listChannel(owner), JSON.stringify(news)));
+  }
+
+  async list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {
+    const key = sessionsKey(owner);
+    const found: ListPlace[] = [];
+    const from = query.from;
+    // Members of one score come in the order of their names; those on the far side of the place are skipped.
+    for (let skip = 0; found.length < query.count; ) {
+      const want = query.count - found.length + 1;
+      const older = query.direction === "older";
+      const bound = from ? from.updatedAt : older ? "+inf" : "-inf";
+      const flat = older
+        ? await guarded(this.#redis.zrange(key, bound, "-inf", "BYSCORE", "REV", "LIMIT", skip, want, "WITHSCORES"))
+        : await guarded(this.#redis.zrange(key, bound, "+inf", "BYSCORE", "LIMIT", skip, want, "WITHSCORES"));
+      const rows = scored(flat);
+      for (const [member, updatedAt] of rows) {
+        if (!member.startsWith(this.#prefix)) continue;
+        const sessionId = member.slice(this.#prefix.length);
+        if (from && updatedAt === from.updatedAt && !beyond(member, this.#prefix + from.sessionId, older)) continue;
+        found.push({ sessionId, updatedAt });
+      }
+      if (rows.length < want) break;
+      skip += rows.length;
+    }
+    return found.slice(0, query.count);
+  }
+
+  #send(answer: Promise<unknown>): void {
+    answer.catch(this.#failed);
+  }
+}
+
+/** Redis orders members of one score by their bytes; the newest-first list runs through them backwards. */
+function beyond(member: string, place: string, older: boolean): boolean {
+  const order = Buffer.compare(Buffer.from(member), Buffer.from(place));
+  return older ? order < 0 : order > 0;
+}
+
+/** ZRANGE … WITHSCORES: flat under RESP2, pairs under RESP3. */
+export function scored(reply: readonly unknown[]): readonly (readonly [member: string, score: number])[] {
+  if (reply.length > 0 && Array.isArray(reply[0])) {
+    return reply.map((pair) => {
+      const [member, score] = pair as readonly unknown[]; // RESP3 pairs, checked by the line above
+      return [String(member), Number(score)] as const;
+    });
+  }
+  const pairs: (readonly [string, number])[] = [];
+  for (let i = 0; i + 1 < reply.length; i += 2) pairs.push([String(reply[i]), Number(reply[i + 1])]);
+  return pairs;
+}

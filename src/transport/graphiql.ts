@@ -1,0 +1,83 @@
+const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter; start Live first, in a tab of its own.
+
+# 1. Watch the session "jim": messages as they come (also those that LangChain code writes), replies letter by letter.
+subscription Live {
+  sessionEvents(sessionId: "jim") {
+    __typename
+    ... on StreamOpened {
+      cursor
+      session {
+        messageCount
+        activeRun {
+          text
+        }
+      }
+    }
+    ... on MessageAdded {
+      message {
+        position
+        role
+        text
+      }
+    }
+    ... on ReplyProgress {
+      offset
+      text
+    }
+    ... on RunChanged {
+      run {
+        status
+        model
+        error {
+          code
+          message
+        }
+      }
+    }
+  }
+}
+
+# 2. Say something, and wait for the reply. Then ask: "What did I just say my name was?"
+mutation Send {
+  sendMessage(input: { sessionId: "jim", text: "Hi! I'm Jim." }) {
+    run {
+      status
+      error {
+        code
+        message
+      }
+    }
+    reply {
+      text
+    }
+  }
+}
+
+# 3. Read the session back: the very rows that LangChain's RedisChatMessageHistory reads.
+query History {
+  session(sessionId: "jim") {
+    messageCount
+    model
+    messages(last: 20) {
+      nodes {
+        position
+        role
+        text
+        createdAt
+      }
+    }
+  }
+}
+`;
+
+export { examples as graphiqlExamples };
+
+let page: Promise<string> | null = null;
+
+/** The page, whole: nothing of it comes from a CDN. Nine megabytes, so they are loaded when first asked for. */
+export function graphiqlPage(): Promise<string> {
+  page ??= import("@graphql-yoga/render-graphiql").then(({ renderGraphiQL }) =>
+    renderGraphiQL({ title: "Parley", defaultQuery: examples, subscriptionsProtocol: "WS" }),
+  );
+  return page;
+}

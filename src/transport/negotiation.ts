@@ -1,0 +1,28 @@
+/** What a request's Accept header lists, in its order, without parameters. Absent: anything. */
+export function acceptedTypes(headers: { get(name: string): string | null }): readonly string[] {
+  const accept = headers.get("accept");
+  if (accept === null || accept.trim() === "") return ["*/*"];
+  return accept.split(",").flatMap((entry) => {
+    const [type, ...parameters] = entry.toLowerCase().split(";").map((part) => part.trim());
+    return type === undefined || parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter)) ? [] : [type];
+  });
+}
+
+/** "single": one JSON result, in the media type that Yoga negotiates. null: nothing that was asked for can be given. */
+export type Shape = "single" | "text/event-stream" | "multipart/mixed" | null;
+
+/**
+ * A subscription streams over SSE alone; a deferred result as multipart, or SSE where only that is accepted; and one
+ * result comes as JSON unless the client takes streams alone (graphql-sse runs queries so, too).
+ */
+export function chooseShape(types: readonly string[], several: boolean, subscription: boolean): Shape {
+  const accepts = (...names: readonly string[]) => names.some((name) => types.includes(name));
+  const sse = accepts("text/event-stream", "text/*", "*/*");
+  const multipart = accepts("multipart/mixed", "multipart/*", "*/*");
+  if (several && subscription) return sse ? "text/event-stream" : null;
+  if (several) return multipart ? "multipart/mixed" : sse ? "text/event-stream" : null;
+  if (accepts("application/json", "application/graphql-response+json", "application/*", "*/*")) return "single";
+  if (sse) return "text/event-stream";
+  // Neither JSON nor a stream: Yoga answers 406 to a single result.
+  return multipart ? "multipart/mixed" : "single";
+}

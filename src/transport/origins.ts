@@ -1,0 +1,52 @@
+import type { RequestHeaders } from "./exchange.ts";
+
+const localHosts: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+export interface OriginPolicy {
+  /** null: no list was given. */
+  readonly allowed: readonly string[] | null;
+  readonly production: boolean;
+}
+
+/**
+ * Browsers send cookies along with a WebSocket upgrade from any page and ask nobody; the server has to look at Origin.
+ * Programs send none and are let in. Without a list a page from this machine may connect during development.
+ */
+export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boolean {
+  const origin = headers.get("origin");
+  if (origin === null) return true;
+  if (policy.allowed?.includes(origin) === true) return true;
+  if (!URL.canParse(origin)) return false;
+  const url = new URL(origin);
+  if (url.host === headers.get("host")) return true;
+  return policy.allowed === null && !policy.production && localHosts.has(url.hostname);
+}
+
+/** CORS headers for a listed origin, echoed exactly; none without a list, and none for anyone else. */
+export function corsHeaders(headers: RequestHeaders, allowed: readonly string[] | null): Record<string, string> {
+  if (allowed === null) return {};
+  const origin = headers.get("origin");
+  if (origin === null || !allowed.includes(origin)) return { vary: "origin" };
+  return {
+    vary: "origin",
+    "access-control-allow-origin": origin,
+    "access-control-allow-credentials": "true",
+    "access-control-expose-headers": "retry-after",
+  };
+}
+
+/** The answer to a preflight, or null where the request is none or CORS is off. */
+export function preflight(method: string, headers: RequestHeaders, allowed: readonly string[] | null): Response | null {
+  if (allowed === null || method !== "OPTIONS" || headers.get("access-control-request-method") === null) return null;
+  const cors = corsHeaders(headers, allowed);
+  if (cors["access-control-allow-origin"] === undefined) return new Response(null, { status: 403, headers: cors });
+  return new Response(null, {
+    status: 204,
+    headers: {
+      ...cors,
+      "access-control-allow-methods": "GET, POST",
+      "access-control-allow-headers": headers.get("access-control-request-headers") ?? "content-type",
+      "access-control-max-age": "600",
+    },
+  });
+}

@@ -1,0 +1,15 @@
+import { startSentinel } from "./redis-sentinel.ts";
+import { startCluster } from "./redis-cluster.ts";
+import { Redis, Cluster } from "ioredis";
+console.time("sentinel"); const s = await startSentinel(); console.timeEnd("sentinel");
+const r = new Redis({ sentinels: [...s.sentinels], name: s.name }); r.on("error", () => {});
+console.log(await r.set("a", 1), await s.primaryUrl());
+console.time("failover"); const old = await s.killPrimary(); const n = await s.nextPrimary(old); console.timeEnd("failover"); console.log(n.url);
+await old.restart(); 
+console.log(await r.get("a")); r.disconnect();
+await s.stop();
+console.time("cluster"); const c = await startCluster(); console.timeEnd("cluster");
+const k = new Cluster([...c.nodes]); k.on("error", () => {}); for (let i = 0; i < 50; i++) await k.set("k" + i, i); console.log(await k.get("k7"));
+await k.call("WAIT" as any, 1, 500).catch(() => {});
+const p = await c.primaryOf("k7"); console.time("cfailover"); await p.kill(); const q = await c.nextPrimaryOf("k7", p); console.timeEnd("cfailover"); console.log(q.url, await k.get("k7"));
+k.disconnect(); await c.stop();
