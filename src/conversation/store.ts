@@ -1,11 +1,9 @@
-import type { ReadRequest } from "./api.ts";
-import type { RowTemplate } from "./stored-message.ts";
+import type { ReadRequest, WhenBusy } from "./api.ts";
 import type { Cursor } from "./cursor.ts";
-import type { MemorySettings, Session } from "./session.ts";
-import type { PartialTemplate } from "./stored-message.ts";
-import type { Run, RunError } from "./run.ts";
 import type { Row, TokenUsage } from "./message.ts";
-import type { WhenBusy } from "./api.ts";
+import type { Run, RunError } from "./run.ts";
+import type { MemorySettings, Session } from "./session.ts";
+import type { PartialTemplate, RowTemplate } from "./stored-message.ts";
 
 /**
  * The port to the conversations in Redis. Every write is one atomic script; a write that is sent twice with the same op
@@ -21,8 +19,8 @@ export interface SessionStore {
   progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
-  /** Gives the run as it ended: by this call, or by who was quicker (null: it is forgotten). */
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<RunState | null>;
+  /** Resolves when the run has ended, by this call or by who was quicker. */
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void>;
   cancel(owner: string, sessionId: string, runId: string): Promise<void>;
   append(owner: string, sessionId: string, messages: readonly AppendMessage[], op: Op): Promise<readonly Place[]>;
   create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
@@ -33,6 +31,8 @@ export interface SessionStore {
   remove(owner: string, sessionId: string): Promise<void>;
   /** Copies the rows up to and including `through` (null: all) and the settings of `source` into a new session. */
   fork(owner: string, source: Session, through: Cursor | null, sessionId: string, title: string | null, op: Op): Promise<void>;
+  /** Takes a session that is gone out of its owner's list. */
+  forget(owner: string, sessionId: string): void;
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
 }
 
@@ -65,10 +65,9 @@ export interface Place {
 export interface BeginTurn {
   readonly op: Op;
   readonly runId: string;
-  readonly replyLocalId: string;
   /** null: the session's. */
   readonly model: string | null;
-  /** null: regenerate. */
+  /** null: regenerate. A hint of 0 in a row's note is replaced by its position. */
   readonly input: RowTemplate | null;
   readonly partial: PartialTemplate;
   readonly replyMessageId: string;
@@ -89,8 +88,9 @@ export interface RunState {
   readonly runId: string;
   readonly status: Run["status"];
   readonly model: string;
-  readonly replyLocalId: string;
   readonly replyMessageId: string;
+  /** The position that was expected of the reply, part of its id. */
+  readonly replyHint: number;
   readonly replyPosition: number | null;
 }
 
@@ -102,6 +102,8 @@ export interface StartedTurn extends TurnToken {
   readonly memory: MemorySettings;
   readonly instructions: string | null;
   readonly summary: string | null;
+  /** Position of the first of `rows`. */
+  readonly low: number;
   /** Rows below the user's, oldest first, as many as the memory strategy may need. */
   readonly rows: readonly string[];
 }

@@ -21,7 +21,9 @@ export const builder = new SchemaBuilder<{
     nodeQueryOptions: false,
     nodesQueryOptions: false,
     nodeTypeOptions: { description: "Anything with a global id: a Session, a Message or a Run." },
-    idFieldOptions: { description: "Global id, unique over all types: the key for a client's cache and for `node(id:)`." },
+    idFieldOptions: {
+      description: "Global id, unique over all types: the key for a client's cache and for `node(id:)`.",
+    },
     pageInfoTypeOptions: { description: "Where a page lies in the whole list." },
     hasNextPageFieldOptions: { description: "Whether there is more behind this page, whichever way it was asked for." },
     hasPreviousPageFieldOptions: {

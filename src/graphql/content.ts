@@ -1,4 +1,5 @@
 import { badInput } from "../conversation/errors.ts";
+import { isObject } from "../conversation/json.ts";
 import type { ContentBlock } from "../conversation/message.ts";
 import { builder } from "./builder.ts";
 
@@ -35,8 +36,13 @@ export const ContentBlockRef = builder.unionType("ContentBlock", {
 const ImageBlockInput = builder.inputType("ImageBlockInput", {
   description: "An image for the model to look at.",
   fields: (t) => ({
-    url: t.string({ required: true, description: "An https: address, or a data: URL. Anything else is BAD_USER_INPUT." }),
-    detail: t.string({ description: 'How closely to look: "low", "high" or "auto", as the model\'s provider takes it.' }),
+    url: t.string({
+      required: true,
+      description: "An https: address, or a data: URL. Anything else is BAD_USER_INPUT.",
+    }),
+    detail: t.string({
+      description: 'How closely to look: "low", "high" or "auto", as the model\'s provider takes it.',
+    }),
   }),
 });
 
@@ -91,7 +97,7 @@ function parseBlock(at: string, block: GivenBlock): ContentBlock {
     return { kind: "image", url, detail: detail ?? null };
   }
   const type = typeOfOther(block.other);
-  if (type === null) throw badInput(`${at}.other`, "A block must be an object with a type, such as { type: \"file\" }.");
+  if (type === null) throw badInput(`${at}.other`, 'A block must be an object with a type, such as { type: "file" }.');
   // They have a form of their own here, whose checks this would go around.
   if (type === "text" || type === "image_url") {
     throw badInput(`${at}.other`, "Give text and images as text and image, not as other.");
@@ -100,6 +106,6 @@ function parseBlock(at: string, block: GivenBlock): ContentBlock {
 }
 
 function typeOfOther(value: unknown): string | null {
-  if (typeof value !== "object" || value === null || Array.isArray(value) || !("type" in value)) return null;
-  return typeof value.type === "string" && value.type !== "" ? value.type : null;
+  const type = isObject(value) ? value["type"] : null;
+  return typeof type === "string" && type !== "" ? type : null;
 }

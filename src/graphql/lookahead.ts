@@ -8,11 +8,11 @@ import {
   isObjectType,
   isUnionType,
   Kind,
+  OperationTypeNode,
   valueFromASTUntyped,
 } from "graphql";
 import type {
   FieldNode,
-  FragmentDefinitionNode,
   GraphQLCompositeType,
   GraphQLField,
   GraphQLResolveInfo,
@@ -21,6 +21,7 @@ import type {
 } from "graphql";
 
 import type { PageRequest } from "../conversation/session.ts";
+import { parseGlobalId } from "./global-ids.ts";
 import { messagePage, samePage } from "./paging.ts";
 
 // One reading answers a whole operation (its fields must agree), so who reads has to know beforehand which pages of
@@ -35,24 +36,32 @@ interface Selected {
 }
 
 /** The pages of a session's messages that are asked for below this field, each once, in no particular order. */
-export function pagesBelow(info: GraphQLResolveInfo, type = namedTypeOf(info)): readonly PageRequest[] {
+export function pagesBelow(info: GraphQLResolveInfo): readonly PageRequest[] {
   const pages = new Pages(info);
-  for (const node of info.fieldNodes) pages.collect(node.selectionSet, type);
+  for (const node of info.fieldNodes) pages.collect(node.selectionSet, namedTypeOf(info));
   return pages.found;
 }
 
-/** The same below all fields of the query's root that `concerns` picks by name and arguments. */
-export function pagesOfQuery(
-  info: GraphQLResolveInfo,
-  concerns: (name: string, args: Readonly<Record<string, unknown>>) => boolean,
-): readonly PageRequest[] {
+/**
+ * The same for a session on the way of this field: in a query, whatever any of its root fields asks of that session,
+ * for the first to read it reads for all of them.
+ */
+export function pagesOf(info: GraphQLResolveInfo, sessionId: string): readonly PageRequest[] {
+  const query = info.schema.getQueryType();
+  if (info.operation.operation !== OperationTypeNode.QUERY || !query) return pagesBelow(info);
   const pages = new Pages(info);
-  for (const { field, node } of fieldsOf(info, info.operation.selectionSet, info.parentType)) {
-    const args = argumentsOf(info, field, node);
+  for (const { field, node } of fieldsOf(info, info.operation.selectionSet, query)) {
     const type = getNamedType(field.type);
-    if (args !== null && concerns(field.name, args) && isCompositeType(type)) pages.collect(node.selectionSet, type);
+    if (!isCompositeType(type) || !leadsTo(sessionId, field.name, argumentsOf(info, field, node))) continue;
+    pages.collect(node.selectionSet, type);
   }
   return pages.found;
+}
+
+function leadsTo(sessionId: string, name: string, args: Readonly<Record<string, unknown>> | null): boolean {
+  if (name === "session") return args?.["sessionId"] === sessionId;
+  const ids: unknown = name === "node" ? [args?.["id"]] : name === "nodes" ? args?.["ids"] : [];
+  return Array.isArray(ids) && ids.some((id) => typeof id === "string" && parseGlobalId(id)?.sessionId === sessionId);
 }
 
 /** Whether the field `name` of what this field returns is selected and belongs to the first answer, not to a deferred one. */
@@ -60,7 +69,9 @@ export function selectsAtOnce(info: GraphQLResolveInfo, name: string): boolean {
   return info.fieldNodes
     .filter((node) => node.selectionSet !== undefined)
     .some((node) =>
-      fieldsOf(info, node.selectionSet, namedTypeOf(info)).some(({ field, deferred }) => !deferred && field.name === name),
+      fieldsOf(info, node.selectionSet, namedTypeOf(info)).some(
+        ({ field, deferred }) => !deferred && field.name === name,
+      ),
     );
 }
 
@@ -83,7 +94,7 @@ class Pages {
   collect(selections: SelectionSetNode | undefined, type: GraphQLCompositeType): void {
     if (selections === undefined) return;
     const entered = this.#entered.get(selections) ?? new Set();
-    if (entered.has(type)) return;
+    
     this.#entered.set(selections, entered.add(type));
     for (const selected of fieldsOf(this.#info, selections, type)) this.#enter(selected);
   }
@@ -140,15 +151,12 @@ function fieldsOf(
         continue;
       }
       const inDefer = deferred || isDeferred(info, selection);
-      let fragment: { readonly typeCondition?: FragmentDefinitionNode["typeCondition"] | undefined; readonly selectionSet: SelectionSetNode } | undefined;
       if (selection.kind === Kind.FRAGMENT_SPREAD) {
         const key = `${selection.name.value} ${inDefer}`;
         if (opened.has(key)) continue;
         opened.add(key);
-        fragment = info.fragments[selection.name.value];
-      } else {
-        fragment = selection;
       }
+      const fragment = selection.kind === Kind.INLINE_FRAGMENT ? selection : info.fragments[selection.name.value];
       const condition = fragment?.typeCondition && info.schema.getType(fragment.typeCondition.name.value);
       const inner = isCompositeType(condition) ? condition : parent;
       // An object is never of another object type: such a fragment brings nothing here.
@@ -173,5 +181,7 @@ function isIncluded({ variableValues }: GraphQLResolveInfo, node: SelectionNode)
 function isDeferred({ variableValues }: GraphQLResolveInfo, node: SelectionNode): boolean {
   const defer = node.directives?.find((directive) => directive.name.value === "defer");
   const condition = defer?.arguments?.find((argument) => argument.name.value === "if");
-  return defer !== undefined && (condition === undefined || valueFromASTUntyped(condition.value, variableValues) !== false);
+  return (
+    defer !== undefined && (condition === undefined || valueFromASTUntyped(condition.value, variableValues) !== false)
+  );
 }

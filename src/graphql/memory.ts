@@ -8,7 +8,9 @@ const MemoryStrategyRef = builder.enumType("MemoryStrategy", {
     BUFFER: { description: "All of it, as far as the gateway's own limit goes." },
     WINDOW: { description: "The last `maxTurns` turns." },
     TOKEN_BUFFER: { description: "The newest messages that fit `maxTokens`." },
-    SUMMARY_BUFFER: { description: "The newest messages that fit `maxTokens`, ahead of them a summary of the older ones." },
+    SUMMARY_BUFFER: {
+      description: "The newest messages that fit `maxTokens`, ahead of them a summary of the older ones.",
+    },
   } as const,
 });
 
@@ -19,7 +21,11 @@ export interface MemoryParent extends MemorySettings {
 export const MemorySettingsRef = builder.objectRef<MemoryParent>("MemorySettings").implement({
   description: "How much of the history the model sees.",
   fields: (t) => ({
-    strategy: t.field({ type: MemoryStrategyRef, description: "Which of LangChain's memories.", resolve: ({ strategy }) => strategy }),
+    strategy: t.field({
+      type: MemoryStrategyRef,
+      description: "Which of LangChain's memories.",
+      resolve: ({ strategy }) => strategy,
+    }),
     maxTurns: t.exposeInt("maxTurns", {
       nullable: true,
       description: "WINDOW: how many turns, a turn being a USER message and what answers it; else null.",
@@ -42,7 +48,9 @@ export const MemorySettingsInput = builder.inputType("MemorySettingsInput", {
   fields: (t) => ({
     strategy: t.field({ type: MemoryStrategyRef, required: true, description: "Which of LangChain's memories." }),
     maxTurns: t.int({ description: "WINDOW only: how many turns, at least 1; 10 if left out." }),
-    maxTokens: t.int({ description: "TOKEN_BUFFER and SUMMARY_BUFFER only: how many tokens, at least 1; 2000 if left out." }),
+    maxTokens: t.int({
+      description: "TOKEN_BUFFER and SUMMARY_BUFFER only: how many tokens, at least 1; 2000 if left out.",
+    }),
   }),
 });
 

@@ -6,7 +6,7 @@ import { decodeStoredMessage } from "../conversation/stored-message.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockRef } from "./content.ts";
 import { messageGlobalId } from "./global-ids.ts";
-import { pagesBelow } from "./lookahead.ts";
+import { pagesOf } from "./lookahead.ts";
 import type { MessagePage } from "../conversation/session.ts";
 import { connectionOf } from "./paging.ts";
 import type { Connection } from "./paging.ts";
@@ -22,7 +22,8 @@ export const MessageRoleRef = builder.enumType("MessageRole", {
     TOOL: { description: "What a tool answered: LangChain's `tool`." },
     FUNCTION: { description: "What a function answered, in LangChain's old form. Read, never written here." },
     OTHER: {
-      description: "Any other role, and rows of the history that are no message at all: see `stored`. Read, never written here.",
+      description:
+        "Any other role, and rows of the history that are no message at all: see `stored`. Read, never written here.",
     },
   } as const,
 });
@@ -101,12 +102,13 @@ MessageRef.implement({
   fields: (t) => ({
     id: t.id({
       description:
-        "Global id, the same from the first streamed character to the stored message. Where the caller chose the messageId it is base64(\"Message:<sessionId>:<messageId>\"), so that an optimistic message can have it at once.",
+        'Global id, the same from the first streamed character to the stored message. Where the caller chose the messageId it is base64("Message:<sessionId>:<messageId>"), so that an optimistic message can have it at once.',
       resolve: ({ placed }) => messageGlobalId(placed.sessionId, localIdOf(placed)),
     }),
     messageId: t.string({
       nullable: true,
-      description: "LangChain's `data.id`; null where foreign code stored none. Foreign code may repeat one: `id` is unique.",
+      description:
+        "LangChain's `data.id`; null where foreign code stored none. Foreign code may repeat one: `id` is unique.",
       resolve: ({ placed }) => contentOf(placed).messageId,
     }),
     position: t.int({
@@ -121,12 +123,13 @@ MessageRef.implement({
       type: SessionRef,
       description: "The session that it is in.",
       resolve: ({ placed, readings }, _args, context, info) =>
-        readings.require(context, placed.sessionId, () => pagesBelow(info)),
+        readings.require(context, placed.sessionId, () => pagesOf(info, placed.sessionId)),
     }),
     run: t.field({
       type: RunRef,
       nullable: true,
-      description: "The run that wrote it, or that it started; null for foreign messages and for runs that are forgotten.",
+      description:
+        "The run that wrote it, or that it started; null for foreign messages and for runs that are forgotten.",
       resolve: async ({ placed, readings }, _args, context) => {
         const runId = runIdOf(placed);
         const run = runId === null ? null : await readings.readRun(context, placed.sessionId, runId);
@@ -159,7 +162,8 @@ MessageRef.implement({
     }),
     toolFailed: t.boolean({
       nullable: true,
-      description: 'TOOL: whether the tool failed (LangChain\'s status "error"); null where it is not said, and for all others.',
+      description:
+        'TOOL: whether the tool failed (LangChain\'s status "error"); null where it is not said, and for all others.',
       resolve: ({ placed }) => contentOf(placed).toolFailed,
     }),
     name: t.string({
@@ -197,7 +201,11 @@ MessageRef.implement({
   }),
 });
 
-const MessageEdge = builder.edgeObject({ type: MessageRef, name: "MessageEdge", description: "A message and its cursor." });
+const MessageEdge = builder.edgeObject({
+  type: MessageRef,
+  name: "MessageEdge",
+  description: "A message and its cursor.",
+});
 
 export const MessageConnection = builder.connectionObject(
   { type: MessageRef, name: "MessageConnection", description: "A page of a session's messages, oldest first." },

@@ -1,5 +1,6 @@
 import type { PlacedMessage } from "../conversation/events.ts";
 import { badInput } from "../conversation/errors.ts";
+import { isObject } from "../conversation/json.ts";
 import { isMessageId } from "../conversation/ids.ts";
 import type { ContentBlock, NewMessage } from "../conversation/message.ts";
 import { builder } from "./builder.ts";
@@ -53,7 +54,10 @@ const MessageInput = builder.inputType("MessageInput", {
     }),
     toolCallId: t.string({ description: "TOOL, and required there: the ToolCall.callId that it answers." }),
     toolFailed: t.boolean({ description: "TOOL only: whether the tool failed." }),
-    toolCalls: t.field({ type: [ToolCallInput], description: "ASSISTANT only: the tools that the model wanted called." }),
+    toolCalls: t.field({
+      type: [ToolCallInput],
+      description: "ASSISTANT only: the tools that the model wanted called.",
+    }),
   }),
 });
 
@@ -83,11 +87,12 @@ function parseMessage(at: string, given: GivenMessage): NewMessage {
   }
   const toolCallId = given.toolCallId ?? null;
   const toolFailed = given.toolFailed ?? null;
-  const toolCalls = given.toolCalls ?? [];
+  const toolCalls = (given.toolCalls ?? []).map(({ callId, name, args }) => ({ callId, name, args }));
   if (role === "TOOL" && (toolCallId === null || toolCallId === "")) {
     throw badInput(`${at}.toolCallId`, "A TOOL message needs the toolCallId that it answers.");
   }
-  if (role !== "TOOL" && toolCallId !== null) throw badInput(`${at}.toolCallId`, "Only a TOOL message has a toolCallId.");
+  if (role !== "TOOL" && toolCallId !== null)
+    throw badInput(`${at}.toolCallId`, "Only a TOOL message has a toolCallId.");
   if (role !== "TOOL" && toolFailed !== null) throw badInput(`${at}.toolFailed`, "Only a TOOL message has toolFailed.");
   if (role !== "ASSISTANT" && toolCalls.length > 0) {
     throw badInput(`${at}.toolCalls`, "Only an ASSISTANT message has toolCalls.");
@@ -109,13 +114,7 @@ function parseMessage(at: string, given: GivenMessage): NewMessage {
 /** A tool may answer nothing, and a model that calls tools need not say anything. */
 function parseContentOf(at: string, given: GivenMessage): readonly ContentBlock[] {
   if (given.role === "ASSISTANT" && given.toolCalls?.length) return parseOptionalContent(at, given) ?? [];
-  return given.role === "TOOL"
-    ? (parseOptionalContent(at, given) ?? parseContent(at, given))
-    : parseContent(at, given);
-}
-
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return given.role === "TOOL" ? (parseOptionalContent(at, given) ?? parseContent(at, given)) : parseContent(at, given);
 }
 
 const AddMessagesInput = builder.inputType("AddMessagesInput", {
@@ -128,7 +127,8 @@ const AddMessagesInput = builder.inputType("AddMessagesInput", {
       description: `The messages, oldest first: 1 to ${mostMessages}. All or none are stored.`,
     }),
     idempotencyKey: t.string({
-      description: "1 to 128 characters of the caller's own: sent again with it, the first call's messages are given back.",
+      description:
+        "1 to 128 characters of the caller's own: sent again with it, the first call's messages are given back.",
     }),
   }),
 });
@@ -154,7 +154,7 @@ builder.mutationField("addMessages", (t) =>
   t.field({
     type: AddMessagesPayload,
     description:
-      "Stores messages in one atomic write; no model is called. Errors: BAD_USER_INPUT with the field, e.g. \"input.messages[0].role\"; NOT_FOUND for another's session; MESSAGE_ID_REUSED for a messageId with other content.",
+      'Stores messages in one atomic write; no model is called. Errors: BAD_USER_INPUT with the field, e.g. "input.messages[0].role"; NOT_FOUND for another\'s session; MESSAGE_ID_REUSED for a messageId with other content.',
     args: { input: t.arg({ type: AddMessagesInput, required: true, description: "The messages and their session." }) },
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const add = {

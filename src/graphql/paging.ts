@@ -57,7 +57,9 @@ export const messagePageArgs = builder.args((t) => ({
 }));
 
 export const sessionPageArgs = builder.args((t) => ({
-  first: t.int({ description: "This many from the newest on: 1 to 100; 20 where neither is given. Not together with `last`." }),
+  first: t.int({
+    description: "This many from the newest on: 1 to 100; 20 where neither is given. Not together with `last`.",
+  }),
   after: t.string({ description: "Only sessions behind this cursor (less recently updated ones)." }),
   last: t.int({ description: "This many up to the page's end: 1 to 100." }),
   before: t.string({ description: "Only sessions before this cursor (more recently updated ones)." }),

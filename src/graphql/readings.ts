@@ -73,9 +73,7 @@ export class Readings {
   async #findRun(context: Context, sessionId: string, runId: string): Promise<Run | null> {
     const session = (await this.#sessions.get(sessionId))?.session;
     const runs = session === undefined ? [] : [session.activeRun, session.lastRun, ...session.queuedRuns];
-    return (
-      runs.find((run) => run?.runId === runId) ?? context.conversations.readRun(context.viewer, sessionId, runId)
-    );
+    return runs.find((run) => run?.runId === runId) ?? context.conversations.readRun(context.viewer, sessionId, runId);
   }
 }
 

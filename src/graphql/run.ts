@@ -5,19 +5,21 @@ import { decodeStoredMessage } from "../conversation/stored-message.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockRef } from "./content.ts";
 import { messageGlobalId, parseGlobalId, runGlobalId } from "./global-ids.ts";
-import { pagesBelow } from "./lookahead.ts";
+import { pagesOf } from "./lookahead.ts";
 import { TokenUsageRef } from "./message.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
 import type { MessageParent, RunParent } from "./readings.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {
-  description:
-    "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
+  description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
   values: {
     QUEUED: { description: "It waits for another run of the session. Its user message is not in the history yet." },
     RUNNING: { description: "The reply is being made. The user message is in the history." },
     COMPLETED: { description: "Final: the reply is in the history." },
-    CANCELLED: { description: "Final: it was stopped. Text that it had is in the history, as a message with finishReason CANCELLED." },
+    CANCELLED: {
+      description:
+        "Final: it was stopped. Text that it had is in the history, as a message with finishReason CANCELLED.",
+    },
     FAILED: { description: "Final: see `error`. Text that it had is in `text` only; the user message stays." },
   } as const,
 });
@@ -28,8 +30,12 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
     MODEL_RATE_LIMITED: { description: "The provider has had too many requests. Later it will do." },
     MODEL_UNAVAILABLE: { description: "The provider cannot be reached or fails, or no gateway here has this model." },
     MODEL_TIMEOUT: { description: "The model took too long." },
-    MODEL_UNAUTHORIZED: { description: "The provider refuses the gateway's key. Whoever runs the gateway has to mend that." },
-    CONTEXT_TOO_LONG: { description: "History and message are more than the model takes. A smaller memory window helps." },
+    MODEL_UNAUTHORIZED: {
+      description: "The provider refuses the gateway's key. Whoever runs the gateway has to mend that.",
+    },
+    CONTEXT_TOO_LONG: {
+      description: "History and message are more than the model takes. A smaller memory window helps.",
+    },
     CONTENT_REFUSED: { description: "The provider refuses the content." },
     REPLY_CUT_OFF: { description: "The model's stream ended without a finish reason." },
     RUN_LOST: { description: "The process that made the reply died." },
@@ -63,10 +69,13 @@ RunRef.implement({
       type: SessionRef,
       description: "The session that it replies in.",
       resolve: ({ run, readings }, _args, context, info) =>
-        readings.require(context, run.sessionId, () => pagesBelow(info)),
+        readings.require(context, run.sessionId, () => pagesOf(info, run.sessionId)),
     }),
     status: t.field({ type: RunStatusRef, description: "How far it is.", resolve: ({ run }) => run.status }),
-    model: t.string({ description: 'The model that replies: "provider:name", or "offline".', resolve: ({ run }) => run.model }),
+    model: t.string({
+      description: 'The model that replies: "provider:name", or "offline".',
+      resolve: ({ run }) => run.model,
+    }),
     queuedAt: t.field({ type: "DateTime", description: "When it was accepted.", resolve: ({ run }) => run.queuedAt }),
     startedAt: t.field({
       type: "DateTime",
@@ -88,7 +97,8 @@ RunRef.implement({
     userMessage: t.field({
       type: MessageRef,
       nullable: true,
-      description: "The message that it answers, also when regenerating; null while queued (see `input`) and where it is gone.",
+      description:
+        "The message that it answers, also when regenerating; null while queued (see `input`) and where it is gone.",
       resolve: (parent) => messageOfRun(parent, parent.run.userRow),
     }),
     replyId: t.id({
@@ -144,7 +154,7 @@ builder.mutationField("cancelRun", (t) =>
       "Stops a reply from any gateway, down to the provider's connection. Text that it had becomes a message with finishReason CANCELLED. NOT_FOUND: there is no such run.",
     args: { input: t.arg({ type: CancelRunInput, required: true, description: "Which run to stop." }) },
     resolve: async (_root, { input }, { conversations, viewer }) => {
-      const id = parseGlobalId(String(input.runId));
+      const id = parseGlobalId(input.runId);
       if (id?.type !== "Run") throw notFound("run");
       return { run: await conversations.cancelRun(viewer, id.sessionId, id.local) };
     },

@@ -17,7 +17,8 @@ function parseDateTime(value: unknown): number {
 }
 
 builder.scalarType("DateTime", {
-  description: 'A moment in ISO 8601, in UTC with milliseconds: "2026-11-22T20:40:00.000Z". As input any time zone will do.',
+  description:
+    'A moment in ISO 8601, in UTC with milliseconds: "2026-11-22T20:40:00.000Z". As input any time zone will do.',
   specifiedByURL: "https://scalars.graphql.org/andimarek/date-time.html",
   serialize: (milliseconds) => new Date(milliseconds).toISOString(),
   parseValue: parseDateTime,
@@ -31,7 +32,9 @@ function nestsTooDeeply(value: unknown): boolean {
   let level: readonly unknown[] = [value];
   for (let depth = 0; level.length > 0; depth += 1) {
     if (depth > maxDepth) return true;
-    level = level.flatMap((item) => (typeof item === "object" && item !== null ? Object.values(item) : []));
+    level = level.flatMap((item): readonly unknown[] =>
+      typeof item === "object" && item !== null ? Object.values(item) : [],
+    );
   }
   return false;
 }

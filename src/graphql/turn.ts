@@ -12,7 +12,9 @@ import { messageOfRun } from "./run.ts";
 const WhenBusyRef = builder.enumType("WhenBusy", {
   description: "What to do while another run is going in the same session.",
   values: {
-    QUEUE: { description: "Wait in line: first come, first served, over all gateways. QUEUE_FULL where the line is too long." },
+    QUEUE: {
+      description: "Wait in line: first come, first served, over all gateways. QUEUE_FULL where the line is too long.",
+    },
     REJECT: { description: "Refuse with SESSION_BUSY (extensions.runId), leaving no trace." },
     INTERRUPT: { description: "Cancel that run, keeping the text it has, and go ahead of all that wait." },
   } as const,
@@ -35,9 +37,7 @@ async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Co
   const { readings } = parent.session;
   if (reply !== null) return { placed: reply, readings };
   const ended =
-    parent.waited || isFinal(run.status)
-      ? run
-      : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
+    parent.waited || isFinal(run.status) ? run : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
   return messageOfRun({ run: ended, readings }, ended.replyRow);
 }
 
@@ -49,7 +49,8 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
   fields: (t) => ({
     sessionId: t.string({
       required: true,
-      description: "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND.",
+      description:
+        "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND.",
     }),
     text: t.string({ description: "The message as text: either this or `content`. Must not be blank." }),
     content: t.field({ type: [ContentBlockInput], description: "The message as blocks: either this or `text`." }),
@@ -64,14 +65,16 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
       description: "What to do while another run is going in the session.",
     }),
     replaceFrom: t.string({
-      description: "Cursor: drop that message and all after it first (edit and resend). If queued, when its turn comes.",
+      description:
+        "Cursor: drop that message and all after it first (edit and resend). If queued, when its turn comes.",
     }),
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
   }),
 });
 
 const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").implement({
-  description: "What sendMessage answers: as soon as the message is stored, or, with `reply` selected, when the run has ended.",
+  description:
+    "What sendMessage answers: as soon as the message is stored, or, with `reply` selected, when the run has ended.",
   fields: (t) => ({
     userMessage: t.field({
       type: MessageRef,

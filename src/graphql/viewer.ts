@@ -10,5 +10,9 @@ const ViewerRef = builder.objectRef<Viewer>("Viewer").implement({
 });
 
 builder.queryField("viewer", (t) =>
-  t.field({ type: ViewerRef, description: "Who asks, as the gateway sees it.", resolve: (_root, _args, { viewer }) => viewer }),
+  t.field({
+    type: ViewerRef,
+    description: "Who asks, as the gateway sees it.",
+    resolve: (_root, _args, { viewer }) => viewer,
+  }),
 );

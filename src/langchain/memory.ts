@@ -1,9 +1,9 @@
 import { BufferMemory } from "@langchain/classic/memory";
-import { BaseListChatMessageHistory } from "@langchain/core/chat_history";
+import { BaseChatMessageHistory } from "@langchain/core/chat_history";
 import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
 
 /** The history below the message of one turn. It is read once and never written: the store has the user's message already, and appends the reply itself. */
-class TurnHistory extends BaseListChatMessageHistory {
+class TurnHistory extends BaseChatMessageHistory {
   override lc_namespace = ["parley", "history"];
   readonly #messages: readonly BaseMessage[];
 
@@ -20,7 +20,6 @@ class TurnHistory extends BaseListChatMessageHistory {
     return Promise.resolve();
   }
 
-  // BaseListChatMessageHistory makes a message of what it is given, and what is given here is a message in an array.
   override addUserMessage(): Promise<void> {
     return Promise.resolve();
   }

@@ -24,10 +24,8 @@ export class OfflineModel extends BaseChatModel {
 
   override _generate(messages: BaseMessage[]): Promise<ChatResult> {
     const text = replyTo(messages);
-    const message = new AIMessage({
-      content: text,
+    const message = Object.assign(new AIMessage({ content: text, response_metadata: ending }), {
       usage_metadata: usageOf(messages, text),
-      response_metadata: ending,
     });
     return Promise.resolve({ generations: [{ text, message }] });
   }
@@ -44,11 +42,10 @@ export class OfflineModel extends BaseChatModel {
       yield chunk;
       await runManager?.handleLLMNewToken(word, undefined, undefined, undefined, undefined, { chunk });
     }
-    yield new ChatGenerationChunk({
-      text: "",
-      message: new AIMessageChunk({ content: "", usage_metadata: usageOf(messages, text), response_metadata: ending }),
-      generationInfo: ending,
+    const message = Object.assign(new AIMessageChunk({ content: "", response_metadata: ending }), {
+      usage_metadata: usageOf(messages, text),
     });
+    yield new ChatGenerationChunk({ text: "", message, generationInfo: ending });
   }
 }
 
@@ -69,7 +66,7 @@ export function linesOf(messages: readonly BaseMessage[]): Line[] {
   });
 }
 
-/** A word is a token here. */
+/** A word is a token here. Set after construction, because the constructor's type has no usage under strict settings. */
 function usageOf(messages: readonly BaseMessage[], reply: string): UsageMetadata {
   const input_tokens = messages.reduce((sum, message) => sum + wordsOf(textOfMessage(message)), 0);
   const output_tokens = wordsOf(reply);

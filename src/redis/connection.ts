@@ -1,4 +1,7 @@
-import { Redis, type RedisOptions } from "ioredis";
+import { Redis, type RedisOptions as AllOptions } from "ioredis";
+
+/** ioredis' options, less the two that change what replies look like. */
+export type RedisOptions = Omit<AllOptions, "replyMapping" | "protocol">;
 
 /** How to reach Redis: by URL, by ioredis' options, or over a connection that the caller has (it is duplicated, never closed). */
 export type RedisSource =

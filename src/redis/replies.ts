@@ -34,7 +34,8 @@ export interface Head {
   /** When somebody should look after the session's runs; 0: nothing to look after. */
   readonly due: number;
   readonly expires: number;
-  readonly next: string | null;
+  /** Runs wait and none is going. */
+  readonly free: boolean;
   readonly nextOwner: string | null;
 }
 
@@ -62,12 +63,13 @@ export function headOf(reply: Reply | undefined): Head {
     updated: numberIn(head, "updated"),
     due: numberIn(head, "due"),
     expires: numberIn(head, "expires"),
-    next: stringIn(head, "next"),
+    free: numberIn(head, "free") === 1,
     nextOwner: stringIn(head, "nextOwner"),
   };
 }
 
 interface State extends RunState {
+  readonly replyLocalId: string;
   readonly queuedAt: number;
   readonly startedAt: number | null;
   readonly finishedAt: number | null;
@@ -91,6 +93,7 @@ export function stateOf(json: string): State {
     status,
     model: stringIn(state, "model") ?? "",
     replyLocalId: stringIn(state, "rl") ?? "",
+    replyHint: numberIn(state, "hint"),
     replyMessageId: stringIn(state, "rid") ?? "",
     replyPosition: time("rp"),
     queuedAt: numberIn(state, "q"),

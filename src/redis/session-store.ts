@@ -17,7 +17,6 @@ import type {
   ProgressAnswer,
   Reading,
   RecordChange,
-  RunState,
   SessionStore,
   StartedTurn,
   StoreRead,
@@ -26,7 +25,7 @@ import type {
 } from "../conversation/store.ts";
 import { guarded } from "./failure.ts";
 import { sessionKeys } from "./keys.ts";
-import { cursorExpired, headOf, list, memoryOf, number, packMemory, rowsOf, runView, sessionOf, stateOf, text } from "./replies.ts";
+import { cursorExpired, headOf, list, type Head, memoryOf, number, packMemory, rowsOf, runView, sessionOf, stateOf, text } from "./replies.ts";
 import { Scripts, type Reply, type SessionScript } from "./scripts.ts";
 import type { SessionIndex } from "./session-index.ts";
 
@@ -47,6 +46,8 @@ export interface StoreSettings {
   readonly memoryRows: number;
   /** Milliseconds that other processes' leases are given beyond their end (after a loss of Redis). */
   readonly leaseGraceMs: () => number;
+  /** The next run that waits in this session is this process', and nothing runs there. */
+  readonly onTurnFree: (historyKey: string) => void;
 }
 
 const hours25 = 90_000_000;
@@ -69,6 +70,12 @@ export class RedisSessionStore implements SessionStore {
 
   historyKey(sessionId: string): string {
     return this.#settings.historyKeyPrefix + sessionId;
+  }
+
+  /** null: a key of another prefix. */
+  sessionIdOf(key: string): string | null {
+    const { historyKeyPrefix } = this.#settings;
+    return key.startsWith(historyKeyPrefix) ? key.slice(historyKeyPrefix.length) : null;
   }
 
   async read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null> {
@@ -114,8 +121,17 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#run("touch", owner, key, null, cursorArgs(witness));
     if (answer[0] === "NOT_FOUND") return false;
     const head = headOf(answer[1]);
-    this.#index.note(owner, key, head);
+    this.#note(owner, key, head);
     return true;
+  }
+
+  /** true: it was nobody's and is this owner's now. */
+  async adopt(owner: string, key: string): Promise<boolean> {
+    const answer = await this.#run("touch", owner, key, null, cursorArgs(null));
+    if (answer[0] === "NOT_FOUND") return false;
+    const head = headOf(answer[1]);
+    this.#note(owner, key, head);
+    return head.added;
   }
 
   async begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer> {
@@ -124,7 +140,6 @@ export class RedisSessionStore implements SessionStore {
     const run = {
       id: turn.runId,
       own: processId,
-      rl: turn.replyLocalId,
       rid: turn.replyMessageId,
       model: turn.model ?? "",
       ...(turn.input ? {} : { re: 1 }),
@@ -149,7 +164,7 @@ export class RedisSessionStore implements SessionStore {
       case "STARTED":
         return this.#started(owner, key, answer);
       case "QUEUED":
-        this.#index.note(owner, key, headOf(answer[1]));
+        this.#note(owner, key, headOf(answer[1]));
         return { kind: "queued", runId: stateOf(text(answer[2])).runId };
       case "KNOWN": {
         const result = text(answer[2]);
@@ -212,7 +227,7 @@ export class RedisSessionStore implements SessionStore {
     return answer[0] === "OK";
   }
 
-  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<RunState | null> {
+  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void> {
     const usage = end.kind === "completed" ? end.usage : null;
     const reply = end.kind === "completed" ? end.reply : { head: "", tail: "" };
     const error = end.kind === "failed" ? end.error : null;
@@ -230,10 +245,7 @@ export class RedisSessionStore implements SessionStore {
       error?.message ?? "",
       error?.retryable ? 1 : 0,
     ]);
-    if (answer[0] === "NOT_FOUND") return null;
-    this.#index.note(turn.owner, turn.historyKey, headOf(answer[1]));
-    const state = text(answer[2]);
-    return state === "" ? null : stateOf(state);
+    if (answer[0] !== "NOT_FOUND") this.#note(turn.owner, turn.historyKey, headOf(answer[1]));
   }
 
   async cancel(owner: string, sessionId: string, runId: string): Promise<void> {
@@ -246,7 +258,7 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#run("append", owner, key, { ...op, keptMs: hours25 }, [messages.length, ...args]);
     if (answer[0] === "NOT_FOUND") throw notFound();
     if (answer[0] === "REUSED") throw messageIdReused();
-    this.#index.note(owner, key, headOf(answer[1]));
+    this.#note(owner, key, headOf(answer[1]));
     return answer.slice(2).map((place) => {
       const [position, mark] = text(place).split(" ");
       return { position: Number(position), mark: mark ?? "" };
@@ -323,10 +335,20 @@ export class RedisSessionStore implements SessionStore {
     return this.#index.list(owner, query);
   }
 
+  forget(owner: string, sessionId: string): void {
+    this.#index.forget(owner, this.historyKey(sessionId));
+  }
+
+  /** A session whose turn is free while a run of this process waits in it is handed to `onTurnFree` at once. */
+  #note(owner: string, key: string, head: Head): void {
+    this.#index.note(owner, key, head);
+    if (head.free && head.nextOwner === this.#settings.processId) this.#settings.onTurnFree(key);
+  }
+
   #started(owner: string, key: string, answer: readonly Reply[]): StartedTurn {
-    const [, head, state, inputRow, memory, instructions, summary, , rows] = answer;
+    const [, head, state, inputRow, memory, instructions, summary, low, rows] = answer;
     const run = stateOf(text(state));
-    this.#index.note(owner, key, headOf(head));
+    this.#note(owner, key, headOf(head));
     return {
       kind: "started",
       owner,
@@ -339,6 +361,7 @@ export class RedisSessionStore implements SessionStore {
       memory: memoryOf(text(memory)),
       instructions: text(instructions) || null,
       summary: text(summary) || null,
+      low: number(low),
       rows: list(rows).map(text).reverse(),
     };
   }
@@ -348,7 +371,7 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#run(script, owner, key, op, args);
     if (answer[0] === "NOT_FOUND") throw notFound(what);
     if (answer[0] === "EXPIRED") throw cursorExpired();
-    this.#index.note(owner, key, headOf(answer[1]));
+    this.#note(owner, key, headOf(answer[1]));
   }
 
   async #make(script: SessionScript, owner: string, sessionId: string, op: Op, args: Args, more: readonly string[] = []): Promise<void> {
@@ -356,7 +379,7 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#run(script, owner, key, { ...op, keptMs: hours25 }, args, more);
     switch (answer[0]) {
       case "OK":
-        this.#index.note(owner, key, headOf(answer[1]));
+        this.#note(owner, key, headOf(answer[1]));
         return;
       case "KNOWN":
         if (text(answer[1]) === op.fingerprint) return;

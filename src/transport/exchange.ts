@@ -20,7 +20,7 @@ export interface Exchange {
   /** Aborts when the operation is over, or its client gone. */
   readonly signal: AbortSignal;
   /** Safe to call twice. */
-  end(): void;
+  readonly end: () => void;
 }
 
 export function createExchange(viewer: () => Viewer | Promise<Viewer>, lastEventId: string | null): Exchange {

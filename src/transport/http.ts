@@ -1,5 +1,5 @@
-import { GraphQLError, NoSchemaIntrospectionCustomRule, getOperationAST, validate } from "graphql";
-import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
+import { GraphQLError, NoSchemaIntrospectionCustomRule, OperationTypeNode, getOperationAST, validate } from "graphql";
+import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema, ValidationRule } from "graphql";
 import { useDeferStream } from "@graphql-yoga/plugin-defer-stream";
 import { createYoga, isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
@@ -100,7 +100,7 @@ export function createOperations(options: HttpOptions): Operations {
       try {
         document = enveloped.parse(query) as DocumentNode; // as above
       } catch (error) {
-        return { errors: [withCode(mask(error), "GRAPHQL_PARSE_FAILED")] };
+        return { errors: [error instanceof GraphQLError ? withCode(error, "GRAPHQL_PARSE_FAILED") : mask(error)] };
       }
       const invalid = enveloped.validate(schema, document) as readonly GraphQLError[]; // as above
       if (invalid.length > 0) return { errors: invalid.map((error) => withCode(error, "GRAPHQL_VALIDATION_FAILED")) };
@@ -115,7 +115,7 @@ export function createOperations(options: HttpOptions): Operations {
         return { errors: [mask(error)] };
       }
       const args: ExecutionArgs = { schema, document, contextValue, operationName, variableValues: variables };
-      const execute = operation.operation === "subscription" ? enveloped.subscribe : enveloped.execute;
+      const execute = operation.operation === OperationTypeNode.SUBSCRIPTION ? enveloped.subscribe : enveloped.execute;
       // Envelop types results as any; both give what graphql-js gives.
       const run = async () => (await execute(args)) as ExecutionResult | AsyncIterable<ExecutionResult>;
       return { args, run };
@@ -145,7 +145,7 @@ async function identify(exchange: Exchange, mask: MaskError): Promise<Viewer> {
 
 /** Yoga gives codes to what came over HTTP; errors are cached with their document, so these are copies. */
 function withCode(error: GraphQLError, code: string): GraphQLError {
-  const { message, nodes, source, positions, path, originalError } = error;
+  const { message, nodes = null, source, positions, path, originalError } = error;
   return new GraphQLError(message, { nodes, source, positions, path, originalError, extensions: { code } });
 }
 
@@ -171,26 +171,22 @@ function useStreams(options: HttpOptions): Plugin<object, ServerContext> {
       const { exchange } = args.contextValue as Partial<ServerContext>; // undefined for who calls Yoga otherwise
       if (exchange !== undefined) subscriptions.add(exchange);
     },
-    onResultProcess({ request, result, serverContext, setResultProcessor }) {
+    onResultProcess(event) {
+      const { request, result, serverContext } = event;
       const { exchange } = serverContext;
       const results = isAsyncIterable(result) ? result[Symbol.asyncIterator]() : null;
       const shape = chooseShape(acceptedTypes(request.headers), results !== null, subscriptions.has(exchange));
-      if (shape === "single") {
-        exchange.end();
-        return;
-      }
+      if (shape === "single") return;
       if (shape === null) {
-        exchange.end();
         results?.return?.().catch(() => undefined);
-        setResultProcessor(() => refusalResponse(notAcceptable), "application/json");
+        event.setResultProcessor(() => refusalResponse(notAcceptable), "application/json");
         return;
       }
       const sse = shape === "text/event-stream";
-      const framing = sse
-        ? sseFraming(exchange.resume, stringify, options.keepAliveMs)
-        : multipartFraming(stringify);
-      const body = streamBody(results ?? once(result), framing, exchange.signal, () => exchange.end());
-      setResultProcessor(() => new Response(body, { status: statusOf(result), headers: sse ? sseHeaders : multipartHeaders }), shape);
+      const framing = sse ? sseFraming(exchange.resume, stringify, options.keepAliveMs) : multipartFraming(stringify);
+      const body = streamBody(results ?? once(result), framing, exchange.signal, exchange.end);
+      const init = { status: statusOf(result), headers: sse ? sseHeaders : multipartHeaders };
+      event.setResultProcessor(() => new Response(body, init), shape);
     },
   };
 }
@@ -213,7 +209,9 @@ function useHiddenSchema(): Plugin {
   return {
     onValidate({ addValidationRule, setValidationFn }) {
       addValidationRule(NoSchemaIntrospectionCustomRule);
-      setValidationFn((schema, document, rules) => validate(schema, document, rules, { hideSuggestions: true }));
+      setValidationFn((schema: GraphQLSchema, document: DocumentNode, rules?: readonly ValidationRule[]) =>
+        validate(schema, document, rules, { hideSuggestions: true }),
+      );
     },
   };
 }

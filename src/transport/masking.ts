@@ -1,4 +1,4 @@
-import type { GraphQLError } from "graphql";
+import { GraphQLError } from "graphql";
 
 import { toGraphQLError } from "../graphql/errors.ts";
 import type { Logger } from "./logger.ts";
@@ -10,8 +10,8 @@ export function createMask(logger: Logger): MaskError {
   // Yoga masks what is masked already when it passes through several of its stages.
   const masked = new WeakSet<GraphQLError>();
   return (error) => {
-    const shown = toGraphQLError(error);
-    if (masked.has(shown)) return shown;
+    if (error instanceof GraphQLError && masked.has(error)) return error;
+    const shown = withCode(toGraphQLError(error));
     masked.add(shown);
     if (shown.extensions["code"] === "INTERNAL_SERVER_ERROR") {
       // The cause alone: a GraphQLError around it carries the document, and with it what a user wrote.
@@ -19,4 +19,17 @@ export function createMask(logger: Logger): MaskError {
     }
     return shown;
   };
+}
+
+/** The executor gives no code where a variable or an argument has a value that its type cannot hold. */
+function withCode(error: GraphQLError): GraphQLError {
+  if (error.extensions["code"] !== undefined) return error;
+  const { message, nodes = null, source, positions, path, extensions } = error;
+  return new GraphQLError(message, {
+    nodes,
+    source,
+    positions,
+    path,
+    extensions: { ...extensions, code: "BAD_USER_INPUT" },
+  });
 }

@@ -3,7 +3,10 @@ export function acceptedTypes(headers: { get(name: string): string | null }): re
   const accept = headers.get("accept");
   if (accept === null || accept.trim() === "") return ["*/*"];
   return accept.split(",").flatMap((entry) => {
-    const [type, ...parameters] = entry.toLowerCase().split(";").map((part) => part.trim());
+    const [type, ...parameters] = entry
+      .toLowerCase()
+      .split(";")
+      .map((part) => part.trim());
     return type === undefined || parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter)) ? [] : [type];
   });
 }

@@ -17,7 +17,7 @@ export interface Framing {
  *        └─(signal, or the reader cancels)──▶ results.return() at once, also under a pending next() ──▶ done
  */
 export function streamBody(
-  results: AsyncIterator<unknown>,
+  results: AsyncIterator<unknown, unknown>,
   framing: Framing,
   signal: AbortSignal,
   onDone: () => void,
@@ -65,7 +65,6 @@ export function streamBody(
         try {
           const { value, done: ended } = await results.next();
           // The signal's listener closed the stream meanwhile; the analyser cannot see that.
-          // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition
           if (done) return;
           if (ended !== true) {
             controller.enqueue(encoder.encode(framing.result(value)));
@@ -75,7 +74,6 @@ export function streamBody(
           controller.enqueue(encoder.encode(framing.closing));
           controller.close();
         } catch (error) {
-          // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition
           if (done) return;
           abandon();
           controller.error(error);
@@ -85,6 +83,11 @@ export function streamBody(
     },
     { highWaterMark: 0 },
   );
+}
+
+/** Whether the response goes on after its headers. */
+export function isStream(response: Response): boolean {
+  return /^(text\/event-stream|multipart\/mixed)/.test(response.headers.get("content-type") ?? "");
 }
 
 /** For what is answered as a stream although it is one result. */

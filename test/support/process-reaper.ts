@@ -1,5 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
+import { Socket } from "node:net";
 
 /**
  * Kills test servers and removes their folders when this process ends, however it ends: a shell of its own session
@@ -26,8 +27,8 @@ export function tellReaper(verb: "started" | "ended" | "made", value: string | n
     shell = spawn("sh", ["-c", script], { stdio: ["pipe", "ignore", "ignore"], detached: true });
     shell.unref();
     const pipe = shell.stdin;
-    // A socket in Node's eyes; it must not keep the test process alive.
-    if (pipe !== null && "unref" in pipe && typeof pipe.unref === "function") pipe.unref();
+    // Node makes the pipe a socket; it must not keep the test process alive.
+    if (pipe instanceof Socket) pipe.unref();
     pipe?.on("error", () => undefined);
   }
   shell.stdin?.write(`${verb} ${value}\n`);

@@ -1,6 +1,6 @@
 import calculateSlot from "cluster-key-slot";
 import { startRedis } from "./redis-server.ts";
-import { command, replicasOnline, waitUntil } from "./redis-sentinel.ts";
+import { command, replicasOnline, waitUntil } from "./redis-command.ts";
 import { freePort } from "../../src/redis/server/port.ts";
 import type { TestRedis } from "./server-process.ts";
 
@@ -65,19 +65,18 @@ type SlotRange = [first: number, last: number, primary: [host: string, port: num
 
 async function startNode(): Promise<TestRedis> {
   const bus = await freePort();
+  // The ping period: a node shows a replica only once its offset has grown, by the primary's first ping.
   return await startRedis({
     args: [
       ...["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1500"],
       ...["--cluster-port", String(bus), "--repl-diskless-sync-delay", "0"],
+      ...["--repl-ping-replica-period", "1"],
     ],
   });
 }
 
 async function join(servers: readonly TestRedis[]): Promise<void> {
   const primaries = servers.slice(0, primaryCount);
-  const [seed] = primaries;
-  if (seed === undefined) throw new Error("a cluster needs nodes");
-  const seedBus = await busPort(seed);
   for (const [index, primary] of primaries.entries()) {
     const first = Math.floor((index * slotCount) / primaryCount);
     const last = Math.floor(((index + 1) * slotCount) / primaryCount) - 1;
@@ -85,8 +84,11 @@ async function join(servers: readonly TestRedis[]): Promise<void> {
     // Distinct epochs from the start, or the nodes first have to find out that theirs collide.
     await command(primary, "CLUSTER", "SET-CONFIG-EPOCH", String(index + 1));
   }
-  for (const server of servers.slice(1)) {
-    await command(server, "CLUSTER", "MEET", seed.host, String(seed.port), seedBus);
+  // Everybody everybody: gossip alone takes seconds to introduce them.
+  for (const [index, met] of servers.entries()) {
+    const bus = await busPort(met);
+    const later = servers.slice(index + 1);
+    await Promise.all(later.map((server) => command(server, "CLUSTER", "MEET", met.host, String(met.port), bus)));
   }
   await waitUntil("all nodes know each other", async () => {
     const known = await Promise.all(servers.map((server) => clusterInfo(server, "cluster_known_nodes")));

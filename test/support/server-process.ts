@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lastLines } from "../../src/redis/server/command.ts";
-import type { RedisBinary } from "../../src/redis/server/find.ts";
+import type { RedisBinary } from "../../src/redis/server/binary.ts";
 import { findRedisServer } from "../../src/redis/server/find.ts";
 import { freePort } from "../../src/redis/server/port.ts";
 import { tellReaper } from "./process-reaper.ts";

@@ -37,7 +37,7 @@ local p = plan(x)
 settleLoss(p)
 for i = 0, count - 1 do
   local position = x.base + x.n + #p.push
-  local raw = ARGV[11 + i * 4] .. int(position) .. ARGV[12 + i * 4]
+  local raw = fill(ARGV[11 + i * 4], position, ARGV[12 + i * 4])
   p.push[#p.push + 1] = raw
   places[#places + 1] = int(position) .. ' ' .. mark(raw)
   if ARGV[9 + i * 4] ~= '' then p.ops[#p.ops + 1] = { ARGV[9 + i * 4], ARGV[10 + i * 4], places[#places], OPS_MS } end

@@ -1,6 +1,6 @@
 -- Accepts a turn: claims the op, then starts the run, queues it, or refuses. One write (P2, P7, P8).
 -- KEYS: the eight of lib.lua
--- ARGV: 8 run state (JSON: id, own, rl, rid, model ("" = the session's), re (regenerate), cg, cp, cm (cursor to replace from)),
+-- ARGV: 8 run state (JSON: id, own, rid, model ("" = the session's), re (regenerate), cg, cp, cm (cursor to replace from)),
 --       9 input row head, 10 input row tail ("" when regenerating), 11 partial template (head, middle, tail by tabs),
 --       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
 --       16 default memory, 17 most rows a turn reads, 18 default model
@@ -38,6 +38,9 @@ p.newRun = run.id
 p.result = 'run:' .. run.id
 
 local waiting = call('LLEN', QUEUE)
+-- Where the reply will lie, as far as one can tell now: part of its id.
+run.hint = (run.cp or (x.base + x.n)) + (run.re and 0 or 1) + 2 * waiting
+run.rl = '~' .. base36(run.hint) .. '~' .. run.rid
 local interrupt = ARGV[12] == 'INTERRUPT'
 if (x.s.active or waiting > 0) and not interrupt then
   if ARGV[12] == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end

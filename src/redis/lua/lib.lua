@@ -105,6 +105,23 @@ local function knownOp(id)
   return { fingerprint = fingerprint, result = result }
 end
 
+-- A row with its position in the hole. An id that the gateway made carries a hint of it too, which nobody knew before.
+local function fill(head, position, tail, hint)
+  head = string.gsub(head, '"hint":0,"position":$', '"hint":' .. int(hint or position) .. ',"position":')
+  return head .. int(position) .. tail
+end
+
+local digits = '0123456789abcdefghijklmnopqrstuvwxyz'
+local function base36(n)
+  local text = ''
+  repeat
+    local rest = n % 36
+    text = string.sub(digits, rest + 1, rest + 1) .. text
+    n = (n - rest) / 36
+  until n == 0
+  return text
+end
+
 local function plan(x)
   return { x = x, push = {}, runs = {}, text = {}, input = {}, template = {}, set = {}, drop = {}, ops = {}, cancelled = {} }
 end
@@ -120,7 +137,7 @@ local function closeRun(p, run, status, code, message, append)
     local head, middle, tail = string.match(call('HGET', RUNS, run.id .. ':template') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)$')
     if head then
       local position = p.x.base + p.x.n + #p.push
-      local raw = head .. text .. middle .. int(position) .. tail
+      local raw = head .. text .. fill(middle, position, tail, run.hint)
       p.push[#p.push + 1] = raw
       run.rp, run.rm = position, mark(raw)
     end
@@ -229,7 +246,7 @@ local function start(p, run, o)
     end
     userAt = finish
     local head, tail = string.match(p.input[run.id] or call('HGET', RUNS, run.id .. ':input'), '^([^\t]*)\t([^\t]*)$')
-    userRaw = head .. int(userAt) .. tail
+    userRaw = fill(head, userAt, tail)
     p.input[run.id] = userRaw
     p.push[#p.push + 1] = userRaw
     p.set.read = math.max(tonumber(s.read or 0), userAt + 1)
@@ -419,7 +436,7 @@ local function headOf(x)
     head.next = first
     local run = runOf(first)
     head.nextOwner = run and run.own or ''
-    if not active then head.due = now + 1000 end
+    if not active then head.due, head.free = now + 1000, 1 end
   end
   local expires = call('PEXPIRETIME', S)
   if expires > 0 then head.expires = expires end

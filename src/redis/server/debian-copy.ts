@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "
 import { isAbsolute, join, relative } from "node:path";
 import { lastLines, runCommand } from "./command.ts";
 import type { CommandResult } from "./command.ts";
-import type { FindOptions, RedisBinary } from "./find.ts";
-import { onPath, tryBinary } from "./find.ts";
+import type { FindOptions, RedisBinary } from "./binary.ts";
+import { onPath, tryBinary } from "./binary.ts";
 import { isRecentEnough, oldestVersion, parsePackageVersion } from "./version.ts";
 
 /**
@@ -25,6 +25,8 @@ const updateTimeoutMs = 120_000;
 const downloadTimeoutMs = 120_000;
 const localTimeoutMs = 20_000;
 const maxDependencyDepth = 4;
+const workPrefix = "unpacking-";
+const abandonedMs = 3_600_000;
 
 /** What a copy says of itself; paths are relative to it. */
 interface Manifest {
@@ -40,7 +42,10 @@ export async function findDebianCopy(options: FindOptions, note: Note): Promise<
   const prefix = await copyPrefix();
   if (cache === null || prefix === null) return null;
   const names = await readdir(cache).catch(() => []);
-  for (const name of names.filter((each) => each.startsWith(prefix)).toSorted().reverse()) {
+  for (const name of names
+    .filter((each) => each.startsWith(prefix))
+    .toSorted()
+    .reverse()) {
     const tried = await tryCopy(join(cache, name), options);
     if (typeof tried !== "string") return tried;
     note(tried);
@@ -64,8 +69,9 @@ export async function unpackDebianCopy(options: FindOptions, note: Note): Promis
   }
   try {
     await mkdir(cache, { recursive: true, mode: 0o700 });
+    await removeAbandoned(cache);
     // Inside the cache folder, because a rename doesn't cross file systems.
-    const work = await mkdtemp(join(cache, "unpacking-"));
+    const work = await mkdtemp(join(cache, workPrefix));
     try {
       return await new Unpacking(work, options).run(cache, prefix ?? "");
     } finally {
@@ -74,6 +80,16 @@ export async function unpackDebianCopy(options: FindOptions, note: Note): Promis
   } catch (error) {
     note(`no private copy could be unpacked: ${error instanceof Error ? error.message : String(error)}`);
     return null;
+  }
+}
+
+/** What a killed process has left behind: older than any attempt can take. */
+async function removeAbandoned(cache: string): Promise<void> {
+  for (const name of await readdir(cache)) {
+    if (!name.startsWith(workPrefix)) continue;
+    const path = join(cache, name);
+    const made = await stat(path).catch(() => null);
+    if (made !== null && Date.now() - made.mtimeMs > abandonedMs) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -168,7 +184,13 @@ class Unpacking {
     for (const name of ["redis-server", "valkey-server"]) {
       const command = join(this.#root, "usr/bin", name);
       // stat follows the link: a dangling one doesn't count.
-      if (await stat(command).then((found) => found.isFile(), () => false)) return command;
+      if (
+        await stat(command).then(
+          (found) => found.isFile(),
+          () => false,
+        )
+      )
+        return command;
     }
     throw new Error("the packages hold no usr/bin/redis-server");
   }
@@ -258,7 +280,8 @@ async function tryCopy(root: string, options: FindOptions): Promise<RedisBinary 
 async function readManifest(root: string): Promise<Manifest | null> {
   try {
     const parsed: unknown = JSON.parse(await readFile(join(root, "parley.json"), "utf8"));
-    if (typeof parsed !== "object" || parsed === null || !("command" in parsed) || !("libraries" in parsed)) return null;
+    if (typeof parsed !== "object" || parsed === null || !("command" in parsed) || !("libraries" in parsed))
+      return null;
     const { command, libraries } = parsed;
     if (typeof command !== "string" || !Array.isArray(libraries)) return null;
     return { command, libraries: libraries.filter((each) => typeof each === "string") };

@@ -1,26 +1,8 @@
-import { access, constants } from "node:fs/promises";
-import { delimiter, isAbsolute, join } from "node:path";
-import type { Environment } from "./command.ts";
-import { runCommand } from "./command.ts";
 import { findDebianCopy, unpackDebianCopy } from "./debian-copy.ts";
-import type { ServerVersion } from "./version.ts";
-import { isRecentEnough, oldestVersion, parseServerVersion } from "./version.ts";
-
-/** A program that runs as redis-server. It runs as a Sentinel, too, with `--sentinel` behind the file of its configuration. */
-export interface RedisBinary {
-  /** Absolute path. */
-  readonly command: string;
-  /** To be set over the environment it is started with. */
-  readonly env: Readonly<Record<string, string>>;
-  readonly version: ServerVersion;
-}
-
-export interface FindOptions {
-  /** PATH, HOME, XDG_CACHE_HOME and proxies are read from it, and child processes get it. */
-  readonly environment: Environment;
-  /** A line of what is being done, where that takes longer than a moment. */
-  readonly onProgress?: ((text: string) => void) | undefined;
-}
+import type { Environment } from "./command.ts";
+import type { FindOptions, RedisBinary } from "./binary.ts";
+import { onPath, tryBinary } from "./binary.ts";
+import { oldestVersion } from "./version.ts";
 
 /**
  * A redis-server or valkey-server, 7.0 or later: from PATH, else a private copy from an earlier call, else one that is
@@ -57,42 +39,6 @@ async function findOnPath(environment: Environment, note: (reason: string) => vo
     note(tried);
   }
   if (!seen) note("neither redis-server nor valkey-server is on PATH");
-  return null;
-}
-
-/** The binary if it runs and is recent enough, else why not. */
-export async function tryBinary(
-  command: string,
-  env: Readonly<Record<string, string>>,
-  environment: Environment,
-): Promise<RedisBinary | string> {
-  try {
-    const result = await runCommand(command, ["--version"], {
-      environment: { ...environment, ...env },
-      timeoutMs: 10_000,
-    });
-    const version = parseServerVersion(result.stdout);
-    if (version === null) return `${command} does not run: ${(result.stderr || result.stdout).trim()}`;
-    if (!isRecentEnough(version)) return `${command} is ${version.text}, and Parley needs ${oldestVersion} or later`;
-    return { command, env, version };
-  } catch (error) {
-    return `${command} does not run: ${error instanceof Error ? error.message : String(error)}`;
-  }
-}
-
-/** Where a shell would find the program, or null. */
-export async function onPath(environment: Environment, name: string): Promise<string | null> {
-  for (const directory of (environment["PATH"] ?? "").split(delimiter)) {
-    // A relative entry means another program in each working directory.
-    if (!isAbsolute(directory)) continue;
-    const candidate = join(directory, name);
-    try {
-      await access(candidate, constants.X_OK);
-      return candidate;
-    } catch {
-      // Not in this one.
-    }
-  }
   return null;
 }
 

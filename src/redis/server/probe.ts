@@ -46,7 +46,7 @@ export async function probeServer(endpoint: Endpoint): Promise<Probe> {
     await redis.connect();
     await redis.ping();
     const info = await redis.info("server");
-    const directory = (await redis.config("GET", "dir")) as string[]; // pairs, by the RESP2 mapping that is the default
+    const directory = await redis.config("GET", "dir"); // name and value, by the RESP2 mapping that is ioredis' default
     return {
       kind: "ready",
       version: infoField(info, "valkey_version") ?? infoField(info, "redis_version") ?? "unknown",

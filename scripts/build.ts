@@ -1,0 +1,17 @@
+/** `npm run build`: JavaScript and types into dist/, for the package and the Docker image. */
+import { execFileSync } from "node:child_process";
+import { cpSync, readdirSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const from = (path: string) => fileURLToPath(new URL(path, new URL("..", import.meta.url)));
+
+rmSync(from("dist"), { recursive: true, force: true });
+execFileSync(process.execPath, [from("node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
+  cwd: root,
+  stdio: "inherit",
+});
+// The compiler takes no notice of the scripts for Redis.
+for (const name of readdirSync(from("src/redis/lua"))) {
+  if (name.endsWith(".lua")) cpSync(from(`src/redis/lua/${name}`), from(`dist/redis/lua/${name}`));
+}

@@ -1,0 +1,67 @@
+export interface StartScreen {
+  readonly version: string;
+  /** Of the HTTP server, without a path. */
+  readonly url: string;
+  readonly graphiql: boolean;
+  readonly redisUrl: string;
+  /** Where the files of Parley's own redis-server are; null where REDIS_URL names one. */
+  readonly embeddedDirectory: string | null;
+  readonly historyKeyPrefix: string;
+  readonly model: string;
+}
+
+/** What someone sees who has just started Parley: where everything is, and two things to try. */
+export function startScreen(screen: StartScreen): string {
+  const { version, url, redisUrl, embeddedDirectory, model } = screen;
+  const endpoint = `${url}/graphql`;
+  const own = embeddedDirectory !== null;
+  const rows = [
+    ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
+    ["GraphQL", `${endpoint}   queries, mutations, SSE`],
+    ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
+    ["Redis", own ? redisUrl : withoutPassword(redisUrl)],
+    ...(own ? [["", `Parley's own; it keeps the conversations in ${embeddedDirectory}`]] : []),
+    ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
+  ];
+  return `
+  Parley ${version} is ready.
+
+${rows.map(([name = "", text = ""]) => `    ${name.padEnd(10)}${text}`).join("\n")}
+
+  To try: say something, then ask "What did I just say my name was?"
+
+${indent(curl(endpoint))}
+
+  To try: the same conversation from LangChain (npm install @langchain/redis)
+
+${indent(langchain(own ? redisUrl : withoutPassword(redisUrl), `${screen.historyKeyPrefix}jim`))}
+`;
+}
+
+function curl(endpoint: string): string {
+  const query = `mutation { sendMessage(input: { sessionId: "jim", text: "Hi! I am Jim." }) { reply { text } } }`;
+  return `curl ${endpoint} -H 'content-type: application/json' \\\n  -d '${JSON.stringify({ query })}'`;
+}
+
+function langchain(redisUrl: string, key: string): string {
+  return `import { RedisChatMessageHistory } from "@langchain/redis";
+
+const history = new RedisChatMessageHistory({
+  sessionId: ${JSON.stringify(key)},
+  config: { url: ${JSON.stringify(redisUrl)} },
+});
+for (const message of await history.getMessages()) console.log(message.type, message.text);
+await history.addUserMessage("Written by LangChain, seen live by GraphQL.");
+process.exit();`;
+}
+
+function indent(text: string): string {
+  return text.replace(/^(?=.)/gm, "    ");
+}
+
+/** The password of somebody's Redis is not shown on a screen; it is known where the URL came from. */
+function withoutPassword(redisUrl: string): string {
+  const url = new URL(redisUrl);
+  if (url.password !== "") url.password = "***";
+  return url.href;
+}

@@ -1,0 +1,345 @@
+import { resolve } from "node:path";
+
+import { z } from "zod";
+
+/** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
+export interface Config {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly redis: RedisConfig;
+  readonly redisCommandTimeoutMs: number;
+  /** Switch keyspace notifications on in the server. */
+  readonly enableKeyspaceEvents: boolean;
+  readonly feedCheckMs: number;
+  readonly historyKeyPrefix: string;
+  /** null: sessions never expire. */
+  readonly sessionTtlSeconds: number | null;
+  /** What new sessions use: "provider:name", or "offline". */
+  readonly model: string;
+  /** What a caller may choose, `model` first. */
+  readonly models: readonly string[];
+  readonly openai: { readonly apiKey: string | null; readonly baseUrl: string | null };
+  /** null: the model's own default. */
+  readonly modelTemperature: number | null;
+  readonly modelMaxRetries: number;
+  readonly modelTimeoutMs: number;
+  readonly systemPrompt: string | null;
+  readonly memory: MemoryConfig;
+  /** UTF-16 units of one message. */
+  readonly maxMessageChars: number;
+  /** Waiting in one session. */
+  readonly maxQueuedRuns: number;
+  readonly runLeaseMs: number;
+  readonly replyWaitMs: number;
+  readonly shutdownGraceMs: number;
+  readonly maxBodyBytes: number;
+  readonly production: boolean;
+  readonly graphiql: boolean;
+  readonly introspection: boolean;
+  /** null: no list. */
+  readonly allowedOrigins: readonly string[] | null;
+  readonly logLevel: LogLevel;
+}
+
+export type RedisConfig =
+  | { readonly kind: "url"; readonly url: string }
+  /** Parley runs a redis-server of its own, whose files are in the directory (absolute). */
+  | { readonly kind: "embedded"; readonly directory: string };
+
+export interface MemoryConfig {
+  readonly strategy: (typeof strategies)[number];
+  readonly maxTurns: number;
+  readonly maxTokens: number;
+  /** Most rows that a turn reads. */
+  readonly maxMessages: number;
+}
+
+const strategies = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"] as const;
+const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface ConfigProblem {
+  readonly variable: string;
+  readonly message: string;
+}
+
+/** All mistakes at once. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    const lines = problems.map(({ variable, message }) => `  ${variable}: ${message}`);
+    super(["The configuration has mistakes:", ...lines].join("\n"));
+    this.problems = problems;
+  }
+}
+
+export interface Variable {
+  readonly name: string;
+  /** As one would write it; null: none. */
+  readonly default: string | null;
+  readonly description: string;
+}
+
+interface Definition<Value> {
+  readonly default: string | null;
+  readonly description: string;
+  readonly schema: z.ZodType<Value, string>;
+}
+
+function variable<Value>(
+  schema: z.ZodType<Value, string>,
+  fallback: string | null,
+  description: string,
+): Definition<Value> {
+  return { schema, default: fallback, description };
+}
+
+const millisecondsOfADay = 86_400_000;
+
+function integer(min: number, max: number): z.ZodType<number, string> {
+  const message = `must be a whole number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,15}$/, message)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, message);
+}
+
+const onOff = z
+  .enum(["on", "off", "true", "false", "1", "0"], "must be on or off")
+  .transform((value) => value === "on" || value === "true" || value === "1");
+
+const list = z.string().transform((value) =>
+  value
+    .split(",")
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== ""),
+);
+
+const modelName = /^(offline|[a-z0-9_-]+:\S+)$/;
+const modelForm = 'must be "provider:name", such as openai:gpt-4o-mini, or "offline"';
+
+/** None of these messages repeats the value: URLs and keys hold secrets. */
+const definitions = {
+  PORT: variable(integer(0, 65_535), "4000", "Port of the endpoint; 0 picks a free one."),
+  HOST: variable(z.string(), "127.0.0.1", "Address to listen on; 0.0.0.0 for all."),
+  REDIS_URL: variable(
+    z.string().refine(isRedisUrl, "must be a URL redis://[user:password@]host[:port][/db], or rediss:// for TLS"),
+    null,
+    "The Redis that holds the conversations. Without it Parley runs a redis-server of its own in DATA_DIR.",
+  ),
+  DATA_DIR: variable(z.string(), ".parley", "Where Parley's own redis-server keeps its files."),
+  REDIS_COMMAND_TIMEOUT_MS: variable(integer(100, 600_000), "5000", "After that long a command to Redis has failed."),
+  REDIS_KEYSPACE_EVENTS: variable(
+    z.literal("enable", "must be `enable`, or left out"),
+    null,
+    "`enable` switches keyspace notifications on in the server, so that what other programs write is seen at once.",
+  ),
+  FEED_CHECK_MS: variable(
+    integer(100, 600_000),
+    "5000",
+    "How often a followed session is read for what no notification told.",
+  ),
+  HISTORY_KEY_PREFIX: variable(
+    z.string(),
+    "",
+    "Put before a session id to make its key in Redis. LangChain JS has none; Python's community class has message_store:",
+  ),
+  SESSION_TTL_SECONDS: variable(
+    integer(1, 100 * 365 * 86_400),
+    null,
+    "A session goes so long after its last write, as with LangChain's sessionTTL. Without it sessions stay.",
+  ),
+  MODEL: variable(
+    z.string().regex(modelName, modelForm),
+    "openai:gpt-4o-mini where OPENAI_API_KEY or OPENAI_BASE_URL is set, else offline",
+    "The model that replies, as provider:name.",
+  ),
+  MODELS: variable(
+    list.refine((names) => names.every((name) => modelName.test(name)), `each ${modelForm}`),
+    "MODEL alone",
+    "What a caller may choose, separated by commas.",
+  ),
+  OPENAI_API_KEY: variable(z.string(), null, "For the models of openai:."),
+  OPENAI_BASE_URL: variable(
+    z.string().refine(isHttpUrl, "must be a URL with http: or https:"),
+    null,
+    "A server that speaks OpenAI's format: Ollama, vLLM, a proxy.",
+  ),
+  MODEL_TEMPERATURE: variable(
+    z
+      .string()
+      .regex(/^\d+(\.\d+)?$/, "must be a number from 0 to 2")
+      .transform(Number)
+      .refine((value) => value <= 2, "must be a number from 0 to 2"),
+    null,
+    "From 0 to 2. Without it the model's own.",
+  ),
+  MODEL_MAX_RETRIES: variable(integer(0, 20), "2", "How often a failed call of the model is tried again."),
+  MODEL_TIMEOUT_MS: variable(
+    integer(1, millisecondsOfADay),
+    "60000",
+    "After that long a call of the model has failed.",
+  ),
+  SYSTEM_PROMPT: variable(
+    z.string(),
+    null,
+    "Given to the model ahead of the history, where a session has none of its own.",
+  ),
+  MEMORY_STRATEGY: variable(
+    z.enum(strategies, `must be one of ${strategies.join(", ")}`),
+    "BUFFER",
+    "What of the history the model sees: all, the last turns, the last tokens, or these and a summary.",
+  ),
+  MEMORY_MAX_TURNS: variable(integer(1, 10_000), "10", "WINDOW: how many turns."),
+  MEMORY_MAX_TOKENS: variable(integer(1, 10_000_000), "2000", "TOKEN_BUFFER and SUMMARY_BUFFER: how many tokens."),
+  MEMORY_MAX_MESSAGES: variable(
+    integer(1, 100_000),
+    "400",
+    "The most messages that a turn reads, whatever the strategy.",
+  ),
+  MAX_MESSAGE_CHARS: variable(integer(1, 100_000_000), "100000", "Length of one message, in UTF-16 units."),
+  MAX_QUEUED_RUNS: variable(integer(0, 10_000), "20", "How many replies may wait in one session."),
+  RUN_LEASE_MS: variable(
+    integer(1000, 3_600_000),
+    "15000",
+    "A reply whose gateway is silent for so long is given up as RUN_LOST.",
+  ),
+  REPLY_WAIT_MS: variable(
+    integer(0, millisecondsOfADay),
+    "120000",
+    "How long a mutation that selects `reply` waits for it.",
+  ),
+  SHUTDOWN_GRACE_MS: variable(integer(0, millisecondsOfADay), "10000", "How long replies may go on after SIGTERM."),
+  MAX_BODY_BYTES: variable(integer(1000, 1_000_000_000), "1048576", "Of a request's body, and of a WebSocket message."),
+  NODE_ENV: variable(
+    z.string(),
+    null,
+    "`production`: log lines are JSON; GraphiQL and introspection are off unless switched on; page origins are checked strictly.",
+  ),
+  GRAPHIQL: variable(onOff, "on, in production off", "The page to try operations on."),
+  INTROSPECTION: variable(onOff, "on, in production off", "Whether clients may read the schema."),
+  ALLOWED_ORIGINS: variable(
+    list.refine(
+      (origins) => origins.every(isOrigin),
+      "each must be an origin such as https://chat.example, without a path",
+    ),
+    null,
+    "Origins of pages elsewhere that may use the endpoint (CORS, WebSocket), separated by commas.",
+  ),
+  LOG_LEVEL: variable(
+    z.enum(logLevels, `must be one of ${logLevels.join(", ")}`),
+    "info",
+    `One of ${logLevels.join(", ")}.`,
+  ),
+} as const;
+
+type Definitions = typeof definitions;
+type Name = keyof Definitions;
+/** Keys of the record are known, as Object.keys cannot tell. */
+const names = Object.keys(definitions) as Name[];
+
+export const variables: readonly Variable[] = names.map((name) => {
+  const { default: fallback, description } = definitions[name];
+  return { name, default: fallback, description };
+});
+
+/**
+ * An empty variable counts as left out.
+ * @throws {ConfigError} with every mistake
+ */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems: ConfigProblem[] = [];
+  const given = <Value>(name: Name, { schema }: Definition<Value>): Value | null => {
+    const text = env[name]?.trim();
+    if (text === undefined || text === "") return null;
+    const { success, data, error } = schema.safeParse(text);
+    if (success) return data;
+    problems.push({ variable: name, message: error.issues[0]?.message ?? "is not valid" });
+    return null;
+  };
+  /** For those whose default is written as one would write it. */
+  const required = <Value>(name: Name, definition: Definition<Value>): Value =>
+    given(name, definition) ?? definition.schema.parse(definition.default);
+  const d = definitions;
+
+  const production = env["NODE_ENV"]?.trim() === "production";
+  const redisUrl = given("REDIS_URL", d.REDIS_URL);
+  const openai = {
+    apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
+    baseUrl: given("OPENAI_BASE_URL", d.OPENAI_BASE_URL),
+  };
+  const hasOpenai = openai.apiKey !== null || openai.baseUrl !== null;
+  const model = given("MODEL", d.MODEL) ?? (hasOpenai ? "openai:gpt-4o-mini" : "offline");
+  const models = [...new Set([model, ...(given("MODELS", d.MODELS) ?? [])])];
+  if (models.some((name) => name.startsWith("openai:")) && !hasOpenai && !isGiven(env, "OPENAI_BASE_URL")) {
+    const variable = "OPENAI_API_KEY";
+    problems.push({
+      variable,
+      message: "is needed by the model openai:… (or OPENAI_BASE_URL, for a server without keys)",
+    });
+  }
+
+  const config: Config = {
+    host: required("HOST", d.HOST),
+    port: required("PORT", d.PORT),
+    redis:
+      redisUrl === null
+        ? { kind: "embedded", directory: resolve(required("DATA_DIR", d.DATA_DIR)) }
+        : { kind: "url", url: redisUrl },
+    redisCommandTimeoutMs: required("REDIS_COMMAND_TIMEOUT_MS", d.REDIS_COMMAND_TIMEOUT_MS),
+    enableKeyspaceEvents: given("REDIS_KEYSPACE_EVENTS", d.REDIS_KEYSPACE_EVENTS) === "enable",
+    feedCheckMs: required("FEED_CHECK_MS", d.FEED_CHECK_MS),
+    historyKeyPrefix: required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX),
+    sessionTtlSeconds: given("SESSION_TTL_SECONDS", d.SESSION_TTL_SECONDS),
+    model,
+    models,
+    openai,
+    modelTemperature: given("MODEL_TEMPERATURE", d.MODEL_TEMPERATURE),
+    modelMaxRetries: required("MODEL_MAX_RETRIES", d.MODEL_MAX_RETRIES),
+    modelTimeoutMs: required("MODEL_TIMEOUT_MS", d.MODEL_TIMEOUT_MS),
+    systemPrompt: given("SYSTEM_PROMPT", d.SYSTEM_PROMPT),
+    memory: {
+      strategy: required("MEMORY_STRATEGY", d.MEMORY_STRATEGY),
+      maxTurns: required("MEMORY_MAX_TURNS", d.MEMORY_MAX_TURNS),
+      maxTokens: required("MEMORY_MAX_TOKENS", d.MEMORY_MAX_TOKENS),
+      maxMessages: required("MEMORY_MAX_MESSAGES", d.MEMORY_MAX_MESSAGES),
+    },
+    maxMessageChars: required("MAX_MESSAGE_CHARS", d.MAX_MESSAGE_CHARS),
+    maxQueuedRuns: required("MAX_QUEUED_RUNS", d.MAX_QUEUED_RUNS),
+    runLeaseMs: required("RUN_LEASE_MS", d.RUN_LEASE_MS),
+    replyWaitMs: required("REPLY_WAIT_MS", d.REPLY_WAIT_MS),
+    shutdownGraceMs: required("SHUTDOWN_GRACE_MS", d.SHUTDOWN_GRACE_MS),
+    maxBodyBytes: required("MAX_BODY_BYTES", d.MAX_BODY_BYTES),
+    production,
+    graphiql: given("GRAPHIQL", d.GRAPHIQL) ?? !production,
+    introspection: given("INTROSPECTION", d.INTROSPECTION) ?? !production,
+    allowedOrigins: given("ALLOWED_ORIGINS", d.ALLOWED_ORIGINS),
+    logLevel: required("LOG_LEVEL", d.LOG_LEVEL),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+function isGiven(env: Readonly<Record<string, string | undefined>>, name: Name): boolean {
+  return (env[name]?.trim() ?? "") !== "";
+}
+
+function isRedisUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, pathname, hash } = new URL(text);
+  return (
+    (protocol === "redis:" || protocol === "rediss:") && hostname !== "" && /^(\/\d*)?$/.test(pathname) && hash === ""
+  );
+}
+
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
+function isOrigin(text: string): boolean {
+  return isHttpUrl(text) && new URL(text).origin === text;
+}

@@ -1,0 +1,251 @@
+import { randomUUID } from "node:crypto";
+import type { Feeds } from "./feeds.ts";
+import { markOf, sessionTag } from "./ids.ts";
+import type { Replies, ReplyOutcome } from "./replies.ts";
+import { ReplyStream } from "./reply-stream.ts";
+import { isFinal } from "./run.ts";
+import { fillTemplate, templateOfReply } from "./stored-message.ts";
+import type { SessionStore, StartedTurn, TurnEnd } from "./store.ts";
+
+export interface TurnSettings {
+  /** How long a lease holds without being renewed, in ms. */
+  readonly leaseMs: number;
+  /** The instructions of a session that has none of its own. */
+  readonly systemPrompt: string | null;
+  readonly onError: (error: unknown) => void;
+  readonly now: () => number;
+}
+
+interface Going {
+  readonly turn: StartedTurn;
+  readonly controller: AbortController;
+  readonly ended: Promise<void>;
+}
+
+const retryMs = 250;
+
+/**
+ * The runs of this process. A run goes on when its client is gone (P6); it ends with its model's reply, by a stop that
+ * its session's channel tells of, or with this process.
+ *
+ *     begin or attend ─▶ chain ─▶ finish ─▶ attend (the next that waits)
+ *                          └─ text ─▶ ReplyStream ─▶ store
+ */
+export class Turns {
+  readonly #store: SessionStore;
+  readonly #feeds: Feeds;
+  readonly #replies: Replies;
+  readonly #settings: TurnSettings;
+  readonly #going = new Map<string, Going>();
+  /** Waiting runs of this process: run id -> stops watching. */
+  readonly #waiting = new Map<string, () => void>();
+  #closing = false;
+
+  constructor(store: SessionStore, feeds: Feeds, replies: Replies, settings: TurnSettings) {
+    this.#store = store;
+    this.#feeds = feeds;
+    this.#replies = replies;
+    this.#settings = settings;
+  }
+
+  get size(): number {
+    return this.#going.size;
+  }
+
+  /** Carries out a turn that was started for this process. */
+  start(turn: StartedTurn): void {
+    if (this.#going.has(turn.runId)) return;
+    this.#stopWaiting(turn.runId);
+    const controller = new AbortController();
+    const ended = this.#carryOut(turn, controller)
+      .catch(this.#settings.onError)
+      .finally(() => {
+        this.#going.delete(turn.runId);
+        // Whoever waits in the session gets the turn; where it is another process' run, that one hears of the end too.
+        this.attend(turn.historyKey, false).catch(this.#settings.onError);
+      });
+    this.#going.set(turn.runId, { turn, controller, ended });
+  }
+
+  /** Takes the next run that waits, and closes one whose process died. */
+  async attend(historyKey: string, takeAny: boolean): Promise<void> {
+    if (this.#closing) return;
+    const turn = await this.#store.attend(historyKey, takeAny);
+    if (turn) this.start(turn);
+  }
+
+  /** A run of this process waits in the session: it is taken as soon as the turn is free. */
+  enqueued(historyKey: string, runId: string): void {
+    if (this.#waiting.has(runId) || this.#going.has(runId)) return;
+    const attend = () => void this.attend(historyKey, false).catch(this.#settings.onError);
+    const stop = this.#feeds.watch(historyKey, {
+      onEnded: (ended) => {
+        if (ended.includes(runId)) this.#stopWaiting(runId);
+        else attend();
+      },
+      onUnsure: attend,
+    });
+    this.#waiting.set(runId, stop);
+  }
+
+  /** Resolves when the run has ended, after `waitMs`, or when `signal` aborts. */
+  async ended(owner: string, sessionId: string, historyKey: string, runId: string, waitMs: number, signal: AbortSignal): Promise<void> {
+    const here = this.#going.get(runId);
+    let stop: () => void = () => undefined;
+    const told = here
+      ? here.ended
+      : new Promise<void>((resolve) => {
+          const ask = async (): Promise<void> => {
+            const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
+            if (!reading?.run || isFinal(reading.run.status)) resolve();
+          };
+          stop = this.#feeds.watch(historyKey, {
+            onEnded: (ended) => {
+              if (ended.includes(runId)) resolve();
+            },
+            onUnsure: () => void ask().catch(this.#settings.onError),
+          });
+        });
+    let timer: NodeJS.Timeout | undefined;
+    let onAbort: () => void = () => undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, waitMs);
+      onAbort = resolve;
+      signal.addEventListener("abort", onAbort, { once: true });
+      if (signal.aborted) resolve();
+    });
+    await Promise.race([told, limit]);
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+    stop();
+  }
+
+  /** Lets what is going end within `graceMs`, then closes the rest as lost, their text kept. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    for (const stop of this.#waiting.values()) stop();
+    this.#waiting.clear();
+    let timer: NodeJS.Timeout | undefined;
+    const grace = new Promise<void>((resolve) => (timer = setTimeout(resolve, graceMs)));
+    await Promise.race([this.#all(), grace]);
+    clearTimeout(timer);
+    for (const { controller } of this.#going.values()) controller.abort();
+    // Redis may be away for good: that must not keep the process from ending.
+    const last = new Promise<void>((resolve) => setTimeout(resolve, 2000).unref());
+    await Promise.race([this.#all(), last]);
+  }
+
+  async #all(): Promise<void> {
+    await Promise.all([...this.#going.values()].map((one) => one.ended));
+  }
+
+  #stopWaiting(runId: string): void {
+    this.#waiting.get(runId)?.();
+    this.#waiting.delete(runId);
+  }
+
+  async #carryOut(turn: StartedTurn, controller: AbortController): Promise<void> {
+    let closed = false;
+    const close = () => {
+      closed = true;
+      controller.abort();
+    };
+    const renew = async () => {
+      if (!closed && !(await this.#store.renew(turn))) close();
+    };
+    const tryRenew = () => void renew().catch(this.#settings.onError);
+    const stopWatching = this.#feeds.watch(turn.historyKey, {
+      onEnded: (ended) => {
+        if (ended.includes(turn.runId)) close();
+      },
+      onUnsure: tryRenew,
+    });
+    const renewing = setInterval(tryRenew, this.#settings.leaseMs / 3);
+    const stream = new ReplyStream((offset, text) => this.#store.progress(turn, offset, text), close);
+    try {
+      const outcome = await this.#replies.reply({
+        model: turn.state.model,
+        instructions: turn.instructions ?? this.#settings.systemPrompt,
+        memory: turn.memory,
+        summary: turn.summary,
+        rows: turn.rows,
+        input: turn.inputRow,
+        signal: controller.signal,
+        onText: (text) => stream.add(text),
+      });
+      stream.stop();
+      if (isClosed()) return;
+      const end = this.#endOf(turn, outcome, stream.text);
+      await this.#finish(turn, end, isClosed);
+      if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
+    } finally {
+      stream.stop();
+      clearInterval(renewing);
+      stopWatching();
+    }
+
+    function isClosed(): boolean {
+      return closed;
+    }
+  }
+
+  #endOf(turn: StartedTurn, outcome: ReplyOutcome, text: string): TurnEnd {
+    switch (outcome.kind) {
+      case "completed": {
+        const note = {
+          session: sessionTag(turn.historyKey),
+          runId: turn.runId,
+          hint: turn.state.replyHint,
+          createdAt: this.#settings.now(),
+        };
+        const reply = templateOfReply(outcome.data, turn.state.replyMessageId, note);
+        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage };
+      }
+      case "failed":
+        return { kind: "failed", text, error: outcome.error };
+      case "cancelled":
+        return {
+          kind: "failed",
+          text,
+          error: { code: "RUN_LOST", message: "The gateway was stopped before this reply was complete.", retryable: true },
+        };
+    }
+  }
+
+  /** Repeated until Redis takes it: a reply that was paid for is not given up. */
+  async #finish(turn: StartedTurn, end: TurnEnd, isClosed: () => boolean): Promise<void> {
+    const op = `i:${randomUUID()}`;
+    for (;;) {
+      try {
+        await this.#store.finish(turn, end, op);
+        return;
+      } catch (error) {
+        this.#settings.onError(error);
+        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        // Another process found the lease ended and closed the run: nothing left to write.
+        if (isClosed()) return;
+      }
+    }
+  }
+
+  /** Off the turn's path; a failure only means that the next turn tries again. */
+  #summarize(turn: StartedTurn, end: TurnEnd & { readonly kind: "completed" }): void {
+    const { maxTokens } = turn.memory;
+    if (maxTokens === null) return;
+    const position = turn.low + turn.rows.length + 1;
+    const rows = [...turn.rows, turn.inputRow, fillTemplate(end.reply, position)];
+    const summarize = async () => {
+      const { model } = turn.state;
+      const signal = AbortSignal.timeout(60_000);
+      const summary = await this.#replies.summarize({ model, maxTokens, summary: turn.summary, rows, signal });
+      const last = summary && rows[summary.covered - 1];
+      if (!summary || last === undefined || last === null) return;
+      const session = await this.#store.read(turn.owner, turn.sessionId, { pages: [] });
+      if (!session) return;
+      const at = { generation: session.session.generation, position: turn.low + summary.covered - 1, mark: markOf(last) };
+      await this.#store.saveSummary(turn.historyKey, at, summary.text);
+    };
+    summarize().catch(this.#settings.onError);
+  }
+}
+

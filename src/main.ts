@@ -1,0 +1,203 @@
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+import { startScreen } from "./banner.ts";
+import { ConfigError, loadConfig, variables } from "./config.ts";
+import type { Config } from "./config.ts";
+import { createLogger } from "./logging.ts";
+
+/** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
+export async function main(): Promise<void> {
+  const command = readCommand(process.argv.slice(2));
+  switch (command.kind) {
+    case "help":
+      process.stdout.write(help());
+      return;
+    case "version":
+      process.stdout.write(`${version()}\n`);
+      return;
+    case "misused":
+      process.stderr.write(`${command.message}\nparley --help tells what there is.\n`);
+      process.exitCode = 2;
+      return;
+    case "start":
+    case "adopt": {
+      const config = readConfig();
+      if (config === null) return;
+      await (command.kind === "start" ? start(config) : adopt(config, command));
+    }
+  }
+}
+
+interface Adopt {
+  readonly kind: "adopt";
+  /** null: the one owner there is without authentication. */
+  readonly owner: string | null;
+  /** A pattern of Redis' SCAN over history keys; null: all. */
+  readonly match: string | null;
+}
+
+type Command =
+  { readonly kind: "start" | "help" | "version" } | { readonly kind: "misused"; readonly message: string } | Adopt;
+
+function readCommand(args: readonly string[]): Command {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        help: { type: "boolean", short: "h" },
+        version: { type: "boolean", short: "v" },
+        owner: { type: "string" },
+        match: { type: "string" },
+      },
+    });
+  } catch (error) {
+    return { kind: "misused", message: error instanceof Error ? error.message : String(error) };
+  }
+  const { values, positionals } = parsed;
+  const [name = "start", ...rest] = positionals;
+  if (values.help === true) return { kind: "help" };
+  if (values.version === true) return { kind: "version" };
+  if (rest.length > 0) return { kind: "misused", message: `One command at a time, not also ${rest.join(" ")}.` };
+  if (name === "adopt") return { kind: "adopt", owner: values.owner ?? null, match: values.match ?? null };
+  if (name !== "start") return { kind: "misused", message: `There is no command ${name}.` };
+  if (values.owner !== undefined || values.match !== undefined) {
+    return { kind: "misused", message: "--owner and --match belong to parley adopt." };
+  }
+  return { kind: "start" };
+}
+
+function help(): string {
+  const rows = variables.map((variable) => {
+    const fallback = variable.default === null || variable.default === "" ? "" : ` [${variable.default}]`;
+    return `  ${variable.name.padEnd(26)}${variable.description}${fallback}`;
+  });
+  return `Parley ${version()}: GraphQL over the conversations that LangChain keeps in Redis.
+
+  parley [start]            start the gateway
+  parley adopt              list histories that LangChain wrote before: looks through Redis for them
+    --owner NAME            whose they shall be
+    --match PATTERN         only keys like this, as in Redis' SCAN: "chat:*"
+  parley --help
+  parley --version
+
+It is configured by environment variables [defaults]:
+
+${rows.join("\n")}
+`;
+}
+
+function version(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version; // our own package.json
+}
+
+function readConfig(): Config | null {
+  try {
+    return loadConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n\nparley --help lists all variables.\n`);
+    process.exitCode = 2;
+    return null;
+  }
+}
+
+async function start(config: Config): Promise<void> {
+  const logger = await createLogger({
+    level: config.logLevel,
+    pretty: !config.production && process.stdout.isTTY,
+  });
+  // Loaded here: help, versions and mistakes in the configuration need none of it, and it takes a second.
+  const { createGateway } = await import("./gateway.ts");
+  let gateway;
+  let url;
+  try {
+    gateway = await createGateway({ ...config, logger });
+    ({ url } = await gateway.listen({ host: config.host, port: config.port }));
+  } catch (error) {
+    logger.fatal({ err: error }, explainStart(error, config));
+    await gateway?.close({ graceMs: 0 });
+    process.exit(1);
+  }
+
+  stopOnSignals(async () => {
+    logger.info({ graceMs: config.shutdownGraceMs }, "Stopping: nobody new gets in, replies may end.");
+    await gateway.close({ graceMs: config.shutdownGraceMs });
+    logger.info({}, "Stopped.");
+  });
+
+  const { redisUrl, modelName: model } = gateway;
+  if (config.production) {
+    logger.info({ url, redis: config.redis.kind, model }, "Parley is ready.");
+    return;
+  }
+  process.stdout.write(
+    startScreen({
+      version: version(),
+      url,
+      graphiql: config.graphiql,
+      redisUrl,
+      embeddedDirectory: config.redis.kind === "embedded" ? config.redis.directory : null,
+      historyKeyPrefix: config.historyKeyPrefix,
+      model,
+    }),
+  );
+}
+
+function explainStart(error: unknown, { host, port }: Config): string {
+  const code = error instanceof Error && "code" in error ? error.code : null;
+  if (code === "EADDRINUSE") return `Port ${port} of ${host} is taken. Set PORT to another one, or to 0 for any.`;
+  if (code === "EACCES") return `Port ${port} of ${host} may not be used. Set PORT to one above 1023.`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `${host} is no address of this machine. Set HOST.`;
+  return "Parley could not start.";
+}
+
+/** A Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. It shall not count as impatience. */
+const sameSignalMs = 500;
+
+function stopOnSignals(stop: () => Promise<void>): void {
+  let stoppingSince: number | null = null;
+  const onSignal = () => {
+    const now = performance.now();
+    if (stoppingSince !== null) {
+      if (now - stoppingSince > sameSignalMs) process.exit(1);
+      return;
+    }
+    stoppingSince = now;
+    stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+}
+
+async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
+  const { adoptHistories } = await import("./gateway.ts");
+  const { stderr } = process;
+  const onProgress = (progress: { readonly scanned: number; readonly total: number; readonly adopted: number }) => {
+    if (stderr.isTTY) stderr.write(`\r${progressBar(progress)}`);
+  };
+  try {
+    const { scanned, adopted, skipped } = await adoptHistories(config, { owner, match, onProgress });
+    if (stderr.isTTY) stderr.write("\n");
+    process.stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} keys.\n`);
+  } catch (error) {
+    stderr.write(`\nStopped: ${error instanceof Error ? error.message : String(error)}\nIt can be run again.\n`);
+    process.exitCode = 1;
+  }
+}
+
+function progressBar({ scanned, total, adopted }: { scanned: number; total: number; adopted: number }): string {
+  const width = 30;
+  // Keys may come while they are counted.
+  const filled = total === 0 ? width : Math.min(width, Math.round((scanned / total) * width));
+  return `[${"#".repeat(filled)}${" ".repeat(width - filled)}] ${scanned} of ${total} keys, ${adopted} adopted`;
+}

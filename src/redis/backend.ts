@@ -1,0 +1,147 @@
+import { randomUUID } from "node:crypto";
+import type { Redis } from "ioredis";
+import type { MemorySettings } from "../conversation/session.ts";
+import { connect, type RedisSource } from "./connection.ts";
+import { Deadlines } from "./deadlines.ts";
+import { guarded } from "./failure.ts";
+import { RedisFeeds } from "./feeds.ts";
+import { Hub } from "./hub.ts";
+import { Scripts } from "./scripts.ts";
+import { SessionIndex } from "./session-index.ts";
+import { RedisSessionStore } from "./session-store.ts";
+
+export interface BackendOptions {
+  readonly source: RedisSource;
+  readonly commandTimeoutMs: number;
+  readonly enableKeyspaceEvents: boolean;
+  readonly feedCheckMs: number;
+  readonly historyKeyPrefix: string;
+  readonly sessionTtlSeconds: number | null;
+  readonly leaseMs: number;
+  readonly maxQueuedRuns: number;
+  readonly model: string;
+  readonly memory: MemorySettings;
+  readonly memoryRows: number;
+  readonly onError: (error: unknown) => void;
+  /** Said once when it is known, and again after each reconnect where it changed. */
+  readonly onKeyspaceEvents: (on: boolean) => void;
+  /** A run of this process waits in the session, and its turn has come. */
+  readonly onTurnFree: (historyKey: string) => void;
+  /** Looks after a session's runs, whosever they are. */
+  readonly attend: (historyKey: string) => Promise<void>;
+}
+
+/** What a feed needs to be told of: K keyspace channel, g generic (DEL, EXPIRE), l list, x expired, e evicted, $ string. */
+const eventFlags = "Kglxe$";
+
+/** Everything of a process that talks to Redis: two connections and what lives on them. */
+export class RedisBackend {
+  readonly store: RedisSessionStore;
+  readonly feeds: RedisFeeds;
+  readonly commands: Redis;
+  readonly #options: BackendOptions;
+  readonly #subscriber: Redis;
+  readonly #hub: Hub;
+  readonly #deadlines: Deadlines;
+  #eventsOn: boolean | null = null;
+  #lostAt: number | null = null;
+  #graceUntil = 0;
+
+  constructor(options: BackendOptions) {
+    this.#options = options;
+    const { source, commandTimeoutMs, onError } = options;
+    this.commands = connect(source, { commandTimeoutMs, onError }, "commands");
+    this.#subscriber = connect(source, { commandTimeoutMs, onError }, "subscriber");
+    this.commands.on("close", () => (this.#lostAt ??= Date.now()));
+    this.commands.on("ready", () => {
+      // Who lost Redis renews its leases before others take them: all that lost it wait half a lease more.
+      if (this.#lostAt !== null) this.#graceUntil = Date.now() + options.leaseMs / 2;
+      this.#lostAt = null;
+      void this.#lookAtEvents();
+    });
+    const scripts = new Scripts(this.commands);
+    const index = new SessionIndex(this.commands, options.historyKeyPrefix, onError);
+    this.store = new RedisSessionStore(this.commands, scripts, index, {
+      historyKeyPrefix: options.historyKeyPrefix,
+      adopts: true,
+      ttlSeconds: options.sessionTtlSeconds,
+      processId: randomUUID(),
+      leaseMs: options.leaseMs,
+      maxQueuedRuns: options.maxQueuedRuns,
+      model: options.model,
+      memory: options.memory,
+      memoryRows: options.memoryRows,
+      leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
+      onTurnFree: options.onTurnFree,
+    });
+    this.#hub = new Hub(this.#subscriber, commandTimeoutMs, onError);
+    this.feeds = new RedisFeeds(this.store, this.commands, this.#hub, {
+      db: this.commands.options.db ?? 0,
+      checkMs: () => (this.#eventsOn === false ? Math.min(1000, options.feedCheckMs) : options.feedCheckMs),
+      onError,
+    });
+    this.#deadlines = new Deadlines(this.commands, scripts, this.store, options.attend, onError);
+  }
+
+  start(): void {
+    this.#deadlines.start();
+  }
+
+  /** Why Redis cannot be used right now, or null. */
+  async problem(): Promise<string | null> {
+    if (this.commands.status !== "ready") return "Redis cannot be reached";
+    try {
+      await guarded(this.commands.ping());
+      return this.#subscriber.status === "ready" ? null : "Redis' subscriber connection is away";
+    } catch {
+      return "Redis does not answer";
+    }
+  }
+
+  /** No deadlines any more: what is due is another gateway's. */
+  stopPolling(): void {
+    this.#deadlines.close();
+  }
+
+  async close(): Promise<void> {
+    this.#deadlines.close();
+    this.feeds.close();
+    this.#hub.close();
+    // What is on its way is let through; a Redis that is away is not waited for.
+    if (this.commands.status === "ready") await this.commands.quit().catch(this.#options.onError);
+    this.commands.disconnect();
+  }
+
+  async #lookAtEvents(): Promise<void> {
+    try {
+      let flags = await configured(this.commands);
+      if (this.#options.enableKeyspaceEvents && !covers(flags)) {
+        await this.commands.config("SET", "notify-keyspace-events", flags + eventFlags);
+        flags = await configured(this.commands);
+      }
+      this.#told(covers(flags));
+    } catch (error) {
+      // CONFIG may be forbidden (managed services): then the list is read as if events were off.
+      this.#options.onError(error);
+      this.#told(false);
+    }
+  }
+
+  #told(on: boolean): void {
+    if (on !== this.#eventsOn) this.#options.onKeyspaceEvents(on);
+    this.#eventsOn = on;
+  }
+}
+
+async function configured(redis: Redis): Promise<string> {
+  const reply: unknown = await redis.config("GET", "notify-keyspace-events");
+  if (Array.isArray(reply)) return String(reply[1] ?? "");
+  if (reply instanceof Map) return String(reply.get("notify-keyspace-events") ?? "");
+  if (typeof reply === "object" && reply !== null) return String(Object.values(reply)[0] ?? "");
+  return "";
+}
+
+/** A stands for all classes of events. */
+function covers(flags: string): boolean {
+  return flags.includes("K") && (flags.includes("A") || ["g", "l", "x", "e", "$"].every((flag) => flags.includes(flag)));
+}

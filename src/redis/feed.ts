@@ -1,0 +1,312 @@
+import { encodeCursor, type Cursor } from "../conversation/cursor.ts";
+import type { Run } from "../conversation/run.ts";
+import type { Session } from "../conversation/session.ts";
+import { ParleyError } from "../conversation/errors.ts";
+import { Follower, type Entry } from "./follower.ts";
+import type { Hub, Listener } from "./hub.ts";
+import { sessionKeys } from "./keys.ts";
+import { parsePublication } from "./publication.ts";
+import type { RedisSessionStore } from "./session-store.ts";
+import type { StoreRead } from "../conversation/store.ts";
+
+export interface FeedSettings {
+  /** Database of the keyspace channels. */
+  readonly db: number;
+  /** How often the list is read although nothing was told, in ms; asked anew each time. */
+  readonly checkMs: () => number;
+  readonly onError: (error: unknown) => void;
+}
+
+/** The most rows of one reading; a reader that is farther behind catches up by itself. */
+export const pageRows = 200;
+const ringEntries = 512;
+const ringChars = 4_000_000;
+/** Publications that are kept while a reading is under way; beyond that the reading is made again. */
+const keptPublications = 1000;
+/** Own publications explain keyspace events that arrive this many ms around them. */
+const settleMs = 5;
+/** What foreign code does to the list's life without changing its rows. */
+const quietEvents = new Set(["expire", "persist", "rename_to"]);
+
+/**
+ * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries,
+ * no history: who falls out of the ring reads on from its own place (P10). Pub/sub only wakes and carries; whenever a
+ * publication does not fit exactly the list is read (P3).
+ */
+export class Feed implements Listener {
+  readonly owner: string;
+  readonly sessionId: string;
+  readonly #store: RedisSessionStore;
+  readonly #hub: Hub;
+  readonly #settings: FeedSettings;
+  readonly #channels: readonly string[];
+  readonly #keyspaceChannel: string;
+  readonly #waiting = new Set<() => void>();
+  #ring: Entry[] = [];
+  #ringChars = 0;
+  #removed = false;
+  #first = 0;
+  #follower: Follower | null = null;
+  #reading: Promise<void> | null = null;
+  #readAgain = false;
+  #owed = 0;
+  #settle: NodeJS.Timeout | null = null;
+  #check: NodeJS.Timeout | null = null;
+  #closed = false;
+  #early: string[] = [];
+
+  constructor(owner: string, sessionId: string, store: RedisSessionStore, hub: Hub, settings: FeedSettings) {
+    this.owner = owner;
+    this.sessionId = sessionId;
+    this.#store = store;
+    this.#hub = hub;
+    this.#settings = settings;
+    const keys = sessionKeys(store.historyKey(sessionId));
+    this.#keyspaceChannel = `__keyspace@${settings.db}__:${keys.history}`;
+    this.#channels = [keys.events, this.#keyspaceChannel];
+  }
+
+  /** Subscribes, awaits the acknowledgement, then reads: what comes between is kept and applied behind the reading. */
+  async start(): Promise<void> {
+    await this.#hub.subscribe(this.#channels, this);
+    try {
+      const reading = await this.#store.read(this.owner, this.sessionId, { pages: [] });
+      if (!reading) throw new ParleyError("NOT_FOUND", "There is no such session. It may have been deleted, or it may have expired.");
+      this.#follower = new Follower(reading.session);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.#publishEarly();
+    this.#planCheck();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#hub.unsubscribe(this.#channels, this);
+    if (this.#settle) clearTimeout(this.#settle);
+    if (this.#check) clearTimeout(this.#check);
+    this.#wake();
+  }
+
+  /** Number of the next entry that will be told. */
+  get next(): number {
+    return this.#first + this.#ring.length;
+  }
+
+  /** undefined: not there yet; null: it has left the ring. */
+  entry(number: number): Entry | null | undefined {
+    return number < this.#first ? null : this.#ring[number - this.#first];
+  }
+
+  /** Resolves when there is an entry of this number, or the feed is closed. */
+  wait(number: number, wake: () => void): () => void {
+    if (number < this.next || this.#closed) {
+      queueMicrotask(wake);
+      return () => undefined;
+    }
+    this.#waiting.add(wake);
+    return () => this.#waiting.delete(wake);
+  }
+
+  /** The session is gone: who opens it again gets a new feed. */
+  get removed(): boolean {
+    return this.#removed;
+  }
+
+  touch(witness: Cursor): Promise<unknown> {
+    return this.#store.touch(this.owner, this.#store.historyKey(this.sessionId), witness);
+  }
+
+  read(request: StoreRead): ReturnType<RedisSessionStore["read"]> {
+    return this.#store.read(this.owner, this.sessionId, request);
+  }
+
+  onMessage(channel: string, message: string): void {
+    if (channel === this.#keyspaceChannel) this.#listEvent(message);
+    else if (this.#follower && !this.#reading) this.#published(message);
+    else if (this.#early.length < keptPublications) this.#early.push(message);
+    else this.#readAgain = true;
+  }
+
+  onResumed(): void {
+    this.#readSoon();
+  }
+
+  #published(message: string): void {
+    const publication = parsePublication(message);
+    if (!publication || !this.#follower) {
+      this.#readSoon();
+      return;
+    }
+    if (publication.kind === "write" && publication.pushes > 0) this.#explain(-publication.pushes);
+    const entries = this.#follower.apply(publication);
+    if (entries) this.#tell(entries);
+    else this.#readSoon();
+  }
+
+  /** What came while a reading was under way; a publication among it may start the next one. */
+  #publishEarly(): void {
+    for (;;) {
+      const message = this.#reading ? undefined : this.#early.shift();
+      if (message === undefined) return;
+      this.#published(message);
+    }
+  }
+
+  #listEvent(event: string): void {
+    if (quietEvents.has(event)) return;
+    if (event === "lpush") this.#explain(1);
+    else this.#readSoon();
+  }
+
+  /** Events of the list and own publications cancel out; what remains a moment later was foreign. */
+  #explain(by: number): void {
+    this.#owed += by;
+    this.#settle ??= setTimeout(() => {
+      this.#settle = null;
+      const foreign = this.#owed > 0;
+      this.#owed = 0;
+      if (foreign) this.#readSoon();
+    }, settleMs);
+  }
+
+  #readSoon(): void {
+    if (this.#closed) return;
+    if (this.#reading) {
+      this.#readAgain = true;
+      return;
+    }
+    if (!this.#follower) return;
+    this.#reading = this.#readNow(this.#follower).finally(() => {
+      this.#reading = null;
+      // What the reading held already is older than it and passes by; the rest fits behind it.
+      this.#publishEarly();
+      if (this.#readAgain) {
+        this.#readAgain = false;
+        this.#readSoon();
+      }
+    });
+  }
+
+  async #readNow(follower: Follower): Promise<void> {
+    try {
+      let entries = await catchUp(follower, this, (witness) => this.touch(witness));
+      // Farther behind than a page: the feed goes to the tip at once, its subscribers read on from their own places.
+      if (entries.filter((entry) => entry.kind === "message").length >= pageRows) {
+        const reading = await this.read({ pages: [] });
+        if (reading && reading.session.end > follower.end) {
+          this.#follower = new Follower(reading.session);
+          this.#drop(this.#ring.length);
+          this.#first += 1;
+          entries = [];
+          this.#wake();
+        }
+      }
+      this.#tell(entries);
+    } catch (error) {
+      // Redis is away. The reconnect or the next check reads again; subscribers wait meanwhile.
+      this.#settings.onError(error);
+    }
+  }
+
+  #tell(entries: readonly Entry[]): void {
+    if (entries.length === 0 || this.#closed) return;
+    this.#ring.push(...entries);
+    for (const entry of entries) {
+      this.#ringChars += charsOf(entry);
+      if (entry.kind === "removed") this.#removed = true;
+    }
+    let excess = Math.max(0, this.#ring.length - ringEntries);
+    for (let chars = this.#ringChars; chars > ringChars && excess < this.#ring.length - 1; excess++) chars -= charsOf(this.#ring[excess]);
+    this.#drop(excess);
+    this.#wake();
+  }
+
+  #drop(count: number): void {
+    for (const entry of this.#ring.splice(0, count)) this.#ringChars -= charsOf(entry);
+    this.#first += count;
+  }
+
+  #wake(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
+  #planCheck(): void {
+    if (this.#closed) return;
+    const jitter = 0.8 + 0.4 * Math.random();
+    this.#check = setTimeout(() => {
+      this.#readSoon();
+      this.#planCheck();
+    }, this.#settings.checkMs() * jitter);
+    this.#check.unref();
+  }
+}
+
+/** Who can read a session for a follower. */
+export interface Reader {
+  read(request: StoreRead): ReturnType<RedisSessionStore["read"]>;
+}
+
+/**
+ * Reads until the follower stands at the tip of one reading, and gives the entries that lead there; at most a page, then
+ * the follower is somewhere on the way and is called again.
+ */
+export async function catchUp(
+  follower: Follower,
+  reader: Reader,
+  touch: (witness: Cursor) => Promise<unknown>,
+): Promise<readonly Entry[]> {
+  for (let attempt = 0; ; attempt++) {
+    const place = { generation: follower.generation, position: follower.end - 1, mark: follower.end === 0 ? "" : follower.tipMark };
+    const reading = await reader.read({
+      pages: [{ first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null }],
+    });
+    if (!reading) return [{ kind: "removed", sequence: follower.sequence + 1, generation: follower.generation }];
+    const { session } = reading;
+    const page = session.pages[0];
+    if (page === undefined || page instanceof Error) {
+      // The place is gone although its generation stands: Redis forgot. Told to the session, so that all hear of it (P4).
+      if (session.generation === follower.generation && attempt < 3) {
+        await touch(place);
+        continue;
+      }
+      return follower.reconcile(session, null, await endedRuns(follower, session, reader));
+    }
+    if (page.rows.length === 0 && session.sequence === follower.sequence && sameText(follower, session)) return [];
+    if (page.hasNextPage) return follower.reconcile(partial(session), page, []);
+    return follower.reconcile(session, page, await endedRuns(follower, session, reader));
+  }
+}
+
+/** A reading of which only the rows are told yet. */
+function partial(session: Session): Session {
+  return { ...session, activeRun: null, lastRun: null, queuedRuns: [] };
+}
+
+function sameText(follower: Follower, session: Session): boolean {
+  return (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0);
+}
+
+/** Runs that the follower knows as open and that the reading shows no more. */
+async function endedRuns(follower: Follower, session: Session, reader: Reader): Promise<readonly Run[]> {
+  const shown = new Set([session.activeRun, session.lastRun, ...session.queuedRuns].map((run) => run?.runId));
+  const ended: Run[] = [];
+  for (const runId of follower.open.keys()) {
+    if (shown.has(runId)) continue;
+    const run = (await reader.read({ pages: [], runId }))?.run;
+    if (run) ended.push(run);
+    else follower.open.delete(runId);
+  }
+  return ended;
+}
+
+function charsOf(entry: Entry | undefined): number {
+  return entry?.kind === "message" ? entry.row.raw.length : 0;
+}
+
+export function placeCursor(historyKey: string, generation: number, position: number, mark: string): string {
+  return encodeCursor(historyKey, { generation, position, mark: position < 0 ? "" : mark });
+}

@@ -1,0 +1,175 @@
+import type { ReadRequest } from "../conversation/api.ts";
+import { encodeCursor, parseCursor } from "../conversation/cursor.ts";
+import { notFound } from "../conversation/errors.ts";
+import type { SessionChange, SessionEvent } from "../conversation/events.ts";
+import type { Feeds, RunWatcher } from "../conversation/feeds.ts";
+import { Feed, pageRows, type FeedSettings } from "./feed.ts";
+import { isFinal } from "../conversation/run.ts";
+import type { Hub, Listener } from "./hub.ts";
+import { sessionKeys } from "./keys.ts";
+import { parsePublication } from "./publication.ts";
+import { stateOf } from "./replies.ts";
+import { ListFeed, ListSubscription } from "./list-feed.ts";
+import { invalidCursor, type RedisSessionStore } from "./session-store.ts";
+import { Subscription, type Start } from "./subscription.ts";
+import type { Redis } from "ioredis";
+
+interface Shared<T> {
+  readonly feed: T;
+  readonly started: Promise<void>;
+  subscribers: number;
+}
+
+/** All feeds of a process: one for each session (or owner's list) that somebody listens to. */
+export class RedisFeeds implements Feeds {
+  readonly #store: RedisSessionStore;
+  readonly #redis: Redis;
+  readonly #hub: Hub;
+  readonly #settings: FeedSettings;
+  readonly #feeds = new Map<string, Shared<Feed>>();
+  readonly #lists = new Map<string, Shared<ListFeed>>();
+  readonly #open = new Set<{ end(): void }>();
+
+  constructor(store: RedisSessionStore, redis: Redis, hub: Hub, settings: FeedSettings) {
+    this.#store = store;
+    this.#redis = redis;
+    this.#hub = hub;
+    this.#settings = settings;
+  }
+
+  async open(
+    owner: string,
+    sessionId: string,
+    after: string | null,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<SessionEvent>> {
+    const historyKey = this.#store.historyKey(sessionId);
+    if (after !== null && after !== "" && !parseCursor(historyKey, after)) throw invalidCursor();
+    // One feed an owner and session: what it reads, it reads as that owner (P11).
+    const name = JSON.stringify([owner, sessionId]);
+    const shared = this.#join(this.#feeds, name, () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings));
+    try {
+      await shared.started;
+      const { feed } = shared;
+      const from = feed.next;
+      const page = { first: pageRows, after: after === "" ? null : after, last: null, before: null };
+      const reading = await feed.read({ pages: after === null ? read.pages : [...read.pages, page] });
+      if (!reading) throw notFound();
+      const session = { ...reading.session, pages: reading.session.pages.slice(0, read.pages.length) };
+      const first = reading.session.pages[read.pages.length];
+      let start: Start = { kind: "tip" };
+      if (first instanceof Error) start = { kind: "expired" };
+      else if (first) {
+        const beginning = encodeCursor(historyKey, { generation: session.generation, position: -1, mark: "" });
+        start = { kind: "after", cursor: after === "" || after === null ? beginning : after, page: first };
+      }
+      let ended = false;
+      const subscription = new Subscription(feed, session, read, from, start, () => {
+        if (ended) return;
+        ended = true;
+        this.#open.delete(subscription);
+        signal.removeEventListener("abort", end);
+        this.#leave(this.#feeds, name, shared);
+      });
+      const end = () => subscription.end();
+      this.#open.add(subscription);
+      signal.addEventListener("abort", end, { once: true });
+      if (signal.aborted) end();
+      return subscription;
+    } catch (error) {
+      this.#leave(this.#feeds, name, shared);
+      throw error;
+    }
+  }
+
+  async changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {
+    const shared = this.#join(this.#lists, owner, () => new ListFeed(owner, this.#store, this.#redis, this.#hub, this.#settings));
+    try {
+      await shared.started;
+    } catch (error) {
+      this.#leave(this.#lists, owner, shared);
+      throw error;
+    }
+    const subscription = new ListSubscription(shared.feed, read, () => {
+      this.#open.delete(subscription);
+      signal.removeEventListener("abort", end);
+      this.#leave(this.#lists, owner, shared);
+    });
+    const end = () => subscription.end();
+    this.#open.add(subscription);
+    signal.addEventListener("abort", end, { once: true });
+    if (signal.aborted) end();
+    return subscription;
+  }
+
+  watch(historyKey: string, watcher: RunWatcher): () => void {
+    const channels = [sessionKeys(historyKey).events];
+    let stopped = false;
+    const listener: Listener = {
+      onMessage(_channel, message) {
+        const publication = parsePublication(message);
+        if (!publication) watcher.onUnsure();
+        else if (publication.kind === "write") {
+          const ended = publication.lines.flatMap((line) => (line.kind === "run" ? stateOf(line.state) : [])).filter((run) => isFinal(run.status));
+          if (ended.length > 0) watcher.onEnded(ended.map((run) => run.runId));
+        }
+      },
+      onResumed: () => watcher.onUnsure(),
+    };
+    const subscribe = async () => {
+      while (!stopped) {
+        try {
+          await this.#hub.subscribe(channels, listener);
+          // Let go while the acknowledgement was on its way.
+          if (watcherGone()) this.#hub.unsubscribe(channels, listener);
+          else watcher.onUnsure();
+          return;
+        } catch (error) {
+          this.#settings.onError(error);
+          await new Promise((resolve) => setTimeout(resolve, 250).unref());
+        }
+      }
+    };
+    const watcherGone = () => stopped;
+    void subscribe();
+    return () => {
+      stopped = true;
+      this.#hub.unsubscribe(channels, listener);
+    };
+  }
+
+  /** Ends all subscriptions. */
+  close(): void {
+    for (const subscription of [...this.#open]) subscription.end();
+  }
+
+  /** For metrics and tests. */
+  get size(): { readonly feeds: number; readonly subscriptions: number } {
+    return { feeds: this.#feeds.size + this.#lists.size, subscriptions: this.#open.size };
+  }
+
+  #join<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, make: () => T): Shared<T> {
+    const known = feeds.get(name);
+    if (known && !known.feed.removed) {
+      known.subscribers++;
+      return known;
+    }
+    const feed = make();
+    const shared: Shared<T> = { feed, started: feed.start(), subscribers: 1 };
+    feeds.set(name, shared);
+    return shared;
+  }
+
+  #leave<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, shared: Shared<T>): void {
+    if (--shared.subscribers > 0) return;
+    if (feeds.get(name) === shared) feeds.delete(name);
+    shared.feed.close();
+  }
+}
+
+interface Startable {
+  readonly removed: boolean;
+  start(): Promise<void>;
+  close(): void;
+}

@@ -1,0 +1,210 @@
+import { markOf } from "../conversation/ids.ts";
+import type { Row } from "../conversation/message.ts";
+import { isFinal, type Run, type RunStatus } from "../conversation/run.ts";
+import type { MessagePage, Session } from "../conversation/session.ts";
+import type { Batch, Write } from "./publication.ts";
+import { runOf, stateOf } from "./replies.ts";
+
+/** The text of a run as it grows; entries and subscribers hold offsets into it. */
+export interface RunText {
+  readonly runId: string;
+  readonly replyLocalId: string;
+  text: string;
+}
+
+/** One thing that happened, as a feed keeps it in its ring. `sequence`: of the write that it came with. */
+export type Entry = { readonly sequence: number; readonly generation: number } & (
+  | { readonly kind: "message"; readonly row: Row }
+  /** The run's text up to `end`. */
+  | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
+  | { readonly kind: "run"; readonly run: Run }
+  | { readonly kind: "updated" }
+  /** `kept` > 0: the rows below it stand; `mark` is that of the last. */
+  | { readonly kind: "reset"; readonly kept: number; readonly mark: string }
+  | { readonly kind: "removed" }
+);
+
+/**
+ * Where a reader of a session stands, and how it gets on: by a publication that fits exactly (apply), else by holding a
+ * reading of the session against what it knows (reconcile). Both give the same entries in the same order (P3):
+ * a run that starts before its message, text before its reply, the reply before its run's end.
+ */
+export class Follower {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  generation: number;
+  /** Position behind the last row that was told, and that row's mark. */
+  end: number;
+  tipMark: string;
+  sequence: number;
+  /** Runs that were told and have not ended. */
+  readonly open = new Map<string, RunStatus>();
+  /** The newest run that was told to have ended. */
+  lastEnded: string | null = null;
+  text: RunText | null = null;
+  settings: string;
+
+  constructor(session: Session) {
+    this.sessionId = session.sessionId;
+    this.historyKey = session.historyKey;
+    this.generation = session.generation;
+    this.end = session.end;
+    this.tipMark = session.tipMark;
+    this.sequence = session.sequence;
+    this.settings = settingsOf(session);
+    for (const run of session.queuedRuns) this.open.set(run.runId, run.status);
+    if (session.activeRun) this.open.set(session.activeRun.runId, "RUNNING");
+    else this.lastEnded = session.lastRun?.runId ?? null;
+    this.text = session.activeRun ? textOf(session.activeRun) : null;
+  }
+
+  /** null: it does not fit; read. */
+  apply(publication: Batch | Write): readonly Entry[] | null {
+    return publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
+  }
+
+  #batch({ runId, offset, text }: Batch): readonly Entry[] | null {
+    const of = this.text;
+    if (of?.runId !== runId) return null;
+    if (offset > of.text.length) return null;
+    if (offset + text.length <= of.text.length) return [];
+    of.text += text.slice(of.text.length - offset);
+    return [this.#entry({ kind: "progress", of, end: of.text.length })];
+  }
+
+  #write(write: Write): readonly Entry[] | null {
+    if (write.sequence <= this.sequence) return [];
+    if (write.sequence !== this.sequence + 1 || write.more) return null;
+    if (write.removed) return [this.#entry({ kind: "removed" })];
+    const reset = write.reset !== null;
+    if ((write.from ?? write.generation) !== this.generation) return null;
+    if (!reset && (write.at !== this.end || write.previousMark !== this.tipMark)) return null;
+    if (reset && write.at > this.end) return null;
+
+    this.sequence = write.sequence;
+    this.generation = write.generation;
+    const entries: Entry[] = [];
+    // Runs that a reset ends were begun before it: told first, as the script lists them.
+    let told = !reset;
+    const tellReset = () => {
+      if (told) return;
+      told = true;
+      this.end = write.at;
+      this.tipMark = write.previousMark;
+      entries.push(this.#entry({ kind: "reset", kept: write.reset === 0 ? 0 : write.at, mark: write.previousMark }));
+    };
+    const rows: Row[] = [];
+    for (const line of write.lines) {
+      if (line.kind === "message") rows.push({ position: write.at + rows.length, mark: markOf(line.raw), raw: line.raw });
+    }
+    let next = 0;
+    for (const [i, line] of write.lines.entries()) {
+      if (line.kind === "message") {
+        tellReset();
+        const row = rows[next++];
+        if (!row) continue;
+        const later = write.lines[i + 1];
+        if (later?.kind === "run") entries.push(...this.#restOfText(this.#run(later, rows)));
+        entries.push(this.#message(row));
+      } else {
+        const run = this.#run(line, rows);
+        if (run.status === "RUNNING") tellReset();
+        entries.push(...this.#tell(run));
+      }
+    }
+    tellReset();
+    if (write.updated) entries.push(this.#entry({ kind: "updated" }));
+    return entries;
+  }
+
+  /** Entries that lead from here to the reading; `page` holds the rows behind this place. null: the place no longer holds. */
+  reconcile(session: Session, page: MessagePage | null, ended: readonly Run[]): readonly Entry[] {
+    const entries: Entry[] = [];
+    this.sequence = session.sequence;
+    const runs = [...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []), ...session.queuedRuns];
+    for (const run of ended) entries.push(...this.#restOfText(run));
+    if (page === null || session.generation !== this.generation) {
+      this.generation = session.generation;
+      this.end = session.end;
+      this.tipMark = session.tipMark;
+      entries.push(this.#entry({ kind: "reset", kept: 0, mark: "" }));
+    } else {
+      for (const row of page.rows) {
+        for (const run of runs) {
+          if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#tell(run));
+          if (isFinal(run.status) && run.replyRow?.position === row.position) entries.push(...this.#restOfText(run));
+        }
+        entries.push(this.#message(row));
+      }
+    }
+    for (const run of [...ended, ...runs]) entries.push(...this.#tell(run));
+    const settings = settingsOf(session);
+    if (settings !== this.settings) {
+      this.settings = settings;
+      entries.push(this.#entry({ kind: "updated" }));
+    }
+    return entries;
+  }
+
+  /** What is new in a run: its text so far, and its status if that was not told. */
+  #tell(run: Run): readonly Entry[] {
+    const entries: Entry[] = [];
+    const known = this.open.get(run.runId);
+    if (run.status === "RUNNING") {
+      if (known !== "RUNNING") entries.push(this.#entry({ kind: "run", run }));
+      this.open.set(run.runId, "RUNNING");
+      if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "" };
+      if (run.text.length > this.text.text.length) {
+        this.text.text = run.text;
+        entries.push(this.#entry({ kind: "progress", of: this.text, end: run.text.length }));
+      }
+    } else if (run.status === "QUEUED") {
+      if (known === undefined) entries.push(this.#entry({ kind: "run", run }));
+      this.open.set(run.runId, "QUEUED");
+    } else if (known !== undefined || this.lastEnded !== run.runId) {
+      entries.push(...this.#restOfText(run), this.#entry({ kind: "run", run }));
+      this.open.delete(run.runId);
+      this.lastEnded = run.runId;
+      if (this.text?.runId === run.runId) this.text = null;
+    }
+    return entries;
+  }
+
+  #restOfText(run: Run): readonly Entry[] {
+    const of = this.text;
+    if (of?.runId !== run.runId || !isFinal(run.status) || run.text.length <= of.text.length) return [];
+    of.text = run.text;
+    return [this.#entry({ kind: "progress", of, end: run.text.length })];
+  }
+
+  #run(line: { readonly state: string; readonly input: string; readonly text: string }, rows: readonly Row[]): Run {
+    const { replyPosition } = stateOf(line.state);
+    return runOf(this.sessionId, this.historyKey, this.generation, {
+      state: line.state,
+      input: line.input,
+      text: line.text,
+      userRow: line.input,
+      replyRow: rows.find((row) => row.position === replyPosition)?.raw ?? "",
+    });
+  }
+
+  #message(row: Row): Entry {
+    this.end = row.position + 1;
+    this.tipMark = row.mark;
+    return this.#entry({ kind: "message", row });
+  }
+
+  #entry<T extends object>(what: T): T & { readonly sequence: number; readonly generation: number } {
+    return { ...what, sequence: this.sequence, generation: this.generation };
+  }
+}
+
+function textOf(run: Run): RunText {
+  return { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text };
+}
+
+/** What SessionUpdated tells of, to notice a change whose publication was missed. */
+function settingsOf(session: Session): string {
+  const { title, instructions, model, memory, metadata, archived, ttlSeconds, readCount } = session;
+  return JSON.stringify([title, instructions, model, memory, metadata, archived, ttlSeconds, readCount]);
+}

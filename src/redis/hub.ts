@@ -1,0 +1,96 @@
+import type { Redis } from "ioredis";
+import { guarded } from "./failure.ts";
+
+export interface Listener {
+  /** What was published; for keyspace channels the name of the event. */
+  readonly onMessage: (channel: string, message: string) => void;
+  /** The connection was away and all is subscribed again: what was published meanwhile is unknown. */
+  readonly onResumed: () => void;
+}
+
+/**
+ * All pub/sub of a process on one connection. Resubscribing is done here and not by ioredis, because a feed must read
+ * behind the acknowledgement, not before it. A mute connection is found by PING and dropped.
+ */
+export class Hub {
+  readonly #redis: Redis;
+  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #onError: (error: unknown) => void;
+  readonly #watch: NodeJS.Timeout;
+  #started = false;
+  #closed = false;
+
+  constructor(redis: Redis, pingEveryMs: number, onError: (error: unknown) => void) {
+    this.#redis = redis;
+    this.#onError = onError;
+    redis.on("message", (channel: string, message: string) => {
+      for (const listener of this.#listeners.get(channel) ?? []) listener.onMessage(channel, message);
+    });
+    redis.on("ready", () => void this.#resume());
+    this.#watch = setInterval(() => void this.#ping(), pingEveryMs);
+    this.#watch.unref();
+  }
+
+  /** Resolves when Redis has acknowledged: what is published from then on is heard. */
+  async subscribe(channels: readonly string[], listener: Listener): Promise<void> {
+    for (const channel of channels) {
+      const listeners = this.#listeners.get(channel);
+      if (listeners) listeners.add(listener);
+      else this.#listeners.set(channel, new Set([listener]));
+    }
+    try {
+      // Sent also for a channel that is subscribed already: the answer says that it really is, after a reconnect too.
+      await guarded(this.#redis.subscribe(...channels));
+    } catch (error) {
+      this.unsubscribe(channels, listener);
+      throw error;
+    }
+  }
+
+  unsubscribe(channels: readonly string[], listener: Listener): void {
+    const unused = channels.filter((channel) => {
+      const listeners = this.#listeners.get(channel);
+      listeners?.delete(listener);
+      if (listeners?.size !== 0) return false;
+      this.#listeners.delete(channel);
+      return true;
+    });
+    if (unused.length > 0 && !this.#closed && this.#redis.status === "ready") this.#redis.unsubscribe(...unused).catch(this.#onError);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#watch);
+    this.#redis.disconnect();
+  }
+
+  async #resume(): Promise<void> {
+    if (!this.#started) {
+      this.#started = true;
+      if (this.#listeners.size === 0) return;
+    }
+    try {
+      const channels = [...this.#listeners.keys()];
+      for (let i = 0; i < channels.length; i += 500) await this.#redis.subscribe(...channels.slice(i, i + 500));
+      const listeners = new Set([...this.#listeners.values()].flatMap((one) => [...one]));
+      for (const listener of listeners) listener.onResumed();
+    } catch (error) {
+      // The connection went again in the meantime; the next "ready" comes back here.
+      this.#reconnect(error);
+    }
+  }
+
+  async #ping(): Promise<void> {
+    if (this.#redis.status !== "ready") return;
+    try {
+      await this.#redis.ping();
+    } catch (error) {
+      this.#reconnect(error);
+    }
+  }
+
+  #reconnect(error: unknown): void {
+    this.#onError(error);
+    if (!this.#closed && this.#redis.status === "ready") this.#redis.disconnect(true);
+  }
+}

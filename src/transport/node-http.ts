@@ -1,0 +1,68 @@
+import { once as event } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+
+import { watchStall } from "./stall.ts";
+import { isStream } from "./streams.ts";
+
+/** Small enough that a slow reader shows progress, large enough not to cost. */
+const pieceBytes = 64 * 1024;
+
+/** The request's body as chunks; leaving the loop early keeps the connection, so that the refusal can be answered. */
+export function bodyOf(request: IncomingMessage): AsyncIterable<Uint8Array> {
+  return { [Symbol.asyncIterator]: () => request.iterator({ destroyOnReturn: false }) };
+}
+
+/**
+ * Writes a response as fast as its reader reads, and no faster: each piece waits until the one before was taken. A
+ * reader that takes nothing for `slowReaderMs` is disconnected (P10).
+ */
+export async function writeResponse(response: Response, to: ServerResponse, slowReaderMs: number): Promise<void> {
+  if (to.destroyed) {
+    await response.body?.cancel();
+    return;
+  }
+  to.statusCode = response.status;
+  to.statusMessage = response.statusText;
+  to.setHeaders(response.headers);
+  if (isStream(response)) {
+    to.flushHeaders();
+    // Events are small and wait for nothing to be sent along with.
+    to.socket?.setNoDelay(true);
+    await writePieces(response.body, to, slowReaderMs);
+    return;
+  }
+  const body = Buffer.from(await response.text());
+  to.setHeader("content-length", body.byteLength);
+  if (to.req.method === "HEAD" || body.byteLength <= pieceBytes) to.end(body);
+  else await writePieces([body], to, slowReaderMs);
+}
+
+async function writePieces(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array> | null,
+  to: ServerResponse,
+  slowReaderMs: number,
+): Promise<void> {
+  const watch = watchStall(slowReaderMs, () => to.destroy());
+  const closed = new AbortController();
+  to.once("close", () => closed.abort());
+  try {
+    for await (const chunk of chunks ?? []) {
+      for (let at = 0; at < chunk.byteLength; at += pieceBytes) {
+        if (to.write(chunk.subarray(at, at + pieceBytes))) continue;
+        watch.waiting();
+        await event(to, "drain", { signal: closed.signal });
+        watch.taken();
+      }
+    }
+    to.end();
+  } catch (error) {
+    // The reader went: its response's `close` has ended the operation already. Anything else cuts the stream off,
+    // which is how the client can tell it from one that came to its end.
+    if (!closed.signal.aborted) {
+      to.destroy();
+      throw error;
+    }
+  } finally {
+    watch.stop();
+  }
+}

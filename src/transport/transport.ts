@@ -1,0 +1,217 @@
+import { createServer } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+
+import type { GraphQLSchema } from "graphql";
+
+import type { Conversations } from "../conversation/api.ts";
+import { anonymous } from "../conversation/session.ts";
+import type { Viewer } from "../conversation/session.ts";
+import { readBody } from "./body.ts";
+import { createExchange } from "./exchange.ts";
+import type { Credentials, Exchange } from "./exchange.ts";
+import { healthz, readyz } from "./health.ts";
+import type { Readiness } from "./health.ts";
+import { createOperations } from "./http.ts";
+import type { Logger } from "./logger.ts";
+import { createMask } from "./masking.ts";
+import { bodyOf, writeResponse } from "./node-http.ts";
+import { corsHeaders, mayUpgrade, preflight } from "./origins.ts";
+import { payloadTooLarge, refusalResponse } from "./refusals.ts";
+import { isStream } from "./streams.ts";
+import { createWebSocketEndpoint } from "./websocket.ts";
+
+export interface TransportOptions {
+  readonly conversations: Conversations;
+  readonly schema: GraphQLSchema;
+  /** Refuses by throwing a ParleyError (UNAUTHENTICATED, FORBIDDEN). Default: everyone is `anonymous`. */
+  readonly authenticate?: (credentials: Credentials) => Viewer | Promise<Viewer>;
+  readonly logger: Logger;
+  readonly ready: () => Promise<Readiness>;
+  readonly production: boolean;
+  readonly graphiql: boolean;
+  /** Default: not in production. */
+  readonly introspection?: boolean;
+  /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: no CORS headers. */
+  readonly allowedOrigins?: readonly string[] | null;
+  /** Default "/graphql". */
+  readonly path?: string;
+  /** Of an HTTP body and of a WebSocket message. Default 1 MiB. */
+  readonly maxBodyBytes?: number;
+  /** Pings and SSE comments. Default 12 s; a WebSocket that leaves a ping unanswered until the next is cut off. */
+  readonly keepAliveMs?: number;
+  /** How long bytes may wait unread before their reader is cut off. Default 30 s. */
+  readonly slowReaderMs?: number;
+  /** How long a WebSocket may take to say connection_init. Default 3 s. */
+  readonly initTimeoutMs?: number;
+}
+
+export interface Transport {
+  /** HTTP without a socket: queries, mutations, SSE, health. */
+  fetch(request: Request): Promise<Response>;
+  /** Rejects where the port cannot be had (EADDRINUSE, EACCES). Port 0 picks one. */
+  listen(port: number, host: string): Promise<{ readonly url: string; readonly port: number }>;
+  /** /readyz answers 503 and nobody new gets in; what runs goes on. */
+  drain(): void;
+  /** Ends what runs: WebSockets with 1001, SSE without `complete` (so that clients reconnect), then the HTTP server. */
+  close(): Promise<void>;
+}
+
+/** What is known of a request before its body is read. */
+interface Incoming {
+  readonly method: string;
+  /** Absolute. */
+  readonly url: string;
+  readonly headers: Headers;
+  readonly body: AsyncIterable<Uint8Array> | null;
+}
+
+/** Sockets get so long to answer a close, requests to end. */
+const closeGraceMs = 1000;
+
+export function createTransport(options: TransportOptions): Transport {
+  const { logger, production, graphiql, ready } = options;
+  const {
+    authenticate = () => anonymous,
+    introspection = !production,
+    allowedOrigins = null,
+    path = "/graphql",
+    maxBodyBytes = 1024 * 1024,
+    keepAliveMs = 12_000,
+    slowReaderMs = 30_000,
+    initTimeoutMs = 3000,
+  } = options;
+  const mask = createMask(logger);
+  const operations = createOperations({ ...options, path, introspection, keepAliveMs, mask });
+  const webSockets = createWebSocketEndpoint({
+    operations,
+    authenticate,
+    mask,
+    logger,
+    maxMessageBytes: maxBodyBytes,
+    keepAliveMs,
+    slowReaderMs,
+    initTimeoutMs,
+  });
+  const exchanges = new Set<Exchange>();
+  let draining = false;
+  let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
+
+  async function respond(incoming: Incoming, exchange: Exchange): Promise<Response> {
+    const { method, url, headers } = incoming;
+    const { pathname } = new URL(url);
+    if (pathname === "/healthz") return healthz();
+    if (pathname === "/readyz") return await readyz(draining, ready);
+    if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
+    if (pathname !== path) return new Response("Not found\n", { status: 404 });
+    const answer = preflight(method, headers, allowedOrigins) ?? (await operate(incoming, exchange));
+    for (const [name, value] of Object.entries(corsHeaders(headers, allowedOrigins))) answer.headers.set(name, value);
+    return answer;
+  }
+
+  async function operate({ method, url, headers, body }: Incoming, exchange: Exchange): Promise<Response> {
+    let text: string | null = null;
+    if (method === "POST" && body !== null) {
+      text = await readBody(body, headers.get("content-length"), maxBodyBytes);
+      if (text === null) return refusalResponse(payloadTooLarge(maxBodyBytes));
+    }
+    return await operations.respond(method, url, headers, text, exchange);
+  }
+
+  function openExchange(headers: Headers): Exchange {
+    const viewer = () => authenticate({ headers, connectionParams: null });
+    const exchange = createExchange(viewer, headers.get("last-event-id"));
+    exchanges.add(exchange);
+    exchange.signal.addEventListener("abort", () => exchanges.delete(exchange), { once: true });
+    return exchange;
+  }
+
+  async function onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const headers = operations.headers(request.headers);
+    const exchange = openExchange(headers);
+    response.once("close", exchange.end);
+    if (draining) response.setHeader("connection", "close");
+    const { method = "GET", url = "/" } = request;
+    try {
+      // The host is no part of any answer. A request target like "//x" or "*" must not become one.
+      const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
+      const answer = await respond({ method, url: absolute, headers, body: bodyOf(request) }, exchange);
+      // Of a body that was refused the rest is let through unread, else the connection would hang on it.
+      request.resume();
+      await writeResponse(answer, response, slowReaderMs);
+    } catch (error) {
+      if (response.destroyed) return;
+      logger.error({ err: error }, "A request failed unexpectedly.");
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500).end();
+    }
+  }
+
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const headers = operations.headers(request.headers);
+    const refuse = (status: string) =>
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    socket.on("error", () => socket.destroy());
+    if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
+    else if (draining) refuse("503 Service Unavailable");
+    else if (!mayUpgrade(headers, { allowed: allowedOrigins, production })) refuse("403 Forbidden");
+    else webSockets.upgrade(request, headers, socket, head);
+  }
+
+  return {
+    async fetch(request) {
+      const exchange = openExchange(request.headers);
+      const { method, url, headers, body, signal } = request;
+      signal.addEventListener("abort", exchange.end, { once: true });
+      if (signal.aborted) exchange.end();
+      let streams = false;
+      try {
+        const response = await respond({ method, url, headers, body }, exchange);
+        streams = isStream(response);
+        return response;
+      } finally {
+        if (!streams) exchange.end();
+      }
+    },
+
+    async listen(port, host) {
+      // A body has a minute to arrive; TCP keep-alive finds SSE clients that went without a word.
+      const created = createServer({ keepAlive: true, keepAliveInitialDelay: 30_000, requestTimeout: 60_000 });
+      created.on("request", (request, response) => void onRequest(request, response));
+      created.on("upgrade", onUpgrade);
+      await new Promise<void>((resolve, reject) => {
+        created.once("error", reject);
+        created.listen(port, host, () => {
+          created.off("error", reject);
+          resolve();
+        });
+      });
+      server = { http: created, closed: new Promise((resolve) => created.once("close", resolve)) };
+      const address = created.address();
+      if (address === null || typeof address === "string") throw new Error("The HTTP server has no port.");
+      return { url: `http://${shownHost(host)}:${address.port}`, port: address.port };
+    },
+
+    drain() {
+      draining = true;
+      server?.http.close();
+    },
+
+    async close() {
+      if (!draining) server?.http.close();
+      draining = true;
+      for (const exchange of exchanges) exchange.end();
+      // Who waits for a reply has it, as far as it goes, a moment later; then nothing keeps a connection open.
+      const timer = setTimeout(() => server?.http.closeAllConnections(), closeGraceMs);
+      server?.http.closeIdleConnections();
+      await Promise.all([webSockets.close(closeGraceMs), server?.closed]);
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** An address to click on: a wildcard is none. */
+function shownHost(host: string): string {
+  if (host === "0.0.0.0" || host === "::" || host === "") return "localhost";
+  return host.includes(":") ? `[${host}]` : host;
+}

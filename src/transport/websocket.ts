@@ -1,0 +1,185 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+
+import { GraphQLError } from "graphql";
+import type { ExecutionArgs, ExecutionResult } from "graphql";
+import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, makeServer } from "graphql-ws";
+import { WebSocketServer } from "ws";
+import type { WebSocket } from "ws";
+
+import { ParleyError } from "../conversation/errors.ts";
+import type { Viewer } from "../conversation/session.ts";
+import { createExchange } from "./exchange.ts";
+import type { Credentials, Exchange, RequestHeaders } from "./exchange.ts";
+import type { Operations } from "./http.ts";
+import type { Logger } from "./logger.ts";
+import type { MaskError } from "./masking.ts";
+import { formatError, formatResult } from "./results.ts";
+import { openSocket } from "./socket.ts";
+import type { Wire } from "./socket.ts";
+
+export interface WebSocketOptions {
+  readonly operations: Operations;
+  readonly authenticate: (credentials: Credentials) => Viewer | Promise<Viewer>;
+  readonly mask: MaskError;
+  readonly logger: Logger;
+  /** Longer messages close the socket with 1009. */
+  readonly maxMessageBytes: number;
+  readonly keepAliveMs: number;
+  readonly slowReaderMs: number;
+  /** How long a client may take to say connection_init (else 4408). */
+  readonly initTimeoutMs: number;
+}
+
+export interface WebSocketEndpoint {
+  upgrade(request: IncomingMessage, headers: RequestHeaders, socket: Duplex, head: Buffer): void;
+  /** Closes all sockets with 1001 and waits for them, at most `graceMs`; what is left is cut off. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** What graphql-ws carries along for each connection. */
+interface Connection {
+  readonly headers: RequestHeaders;
+  readonly operations: Map<string, RunningOperation>;
+  readonly close: Wire["close"];
+  viewer: Viewer | null;
+}
+
+/** `message` tells an operation from a later one that a client gave the same id. */
+interface RunningOperation {
+  readonly message: object;
+  readonly exchange: Exchange;
+}
+
+/** An id comes back in each message and in close reasons, which hold 123 bytes. */
+const maxOperationIdLength = 128;
+
+export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEndpoint {
+  const { mask, logger } = options;
+  const server = new WebSocketServer({
+    noServer: true,
+    maxPayload: options.maxMessageBytes,
+    perMessageDeflate: false,
+    clientTracking: true,
+    // An unknown protocol is accepted to be closed with 4406, which tells a client more than a failed handshake.
+    handleProtocols: (offered) =>
+      offered.has(GRAPHQL_TRANSPORT_WS_PROTOCOL) ? GRAPHQL_TRANSPORT_WS_PROTOCOL : ([...offered][0] ?? false),
+  });
+  const protocol = createProtocol(options);
+
+  function opened(socket: WebSocket, headers: RequestHeaders): void {
+    const wire = openSocket(socket, { ...options, onFailure: (err) => logger.error({ err }, "A WebSocket failed.") });
+    const connection: Connection = { headers, operations: new Map(), close: wire.close, viewer: null };
+    const closed = protocol.opened(
+      {
+        protocol: socket.protocol,
+        send: (data) => wire.send(data),
+        close: (code, reason) => wire.close(code, reason),
+        onMessage: (handle) =>
+          wire.onMessage((data) => {
+            endCompleted(connection, data);
+            return handle(data);
+          }),
+      },
+      connection,
+    );
+    socket.once("close", (code, reason) => {
+      for (const { exchange } of connection.operations.values()) exchange.end();
+      closed(code, reason.toString()).catch((err: unknown) =>
+        logger.error({ err: mask(err) }, "A source did not end."),
+      );
+    });
+  }
+
+  return {
+    upgrade(request, headers, socket, head) {
+      server.handleUpgrade(request, socket, head, (webSocket) => opened(webSocket, headers));
+    },
+    async close(graceMs) {
+      const open = [...server.clients];
+      const allClosed = Promise.all(open.map((socket) => new Promise((resolve) => socket.once("close", resolve))));
+      for (const socket of open) socket.close(1001, "Going away");
+      const timer = setTimeout(() => {
+        for (const socket of open) socket.terminate();
+      }, graceMs);
+      await allClosed;
+      clearTimeout(timer);
+      server.close();
+    },
+  };
+}
+
+/** The protocol over any socket: graphql-ws, with execution, rules and masking shared with HTTP. */
+function createProtocol({ operations, authenticate, mask, logger, initTimeoutMs }: WebSocketOptions) {
+  const runs = new WeakMap<ExecutionArgs, () => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>>();
+  const run = (args: ExecutionArgs) => {
+    const start = runs.get(args);
+    if (start === undefined) throw new Error("graphql-ws runs an operation that was not prepared.");
+    return start();
+  };
+
+  return makeServer<Record<string, unknown>, Connection>({
+    connectionInitWaitTimeout: initTimeoutMs,
+    async onConnect({ extra: connection, connectionParams = {} }) {
+      try {
+        connection.viewer = await authenticate({ headers: connection.headers, connectionParams });
+        return true;
+      } catch (error) {
+        // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
+        if (error instanceof ParleyError && error.code !== "STORE_UNAVAILABLE") return false;
+        logger.error({ err: error }, "A WebSocket client could not be identified.");
+        throw mask(error);
+      }
+    },
+    async onSubscribe({ extra: connection }, id, message) {
+      const { viewer } = connection;
+      if (viewer === null) throw new Error("graphql-ws let an operation in before connection_init.");
+      if (id.length > maxOperationIdLength) {
+        connection.close(CloseCode.BadRequest, "Operation id too long");
+        return [new GraphQLError("Operation id too long")];
+      }
+      const exchange = createExchange(() => viewer, null);
+      // Before it is prepared: a client may complete it meanwhile.
+      connection.operations.set(id, { message, exchange });
+      const prepared = await operations.prepare(message, exchange);
+      if ("errors" in prepared) {
+        endOperation(connection, id, message);
+        return prepared.errors;
+      }
+      runs.set(prepared.args, prepared.run);
+      return prepared.args;
+    },
+    execute: run,
+    subscribe: run,
+    onNext: (_context, _id, _message, _args, result) => formatResult(result, mask),
+    onError: (_context, _id, _message, errors) => errors.map((error) => formatError(mask(error))),
+    onComplete: ({ extra: connection }, id, message) => endOperation(connection, id, message),
+  });
+}
+
+function endOperation({ operations }: Connection, id: string, message: object): void {
+  const operation = operations.get(id);
+  if (operation?.message !== message) return;
+  operations.delete(id);
+  operation.exchange.end();
+}
+
+/**
+ * Aborts what a client completes before graphql-ws sees the message: it returns a subscription's iterator, but it tells
+ * nobody of a query that runs, or of a subscription that is still being made.
+ */
+function endCompleted({ operations }: Connection, data: string): void {
+  // A complete message is an id and little else; of the long ones none needs to be parsed twice.
+  if (data.length > 1024 || !data.includes('"complete"')) return;
+  let message: unknown;
+  try {
+    message = JSON.parse(data);
+  } catch {
+    return; // graphql-ws closes with 4400 for it
+  }
+  if (typeof message !== "object" || message === null || !("type" in message) || !("id" in message)) return;
+  if (message.type !== "complete" || typeof message.id !== "string") return;
+  const operation = operations.get(message.id);
+  operations.delete(message.id);
+  operation?.exchange.end();
+}

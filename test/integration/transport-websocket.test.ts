@@ -1,0 +1,259 @@
+import { createClient } from "graphql-ws";
+import { describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
+
+import { ParleyError } from "../../src/conversation/errors.ts";
+import { openAcknowledged, openRaw, startTransport } from "../support/transport-server.ts";
+
+const ticks = "subscription { ticks { text } }";
+const subscribe = (id: string, query: string) => ({ id, type: "subscribe", payload: { query } });
+
+describe("graphql-ws' client", () => {
+  test("runs queries, mutations, deferred queries and subscriptions", async () => {
+    await using server = await startTransport();
+    const client = createClient({ url: server.endpoint.replace("http", "ws"), webSocketImpl: WebSocket });
+    const results = async (query: string) => {
+      const received: unknown[] = [];
+      for await (const result of client.iterate({ query })) received.push(result);
+      return received;
+    };
+    expect(await results("{ hello }")).toEqual([{ data: { hello: "Hello world" } }]);
+    expect(await results("mutation { increment }")).toEqual([{ data: { increment: 1 } }]);
+    server.probe.release();
+    expect(await results("{ parts { now ... @defer { deferred } } }")).toEqual([
+      { data: { parts: { now: "now" } }, hasNext: true },
+      { incremental: [{ data: { deferred: "later" }, path: ["parts"] }], hasNext: false },
+    ]);
+    server.probe.source.push({ text: "one" });
+    server.probe.source.push({ text: "two" });
+    server.probe.source.end();
+    expect(await results(ticks)).toEqual([{ data: { ticks: { text: "one" } } }, { data: { ticks: { text: "two" } } }]);
+    await client.dispose();
+  });
+});
+
+describe("close codes", () => {
+  test.each([
+    ["4400 for what is no message", 4400, ["nonsense"]],
+    [
+      "4400 for an operation id that is too long",
+      4400,
+      [{ type: "connection_init" }, subscribe("x".repeat(200), ticks)],
+    ],
+    ["4401 for an operation before connection_init", 4401, [subscribe("1", "{ hello }")]],
+    ["4429 for a second connection_init", 4429, [{ type: "connection_init" }, { type: "connection_init" }]],
+    ["4409 for an id in use", 4409, [{ type: "connection_init" }, subscribe("1", ticks), subscribe("1", ticks)]],
+    ["1009 for a message over the limit", 1009, [subscribe("1", `{ hello(name: "${"x".repeat(5000)}") }`)]],
+  ])("%s", async (_name, code, messages) => {
+    await using server = await startTransport({ maxBodyBytes: 5000 });
+    const raw = await openRaw(server.endpoint);
+    for (const message of messages) {
+      raw.send(message);
+      if (typeof message !== "string" && message.type === "connection_init") await Promise.resolve();
+      if (message === messages[0] && messages.length > 1) expect((await raw.receive())["type"]).toBe("connection_ack");
+    }
+    expect((await raw.closed).code).toBe(code);
+  });
+
+  test("4408 when connection_init doesn't come", async () => {
+    await using server = await startTransport({ initTimeoutMs: 20 });
+    expect((await (await openRaw(server.endpoint)).closed).code).toBe(4408);
+  });
+
+  test("4406 for another protocol, or none", async () => {
+    await using server = await startTransport();
+    expect((await (await openRaw(server.endpoint, ["graphql-ws"])).closed).code).toBe(4406);
+    expect((await (await openRaw(server.endpoint, [])).closed).code).toBe(4406);
+  });
+
+  test("4403 for who may not in; the reason for the rest stays inside", async () => {
+    await using server = await startTransport({
+      authenticate({ connectionParams }) {
+        if (connectionParams?.["token"] === "bad") throw new ParleyError("UNAUTHENTICATED", "Sign in.");
+        if (connectionParams?.["token"] === "broken") throw new Error("secret detail");
+        return { subject: "jim", scopes: [] };
+      },
+    });
+    const refused = await openRaw(server.endpoint);
+    refused.send({ type: "connection_init", payload: { token: "bad" } });
+    expect((await refused.closed).code).toBe(4403);
+    const broken = await openRaw(server.endpoint);
+    broken.send({ type: "connection_init", payload: { token: "broken" } });
+    expect(await broken.closed).toEqual({ code: 4500, reason: "Internal server error" });
+    const allowed = await openRaw(server.endpoint);
+    allowed.send({ type: "connection_init", payload: { token: "good" } });
+    expect((await allowed.receive())["type"]).toBe("connection_ack");
+  });
+
+  test("1001 when the gateway stops", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    raw.send(subscribe("1", ticks));
+    await server.transport.close();
+    expect((await raw.closed).code).toBe(1001);
+    await server.probe.source.returned;
+  });
+});
+
+describe("errors", () => {
+  test("what is wrong with one operation is an error of that operation only", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    for (const [query, code] of [
+      ["{ hello", "GRAPHQL_PARSE_FAILED"],
+      ["{ nothing }", "GRAPHQL_VALIDATION_FAILED"],
+      ["fragment F on Query { hello } query A { ...F } query B { ...F }", "OPERATION_RESOLUTION_FAILURE"],
+    ] as const) {
+      raw.send(subscribe("1", query));
+      expect(await raw.receive()).toMatchObject({ type: "error", id: "1", payload: [{ extensions: { code } }] });
+    }
+    raw.send(subscribe("1", "{ hello }"));
+    expect(await raw.receive()).toMatchObject({ type: "next", payload: { data: { hello: "Hello world" } } });
+    expect(await raw.receive()).toEqual({ type: "complete", id: "1" });
+  });
+
+  test("refusals keep their code, the unexpected is masked, and no status for HTTP comes along", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    const errorOf = async (message: object) => {
+      raw.send(message);
+      const received = JSON.stringify(await raw.receive());
+      expect((await raw.receive())["type"]).toBe("complete");
+      return received;
+    };
+    expect(await errorOf(subscribe("1", "{ refused }"))).toContain('"extensions":{"code":"SESSION_BUSY"}');
+    expect(await errorOf(subscribe("1", "subscription { missing }"))).toContain('"extensions":{"code":"NOT_FOUND"}');
+    const broken = await errorOf(subscribe("1", "{ broken }"));
+    expect(broken).toContain('"extensions":{"code":"INTERNAL_SERVER_ERROR"}');
+    expect(broken).not.toContain("secret");
+    const query = "query Q($name: String!) { hello(name: $name) }";
+    const wrong = await errorOf({ id: "1", type: "subscribe", payload: { query, variables: { name: 1 } } });
+    expect(wrong).toContain('"extensions":{"code":"BAD_USER_INPUT"}');
+  });
+
+  test("a source that fails on the way ends with `error`", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    server.probe.source.push({ text: "one" });
+    server.probe.source.fail(new ParleyError("CURSOR_EXPIRED", "The history was reset."));
+    raw.send(subscribe("1", ticks));
+    expect(await raw.receive()).toMatchObject({ type: "next" });
+    expect(await raw.receive()).toMatchObject({
+      type: "error",
+      id: "1",
+      payload: [{ message: "The history was reset.", extensions: { code: "CURSOR_EXPIRED" } }],
+    });
+  });
+});
+
+describe("ends", () => {
+  test("`complete` ends a waiting source at once, and its id can be used again", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    server.probe.source.push({ text: "one" });
+    raw.send(subscribe("1", ticks));
+    expect(await raw.receive()).toMatchObject({ type: "next" });
+    raw.send({ id: "1", type: "complete" });
+    await server.probe.source.returned;
+    raw.send(subscribe("1", "{ hello }"));
+    expect(await raw.receive()).toMatchObject({ type: "next", payload: { data: { hello: "Hello world" } } });
+  });
+
+  test("a socket that is gone ends its sources and aborts its queries", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    server.probe.source.push({ text: "one" });
+    raw.send(subscribe("1", ticks));
+    raw.send(subscribe("2", "{ waiting }"));
+    expect(await raw.receive()).toMatchObject({ type: "next" });
+    raw.socket.terminate();
+    await server.probe.source.returned;
+    await server.probe.aborted;
+  });
+
+  test("`complete` aborts a query under way", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    raw.send(subscribe("1", "{ waiting }"));
+    raw.send({ id: "1", type: "complete" });
+    await server.probe.aborted;
+    raw.send(subscribe("2", "{ hello }"));
+    expect(await raw.receive()).toMatchObject({ type: "next", id: "2" });
+  });
+});
+
+describe("readers that don't read", () => {
+  test("one whose bytes wait is cut off, and its source was pulled no further than it read", async () => {
+    await using server = await startTransport({ slowReaderMs: 100 });
+    const { source } = server.probe;
+    const text = "x".repeat(1024 * 1024);
+    for (let i = 0; i < 100; i += 1) source.push({ text });
+    const raw = await openAcknowledged(server.endpoint);
+    raw.send(subscribe("1", ticks));
+    raw.socket.pause();
+    await source.returned;
+    expect(source.taken).toBeLessThan(50);
+    raw.socket.terminate();
+  });
+
+  test("one that asks and asks is not read from while answers wait", async () => {
+    await using server = await startTransport({ slowReaderMs: 1500 });
+    const raw = await openAcknowledged(server.endpoint);
+    raw.socket.pause();
+    const ping = JSON.stringify({ type: "ping", payload: { filler: "x".repeat(100_000) } });
+    const sent = Array.from({ length: 300 }, () => new Promise((resolve) => raw.socket.send(ping, resolve)));
+    const failed = (await Promise.all(sent)).filter((error) => error instanceof Error);
+    // The server stopped reading, so most of the pings never left this process.
+    expect(failed.length).toBeGreaterThan(100);
+    raw.socket.terminate();
+  });
+
+  test("one that answers no ping is cut off; one that does stays", async () => {
+    await using server = await startTransport({ keepAliveMs: 50 });
+    const alive = await openAcknowledged(server.endpoint);
+    const dead = await openRaw(server.endpoint);
+    dead.socket.pong = () => undefined;
+    dead.send({ type: "connection_init" });
+    expect((await dead.closed).code).toBe(1006);
+    alive.send(subscribe("1", "{ hello }"));
+    expect(await alive.receive()).toMatchObject({ type: "next" });
+  });
+});
+
+describe("Origin", () => {
+  const upgrade = async (endpoint: string, origin: string) => {
+    try {
+      const raw = await openRaw(endpoint, ["graphql-transport-ws"], { origin });
+      raw.socket.terminate();
+      return "open";
+    } catch (error) {
+      return String(error);
+    }
+  };
+  const forbidden = "Error: Unexpected server response: 403";
+
+  test("during development: this machine's pages", async () => {
+    await using server = await startTransport();
+    expect(await upgrade(server.endpoint, "http://localhost:3000")).toBe("open");
+    expect(await upgrade(server.endpoint, server.url)).toBe("open");
+    expect(await upgrade(server.endpoint, "https://evil.example")).toBe(forbidden);
+    expect(await upgrade(server.endpoint, "null")).toBe(forbidden);
+  });
+
+  test("in production, or with a list: the own host and the listed", async () => {
+    await using server = await startTransport({ production: true, allowedOrigins: ["https://chat.example"] });
+    expect(await upgrade(server.endpoint, "https://chat.example")).toBe("open");
+    expect(await upgrade(server.endpoint, server.url)).toBe("open");
+    expect(await upgrade(server.endpoint, "http://localhost:3000")).toBe(forbidden);
+    expect(await upgrade(server.endpoint, "https://chat.example.evil.example")).toBe(forbidden);
+  });
+});
+
+test("no upgrade elsewhere, and none while draining", async () => {
+  await using server = await startTransport();
+  await expect(openRaw(`${server.url}/elsewhere`)).rejects.toThrow("404");
+  const raw = await openAcknowledged(server.endpoint);
+  server.transport.drain();
+  raw.send(subscribe("1", "{ hello }"));
+  expect(await raw.receive()).toMatchObject({ type: "next" });
+});

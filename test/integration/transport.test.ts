@@ -1,0 +1,272 @@
+import { serverAudits } from "graphql-http";
+import { describe, expect, test } from "vitest";
+
+import { post, startTransport } from "../support/transport-server.ts";
+
+interface ErrorBody {
+  readonly data?: unknown;
+  readonly errors: readonly { readonly message: string; readonly extensions: Readonly<Record<string, unknown>> }[];
+}
+
+/** Every refusal has a body of this form; the test fails on the first member that is missing. */
+async function errorOf(response: Response): Promise<ErrorBody["errors"][number]> {
+  const { errors } = (await response.json()) as ErrorBody;
+  const [error] = errors;
+  if (error === undefined || errors.length !== 1) throw new Error(`Expected one error, got ${JSON.stringify(errors)}`);
+  return error;
+}
+
+const modern = { accept: "application/graphql-response+json" };
+
+test("the audit suite of graphql-http passes whole", async () => {
+  await using server = await startTransport();
+  const audits = serverAudits({ url: server.endpoint });
+  const results = await Promise.all(audits.map((audit) => audit.fn()));
+  const failed = results.filter((result) => result.status !== "ok");
+  expect(failed.map((result) => `${result.status} ${result.name}`)).toEqual([]);
+  expect(results.length).toBeGreaterThan(50);
+});
+
+describe("requests", () => {
+  test("queries by GET and POST, mutations by POST alone", async () => {
+    await using server = await startTransport();
+    const asked = await fetch(`${server.endpoint}?query={hello}`);
+    expect(await asked.json()).toEqual({ data: { hello: "Hello world" } });
+    const refused = await fetch(`${server.endpoint}?query=mutation{increment}`);
+    expect(refused.status).toBe(405);
+    expect(await (await post(server.endpoint, "mutation { increment }")).json()).toEqual({ data: { increment: 1 } });
+  });
+
+  test("what a browser sends across origins without a preflight is refused", async () => {
+    await using server = await startTransport();
+    const query = JSON.stringify({ query: "mutation { increment }" });
+    const form = new FormData();
+    form.set("operations", query);
+    form.set("map", "{}");
+    for (const [type, body] of [
+      ["text/plain", query],
+      ["application/graphql", "mutation { increment }"],
+      ["application/x-www-form-urlencoded", `query=${encodeURIComponent("mutation { increment }")}`],
+      [null, form],
+    ] as const) {
+      const response = await fetch(server.endpoint, {
+        method: "POST",
+        headers: type === null ? {} : { "content-type": type },
+        body,
+      });
+      expect([type, response.status]).toEqual([type, 415]);
+      expect((await errorOf(response)).extensions["code"]).toBe("UNSUPPORTED_MEDIA_TYPE");
+    }
+    expect(await (await post(server.endpoint, "mutation { increment }")).json()).toEqual({ data: { increment: 1 } });
+  });
+
+  test.each([
+    ["no JSON", "{not json"],
+    ["a batch", '[{"query":"{hello}"}]'],
+    ["no query", "{}"],
+    ["variables that are no object", '{"query":"{hello}","variables":[1]}'],
+    ["nothing", ""],
+  ])("%s is a bad request", async (_name, body) => {
+    await using server = await startTransport();
+    const response = await fetch(server.endpoint, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body,
+    });
+    expect(response.status).toBe(400);
+    expect((await errorOf(response)).extensions).toEqual({ code: "BAD_REQUEST" });
+  });
+
+  test("parameters that GraphQL over HTTP doesn't know are ignored", async () => {
+    await using server = await startTransport();
+    const response = await fetch(server.endpoint, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ query: "{ hello }", id: "a Relay client's", doc_id: 1 }),
+    });
+    expect(await response.json()).toEqual({ data: { hello: "Hello world" } });
+  });
+
+  test("a body over the limit is refused, with and without a content-length, and the connection goes on", async () => {
+    await using server = await startTransport({ maxBodyBytes: 1000 });
+    const long = JSON.stringify({ query: `{ hello(name: "${"x".repeat(500_000)}") }` });
+    const chunked = new ReadableStream({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode(long));
+        controller.close();
+      },
+    });
+    const headers = { "content-type": "application/json" };
+    for (const body of [{ body: long }, { body: chunked, duplex: "half" as const }]) {
+      const response = await fetch(server.endpoint, { method: "POST", headers, ...body });
+      expect(response.status).toBe(413);
+      expect((await errorOf(response)).extensions).toEqual({ code: "PAYLOAD_TOO_LARGE" });
+    }
+    const streamed = new Request(server.endpoint, { method: "POST", headers, body: long });
+    expect((await server.transport.fetch(streamed)).status).toBe(413);
+    expect(await (await post(server.endpoint, "{ hello }")).json()).toEqual({ data: { hello: "Hello world" } });
+  });
+
+  test("other paths are not there, other methods not allowed", async () => {
+    await using server = await startTransport();
+    expect((await fetch(`${server.url}/elsewhere/graphql`)).status).toBe(404);
+    expect((await fetch(server.endpoint, { method: "DELETE" })).status).toBe(405);
+    expect((await fetch(`${server.endpoint}?query={hello}&x=/health `)).status).toBe(200);
+  });
+});
+
+describe("errors", () => {
+  test("syntax and validation have their codes; the status goes by what the client accepts", async () => {
+    await using server = await startTransport();
+    for (const [query, code] of [
+      ["{ hello", "GRAPHQL_PARSE_FAILED"],
+      ["{ nothing }", "GRAPHQL_VALIDATION_FAILED"],
+    ] as const) {
+      const strict = await post(server.endpoint, query, modern);
+      expect(strict.status).toBe(400);
+      expect(strict.headers.get("content-type")).toContain("application/graphql-response+json");
+      expect((await errorOf(strict)).extensions).toEqual({ code });
+      const legacy = await post(server.endpoint, query, { accept: "application/json" });
+      expect(legacy.status).toBe(200);
+      expect((await errorOf(legacy)).extensions).toEqual({ code });
+    }
+  });
+
+  test("a refusal keeps its code; anything unexpected is masked, and logged whole", async () => {
+    await using server = await startTransport();
+    const refused = await errorOf(await post(server.endpoint, "{ refused }", modern));
+    expect(refused).toMatchObject({ message: "Another reply is being made.", extensions: { code: "SESSION_BUSY" } });
+    expect(server.probe.logged).toEqual([]);
+    const broken = await post(server.endpoint, '{ broken hello(name: "private words") }', modern);
+    expect(broken.status).toBe(200);
+    const error = await errorOf(broken);
+    expect(error.extensions).toEqual({ code: "INTERNAL_SERVER_ERROR" });
+    expect(JSON.stringify(error)).not.toContain("secret");
+    expect(server.probe.logged).toHaveLength(1);
+    const { fields } = server.probe.logged[0] ?? { fields: {} };
+    expect((fields as { err: Error }).err.message).toBe("secret detail"); // what createMask logs
+    expect(JSON.stringify(fields)).not.toContain("private words");
+  });
+
+  test("who may not in gets 401 and nothing is executed", async () => {
+    const { ParleyError } = await import("../../src/conversation/errors.ts");
+    await using server = await startTransport({
+      authenticate({ headers }) {
+        if (headers.get("authorization") !== "Bearer good") throw new ParleyError("UNAUTHENTICATED", "Sign in.");
+        return { subject: "jim", scopes: [] };
+      },
+    });
+    const refused = await post(server.endpoint, "mutation { increment }", modern);
+    expect(refused.status).toBe(401);
+    expect((await errorOf(refused)).extensions).toEqual({ code: "UNAUTHENTICATED" });
+    const answered = await post(server.endpoint, "mutation { increment }", { authorization: "Bearer good" });
+    expect(await answered.json()).toEqual({ data: { increment: 1 } });
+  });
+});
+
+describe("production", () => {
+  test("tells the schema neither by introspection nor by suggestions, and has no GraphiQL", async () => {
+    await using server = await startTransport({ production: true, graphiql: false });
+    const introspected = await post(server.endpoint, "{ __schema { description } }", modern);
+    expect((await errorOf(introspected)).extensions).toEqual({ code: "GRAPHQL_VALIDATION_FAILED" });
+    const guessed = await errorOf(await post(server.endpoint, "{ helo }", modern));
+    expect(guessed.message).toBe('Cannot query field "helo" on type "Query".');
+    const page = await fetch(server.endpoint, { headers: { accept: "text/html" } });
+    expect(page.status).toBe(406);
+    expect((await fetch(server.url, { redirect: "manual" })).status).toBe(404);
+  });
+
+  test("both can be switched on", async () => {
+    await using server = await startTransport({ production: true, introspection: true, graphiql: false });
+    const introspected = await post(server.endpoint, "{ __schema { queryType { name } } }");
+    expect(await introspected.json()).toEqual({ data: { __schema: { queryType: { name: "Query" } } } });
+  });
+});
+
+test("GraphiQL comes whole from here, with the examples", async () => {
+  await using server = await startTransport();
+  const response = await fetch(server.url, { headers: { accept: "text/html" } });
+  expect(response.url).toBe(server.endpoint);
+  const page = await response.text();
+  expect(page).toContain("subscription Live");
+  expect(page).not.toMatch(/<script[^>]+src=|<link[^>]+href="https?:/);
+});
+
+test("the GraphiQL examples fit the schema", async () => {
+  const { parse, validate } = await import("graphql");
+  const { schema } = await import("../../src/graphql/schema.ts");
+  const { graphiqlExamples } = await import("../../src/transport/graphiql.ts");
+  expect(validate(schema, parse(graphiqlExamples))).toEqual([]);
+});
+
+describe("CORS", () => {
+  const origin = "https://chat.example";
+
+  test("without a list there are no headers", async () => {
+    await using server = await startTransport();
+    const response = await post(server.endpoint, "{ hello }", { origin });
+    expect([...response.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+  });
+
+  test("a listed origin is echoed, another is not", async () => {
+    await using server = await startTransport({ allowedOrigins: [origin] });
+    const allowed = await post(server.endpoint, "{ hello }", { origin });
+    expect(allowed.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(allowed.headers.get("access-control-allow-credentials")).toBe("true");
+    expect(allowed.headers.get("vary")).toContain("origin");
+    const other = await post(server.endpoint, "{ hello }", { origin: "https://evil.example" });
+    expect(other.headers.get("access-control-allow-origin")).toBeNull();
+  });
+
+  test("preflights", async () => {
+    await using server = await startTransport({ allowedOrigins: [origin] });
+    const preflight = (from: string) =>
+      fetch(server.endpoint, {
+        method: "OPTIONS",
+        headers: {
+          origin: from,
+          "access-control-request-method": "POST",
+          "access-control-request-headers": "content-type, authorization",
+        },
+      });
+    const allowed = await preflight(origin);
+    expect(allowed.status).toBe(204);
+    expect(allowed.headers.get("access-control-allow-headers")).toBe("content-type, authorization");
+    expect((await preflight("https://evil.example")).status).toBe(403);
+  });
+});
+
+describe("health", () => {
+  test("ready, not ready, and a check that fails", async () => {
+    const states = [
+      () => Promise.resolve({ ok: false, reason: "Redis is away" }),
+      () => Promise.reject(new Error("x")),
+    ];
+    await using ready = await startTransport();
+    expect(await (await fetch(`${ready.url}/healthz`)).json()).toEqual({ status: "ok" });
+    expect((await fetch(`${ready.url}/readyz`)).status).toBe(200);
+    const reasons: unknown[] = [];
+    for (const state of states) {
+      await using server = await startTransport({ ready: state });
+      const response = await fetch(`${server.url}/readyz`);
+      expect(response.status).toBe(503);
+      expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+      reasons.push(await response.json());
+    }
+    expect(reasons).toEqual([
+      { status: "unavailable", reason: "Redis is away" },
+      { status: "unavailable", reason: "the readiness check failed" },
+    ]);
+  });
+
+  test("while draining nobody new gets in, and what runs goes on", async () => {
+    await using server = await startTransport();
+    const running = post(server.endpoint, "{ parts { deferred } }");
+    await post(server.endpoint, "{ hello }");
+    server.transport.drain();
+    expect((await server.transport.fetch(new Request(`${server.url}/readyz`))).status).toBe(503);
+    await expect(fetch(`${server.url}/healthz`, { headers: { connection: "close" } })).rejects.toThrow();
+    server.probe.release();
+    expect(await (await running).json()).toEqual({ data: { parts: { deferred: "later" } } });
+  });
+});
