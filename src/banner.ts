@@ -3,24 +3,23 @@ export interface StartScreen {
   /** Of the HTTP server, without a path. */
   readonly url: string;
   readonly graphiql: boolean;
-  readonly redisUrl: string;
-  /** Where the files of Parley's own redis-server are; null where REDIS_URL names one. */
-  readonly embeddedDirectory: string | null;
+  /** `directory`: where the files of Parley's own redis-server are; null where REDIS_URL names another. */
+  readonly redis: { readonly url: string; readonly directory: string | null };
   readonly historyKeyPrefix: string;
   readonly model: string;
 }
 
 /** What someone sees who has just started Parley: where everything is, and two things to try. */
 export function startScreen(screen: StartScreen): string {
-  const { version, url, redisUrl, embeddedDirectory, model } = screen;
+  const { version, url, redis, model } = screen;
   const endpoint = `${url}/graphql`;
-  const own = embeddedDirectory !== null;
+  const redisUrl = redis.directory === null ? withoutPassword(redis.url) : redis.url;
   const rows = [
     ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
-    ["Redis", own ? redisUrl : withoutPassword(redisUrl)],
-    ...(own ? [["", `Parley's own; it keeps the conversations in ${embeddedDirectory}`]] : []),
+    ["Redis", redisUrl],
+    ...(redis.directory === null ? [] : [["", `Parley's own; it keeps the conversations in ${redis.directory}`]]),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
   ];
   return `
@@ -34,7 +33,7 @@ ${indent(curl(endpoint))}
 
   To try: the same conversation from LangChain (npm install @langchain/redis)
 
-${indent(langchain(own ? redisUrl : withoutPassword(redisUrl), `${screen.historyKeyPrefix}jim`))}
+${indent(langchain(redisUrl, `${screen.historyKeyPrefix}jim`))}
 `;
 }
 

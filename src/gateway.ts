@@ -69,7 +69,10 @@ export interface Gateway {
   /** For a server of the program's own: HTTP and SSE. WebSockets need listen(). */
   fetch(request: Request): Promise<Response>;
   /** Rejects where the port cannot be had. Port 0 picks one. */
-  listen(address?: { readonly port?: number; readonly host?: string }): Promise<{ readonly url: string; readonly port: number }>;
+  listen(address?: {
+    readonly port?: number;
+    readonly host?: string;
+  }): Promise<{ readonly url: string; readonly port: number }>;
   /** Nobody new gets in, running replies get `graceMs` to end, sockets are closed with 1001, Redis is left. */
   close(options?: { readonly graceMs?: number }): Promise<void>;
   /** The use cases without GraphQL, for the program itself. */
@@ -78,13 +81,23 @@ export interface Gateway {
   readonly redisUrl: string | null;
   readonly modelName: string;
   /** Gives histories that foreign code made records, so that they are listed. */
-  adopt(options?: { readonly owner?: string; readonly match?: string; readonly onProgress?: (progress: AdoptProgress) => void }): Promise<AdoptProgress>;
+  adopt(options?: {
+    readonly owner?: string;
+    readonly match?: string;
+    readonly onProgress?: (progress: AdoptProgress) => void;
+  }): Promise<AdoptProgress>;
 }
 
 /** Sets a gateway up. Resolves without waiting for Redis: until it is there requests get STORE_UNAVAILABLE. */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const logger = options.logger ?? silentLogger;
-  const memory: MemoryOptions = { strategy: "BUFFER", maxTurns: 10, maxTokens: 2000, maxMessages: 400, ...options.memory };
+  const memory: MemoryOptions = {
+    strategy: "BUFFER",
+    maxTurns: 10,
+    maxTokens: 2000,
+    maxMessages: 400,
+    ...options.memory,
+  };
   const memorySettings = settingsOf(memory);
   const model = options.model ?? "offline";
   const leaseMs = options.runLeaseMs ?? 15_000;

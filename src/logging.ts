@@ -1,7 +1,9 @@
 import { pino } from "pino";
-import type { Logger } from "pino";
+import type { Logger as FullLogger } from "pino";
 
 import type { LogLevel } from "./config.ts";
+
+export type { FullLogger };
 
 export interface LoggingOptions {
   readonly level: LogLevel;
@@ -10,7 +12,7 @@ export interface LoggingOptions {
 }
 
 /** Lines about what the gateway does. The text of messages is never among them. */
-export async function createLogger({ level, pretty }: LoggingOptions): Promise<Logger> {
+export async function createLogger({ level, pretty }: LoggingOptions): Promise<FullLogger> {
   const options = { level, base: null, serializers: { err: describeError } };
   if (!pretty) return pino(options);
   try {

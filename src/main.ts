@@ -4,7 +4,9 @@ import { parseArgs } from "node:util";
 import { startScreen } from "./banner.ts";
 import { ConfigError, loadConfig, variables } from "./config.ts";
 import type { Config } from "./config.ts";
+import type { AdoptProgress, GatewayOptions, Logger } from "./gateway.ts";
 import { createLogger } from "./logging.ts";
+import type { FullLogger } from "./logging.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
@@ -24,7 +26,7 @@ export async function main(): Promise<void> {
     case "adopt": {
       const config = readConfig();
       if (config === null) return;
-      await (command.kind === "start" ? start(config) : adopt(config, command));
+      await (command.kind === "adopt" ? adopt(config, command) : start(config));
     }
   }
 }
@@ -38,7 +40,11 @@ interface Adopt {
 }
 
 type Command =
-  { readonly kind: "start" | "help" | "version" } | { readonly kind: "misused"; readonly message: string } | Adopt;
+  | { readonly kind: "start" }
+  | { readonly kind: "help" }
+  | { readonly kind: "version" }
+  | { readonly kind: "misused"; readonly message: string }
+  | Adopt;
 
 function readCommand(args: readonly string[]): Command {
   let parsed;
@@ -105,18 +111,31 @@ function readConfig(): Config | null {
   }
 }
 
+/** For people where there is one to read, else for machines. */
+function loggerFor(config: Config): Promise<FullLogger> {
+  return createLogger({ level: config.logLevel, pretty: !config.production && process.stdout.isTTY });
+}
+
+function optionsFrom(config: Config, logger: Logger): GatewayOptions {
+  const { redis } = config;
+  if (redis.kind === "url") return { ...config, redis: redis.url, logger };
+  const onProgress = (text: string) => logger.info({}, text);
+  return {
+    ...config,
+    redis: { embedded: { directory: redis.directory, environment: process.env, onProgress } },
+    logger,
+  };
+}
+
 async function start(config: Config): Promise<void> {
-  const logger = await createLogger({
-    level: config.logLevel,
-    pretty: !config.production && process.stdout.isTTY,
-  });
-  // Loaded here: help, versions and mistakes in the configuration need none of it, and it takes a second.
+  const logger = await loggerFor(config);
+  // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway } = await import("./gateway.ts");
   let gateway;
   let url;
   try {
-    gateway = await createGateway({ ...config, logger });
-    ({ url } = await gateway.listen({ host: config.host, port: config.port }));
+    gateway = await createGateway(optionsFrom(config, logger));
+    ({ url } = await gateway.listen(config));
   } catch (error) {
     logger.fatal({ err: error }, explainStart(error, config));
     await gateway?.close({ graceMs: 0 });
@@ -129,7 +148,7 @@ async function start(config: Config): Promise<void> {
     logger.info({}, "Stopped.");
   });
 
-  const { redisUrl, modelName: model } = gateway;
+  const { modelName: model } = gateway;
   if (config.production) {
     logger.info({ url, redis: config.redis.kind, model }, "Parley is ready.");
     return;
@@ -139,8 +158,10 @@ async function start(config: Config): Promise<void> {
       version: version(),
       url,
       graphiql: config.graphiql,
-      redisUrl,
-      embeddedDirectory: config.redis.kind === "embedded" ? config.redis.directory : null,
+      redis:
+        config.redis.kind === "embedded"
+          ? { url: gateway.redisUrl ?? "", directory: config.redis.directory }
+          : { url: config.redis.url, directory: null },
       historyKeyPrefix: config.historyKeyPrefix,
       model,
     }),
@@ -180,24 +201,26 @@ function stopOnSignals(stop: () => Promise<void>): void {
 }
 
 async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
-  const { adoptHistories } = await import("./gateway.ts");
   const { stderr } = process;
-  const onProgress = (progress: { readonly scanned: number; readonly total: number; readonly adopted: number }) => {
-    if (stderr.isTTY) stderr.write(`\r${progressBar(progress)}`);
+  const logger = await loggerFor(config);
+  const { createGateway } = await import("./gateway.ts");
+  // SCAN tells no total, so this counts instead of filling a bar.
+  const onProgress = ({ scanned, adopted }: AdoptProgress) => {
+    if (stderr.isTTY) stderr.write(`\r${scanned} lists looked at, ${adopted} adopted`);
   };
+  let gateway;
   try {
-    const { scanned, adopted, skipped } = await adoptHistories(config, { owner, match, onProgress });
+    gateway = await createGateway(optionsFrom(config, logger));
+    const { scanned, adopted, skipped } = await gateway.adopt({
+      ...(owner === null ? {} : { owner }),
+      ...(match === null ? {} : { match }),
+      onProgress,
+    });
     if (stderr.isTTY) stderr.write("\n");
-    process.stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} keys.\n`);
+    process.stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} lists.\n`);
   } catch (error) {
-    stderr.write(`\nStopped: ${error instanceof Error ? error.message : String(error)}\nIt can be run again.\n`);
+    logger.fatal({ err: error }, "Adopting stopped. It can be run again: what is adopted already stays so.");
     process.exitCode = 1;
   }
-}
-
-function progressBar({ scanned, total, adopted }: { scanned: number; total: number; adopted: number }): string {
-  const width = 30;
-  // Keys may come while they are counted.
-  const filled = total === 0 ? width : Math.min(width, Math.round((scanned / total) * width));
-  return `[${"#".repeat(filled)}${" ".repeat(width - filled)}] ${scanned} of ${total} keys, ${adopted} adopted`;
+  await gateway?.close({ graceMs: 0 });
 }

@@ -28,23 +28,55 @@ export interface Conversations {
   createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session>;
   updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session>;
   markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session>;
-  generateTitle(viewer: Viewer, sessionId: string, model: string | null, read: ReadRequest): Promise<{ readonly session: Session; readonly error: RunError | null }>;
+  generateTitle(
+    viewer: Viewer,
+    sessionId: string,
+    model: string | null,
+    read: ReadRequest,
+  ): Promise<{ readonly session: Session; readonly error: RunError | null }>;
   deleteSession(viewer: Viewer, sessionId: string): Promise<void>;
   clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session>;
   forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session>;
-  addMessages(viewer: Viewer, input: AddMessages, read: ReadRequest): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
+  addMessages(
+    viewer: Viewer,
+    input: AddMessages,
+    read: ReadRequest,
+  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
 
   /** With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the message is stored or queued. */
-  sendMessage(viewer: Viewer, input: SendMessage, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
-  regenerateReply(viewer: Viewer, input: RegenerateReply, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult>;
+  sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult>;
+  regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult>;
   /** Resolves when the run has ended, or with the run as it is when the configured limit or `signal` comes first. NOT_FOUND when it is gone. */
   awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run>;
   cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
 
   /** Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. */
-  sessionEvents(viewer: Viewer, sessionId: string, after: string | null, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionEvent>>;
+  sessionEvents(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<SessionEvent>>;
   /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
-  messageAdded(viewer: Viewer, sessionId: string, after: string | null, signal: AbortSignal): Promise<AsyncIterableIterator<PlacedMessage>>;
+  messageAdded(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<PlacedMessage>>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
 }
 

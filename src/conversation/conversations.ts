@@ -23,7 +23,13 @@ import { isFinal, type Run, type RunError } from "./run.ts";
 import { checkSessionId, historyKeyProblem, makeSessionId } from "./session-id.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
 import type { BeginAnswer, BeginTurn, Reading, SessionStore } from "./store.ts";
-import { contentFingerprint, decodeStoredMessage, templateOfMessage, templateOfPartial, type RowTemplate } from "./stored-message.ts";
+import {
+  contentFingerprint,
+  decodeStoredMessage,
+  templateOfMessage,
+  templateOfPartial,
+  type RowTemplate,
+} from "./stored-message.ts";
 import type { Turns } from "./turns.ts";
 
 export interface ConversationSettings {
@@ -80,7 +86,9 @@ export class ConversationService implements Conversations {
     const pick = (reading: Reading | null): PlacedMessage | null => {
       const { session, ranges } = reading ?? {};
       if (!session || !ranges) return null;
-      const row = ranges.flat().find((one) => localMessageId(session.historyKey, one, decodeStoredMessage(one.raw)) === local);
+      const row = ranges
+        .flat()
+        .find((one) => localMessageId(session.historyKey, one, decodeStoredMessage(one.raw)) === local);
       return row ? placed(session, row) : null;
     };
     if (id.kind === "place") return pick(await read("", [[id.position, id.position]]));
@@ -95,7 +103,9 @@ export class ConversationService implements Conversations {
     // Its op names the place; where that is forgotten the newest rows are looked through.
     const position = /^(\d+) /.exec(result)?.[1];
     const { end } = reading.session;
-    return pick(await read("", [position === undefined ? [end - 2 * around, end - 1] : [Number(position), Number(position)]]));
+    return pick(
+      await read("", [position === undefined ? [end - 2 * around, end - 1] : [Number(position), Number(position)]]),
+    );
   }
 
   async readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
@@ -139,7 +149,8 @@ export class ConversationService implements Conversations {
     const before = await this.#mustRead(viewer, sessionId, { pages: [page] });
     const [rows] = before.pages;
     const texts = rows && !(rows instanceof Error) ? rows.rows.map((row) => row.raw) : [];
-    if (texts.length === 0) throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
+    if (texts.length === 0)
+      throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
     const result = await this.#replies.title({
       model: model ?? before.model ?? this.#settings.model,
       rows: texts,
@@ -162,7 +173,8 @@ export class ConversationService implements Conversations {
 
   async forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session> {
     const { idempotencyKey, newSessionId, title } = input;
-    const sessionId = newSessionId ?? makeSessionId(viewer.subject, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
+    const sessionId =
+      newSessionId ?? makeSessionId(viewer.subject, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
     this.#checkId(sessionId, "input.newSessionId");
     this.#checkSettings({ title });
     const through = this.#cursor(input.sessionId, input.through, "input.through");
@@ -189,9 +201,11 @@ export class ConversationService implements Conversations {
     }
     messages.forEach((message, i) => this.#checkLength(message, `input.messages.${i}`));
     const chosen = messages.flatMap((message) => message.messageId ?? []);
-    if (new Set(chosen).size < chosen.length) throw badInput("input.messages", "Each messageId must be used once only.");
+    if (new Set(chosen).size < chosen.length)
+      throw badInput("input.messages", "Each messageId must be used once only.");
     const rows = messages.map((message) => ({
-      op: message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
+      op:
+        message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
       row: this.#row(sessionId, message, null).row,
     }));
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
@@ -203,21 +217,52 @@ export class ConversationService implements Conversations {
     return { messages: reading.ranges.flat().map((row) => placed(session, row)), session };
   }
 
-  async sendMessage(viewer: Viewer, input: SendMessage, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult> {
+  async sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
     const { sessionId, content, messageId, whenBusy, model } = input;
     this.#checkId(sessionId);
     this.#checkModel(model);
-    const message: NewMessage = { role: "USER", content, messageId, name: null, toolCallId: null, toolFailed: null, toolCalls: [] };
+    const message: NewMessage = {
+      role: "USER",
+      content,
+      messageId,
+      name: null,
+      toolCallId: null,
+      toolFailed: null,
+      toolCalls: [],
+    };
     this.#checkLength(message, "input");
     const runId = uuidv7(this.#settings.now());
     const { row } = this.#row(sessionId, message, runId);
-    const op = messageId === null ? keyedOp("send", null, []) : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
+    const op =
+      messageId === null
+        ? keyedOp("send", null, [])
+        : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
     const replaceFrom = this.#cursor(sessionId, input.replaceFrom, "input.replaceFrom");
     const turn = this.#turn(sessionId, runId, { op, model, input: row, replaceFrom, whenBusy });
-    return this.#begun(viewer, sessionId, turn, await this.#store.begin(viewer.subject, sessionId, turn), read, wait, signal);
+    return this.#begun(
+      viewer,
+      sessionId,
+      turn,
+      await this.#store.begin(viewer.subject, sessionId, turn),
+      read,
+      wait,
+      signal,
+    );
   }
 
-  async regenerateReply(viewer: Viewer, input: RegenerateReply, read: ReadRequest, wait: boolean, signal: AbortSignal): Promise<TurnResult> {
+  async regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
     const { sessionId, idempotencyKey, model, whenBusy } = input;
     this.#mustExist(sessionId);
     this.#checkModel(model);
@@ -225,7 +270,15 @@ export class ConversationService implements Conversations {
     const replaceFrom = this.#cursor(sessionId, input.replaceFrom, "input.replaceFrom");
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
     const turn = this.#turn(sessionId, runId, { op, model, input: null, replaceFrom, whenBusy });
-    return this.#begun(viewer, sessionId, turn, await this.#store.begin(viewer.subject, sessionId, turn), read, wait, signal);
+    return this.#begun(
+      viewer,
+      sessionId,
+      turn,
+      await this.#store.begin(viewer.subject, sessionId, turn),
+      read,
+      wait,
+      signal,
+    );
   }
 
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
@@ -251,12 +304,21 @@ export class ConversationService implements Conversations {
     return this.#feeds.open(viewer.subject, sessionId, after, read, signal);
   }
 
-  async messageAdded(viewer: Viewer, sessionId: string, after: string | null, signal: AbortSignal): Promise<AsyncIterableIterator<PlacedMessage>> {
+  async messageAdded(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<PlacedMessage>> {
     this.#mustExist(sessionId);
     return messagesOnly(await this.#feeds.open(viewer.subject, sessionId, after, { pages: [] }, signal));
   }
 
-  sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {
+  sessionChanged(
+    viewer: Viewer,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<SessionChange>> {
     return this.#feeds.changes(viewer.subject, read, signal);
   }
 
@@ -293,17 +355,31 @@ export class ConversationService implements Conversations {
         return answer.runId;
       case "known":
         if (answer.fingerprint === turn.op.fingerprint && answer.runId !== null) return answer.runId;
-        throw new ParleyError("MESSAGE_ID_REUSED", "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.");
+        throw new ParleyError(
+          "MESSAGE_ID_REUSED",
+          "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
+        );
       case "busy":
-        throw new ParleyError("SESSION_BUSY", "Another reply is being made in this session. Wait for it, cancel it, or send with whenBusy QUEUE or INTERRUPT.", {
-          runId: joinLocal(sessionId, answer.runId),
-        });
+        throw new ParleyError(
+          "SESSION_BUSY",
+          "Another reply is being made in this session. Wait for it, cancel it, or send with whenBusy QUEUE or INTERRUPT.",
+          {
+            runId: joinLocal(sessionId, answer.runId),
+          },
+        );
       case "full":
-        throw new ParleyError("QUEUE_FULL", "Too many messages wait for a reply in this session. Try again when some were answered.", {
-          retryAfterSeconds: 5,
-        });
+        throw new ParleyError(
+          "QUEUE_FULL",
+          "Too many messages wait for a reply in this session. Try again when some were answered.",
+          {
+            retryAfterSeconds: 5,
+          },
+        );
       case "expired":
-        throw new ParleyError("CURSOR_EXPIRED", "The message to replace from is gone or has changed. Read the session's messages anew.");
+        throw new ParleyError(
+          "CURSOR_EXPIRED",
+          "The message to replace from is gone or has changed. Read the session's messages anew.",
+        );
       case "nothing":
         throw badInput("input.sessionId", "The session has no USER message that could be answered.");
       case "notFound":
@@ -315,7 +391,12 @@ export class ConversationService implements Conversations {
     const now = this.#settings.now();
     const replyMessageId = uuidv7(now);
     const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
-    return { ...rest, runId, replyMessageId, partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }) };
+    return {
+      ...rest,
+      runId,
+      replyMessageId,
+      partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
+    };
   }
 
   /** A row to append; a message that has no id of the caller's gets one, with a hint that the script fills in. */
@@ -323,7 +404,9 @@ export class ConversationService implements Conversations {
     const now = this.#settings.now();
     const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
     const hint = message.messageId === null ? 0 : null;
-    return { row: templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now }) };
+    return {
+      row: templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now }),
+    };
   }
 
   async #mustRead(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
@@ -347,7 +430,11 @@ export class ConversationService implements Conversations {
     if (text === null) return null;
     const cursor = parseCursor(this.#settings.historyKeyPrefix + sessionId, text);
     if (!cursor || cursor.position < 0) {
-      throw new ParleyError("INVALID_CURSOR", "This is not a cursor of a message of this session. Use a cursor that it gave out, unchanged.", { field });
+      throw new ParleyError(
+        "INVALID_CURSOR",
+        "This is not a cursor of a message of this session. Use a cursor that it gave out, unchanged.",
+        { field },
+      );
     }
     return cursor;
   }
@@ -360,17 +447,25 @@ export class ConversationService implements Conversations {
 
   #checkLength(message: NewMessage, field: string): void {
     const { maxMessageChars } = this.#settings;
-    const chars = message.content.reduce((sum, block) => sum + (block.kind === "text" ? block.text.length : JSON.stringify(block).length), 0);
+    const chars = message.content.reduce(
+      (sum, block) => sum + (block.kind === "text" ? block.text.length : JSON.stringify(block).length),
+      0,
+    );
     const [only] = message.content;
     const where = message.content.length === 1 && only?.kind === "text" ? "text" : "content";
-    if (chars > maxMessageChars) throw badInput(`${field}.${where}`, `A message may have at most ${maxMessageChars} characters; this has ${chars}.`);
+    if (chars > maxMessageChars)
+      throw badInput(
+        `${field}.${where}`,
+        `A message may have at most ${maxMessageChars} characters; this has ${chars}.`,
+      );
   }
 
   #checkSettings(settings: CheckedSettings): void {
     const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#settings;
     const { title, instructions, model, metadata } = settings;
     this.#checkModel(model);
-    if (title && title.length > maxTitleChars) throw badInput("input.title", `A title may have at most ${maxTitleChars} characters.`);
+    if (title && title.length > maxTitleChars)
+      throw badInput("input.title", `A title may have at most ${maxTitleChars} characters.`);
     if (instructions && instructions.length > maxMessageChars) {
       throw badInput("input.instructions", `Instructions may have at most ${maxMessageChars} characters.`);
     }
@@ -392,7 +487,11 @@ function placed(session: Session, row: Row): PlacedMessage {
 }
 
 /** The op of a call: by the caller's key, else one that only guards against a command sent twice. */
-function keyedOp(what: string, idempotencyKey: string | null, content: unknown): { readonly id: string; readonly fingerprint: string } {
+function keyedOp(
+  what: string,
+  idempotencyKey: string | null,
+  content: unknown,
+): { readonly id: string; readonly fingerprint: string } {
   const fingerprint = createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 32);
   return { id: idempotencyKey === null ? `i:${randomUUID()}` : `k:${what}:${idempotencyKey}`, fingerprint };
 }

@@ -7,7 +7,13 @@ export interface Feeds {
    * Resolves once nothing can be missed, with NOT_FOUND or INVALID_CURSOR otherwise. `after`: a cursor, "" for all from
    * the beginning, null from now on. While the store is away the iterator waits, and goes on without a gap (P3).
    */
-  open(owner: string, sessionId: string, after: string | null, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionEvent>>;
+  open(
+    owner: string,
+    sessionId: string,
+    after: string | null,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<SessionEvent>>;
   changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
   /** Watches a session's runs, until the returned function is called. Costs no reading. */
   watch(historyKey: string, watcher: RunWatcher): () => void;

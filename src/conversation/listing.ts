@@ -20,10 +20,17 @@ export async function listSessions(
   const before = page.before === null ? null : parsePlace(page.before);
   const forward = page.last === null;
   const count = page.first ?? page.last ?? 20;
-  const walk = (direction: "older" | "newer", from: ListPlace | null, until: ListPlace | null, want: number, pages: ReadRequest) =>
-    collect(store, owner, direction, from, until, want, filter, pages);
+  const walk = (
+    direction: "older" | "newer",
+    from: ListPlace | null,
+    until: ListPlace | null,
+    want: number,
+    pages: ReadRequest,
+  ) => collect(store, owner, direction, from, until, want, filter, pages);
 
-  const found = forward ? await walk("older", after, before, count, read) : (await walk("newer", before, after, count, read)).reverse();
+  const found = forward
+    ? await walk("older", after, before, count, read)
+    : (await walk("newer", before, after, count, read)).reverse();
   const [first, last] = [found[0] ?? null, found.at(-1) ?? null];
   const nothing: ReadRequest = { pages: [] };
   // True facts in both directions: looked up, not guessed from the arguments.
@@ -35,8 +42,10 @@ export async function listSessions(
   ]);
   return {
     items: found.map(({ session, ...place }) => ({ cursor: placeText(place), session })),
-    hasPreviousPage: previous.length > 0 || (first === null && after !== null && (await isListed(store, owner, after, filter))),
-    hasNextPage: next.length > 0 || (last === null && before !== null && (await isListed(store, owner, before, filter))),
+    hasPreviousPage:
+      previous.length > 0 || (first === null && after !== null && (await isListed(store, owner, after, filter))),
+    hasNextPage:
+      next.length > 0 || (last === null && before !== null && (await isListed(store, owner, before, filter))),
   };
 }
 
@@ -74,7 +83,8 @@ async function collect(
         const one = some[at];
         if (!one) return;
         if (!reading) store.forget(owner, one.sessionId);
-        else if (found.length < want && matches(reading.session, filter)) found.push({ ...one, session: reading.session });
+        else if (found.length < want && matches(reading.session, filter))
+          found.push({ ...one, session: reading.session });
       });
     }
     if (reached || found.length >= want) return found;
@@ -102,7 +112,8 @@ export function matches(session: Session, filter: SessionFilter): boolean {
   const { titleContains, archived, metadata, updatedAfter } = filter;
   if (archived !== null && session.archived !== archived) return false;
   if (updatedAfter !== null && session.updatedAt <= updatedAfter) return false;
-  if (titleContains !== null && !(session.title ?? "").toLowerCase().includes(titleContains.toLowerCase())) return false;
+  if (titleContains !== null && !(session.title ?? "").toLowerCase().includes(titleContains.toLowerCase()))
+    return false;
   if (metadata !== null) {
     for (const [key, value] of Object.entries(metadata)) {
       if (!Object.hasOwn(session.metadata, key) || canonical(session.metadata[key]) !== canonical(value)) return false;
@@ -125,8 +136,15 @@ function placeText({ updatedAt, sessionId }: ListPlace): string {
 
 function parsePlace(cursor: string): ListPlace {
   const [, updatedAt, sessionId] = /^s1\.(\d{1,15})\.(.+)$/su.exec(Buffer.from(cursor, "base64url").toString()) ?? [];
-  if (updatedAt === undefined || sessionId === undefined || placeText({ updatedAt: Number(updatedAt), sessionId }) !== cursor) {
-    throw new ParleyError("INVALID_CURSOR", "This is not a cursor of a list of sessions. Use a cursor that `sessions` gave out, unchanged.");
+  if (
+    updatedAt === undefined ||
+    sessionId === undefined ||
+    placeText({ updatedAt: Number(updatedAt), sessionId }) !== cursor
+  ) {
+    throw new ParleyError(
+      "INVALID_CURSOR",
+      "This is not a cursor of a list of sessions. Use a cursor that `sessions` gave out, unchanged.",
+    );
   }
   return { updatedAt: Number(updatedAt), sessionId };
 }

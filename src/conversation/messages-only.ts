@@ -20,7 +20,10 @@ export function messagesOnly(events: AsyncIterableIterator<SessionEvent>): Async
         if (event.kind === "message") return { done: false, value: event.message };
         if (event.kind === "reset") {
           await end();
-          throw new ParleyError("CURSOR_EXPIRED", "The history was cleared, rewound or lost. Read the session's messages anew and subscribe from its cursor.");
+          throw new ParleyError(
+            "CURSOR_EXPIRED",
+            "The history was cleared, rewound or lost. Read the session's messages anew and subscribe from its cursor.",
+          );
         }
         if (event.kind === "removed") {
           await end();

@@ -25,7 +25,9 @@ export function checkSessionId(field: string, prefix: string, sessionId: string)
 /** With an idempotency key the same id each time: a retry must find the session that the first call made. */
 export function makeSessionId(owner: string, what: string, idempotencyKey: string | null, now: number): string {
   if (idempotencyKey === null) return uuidv7(now);
-  const hex = createHash("sha256").update(JSON.stringify([owner, what, idempotencyKey])).digest("hex");
+  const hex = createHash("sha256")
+    .update(JSON.stringify([owner, what, idempotencyKey]))
+    .digest("hex");
   // A UUIDv8 (RFC 9562): bits of the maker's own.
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }

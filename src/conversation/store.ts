@@ -30,7 +30,14 @@ export interface SessionStore {
   clear(owner: string, sessionId: string): Promise<void>;
   remove(owner: string, sessionId: string): Promise<void>;
   /** Copies the rows up to and including `through` (null: all) and the settings of `source` into a new session. */
-  fork(owner: string, source: Session, through: Cursor | null, sessionId: string, title: string | null, op: Op): Promise<void>;
+  fork(
+    owner: string,
+    source: Session,
+    through: Cursor | null,
+    sessionId: string,
+    title: string | null,
+    op: Op,
+  ): Promise<void>;
   /** Takes a session that is gone out of its owner's list. */
   forget(owner: string, sessionId: string): void;
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
@@ -118,10 +125,16 @@ export type BeginAnswer =
   | { readonly kind: "nothing" }
   | { readonly kind: "notFound" };
 
-export type ProgressAnswer = { readonly kind: "ok" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "closed" };
+export type ProgressAnswer =
+  { readonly kind: "ok" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "closed" };
 
 export type TurnEnd =
-  | { readonly kind: "completed"; readonly reply: RowTemplate; readonly text: string; readonly usage: TokenUsage | null }
+  | {
+      readonly kind: "completed";
+      readonly reply: RowTemplate;
+      readonly text: string;
+      readonly usage: TokenUsage | null;
+    }
   | { readonly kind: "failed"; readonly text: string; readonly error: RunError };
 
 export interface AppendMessage {

@@ -89,7 +89,14 @@ export class Turns {
   }
 
   /** Resolves when the run has ended, after `waitMs`, or when `signal` aborts. */
-  async ended(owner: string, sessionId: string, historyKey: string, runId: string, waitMs: number, signal: AbortSignal): Promise<void> {
+  async ended(
+    owner: string,
+    sessionId: string,
+    historyKey: string,
+    runId: string,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
     const here = this.#going.get(runId);
     let stop: () => void = () => undefined;
     const told = here
@@ -207,7 +214,11 @@ export class Turns {
         return {
           kind: "failed",
           text,
-          error: { code: "RUN_LOST", message: "The gateway was stopped before this reply was complete.", retryable: true },
+          error: {
+            code: "RUN_LOST",
+            message: "The gateway was stopped before this reply was complete.",
+            retryable: true,
+          },
         };
     }
   }
@@ -242,10 +253,13 @@ export class Turns {
       if (!summary || last === undefined || last === null) return;
       const session = await this.#store.read(turn.owner, turn.sessionId, { pages: [] });
       if (!session) return;
-      const at = { generation: session.session.generation, position: turn.low + summary.covered - 1, mark: markOf(last) };
+      const at = {
+        generation: session.session.generation,
+        position: turn.low + summary.covered - 1,
+        mark: markOf(last),
+      };
       await this.#store.saveSummary(turn.historyKey, at, summary.text);
     };
     summarize().catch(this.#settings.onError);
   }
 }
-

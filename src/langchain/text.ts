@@ -16,6 +16,7 @@ export function textOfMessage(message: BaseMessage): string {
 /** At most `maxChars` UTF-16 units, "…" included where something was cut off; never half a surrogate pair. */
 export function clip(text: string, maxChars: number): string {
   if (text.length <= maxChars) return text;
-  const kept = text.slice(0, Math.max(0, maxChars - 1));
+  if (maxChars < 1) return "";
+  const kept = text.slice(0, maxChars - 1);
   return `${kept.replace(/[\uD800-\uDBFF]$/, "")}…`;
 }

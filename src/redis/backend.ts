@@ -143,5 +143,7 @@ async function configured(redis: Redis): Promise<string> {
 
 /** A stands for all classes of events. */
 function covers(flags: string): boolean {
-  return flags.includes("K") && (flags.includes("A") || ["g", "l", "x", "e", "$"].every((flag) => flags.includes(flag)));
+  return (
+    flags.includes("K") && (flags.includes("A") || ["g", "l", "x", "e", "$"].every((flag) => flags.includes(flag)))
+  );
 }

@@ -24,7 +24,13 @@ export class Deadlines {
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
-  constructor(redis: Redis, scripts: Scripts, store: RedisSessionStore, attend: (historyKey: string) => Promise<void>, onError: (error: unknown) => void) {
+  constructor(
+    redis: Redis,
+    scripts: Scripts,
+    store: RedisSessionStore,
+    attend: (historyKey: string) => Promise<void>,
+    onError: (error: unknown) => void,
+  ) {
     this.#redis = redis;
     this.#scripts = scripts;
     this.#store = store;

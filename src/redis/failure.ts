@@ -1,7 +1,8 @@
 import { ParleyError, storeUnavailable } from "../conversation/errors.ts";
 
 /** Replies that say "not now": the server is full, loading, read-only, or moving. */
-const passing = /^(OOM|LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|TRYAGAIN|MISCONF|UNBLOCKED|NOAUTH|ERR max number of clients)/;
+const passing =
+  /^(OOM|LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|TRYAGAIN|MISCONF|UNBLOCKED|NOAUTH|ERR max number of clients)/;
 
 /** Errors of a request to Redis as the domain knows them: STORE_UNAVAILABLE where Redis could not be asked, else as they are. */
 export function storeError(error: unknown): unknown {

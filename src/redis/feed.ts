@@ -71,7 +71,11 @@ export class Feed implements Listener {
     await this.#hub.subscribe(this.#channels, this);
     try {
       const reading = await this.#store.read(this.owner, this.sessionId, { pages: [] });
-      if (!reading) throw new ParleyError("NOT_FOUND", "There is no such session. It may have been deleted, or it may have expired.");
+      if (!reading)
+        throw new ParleyError(
+          "NOT_FOUND",
+          "There is no such session. It may have been deleted, or it may have expired.",
+        );
       this.#follower = new Follower(reading.session);
     } catch (error) {
       this.close();
@@ -218,7 +222,8 @@ export class Feed implements Listener {
       if (entry.kind === "removed") this.#removed = true;
     }
     let excess = Math.max(0, this.#ring.length - ringEntries);
-    for (let chars = this.#ringChars; chars > ringChars && excess < this.#ring.length - 1; excess++) chars -= charsOf(this.#ring[excess]);
+    for (let chars = this.#ringChars; chars > ringChars && excess < this.#ring.length - 1; excess++)
+      chars -= charsOf(this.#ring[excess]);
     this.#drop(excess);
     this.#wake();
   }
@@ -260,7 +265,11 @@ export async function catchUp(
   touch: (witness: Cursor) => Promise<unknown>,
 ): Promise<readonly Entry[]> {
   for (let attempt = 0; ; attempt++) {
-    const place = { generation: follower.generation, position: follower.end - 1, mark: follower.end === 0 ? "" : follower.tipMark };
+    const place = {
+      generation: follower.generation,
+      position: follower.end - 1,
+      mark: follower.end === 0 ? "" : follower.tipMark,
+    };
     const reading = await reader.read({
       pages: [{ first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null }],
     });

@@ -48,7 +48,11 @@ export class RedisFeeds implements Feeds {
     if (after !== null && after !== "" && !parseCursor(historyKey, after)) throw invalidCursor();
     // One feed an owner and session: what it reads, it reads as that owner (P11).
     const name = JSON.stringify([owner, sessionId]);
-    const shared = this.#join(this.#feeds, name, () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings));
+    const shared = this.#join(
+      this.#feeds,
+      name,
+      () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings),
+    );
     try {
       await shared.started;
       const { feed } = shared;
@@ -84,7 +88,11 @@ export class RedisFeeds implements Feeds {
   }
 
   async changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {
-    const shared = this.#join(this.#lists, owner, () => new ListFeed(owner, this.#store, this.#redis, this.#hub, this.#settings));
+    const shared = this.#join(
+      this.#lists,
+      owner,
+      () => new ListFeed(owner, this.#store, this.#redis, this.#hub, this.#settings),
+    );
     try {
       await shared.started;
     } catch (error) {
@@ -111,7 +119,9 @@ export class RedisFeeds implements Feeds {
         const publication = parsePublication(message);
         if (!publication) watcher.onUnsure();
         else if (publication.kind === "write") {
-          const ended = publication.lines.flatMap((line) => (line.kind === "run" ? stateOf(line.state) : [])).filter((run) => isFinal(run.status));
+          const ended = publication.lines
+            .flatMap((line) => (line.kind === "run" ? stateOf(line.state) : []))
+            .filter((run) => isFinal(run.status));
           if (ended.length > 0) watcher.onEnded(ended.map((run) => run.runId));
         }
       },

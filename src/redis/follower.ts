@@ -95,7 +95,8 @@ export class Follower {
     };
     const rows: Row[] = [];
     for (const line of write.lines) {
-      if (line.kind === "message") rows.push({ position: write.at + rows.length, mark: markOf(line.raw), raw: line.raw });
+      if (line.kind === "message")
+        rows.push({ position: write.at + rows.length, mark: markOf(line.raw), raw: line.raw });
     }
     let next = 0;
     for (const [i, line] of write.lines.entries()) {
@@ -121,7 +122,10 @@ export class Follower {
   reconcile(session: Session, page: MessagePage | null, ended: readonly Run[]): readonly Entry[] {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
-    const runs = [...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []), ...session.queuedRuns];
+    const runs = [
+      ...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []),
+      ...session.queuedRuns,
+    ];
     for (const run of ended) entries.push(...this.#restOfText(run));
     if (page === null || session.generation !== this.generation) {
       this.generation = session.generation;

@@ -55,7 +55,8 @@ export class Hub {
       this.#listeners.delete(channel);
       return true;
     });
-    if (unused.length > 0 && !this.#closed && this.#redis.status === "ready") this.#redis.unsubscribe(...unused).catch(this.#onError);
+    if (unused.length > 0 && !this.#closed && this.#redis.status === "ready")
+      this.#redis.unsubscribe(...unused).catch(this.#onError);
   }
 
   close(): void {

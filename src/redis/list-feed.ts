@@ -122,7 +122,9 @@ export class ListFeed implements Listener {
     const found = new Map<string, string>();
     for (let i = 0; i < keys.length; i += batch) {
       const part = keys.slice(i, i + batch).filter((key) => this.#store.sessionIdOf(key) !== null);
-      const sequences = await guarded(Promise.all(part.map((key) => this.#redis.hget(sessionKeys(key).session, "seq"))));
+      const sequences = await guarded(
+        Promise.all(part.map((key) => this.#redis.hget(sessionKeys(key).session, "seq"))),
+      );
       sequences.forEach((sequence, at) => {
         const key = part[at];
         if (sequence !== null && key !== undefined) found.set(key, sequence);

@@ -149,10 +149,21 @@ export function runOf(sessionId: string, historyKey: string, generation: number,
   };
 }
 
-export function runView(sessionId: string, historyKey: string, generation: number, reply: Reply | undefined): Run | null {
+export function runView(
+  sessionId: string,
+  historyKey: string,
+  generation: number,
+  reply: Reply | undefined,
+): Run | null {
   const [state, input, partial, userRow, replyRow] = list(reply);
   if (state === undefined) return null;
-  const parts = { state: text(state), input: text(input), text: text(partial), userRow: text(userRow), replyRow: text(replyRow) };
+  const parts = {
+    state: text(state),
+    input: text(input),
+    text: text(partial),
+    userRow: text(userRow),
+    replyRow: text(replyRow),
+  };
   return runOf(sessionId, historyKey, generation, parts);
 }
 

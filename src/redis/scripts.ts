@@ -59,7 +59,10 @@ export class Scripts {
   /** Rejects with what ioredis rejects with; the codes that a script returns are its caller's to read. */
   run(name: ScriptName, keys: readonly string[], args: readonly (string | number)[]): Promise<readonly Reply[]> {
     // defineCommand puts a method of this name on the client, which its type does not know.
-    const commands = this.#redis as unknown as Record<string, (...args: (string | number)[]) => Promise<readonly Reply[]>>;
+    const commands = this.#redis as unknown as Record<
+      string,
+      (...args: (string | number)[]) => Promise<readonly Reply[]>
+    >;
     const command = commands[`parley:${name}`];
     if (!command) throw new TypeError(`No script ${name}`);
     return command.call(this.#redis, keys.length, ...keys, ...args);

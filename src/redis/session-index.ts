@@ -54,7 +54,7 @@ export class SessionIndex {
     const found: ListPlace[] = [];
     const from = query.from;
     // Members of one score come in the order of their names; those on the far side of the place are skipped.
-    for (let skip = 0; found.length < query.count; ) {
+    for (let skip = 0; found.length < query.count;) {
       const want = query.count - found.length + 1;
       const older = query.direction === "older";
       const bound = from ? from.updatedAt : older ? "+inf" : "-inf";

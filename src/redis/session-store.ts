@@ -25,7 +25,20 @@ import type {
 } from "../conversation/store.ts";
 import { guarded } from "./failure.ts";
 import { sessionKeys } from "./keys.ts";
-import { cursorExpired, headOf, list, type Head, memoryOf, number, packMemory, rowsOf, runView, sessionOf, stateOf, text } from "./replies.ts";
+import {
+  cursorExpired,
+  headOf,
+  list,
+  type Head,
+  memoryOf,
+  number,
+  packMemory,
+  rowsOf,
+  runView,
+  sessionOf,
+  stateOf,
+  text,
+} from "./replies.ts";
 import { Scripts, type Reply, type SessionScript } from "./scripts.ts";
 import type { SessionIndex } from "./session-index.ts";
 
@@ -99,11 +112,16 @@ export class RedisSessionStore implements SessionStore {
       const body = answer.slice(1);
       const whole = sessionOf(sessionId, key, body);
       const answered = [...whole.pages];
-      const session = { ...whole, pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()) };
-      const ranges = list(body[10]).slice(request.pages.length - badPages.size).map((page) => {
-        const [, low, , , rows] = list(page);
-        return rowsOf(number(low), list(rows));
-      });
+      const session = {
+        ...whole,
+        pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()),
+      };
+      const ranges = list(body[10])
+        .slice(request.pages.length - badPages.size)
+        .map((page) => {
+          const [, low, , , rows] = list(page);
+          return rowsOf(number(low), list(rows));
+        });
       const op = text(body[5]);
       const tab = op.indexOf("\t");
       return {
@@ -113,7 +131,9 @@ export class RedisSessionStore implements SessionStore {
         ranges,
       };
     }
-    throw new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", { retryAfterSeconds: 1 });
+    throw new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", {
+      retryAfterSeconds: 1,
+    });
   }
 
   /** Records what foreign code did to the list, or that a place a reader knows is gone. false: no such session. */
@@ -143,7 +163,9 @@ export class RedisSessionStore implements SessionStore {
       rid: turn.replyMessageId,
       model: turn.model ?? "",
       ...(turn.input ? {} : { re: 1 }),
-      ...(turn.replaceFrom ? { cg: turn.replaceFrom.generation, cp: turn.replaceFrom.position, cm: turn.replaceFrom.mark } : {}),
+      ...(turn.replaceFrom
+        ? { cg: turn.replaceFrom.generation, cp: turn.replaceFrom.position, cm: turn.replaceFrom.mark }
+        : {}),
     };
     const { head, middle, tail } = turn.partial;
     this.#index.expect(owner, key, leaseMs);
@@ -168,7 +190,11 @@ export class RedisSessionStore implements SessionStore {
         return { kind: "queued", runId: stateOf(text(answer[2])).runId };
       case "KNOWN": {
         const result = text(answer[2]);
-        return { kind: "known", fingerprint: text(answer[1]), runId: result.startsWith("run:") ? result.slice(4) : null };
+        return {
+          kind: "known",
+          fingerprint: text(answer[1]),
+          runId: result.startsWith("run:") ? result.slice(4) : null,
+        };
       }
       case "BUSY":
         return { kind: "busy", runId: text(answer[1]) };
@@ -223,7 +249,11 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async renew(turn: TurnToken): Promise<boolean> {
-    const answer = await this.#run("renew", "*", turn.historyKey, null, [turn.runId, turn.token, this.#settings.leaseMs]);
+    const answer = await this.#run("renew", "*", turn.historyKey, null, [
+      turn.runId,
+      turn.token,
+      this.#settings.leaseMs,
+    ]);
     return answer[0] === "OK";
   }
 
@@ -252,7 +282,12 @@ export class RedisSessionStore implements SessionStore {
     await this.#write("cancel", owner, sessionId, ownOp(), [runId], "run");
   }
 
-  async append(owner: string, sessionId: string, messages: readonly AppendMessage[], op: Op): Promise<readonly Place[]> {
+  async append(
+    owner: string,
+    sessionId: string,
+    messages: readonly AppendMessage[],
+    op: Op,
+  ): Promise<readonly Place[]> {
     const args = messages.flatMap(({ op: own, row }) => [own?.id ?? "", own?.fingerprint ?? "", row.head, row.tail]);
     const key = this.historyKey(sessionId);
     const answer = await this.#run("append", owner, key, { ...op, keptMs: hours25 }, [messages.length, ...args]);
@@ -301,7 +336,14 @@ export class RedisSessionStore implements SessionStore {
     this.#index.forget(owner, key);
   }
 
-  async fork(owner: string, source: Session, through: Cursor | null, sessionId: string, title: string | null, op: Op): Promise<void> {
+  async fork(
+    owner: string,
+    source: Session,
+    through: Cursor | null,
+    sessionId: string,
+    title: string | null,
+    op: Op,
+  ): Promise<void> {
     const target = this.historyKey(sessionId);
     const keys = sessionKeys(target);
     const staging = keys.staging(randomUUID());
@@ -366,7 +408,14 @@ export class RedisSessionStore implements SessionStore {
     };
   }
 
-  async #write(script: SessionScript, owner: string, sessionId: string, op: FullOp, args: Args, what?: string): Promise<void> {
+  async #write(
+    script: SessionScript,
+    owner: string,
+    sessionId: string,
+    op: FullOp,
+    args: Args,
+    what?: string,
+  ): Promise<void> {
     const key = this.historyKey(sessionId);
     const answer = await this.#run(script, owner, key, op, args);
     if (answer[0] === "NOT_FOUND") throw notFound(what);
@@ -374,7 +423,14 @@ export class RedisSessionStore implements SessionStore {
     this.#note(owner, key, headOf(answer[1]));
   }
 
-  async #make(script: SessionScript, owner: string, sessionId: string, op: Op, args: Args, more: readonly string[] = []): Promise<void> {
+  async #make(
+    script: SessionScript,
+    owner: string,
+    sessionId: string,
+    op: Op,
+    args: Args,
+    more: readonly string[] = [],
+  ): Promise<void> {
     const key = this.historyKey(sessionId);
     const answer = await this.#run(script, owner, key, { ...op, keptMs: hours25 }, args, more);
     switch (answer[0]) {
@@ -387,25 +443,38 @@ export class RedisSessionStore implements SessionStore {
       case "NOT_FOUND":
         throw notFound();
       case "STAGING":
-        throw new ParleyError("STORE_UNAVAILABLE", "The copy was not complete in time. Try again.", { retryAfterSeconds: 1 });
+        throw new ParleyError("STORE_UNAVAILABLE", "The copy was not complete in time. Try again.", {
+          retryAfterSeconds: 1,
+        });
       default:
         throw new ParleyError("SESSION_EXISTS", "This session id is taken. Choose another, or leave it out.");
     }
   }
 
-  async #run(script: SessionScript, owner: string, key: string, op: FullOp | null, args: Args, more: readonly string[] = []): Promise<readonly Reply[]> {
+  async #run(
+    script: SessionScript,
+    owner: string,
+    key: string,
+    op: FullOp | null,
+    args: Args,
+    more: readonly string[] = [],
+  ): Promise<readonly Reply[]> {
     const { adopts, ttlSeconds } = this.#settings;
     const answer = await guarded(
-      this.#scripts.run(script, [...sessionKeys(key).all, ...more], [
-        "PUBLISH",
-        owner,
-        adopts ? 1 : 0,
-        ttlSeconds ?? "",
-        op?.id ?? "",
-        op?.fingerprint ?? "",
-        op?.keptMs ?? "",
-        ...args,
-      ]),
+      this.#scripts.run(
+        script,
+        [...sessionKeys(key).all, ...more],
+        [
+          "PUBLISH",
+          owner,
+          adopts ? 1 : 0,
+          ttlSeconds ?? "",
+          op?.id ?? "",
+          op?.fingerprint ?? "",
+          op?.keptMs ?? "",
+          ...args,
+        ],
+      ),
     );
     if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);
     return answer;
@@ -427,11 +496,17 @@ function cursorArgs(cursor: Cursor | null): readonly [string | number, string | 
 }
 
 export function invalidCursor(): ParleyError {
-  return new ParleyError("INVALID_CURSOR", "This is not a cursor of this session. Use a cursor that it gave out, unchanged.");
+  return new ParleyError(
+    "INVALID_CURSOR",
+    "This is not a cursor of this session. Use a cursor that it gave out, unchanged.",
+  );
 }
 
 export function messageIdReused(): ParleyError {
-  return new ParleyError("MESSAGE_ID_REUSED", "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.");
+  return new ParleyError(
+    "MESSAGE_ID_REUSED",
+    "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
+  );
 }
 
 function pageArgs(historyKey: string, page: PageRequest): Args | Error {

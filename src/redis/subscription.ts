@@ -47,10 +47,14 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     if (start.kind === "tip") {
       this.#ready.push({ kind: "opened", cursor: this.#cursor(), session });
     } else if (start.kind === "expired") {
-      this.#ready.push({ kind: "opened", cursor: this.#cursor(), session }, { kind: "reset", kept: 0, cursor: this.#cursor(), session });
+      this.#ready.push(
+        { kind: "opened", cursor: this.#cursor(), session },
+        { kind: "reset", kept: 0, cursor: this.#cursor(), session },
+      );
     } else {
       this.#ready.push({ kind: "opened", cursor: start.cursor, session });
-      for (const row of start.page.rows) this.#own.push({ kind: "message", row, sequence: session.sequence, generation: session.generation });
+      for (const row of start.page.rows)
+        this.#own.push({ kind: "message", row, sequence: session.sequence, generation: session.generation });
       if (start.page.hasNextPage) {
         const last = start.page.rows.at(-1);
         this.#me.end = last ? last.position + 1 : session.end;
@@ -144,7 +148,9 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
   #isNew(entry: Entry): boolean {
     switch (entry.kind) {
       case "message":
-        return entry.generation === this.#me.generation ? entry.row.position >= this.#me.end : entry.sequence > this.#covered;
+        return entry.generation === this.#me.generation
+          ? entry.row.position >= this.#me.end
+          : entry.sequence > this.#covered;
       case "progress":
       case "removed":
         return true;
@@ -170,7 +176,8 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
         this.#progress(entry);
         return;
       case "run":
-        if (entry.run.status === "RUNNING" || entry.run.status === "QUEUED") me.open.set(entry.run.runId, entry.run.status);
+        if (entry.run.status === "RUNNING" || entry.run.status === "QUEUED")
+          me.open.set(entry.run.runId, entry.run.status);
         else {
           me.open.delete(entry.run.runId);
           me.lastEnded = entry.run.runId;
@@ -190,7 +197,11 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
   #progress(entry: Entry & { readonly kind: "progress" }): void {
     // Batches of the same run that wait behind this one are told as one.
     let end = entry.end;
-    for (let next = this.#feed.entry(this.#number); this.#own.length === 0 && next?.kind === "progress"; next = this.#feed.entry(this.#number)) {
+    for (
+      let next = this.#feed.entry(this.#number);
+      this.#own.length === 0 && next?.kind === "progress";
+      next = this.#feed.entry(this.#number)
+    ) {
       if (next.of.runId !== entry.of.runId) break;
       end = next.end;
       this.#number++;

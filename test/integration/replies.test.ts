@@ -345,9 +345,9 @@ describe("stop", () => {
   });
 
   it("does not wait for a model that ignores its signal", async () => {
-    const deaf = new ScriptedModel(async function* () {
+    const deaf = new ScriptedModel(function* () {
       yield "one";
-      await new Promise(() => undefined);
+      yield new Promise<string>(() => undefined);
     });
     const controller = new AbortController();
     const replies = repliesWith({ custom: { deaf } });
@@ -496,10 +496,10 @@ async function freePort(): Promise<number> {
 
 /** Streams the pieces. With `whole`, that is what its message holds in the end instead. */
 class ScriptedModel extends BaseChatModel {
-  readonly #pieces: () => Iterable<string> | AsyncIterable<string>;
+  readonly #pieces: () => Iterable<string | Promise<string>>;
   readonly #whole: string | null;
 
-  constructor(pieces: () => Iterable<string> | AsyncIterable<string>, whole: string | null = null) {
+  constructor(pieces: () => Iterable<string | Promise<string>>, whole: string | null = null) {
     super({});
     this.#pieces = pieces;
     this.#whole = whole;
@@ -518,7 +518,8 @@ class ScriptedModel extends BaseChatModel {
     _options: this["ParsedCallOptions"],
     runManager?: CallbackManagerForLLMRun,
   ): AsyncGenerator<ChatGenerationChunk> {
-    for await (const text of this.#pieces()) {
+    for (const piece of this.#pieces()) {
+      const text = await piece;
       const chunk = new ChatGenerationChunk({ text, message: new AIMessageChunk(text) });
       if (this.#whole === null) yield chunk;
       await runManager?.handleLLMNewToken(text, undefined, undefined, undefined, undefined, { chunk });
