@@ -146,7 +146,7 @@ const definitions = {
   HISTORY_KEY_PREFIX: variable(
     z.string(),
     "",
-    "Put before a session id to make its key in Redis. LangChain JS has none; Python's community class has message_store:",
+    "Put before a session id to make its key in Redis. LangChain JS has none; Python's community class has `message_store:`.",
   ),
   SESSION_TTL_SECONDS: variable(
     integer(1, 100 * 365 * 86_400),

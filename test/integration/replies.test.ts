@@ -1,18 +1,15 @@
-import { getEventListeners } from "node:events";
-import { createServer } from "node:net";
+import { readFileSync } from "node:fs";
 
-import type { CallbackManagerForLLMRun } from "@langchain/core/callbacks/manager";
-import { AIMessage, AIMessageChunk, mapStoredMessagesToChatMessages, type BaseMessage } from "@langchain/core/messages";
-import { BaseChatModel } from "@langchain/core/language_models/chat_models";
-import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
+import { mapStoredMessagesToChatMessages } from "@langchain/core/messages";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import type { ReplyOutcome, ReplyRequest } from "../../src/conversation/replies.ts";
-import type { RunErrorCode } from "../../src/conversation/run.ts";
-import { createReplies, type LangChainReplies, type RepliesOptions } from "../../src/langchain/replies.ts";
-import { secretOfErrors, startOpenAI, type Behaviour, type OpenAIServer } from "../support/openai-server.ts";
+import type { ReplyRequest } from "../../src/conversation/replies.ts";
+import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
+import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
+import { ai, completedOf, human, model, repliesAt, requestOf, runReply, system } from "../support/reply-requests.ts";
 
-// The real ChatOpenAI in a real ConversationChain, against a server that speaks OpenAI's wire format.
+// The real ChatOpenAI in a real ConversationChain, against a server that speaks OpenAI's wire format. How replies fail
+// and are stopped is in replies-ending.test.ts; models without that server are in replies-models.test.ts.
 
 let server: OpenAIServer;
 beforeAll(async () => {
@@ -24,54 +21,14 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-const model = "openai:gpt-test";
-const human = (content: unknown): string => JSON.stringify({ type: "human", data: { content } });
-const ai = (content: string): string => JSON.stringify({ type: "ai", data: { content } });
-const system = (content: string): string => JSON.stringify({ type: "system", data: { content } });
-
-function repliesWith(other: Partial<RepliesOptions> = {}): LangChainReplies {
-  return createReplies({
-    defaultModel: model,
-    models: [],
-    openai: { apiKey: secretOfErrors, baseUrl: server.baseUrl, temperature: null, maxRetries: 0 },
-    timeoutMs: 20_000,
-    memoryDefaults: { maxTurns: 10, maxTokens: 2000 },
-    offlineWordDelayMs: 0,
-    ...other,
-  });
-}
-
-function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
-  return {
-    model,
-    instructions: null,
-    memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
-    summary: null,
-    rows: [],
-    input: human("hello"),
-    signal: new AbortController().signal,
-    onText: () => undefined,
-    ...other,
-  };
-}
-
-async function replyTo(other: Partial<ReplyRequest> = {}, replies = repliesWith()) {
-  const tokens: string[] = [];
-  const outcome = await replies.reply(requestOf({ onText: (text) => tokens.push(text), ...other }));
-  return { outcome, tokens };
-}
+const repliesWith = (other: Partial<RepliesOptions> = {}): LangChainReplies => repliesAt(server.baseUrl, other);
+const replyTo = (other: Partial<ReplyRequest> = {}, replies = repliesWith()) => runReply(replies, other);
 
 function lastRequest() {
   const request = server.requests.at(-1);
   if (request === undefined) throw new Error("The server got no request");
   return request;
 }
-
-function completedOf(outcome: ReplyOutcome) {
-  if (outcome.kind !== "completed") throw new Error(`Not completed: ${JSON.stringify(outcome)}`);
-  return outcome;
-}
-
 describe("what the model gets", () => {
   it("is the system prompt, the history and the input, in order, and the name comes back", async () => {
     const rows = [human("Hi! I'm Jim."), ai("Hello Jim!")];
@@ -114,6 +71,43 @@ describe("what the model gets", () => {
     expect(lastRequest().messages.map((message) => message["content"])).toEqual([
       [{ type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } }],
       content,
+    ]);
+  });
+
+  it("has golden rows of every writer in a form that OpenAI takes", async () => {
+    const files = ["langchain-js.jsonl", "langchain-python.jsonl"];
+    const rows = files.flatMap((name) =>
+      readFileSync(new URL(`../golden/${name}`, import.meta.url), "utf8").split("\n"),
+    );
+    await replyTo({ rows });
+    const call = { id: "call_1", type: "function", function: { name: "t", arguments: '{"a":1}' } };
+    expect(lastRequest().messages).toEqual([
+      { role: "user", content: "hi é" },
+      { role: "assistant", content: "hello" },
+      { role: "user", content: "x", name: "bob" },
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "look" },
+          { type: "image_url", image_url: { url: "data:x" } },
+        ],
+      },
+      // Its answer stands behind another message, so call and answer are left out: there is no text to keep.
+      { role: "system", content: "be nice" },
+      { role: "user", content: "meh", name: "critic" },
+      { role: "user", content: "old" },
+      { role: "user", content: "hi é" },
+      { role: "assistant", content: "hello" },
+      { role: "user", content: "older core" },
+      { role: "user", content: "meh", name: "critic" },
+      { role: "assistant", content: "streamed" },
+      { role: "user", content: "hello" },
+    ]);
+    const answered = rows.filter((row) => !row.includes('"system"'));
+    await replyTo({ rows: answered });
+    expect(lastRequest().messages.slice(4, 6)).toEqual([
+      { role: "assistant", content: "", name: "bot", tool_calls: [call] },
+      { role: "tool", content: "42", tool_call_id: "call_1" },
     ]);
   });
 
@@ -213,218 +207,6 @@ describe("a whole reply", () => {
     expect(server.requests.length - before).toBe(2);
   });
 });
-
-describe("a failure", () => {
-  const failures: readonly [Behaviour, RunErrorCode, boolean][] = [
-    ["429", "MODEL_RATE_LIMITED", true],
-    ["quota", "MODEL_RATE_LIMITED", false],
-    ["401", "MODEL_UNAUTHORIZED", false],
-    ["403", "MODEL_UNAUTHORIZED", false],
-    ["404", "MODEL_UNAVAILABLE", false],
-    ["500", "MODEL_UNAVAILABLE", true],
-    ["503", "MODEL_UNAVAILABLE", true],
-    ["400", "OTHER", false],
-    ["context_length", "CONTEXT_TOO_LONG", false],
-    ["contentFilter", "CONTENT_REFUSED", false],
-    [
-      { kind: "reply", finishReason: "content_filter", toolCalls: [{ id: "x", name: "x", arguments: "{}" }] },
-      "CONTENT_REFUSED",
-      false,
-    ],
-    ["errorFrame", "MODEL_UNAVAILABLE", true],
-    [{ kind: "errorFrame", code: "rate_limit_exceeded" }, "MODEL_RATE_LIMITED", true],
-    [{ kind: "errorFrame", code: "who_knows" }, "OTHER", true],
-    ["cutMidStream", "REPLY_CUT_OFF", true],
-    ["noFinishReason", "REPLY_CUT_OFF", true],
-    ["empty", "REPLY_CUT_OFF", true],
-  ];
-  it.each(failures)("%j is %s", async (behaviour, code, retryable) => {
-    server.behave(behaviour);
-    const { outcome } = await replyTo();
-    expect(outcome).toEqual({ kind: "failed", error: { code, retryable, message: expect.any(String) as string } });
-    const shown = JSON.stringify(outcome);
-    expect(shown).not.toContain(secretOfErrors);
-    expect(shown).not.toContain("127.0.0.1");
-  });
-
-  it.each(["cutMidStream", "noFinishReason", "errorFrame"] as const)(
-    "%s has given its text before",
-    async (behaviour) => {
-      server.behave(behaviour);
-      expect((await replyTo()).tokens.join("")).toBe("Half a reply");
-    },
-  );
-
-  it("of a server that nobody listens at is MODEL_UNAVAILABLE", async () => {
-    const openai = {
-      apiKey: null,
-      baseUrl: `http://127.0.0.1:${await freePort()}/v1`,
-      temperature: null,
-      maxRetries: 0,
-    };
-    const { outcome } = await replyTo({}, repliesWith({ openai }));
-    expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_UNAVAILABLE", retryable: true } });
-  });
-
-  it("of a provider whose package is missing names it", async () => {
-    const { outcome } = await replyTo({ model: "anthropic:claude" }, repliesWith({ models: ["anthropic:claude"] }));
-    expect(outcome).toMatchObject({
-      error: {
-        code: "MODEL_UNAVAILABLE",
-        message: expect.stringContaining("npm install @langchain/anthropic") as string,
-      },
-    });
-  });
-
-  it("is a model that is not offered, none at all, or has no key", async () => {
-    vi.stubEnv("OPENAI_API_KEY", "sk-environment");
-    const openai = { apiKey: null, baseUrl: null, temperature: null, maxRetries: 0 };
-    const replies = repliesWith({ models: ["nonsense", "nobody:x"], openai });
-    expect((await replyTo({ model: "openai:other" }, replies)).outcome).toMatchObject({
-      error: { code: "MODEL_UNAVAILABLE" },
-    });
-    expect((await replyTo({ model: "nonsense" }, replies)).outcome).toMatchObject({
-      error: { code: "MODEL_UNAVAILABLE" },
-    });
-    expect((await replyTo({ model: "nobody:x" }, replies)).outcome).toMatchObject({
-      error: { code: "MODEL_UNAVAILABLE" },
-    });
-    expect((await replyTo({}, replies)).outcome).toMatchObject({ error: { code: "MODEL_UNAUTHORIZED" } });
-    expect(await replies.warm()).toMatchObject({ code: "MODEL_UNAUTHORIZED" });
-  });
-
-  it.each(["hang", "hangMidStream"] as const)(
-    "%s is MODEL_TIMEOUT, and closes the provider's socket",
-    async (behaviour) => {
-      server.behave(behaviour);
-      const before = server.aborted;
-      const { outcome } = await replyTo({}, repliesWith({ timeoutMs: 300 }));
-      expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_TIMEOUT", retryable: true } });
-      await server.waitForAbort(before + 1);
-    },
-  );
-
-  it("is no reply that takes long but goes on", async () => {
-    server.behave({ kind: "reply", tokens: Array.from({ length: 8 }, () => "x"), delayMs: 100 });
-    expect(completedOf((await replyTo({}, repliesWith({ timeoutMs: 400 }))).outcome).text).toBe("xxxxxxxx");
-  });
-});
-
-describe("stop", () => {
-  it("closes the provider's socket, and no text comes after it", async () => {
-    server.behave({ kind: "gated", tokens: ["one", " two"] });
-    const before = server.aborted;
-    const controller = new AbortController();
-    const tokens: string[] = [];
-    const running = repliesWith().reply(
-      requestOf({
-        signal: controller.signal,
-        onText: (text) => {
-          tokens.push(text);
-          controller.abort();
-        },
-      }),
-    );
-    server.release();
-    expect(await running).toEqual({ kind: "cancelled" });
-    await server.waitForAbort(before + 1);
-    expect(tokens).toEqual(["one"]);
-    expect(getEventListeners(controller.signal, "abort")).toEqual([]);
-  });
-
-  it("stops while the provider has not answered yet, and before it is asked", async () => {
-    server.behave("hang");
-    const before = server.requests.length;
-    const controller = new AbortController();
-    const running = repliesWith().reply(requestOf({ signal: controller.signal }));
-    await server.waitForRequests(before + 1);
-    controller.abort();
-    expect(await running).toEqual({ kind: "cancelled" });
-    expect(await repliesWith().reply(requestOf({ signal: controller.signal }))).toEqual({ kind: "cancelled" });
-    expect(server.requests.length).toBe(before + 1);
-  });
-
-  it("does not wait for a model that ignores its signal", async () => {
-    const deaf = new ScriptedModel(function* () {
-      yield "one";
-      yield new Promise<string>(() => undefined);
-    });
-    const controller = new AbortController();
-    const replies = repliesWith({ custom: { deaf } });
-    const outcome = await replies.reply(
-      requestOf({ model: "deaf", signal: controller.signal, onText: () => controller.abort() }),
-    );
-    expect(outcome).toEqual({ kind: "cancelled" });
-  });
-});
-
-describe("custom models", () => {
-  it("are offered by name, made once, and need no finish reason", async () => {
-    const make = vi.fn(() => Promise.resolve(new ScriptedModel(() => ["Hello ", "there"])));
-    const replies = repliesWith({ models: ["offline"], custom: { mine: make } });
-    expect(replies.models.map(({ name }) => name)).toEqual([model, "offline", "mine"]);
-    const { outcome, tokens } = await replyTo({ model: "mine" }, replies);
-    expect(completedOf(outcome)).toMatchObject({ text: "Hello there", usage: null });
-    expect(completedOf(outcome).data).not.toHaveProperty("usage_metadata");
-    expect(tokens).toEqual(["Hello ", "there"]);
-    await replyTo({ model: "mine" }, replies);
-    expect(make).toHaveBeenCalledTimes(1);
-  });
-
-  it("get another chance when their factory fails, and fail with our words", async () => {
-    const make = vi.fn<() => BaseChatModel>().mockImplementationOnce(() => {
-      throw new Error(`no ${secretOfErrors}`);
-    });
-    make.mockImplementation(() => new ScriptedModel(() => ["fine"]));
-    const replies = repliesWith({ custom: { mine: make } });
-    const { outcome } = await replyTo({ model: "mine" }, replies);
-    expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_UNAVAILABLE" } });
-    expect(JSON.stringify(outcome)).not.toContain(secretOfErrors);
-    completedOf((await replyTo({ model: "mine" }, replies)).outcome);
-  });
-
-  it("that cannot stream give their reply whole", async () => {
-    const { outcome, tokens } = await replyTo({ model: "mine" }, repliesWith({ custom: { mine: new WholeModel() } }));
-    expect(completedOf(outcome).text).toBe("all at once");
-    expect(tokens).toEqual([]);
-  });
-
-  it("store what was streamed, whatever they say in the end", async () => {
-    const mine = new ScriptedModel(() => ["what was", " seen"], "something else");
-    const { data, text } = completedOf((await replyTo({ model: "mine" }, repliesWith({ custom: { mine } }))).outcome);
-    expect(text).toBe("what was seen");
-    expect(data["content"]).toBe("what was seen");
-  });
-});
-
-describe("offline", () => {
-  const offline = () => repliesWith({ defaultModel: "offline" });
-
-  it("says what it is, streams, and finds the name in the history", async () => {
-    const { outcome, tokens } = await replyTo({ model: "offline", input: human("Hi! I'm Jim.") }, offline());
-    const { text, usage, data } = completedOf(outcome);
-    expect(text).toContain("offline model");
-    expect(tokens.length).toBeGreaterThan(5);
-    expect(tokens.join("")).toBe(text);
-    expect(usage?.totalTokens).toBeGreaterThan(5);
-    expect(data["response_metadata"]).toEqual({ finish_reason: "stop", model_name: "offline" });
-
-    const rows = [human("Hi! I'm Jim."), ai(text)];
-    const input = human("What did I just say my name was?");
-    expect(completedOf((await replyTo({ model: "offline", rows, input }, offline())).outcome).text).toContain("Jim");
-    expect(completedOf((await replyTo({ model: "offline", input }, offline())).outcome).text).toContain(
-      "haven't told me",
-    );
-  });
-
-  it("stops in the middle", async () => {
-    const controller = new AbortController();
-    const replies = repliesWith({ defaultModel: "offline", offlineWordDelayMs: 1 });
-    const request = requestOf({ model: "offline", signal: controller.signal, onText: () => controller.abort() });
-    expect(await replies.reply(request)).toEqual({ kind: "cancelled" });
-  });
-});
-
 describe("title and summary", () => {
   const signal = new AbortController().signal;
 
@@ -485,61 +267,3 @@ describe("title and summary", () => {
     expect(completedOf((await replyTo(request, replies)).outcome).text).toContain("Jim");
   });
 });
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
-
-/** Streams the pieces. With `whole`, that is what its message holds in the end instead. */
-class ScriptedModel extends BaseChatModel {
-  readonly #pieces: () => Iterable<string | Promise<string>>;
-  readonly #whole: string | null;
-
-  constructor(pieces: () => Iterable<string | Promise<string>>, whole: string | null = null) {
-    super({});
-    this.#pieces = pieces;
-    this.#whole = whole;
-  }
-
-  override _llmType(): string {
-    return "scripted";
-  }
-
-  override _generate(): Promise<ChatResult> {
-    return Promise.reject(new Error("not streamed"));
-  }
-
-  override async *_streamResponseChunks(
-    _messages: BaseMessage[],
-    _options: this["ParsedCallOptions"],
-    runManager?: CallbackManagerForLLMRun,
-  ): AsyncGenerator<ChatGenerationChunk> {
-    for (const piece of this.#pieces()) {
-      const text = await piece;
-      const chunk = new ChatGenerationChunk({ text, message: new AIMessageChunk(text) });
-      if (this.#whole === null) yield chunk;
-      await runManager?.handleLLMNewToken(text, undefined, undefined, undefined, undefined, { chunk });
-    }
-    if (this.#whole !== null)
-      yield new ChatGenerationChunk({ text: this.#whole, message: new AIMessageChunk(this.#whole) });
-  }
-}
-
-class WholeModel extends BaseChatModel {
-  override _llmType(): string {
-    return "whole";
-  }
-
-  constructor() {
-    super({});
-  }
-
-  override _generate(): Promise<ChatResult> {
-    const text = "all at once";
-    return Promise.resolve({ generations: [{ text, message: new AIMessage(text) }] });
-  }
-}

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { describe, expect, it, vi } from "vitest";
@@ -93,6 +94,20 @@ it("clip cuts no surrogate pair, and textOf joins text blocks only", () => {
   expect(
     textOf([{ type: "text", text: "a" }, { type: "thinking", thinking: "no" }, "b", { type: "text", text: "c" }]),
   ).toBe("abc");
+});
+
+it("importing replies.ts imports no vendor: start-up does not pay for LangChain", () => {
+  const script = `
+    import { registerHooks } from "node:module";
+    const loaded = [];
+    registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
+    await import(process.argv[1]);
+    console.log(JSON.stringify(loaded));`;
+  const file = new URL("../../src/langchain/replies.ts", import.meta.url).href;
+  const output = execFileSync(process.execPath, ["--input-type=module", "-e", script, file], { encoding: "utf8" });
+  const loaded: unknown = JSON.parse(output);
+  expect(loaded).toContain(file);
+  expect(output).not.toContain("node_modules");
 });
 
 describe("failureOf", () => {

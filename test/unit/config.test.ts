@@ -1,0 +1,187 @@
+import { resolve } from "node:path";
+
+import { describe, expect, test } from "vitest";
+
+import { ConfigError, loadConfig, variables } from "../../src/config.ts";
+
+function problemsOf(env: Record<string, string>): Record<string, string> {
+  try {
+    loadConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      return Object.fromEntries(error.problems.map(({ variable, message }) => [variable, message]));
+    }
+    throw error;
+  }
+  return {};
+}
+
+test("nothing set: everything has its default", () => {
+  expect(loadConfig({})).toEqual({
+    host: "127.0.0.1",
+    port: 4000,
+    redis: { kind: "embedded", directory: resolve(".parley") },
+    redisCommandTimeoutMs: 5000,
+    enableKeyspaceEvents: false,
+    feedCheckMs: 5000,
+    historyKeyPrefix: "",
+    sessionTtlSeconds: null,
+    model: "offline",
+    models: ["offline"],
+    openai: { apiKey: null, baseUrl: null },
+    modelTemperature: null,
+    modelMaxRetries: 2,
+    modelTimeoutMs: 60_000,
+    systemPrompt: null,
+    memory: { strategy: "BUFFER", maxTurns: 10, maxTokens: 2000, maxMessages: 400 },
+    maxMessageChars: 100_000,
+    maxQueuedRuns: 20,
+    runLeaseMs: 15_000,
+    replyWaitMs: 120_000,
+    shutdownGraceMs: 10_000,
+    maxBodyBytes: 1_048_576,
+    production: false,
+    graphiql: true,
+    introspection: true,
+    allowedOrigins: null,
+    logLevel: "info",
+  });
+});
+
+test("everything set", () => {
+  const config = loadConfig({
+    PORT: "0",
+    HOST: "0.0.0.0",
+    REDIS_URL: "rediss://user:p%40ss@redis.example:6380/3",
+    REDIS_COMMAND_TIMEOUT_MS: "1000",
+    REDIS_KEYSPACE_EVENTS: "enable",
+    FEED_CHECK_MS: "1000",
+    HISTORY_KEY_PREFIX: "message_store:",
+    SESSION_TTL_SECONDS: "3600",
+    MODEL: "anthropic:claude-x",
+    MODELS: "openai:gpt-4o, offline,anthropic:claude-x",
+    OPENAI_API_KEY: "sk-1",
+    OPENAI_BASE_URL: "http://localhost:11434/v1",
+    MODEL_TEMPERATURE: "0.5",
+    MODEL_MAX_RETRIES: "0",
+    MODEL_TIMEOUT_MS: "5000",
+    SYSTEM_PROMPT: "Be brief. {literally}",
+    MEMORY_STRATEGY: "SUMMARY_BUFFER",
+    MEMORY_MAX_TURNS: "3",
+    MEMORY_MAX_TOKENS: "500",
+    MEMORY_MAX_MESSAGES: "50",
+    MAX_MESSAGE_CHARS: "10",
+    MAX_QUEUED_RUNS: "0",
+    RUN_LEASE_MS: "2000",
+    REPLY_WAIT_MS: "0",
+    SHUTDOWN_GRACE_MS: "0",
+    MAX_BODY_BYTES: "2000",
+    NODE_ENV: "production",
+    GRAPHIQL: "on",
+    INTROSPECTION: "1",
+    ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
+    LOG_LEVEL: "debug",
+  });
+  expect(config).toEqual({
+    host: "0.0.0.0",
+    port: 0,
+    redis: { kind: "url", url: "rediss://user:p%40ss@redis.example:6380/3" },
+    redisCommandTimeoutMs: 1000,
+    enableKeyspaceEvents: true,
+    feedCheckMs: 1000,
+    historyKeyPrefix: "message_store:",
+    sessionTtlSeconds: 3600,
+    model: "anthropic:claude-x",
+    models: ["anthropic:claude-x", "openai:gpt-4o", "offline"],
+    openai: { apiKey: "sk-1", baseUrl: "http://localhost:11434/v1" },
+    modelTemperature: 0.5,
+    modelMaxRetries: 0,
+    modelTimeoutMs: 5000,
+    systemPrompt: "Be brief. {literally}",
+    memory: { strategy: "SUMMARY_BUFFER", maxTurns: 3, maxTokens: 500, maxMessages: 50 },
+    maxMessageChars: 10,
+    maxQueuedRuns: 0,
+    runLeaseMs: 2000,
+    replyWaitMs: 0,
+    shutdownGraceMs: 0,
+    maxBodyBytes: 2000,
+    production: true,
+    graphiql: true,
+    introspection: true,
+    allowedOrigins: ["https://chat.example", "http://localhost:3000"],
+    logLevel: "debug",
+  });
+});
+
+test("all mistakes are told at once, each with its variable, none with its value", () => {
+  const env = {
+    PORT: "65536",
+    REDIS_URL: "http://:secret@redis",
+    MODEL: "gpt-4o secret",
+    MODELS: "offline, secret",
+    OPENAI_BASE_URL: "secret",
+    MODEL_TEMPERATURE: "hot secret",
+    MODEL_TIMEOUT_MS: "-1",
+    MEMORY_STRATEGY: "secret",
+    SESSION_TTL_SECONDS: "0",
+    RUN_LEASE_MS: "1.5",
+    REDIS_KEYSPACE_EVENTS: "secret",
+    GRAPHIQL: "secret",
+    ALLOWED_ORIGINS: "https://chat.example/path",
+    LOG_LEVEL: "secret",
+  };
+  const problems = problemsOf(env);
+  expect(Object.keys(problems).sort()).toEqual(Object.keys(env).sort());
+  expect(JSON.stringify(problems)).not.toContain("secret");
+  expect(problems["PORT"]).toBe("must be a whole number from 0 to 65535");
+});
+
+describe("defaults that follow from others", () => {
+  test("a key, or a server of its own, makes OpenAI the default model", () => {
+    expect(loadConfig({ OPENAI_API_KEY: "sk-1" }).model).toBe("openai:gpt-4o-mini");
+    expect(loadConfig({ OPENAI_BASE_URL: "http://localhost:11434/v1" }).model).toBe("openai:gpt-4o-mini");
+  });
+
+  test("an OpenAI model without either is a mistake", () => {
+    expect(problemsOf({ MODEL: "openai:gpt-4o" })).toHaveProperty("OPENAI_API_KEY");
+    expect(problemsOf({ MODELS: "openai:gpt-4o" })).toHaveProperty("OPENAI_API_KEY");
+    expect(problemsOf({ MODEL: "openai:gpt-4o", OPENAI_BASE_URL: "http://localhost:1/v1" })).toEqual({});
+  });
+
+  test("production switches GraphiQL and introspection off, unless they are switched on", () => {
+    expect(loadConfig({ NODE_ENV: "production" })).toMatchObject({ graphiql: false, introspection: false });
+    expect(loadConfig({ NODE_ENV: "production", GRAPHIQL: "true" })).toMatchObject({
+      graphiql: true,
+      introspection: false,
+    });
+    expect(loadConfig({ GRAPHIQL: "off", INTROSPECTION: "0" })).toMatchObject({
+      graphiql: false,
+      introspection: false,
+    });
+  });
+
+  test("an empty variable counts as left out", () => {
+    expect(loadConfig({ PORT: "", REDIS_URL: " ", SYSTEM_PROMPT: "" })).toEqual(loadConfig({}));
+  });
+});
+
+test.each(["redis://localhost", "redis://localhost:6379/0", "rediss://u:p@h:1/15", "redis://[::1]:6379"])(
+  "%s is a Redis URL",
+  (url) => {
+    expect(loadConfig({ REDIS_URL: url }).redis).toEqual({ kind: "url", url });
+  },
+);
+
+test.each(["localhost:6379", "redis://", "redis://h/one", "memcached://h", "redis://h:notaport"])(
+  "%s is none",
+  (url) => {
+    expect(problemsOf({ REDIS_URL: url })).toHaveProperty("REDIS_URL");
+  },
+);
+
+test("the table for --help and the README names each variable once, with a description", () => {
+  const names = variables.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
+  expect(variables.filter(({ description }) => !/^.{10,}\.$/s.test(description))).toEqual([]);
+  expect(names).toEqual(expect.arrayContaining(["PORT", "REDIS_URL", "MODEL", "SHUTDOWN_GRACE_MS", "LOG_LEVEL"]));
+});

@@ -1,0 +1,131 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { posix } from "node:path";
+
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+
+interface Layer {
+  /** Folders and files of ours that it may import, from src/. */
+  readonly ours: readonly string[];
+  /** Packages; node: is open to all. */
+  readonly vendors: readonly string[];
+}
+
+/** DESIGN.md, "Layout and direction": what may import what. One vendor a folder, and nobody imports the composition root. */
+const layers: Readonly<Record<string, Layer>> = {
+  "conversation/": { ours: ["conversation/"], vendors: [] },
+  "redis/": { ours: ["redis/", "conversation/"], vendors: ["ioredis", "cluster-key-slot"] },
+  "langchain/": { ours: ["langchain/", "conversation/"], vendors: ["@langchain/*", "langchain", "js-tiktoken"] },
+  "graphql/": { ours: ["graphql/", "conversation/"], vendors: ["graphql", "@pothos/*"] },
+  "transport/": {
+    ours: ["transport/", "graphql/", "conversation/"],
+    vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "ws"],
+  },
+  "config.ts": { ours: [], vendors: ["zod"] },
+  "logging.ts": { ours: ["config.ts"], vendors: ["pino", "pino-pretty"] },
+  "banner.ts": { ours: [], vendors: [] },
+  // As a library it takes a client, options and models as they are, so its types name them.
+  "gateway.ts": {
+    ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/"],
+    vendors: ["ioredis", "@langchain/core"],
+  },
+  "main.ts": { ours: ["gateway.ts", "config.ts", "logging.ts", "banner.ts"], vendors: [] },
+};
+
+const source = new URL("../../src/", import.meta.url);
+const files = readdirSync(source, { recursive: true, encoding: "utf8" })
+  .map((path) => path.replaceAll("\\", "/"))
+  .filter((path) => path.endsWith(".ts"));
+
+/** A package, its parts, or (`@scope/*`) all packages of a scope. */
+function matches(name: string, pattern: string): boolean {
+  return name === pattern || name.startsWith(pattern.endsWith("/*") ? pattern.slice(0, -1) : `${pattern}/`);
+}
+
+function layerOf(file: string): Layer | null {
+  return (
+    Object.entries(layers).find(([name]) => (name.endsWith("/") ? file.startsWith(name) : file === name))?.[1] ?? null
+  );
+}
+
+/** What a file may not import. Static, dynamic and type imports count alike. */
+function wrongImports(file: string, text: string): string[] {
+  const layer = layerOf(file);
+  if (layer === null) return [`${file} belongs to no layer`];
+  const names = ts.preProcessFile(text, true, true).importedFiles.map(({ fileName }) => fileName);
+  return names
+    .filter((name) => {
+      if (name.startsWith("node:")) return false;
+      if (!name.startsWith(".")) return !layer.vendors.some((vendor) => matches(name, vendor));
+      const target = posix.join(posix.dirname(file), name);
+      return !layer.ours.some((own) => (own.endsWith("/") ? target.startsWith(own) : target === own));
+    })
+    .map((name) => `${file} imports ${name}`);
+}
+
+/** Reading the environment or listening to the process belongs to main.ts: everything else is told. */
+function processUses(file: string, text: string): string[] {
+  const found: string[] = [];
+  const forbidden = new Set(["env", "argv", "on", "once", "exit", "exitCode"]);
+  const visit = (node: ts.Node): void => {
+    const member = ts.isPropertyAccessExpression(node)
+      ? node.name.text
+      : ts.isElementAccessExpression(node) && ts.isStringLiteral(node.argumentExpression)
+        ? node.argumentExpression.text
+        : null;
+    if (member !== null && forbidden.has(member)) {
+      const { expression } = node as ts.PropertyAccessExpression | ts.ElementAccessExpression; // one of both, as above
+      if (ts.isIdentifier(expression) && expression.text === "process") found.push(`${file} uses process.${member}`);
+    }
+    if (ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier)) {
+      if (/^(node:)?process$/.test(node.moduleSpecifier.text))
+        found.push(`${file} imports ${node.moduleSpecifier.text}`);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true));
+  return found;
+}
+
+const textOf = (file: string) => readFileSync(new URL(file, source), "utf8");
+
+describe("src/", () => {
+  test("holds all layers", () => {
+    const empty = Object.keys(layers).filter((name) => !files.some((file) => file.startsWith(name)));
+    expect(empty).toEqual([]);
+  });
+
+  test("imports go one way, each vendor stays in its folder", () => {
+    expect(files.flatMap((file) => wrongImports(file, textOf(file)))).toEqual([]);
+  });
+
+  test("main.ts alone reads the environment and hears signals", () => {
+    const others = files.filter((file) => file !== "main.ts");
+    expect(others.flatMap((file) => processUses(file, textOf(file)))).toEqual([]);
+    expect(processUses("main.ts", textOf("main.ts"))).toContain("main.ts uses process.env");
+  });
+});
+
+describe("the rules themselves", () => {
+  test.each([
+    ["conversation/turn.ts", 'import type { Store } from "../redis/store.ts";'],
+    ["conversation/turn.ts", 'import { GraphQLError } from "graphql";'],
+    ["redis/store.ts", 'export { chain } from "../langchain/chain.ts";'],
+    ["redis/store.ts", 'const { z } = await import("zod");'],
+    ["graphql/session.ts", 'import { createTransport } from "../transport/transport.ts";'],
+    ["transport/http.ts", 'import { Redis } from "ioredis";'],
+    ["langchain/chain.ts", 'import "../gateway.ts";'],
+    ["stray.ts", ""],
+  ])("%s may not hold %s", (file, text) => {
+    expect(wrongImports(file, text)).toHaveLength(1);
+  });
+
+  test.each([
+    'process.env["X"];',
+    'process["env"];',
+    'process.once("SIGTERM", stop);',
+    'import { env } from "node:process";',
+  ])("%s is seen", (text) => {
+    expect(processUses("redis/store.ts", text)).toHaveLength(1);
+  });
+});
