@@ -28,7 +28,7 @@ const retryMs = 250;
  * The runs of this process. A run goes on when its client is gone (P6); it ends with its model's reply, by a stop that
  * its session's channel tells of, or with this process.
  *
- *     begin or attend ─▶ chain ─▶ finish ─▶ attend (the next that waits)
+ *     begin or attend ─▶ chain ─▶ finish ─▶ attend (the next that waits, where it is ours; its own process hears of the end)
  *                          └─ text ─▶ ReplyStream ─▶ store
  */
 export class Turns {
@@ -59,11 +59,7 @@ export class Turns {
     const controller = new AbortController();
     const ended = this.#carryOut(turn, controller)
       .catch(this.#settings.onError)
-      .finally(() => {
-        this.#going.delete(turn.runId);
-        // Whoever waits in the session gets the turn; where it is another process' run, that one hears of the end too.
-        this.attend(turn.historyKey, false).catch(this.#settings.onError);
-      });
+      .finally(() => this.#going.delete(turn.runId));
     this.#going.set(turn.runId, { turn, controller, ended });
   }
 

@@ -94,7 +94,7 @@ class Pages {
   collect(selections: SelectionSetNode | undefined, type: GraphQLCompositeType): void {
     if (selections === undefined) return;
     const entered = this.#entered.get(selections) ?? new Set();
-    
+    if (entered.has(type)) return;
     this.#entered.set(selections, entered.add(type));
     for (const selected of fieldsOf(this.#info, selections, type)) this.#enter(selected);
   }

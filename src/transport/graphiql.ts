@@ -1,6 +1,22 @@
-const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter; start Live first, in a tab of its own.
+const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter.
 
-# 1. Watch the session "jim": messages as they come (also those that LangChain code writes), replies letter by letter.
+# 1. Say something, which starts the session "jim", and wait for the reply. Then ask: "What did I just say my name was?"
+mutation Send {
+  sendMessage(input: { sessionId: "jim", text: "Hi! I'm Jim." }) {
+    run {
+      status
+      error {
+        code
+        message
+      }
+    }
+    reply {
+      text
+    }
+  }
+}
+
+# 2. Watch it, in a tab of its own: messages as they come (also what LangChain code writes), replies letter by letter.
 subscription Live {
   sessionEvents(sessionId: "jim") {
     __typename
@@ -33,22 +49,6 @@ subscription Live {
           message
         }
       }
-    }
-  }
-}
-
-# 2. Say something, and wait for the reply. Then ask: "What did I just say my name was?"
-mutation Send {
-  sendMessage(input: { sessionId: "jim", text: "Hi! I'm Jim." }) {
-    run {
-      status
-      error {
-        code
-        message
-      }
-    }
-    reply {
-      text
     }
   }
 }

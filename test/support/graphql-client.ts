@@ -59,7 +59,7 @@ export async function refusal(url: string, query: string, variables: Variables =
 }
 
 /** The parts of an incremental answer (@defer), each as it arrives. */
-export async function* requestParts(url: string, query: string, variables: Variables = {}): AsyncGenerator<unknown> {
+export async function* requestParts(url: string, query: string, variables: Variables = {}): AsyncGenerator {
   const response = await post(url, query, variables, "multipart/mixed");
   const boundary = /boundary="?([^";]+)/.exec(response.headers.get("content-type") ?? "")?.[1];
   if (boundary === undefined || response.body === null) throw new Error("The answer does not come in parts");

@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+
+import { describeError } from "../../src/logging.ts";
+
+test("a logged error has its cause and code, and nothing that was hung on it", () => {
+  const refused = Object.assign(new Error("ERR wrong"), {
+    name: "ReplyError",
+    command: { name: "lpush", args: ["jim", "what a user wrote"] },
+  });
+  const error = Object.assign(new TypeError("The store failed", { cause: refused }), {
+    code: "ECONNRESET",
+    document: "what a user wrote",
+  });
+  const described = describeError(error);
+  expect(described).toMatchObject({
+    type: "TypeError",
+    message: "The store failed",
+    code: "ECONNRESET",
+    cause: { type: "ReplyError", message: "ERR wrong" },
+  });
+  expect(JSON.stringify(described)).not.toContain("what a user wrote");
+  expect(JSON.stringify(describeError("what a user wrote"))).not.toContain("what a user wrote");
+});
+
+test("errors that cause each other come to an end", () => {
+  const first = new Error("first");
+  const second = new Error("second", { cause: first });
+  first.cause = second;
+  expect(JSON.stringify(describeError(first)).match(/"message"/g)?.length).toBeLessThan(10);
+});

@@ -1,0 +1,18 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { withConfigurationTable } from "../../scripts/configuration-table.ts";
+
+const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+
+test("README.md's table of variables is that of the configuration (npm run schema writes it)", () => {
+  // prettier pads the cells; what they say must be the same.
+  const cells = (text: string) => text.replace(/ +/g, " ").replace(/-+/g, "-");
+  expect(cells(readme)).toBe(cells(withConfigurationTable(readme)));
+});
+
+test("README.md names the two commands as they work", () => {
+  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { scripts: Record<string, string> };
+  expect(readme).toContain("npm ci && npm start");
+  expect(readme).toContain("npm ci && npm test");
+  expect(scripts).toMatchObject({ start: expect.any(String) as string, test: expect.any(String) as string });
+});
