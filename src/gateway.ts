@@ -154,7 +154,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     maxMessageChars: options.maxMessageChars ?? 100_000,
     maxTitleChars: 500,
     maxMetadataBytes: 16_384,
-    maxMessagesPerAdd: 500,
+    maxMessagesPerAdd: 1000,
     replyWaitMs: options.replyWaitMs ?? 120_000,
     now: Date.now,
   });

@@ -25,7 +25,7 @@ export type ErrorCode = (typeof errorCodes)[number];
 export interface ErrorDetails {
   /** The input that is wrong, e.g. "input.text" (BAD_USER_INPUT). */
   readonly field?: string;
-  /** The global id of the run that is going (SESSION_BUSY). */
+  /** "<sessionId>:<runId>" of the run that is going (SESSION_BUSY); a client gets it as a global id. */
   readonly runId?: string;
   /** Whole seconds (RATE_LIMITED, QUEUE_FULL, STORE_UNAVAILABLE). */
   readonly retryAfterSeconds?: number;

@@ -10,6 +10,9 @@ import "./session.ts";
 import "./turn.ts";
 import "./viewer.ts";
 
-import { builder } from "./builder.ts";
+import { specifiedDirectives } from "graphql";
 
-export const schema = builder.toSchema();
+import { builder } from "./builder.ts";
+import { deferDirective } from "./defer.ts";
+
+export const schema = builder.toSchema({ directives: [...specifiedDirectives, deferDirective] });

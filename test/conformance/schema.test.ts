@@ -52,6 +52,8 @@ function factsOf(definition: DefinitionNode): readonly string[] {
         ]),
       ];
     }
+    case Kind.DIRECTIVE_DEFINITION:
+      return [`directive ${definition.name.value}`];
     default:
       throw new Error(`The target has a ${definition.kind}, which this test does not know.`);
   }

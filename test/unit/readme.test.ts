@@ -11,7 +11,9 @@ test("README.md's table of variables is that of the configuration (npm run schem
 });
 
 test("README.md names the two commands as they work", () => {
-  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { scripts: Record<string, string> };
+  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    scripts: Record<string, string>;
+  };
   expect(readme).toContain("npm ci && npm start");
   expect(readme).toContain("npm ci && npm test");
   expect(scripts).toMatchObject({ start: expect.any(String) as string, test: expect.any(String) as string });
