@@ -23,7 +23,7 @@ export async function historyPages(url: string): Promise<void> {
   const at = (what: string, once: (id: string) => Promise<unknown>) =>
     sizes.map((size) => ({
       name: `${what}, ${size.toLocaleString("en")} messages`,
-      once: async () => void (await once(`s${size}`)),
+      once: () => once(`s${size}`),
     }));
   const page = (first: number | null, last: number | null) => ({ first, after: null, last, before: null });
   const read = (id: string, pages: readonly ReturnType<typeof page>[]) =>

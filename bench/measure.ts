@@ -1,7 +1,7 @@
 /** A named way to do a thing once. */
 export interface Contender {
   readonly name: string;
-  readonly once: () => Promise<void>;
+  readonly once: () => Promise<unknown>;
 }
 
 export interface Result {

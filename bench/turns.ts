@@ -52,9 +52,9 @@ export async function turns(url: string): Promise<void> {
       [
         {
           name: "ConversationChain + RedisChatMessageHistory",
-          once: async () => void (await chain(randomUUID(), null).invoke({ input: "Hello" })),
+          once: () => chain(randomUUID(), null).invoke({ input: "Hello" }),
         },
-        { name: "Parley", once: async () => void (await send(gateway, randomUUID())) },
+        { name: "Parley", once: () => send(gateway, randomUUID()) },
       ],
       200,
     ),
@@ -77,9 +77,9 @@ export async function turns(url: string): Promise<void> {
       [
         {
           name: "ConversationChain + BufferWindowMemory",
-          once: async () => void (await chain("long-a", 5).invoke({ input: "Hello" })),
+          once: () => chain("long-a", 5).invoke({ input: "Hello" }),
         },
-        { name: "Parley, WINDOW", once: async () => void (await send(windowed, "long-b")) },
+        { name: "Parley, WINDOW", once: () => send(windowed, "long-b") },
       ],
       30,
     ),

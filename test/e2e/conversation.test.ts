@@ -295,7 +295,7 @@ describe("a model's failure", () => {
     ["500", "MODEL_UNAVAILABLE", ""],
     ["401", "MODEL_UNAUTHORIZED", ""],
     ["context_length", "CONTEXT_TOO_LONG", ""],
-    ["cutMidStream", "MODEL_UNAVAILABLE", "Half a reply"],
+    ["cutMidStream", "REPLY_CUT_OFF", "Half a reply"],
     ["errorFrame", "MODEL_UNAVAILABLE", "Half a reply"],
     ["noFinishReason", "REPLY_CUT_OFF", "Half a reply"],
     ["hang", "MODEL_TIMEOUT", ""],

@@ -1,0 +1,78 @@
+import { graphql } from "./tag.ts";
+
+export const events = graphql`
+  subscription SessionFeedSubscription($sessionId: String!, $after: String, $connections: [ID!]!) {
+    sessionEvents(sessionId: $sessionId, after: $after) {
+      __typename
+      ...SessionFeed_opened @alias(as: "opened")
+      ...SessionFeed_added @arguments(connections: $connections) @alias(as: "added")
+      ...SessionFeed_progress @alias(as: "progress")
+      ...SessionFeed_run @alias(as: "run")
+      ...SessionFeed_updated @alias(as: "updated")
+      ...SessionFeed_reset @alias(as: "reset")
+      ...SessionFeed_removed @alias(as: "removed")
+    }
+  }
+`;
+
+export const opened = graphql`
+  fragment SessionFeed_opened on StreamOpened {
+    cursor
+    session {
+      activeRun {
+        ...Reply_run
+      }
+    }
+  }
+`;
+
+export const added = graphql`
+  fragment SessionFeed_added on MessageAdded @argumentDefinitions(connections: { type: "[ID!]!" }) {
+    message @appendNode(connections: $connections, edgeTypeName: "MessageEdge") {
+      ...MessageItem_message
+    }
+  }
+`;
+
+export const progress = graphql`
+  fragment SessionFeed_progress on ReplyProgress {
+    runId
+    replyId
+    offset
+    text
+  }
+`;
+
+export const run = graphql`
+  fragment SessionFeed_run on RunChanged {
+    run {
+      ...Reply_run
+    }
+  }
+`;
+
+export const updated = graphql`
+  fragment SessionFeed_updated on SessionUpdated {
+    session {
+      ...SessionItem_session
+      ...Settings_session
+    }
+  }
+`;
+
+export const reset = graphql`
+  fragment SessionFeed_reset on HistoryReset {
+    kept
+    cursor
+    session {
+      ...MessageList_session
+    }
+  }
+`;
+
+export const removed = graphql`
+  fragment SessionFeed_removed on SessionRemoved {
+    removedId @deleteRecord
+    sessionId
+  }
+`;

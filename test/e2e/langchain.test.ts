@@ -1,0 +1,316 @@
+import { ConversationChain } from "@langchain/classic/chains";
+import { BufferMemory } from "@langchain/classic/memory";
+import { AIMessage, HumanMessage, SystemMessage } from "@langchain/core/messages";
+import { ChatOpenAI } from "@langchain/openai";
+import { RedisChatMessageHistory } from "@langchain/redis";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addMessages,
+  ask,
+  eventsOf,
+  follow,
+  readMessages,
+  regenerate,
+  send,
+  texts,
+  withRedis,
+} from "../support/conversation.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute, refusal } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+let openai: OpenAIServer;
+beforeAll(async () => {
+  openai = await startOpenAI();
+});
+beforeEach(() => openai.behave(null));
+afterAll(() => openai.close());
+
+const keyspaceEvents = [
+  ["with keyspace events", ["--notify-keyspace-events", "Kglxe$"]],
+  ["without keyspace events", ["--notify-keyspace-events", ""]],
+] as const;
+
+describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_name, args) => {
+  let redis: TestRedis;
+  let gateway: TestGateway;
+  let url: string;
+  const histories: RedisChatMessageHistory[] = [];
+
+  beforeAll(async () => {
+    redis = await startRedis({ args });
+    gateway = await startGateway({
+      redis: redis.url,
+      model: "openai:gpt-4o-mini",
+      openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    });
+    ({ url } = gateway);
+  });
+  afterEach(async () => {
+    for (const history of histories.splice(0)) await history.client.quit();
+  });
+  afterAll(async () => {
+    await gateway.close();
+    await redis.stop();
+  });
+
+  function historyOf(sessionId: string, sessionTTL?: number): RedisChatMessageHistory {
+    const ttl = sessionTTL === undefined ? {} : { sessionTTL };
+    const history = new RedisChatMessageHistory({ sessionId, config: { url: redis.url }, ...ttl });
+    histories.push(history);
+    return history;
+  }
+
+  function chainOver(sessionId: string): ConversationChain {
+    const llm = new ChatOpenAI({
+      model: "gpt-4o-mini",
+      apiKey: "sk-y",
+      configuration: { baseURL: openai.baseUrl },
+      maxRetries: 0,
+    });
+    return new ConversationChain({ llm, memory: new BufferMemory({ chatHistory: historyOf(sessionId) }) });
+  }
+
+  test("a plain ConversationChain continues what the gateway began, seen live, and the gateway continues it", async () => {
+    await ask(url, "shared", "Hi! I'm Jim.");
+    const stream = await follow(url, "shared");
+    const { response } = await chainOver("shared").invoke({ input: "What did I just say my name was?" });
+    expect(String(openai.requests.at(-1)?.messages.map(({ content }) => content))).toContain("Hello Jim!");
+
+    await stream.waitForCount(2, ({ __typename }) => __typename === "MessageAdded");
+    await ask(url, "shared", "What is my name?");
+    await stream.waitForCount(4, ({ __typename }) => __typename === "MessageAdded");
+    stream.close();
+    expect(openai.requests.at(-1)?.messages).toMatchObject([
+      { role: "user", content: "Hi! I'm Jim." },
+      { role: "assistant", content: "Hello Jim!" },
+      { role: "user", content: "What did I just say my name was?" },
+      { role: "assistant", content: response },
+      { role: "user", content: "What is my name?" },
+    ]);
+    const added = eventsOf(stream, "MessageAdded").map(({ message }) => message);
+    expect(added.map(({ position, text }) => [position, text])).toEqual([
+      [2, "What did I just say my name was?"],
+      [3, response],
+      [4, "What is my name?"],
+      [5, "Your name is Jim."],
+    ]);
+    expect(added.slice(0, 2).map(({ run, messageId }) => [run, messageId])).toEqual([
+      [null, null],
+      [null, null],
+    ]);
+    expect(await readMessages(url, "shared")).toEqual([
+      expect.objectContaining({ position: 0 }),
+      expect.objectContaining({ position: 1 }),
+      ...added,
+    ]);
+  });
+
+  test("LangChain reads what the gateway wrote, whole", async () => {
+    const { reply, userMessage } = await ask(url, "read-back", "Hi! I'm Jim.");
+    await addMessages(url, "read-back", [
+      { role: "SYSTEM", text: "Be kind." },
+      { role: "ASSISTANT", text: "", toolCalls: [{ callId: "c1", name: "look", args: { at: [1] } }] },
+      { role: "TOOL", text: "seen", toolCallId: "c1", toolFailed: true },
+      { role: "USER", content: [{ text: "and " }, { image: { url: "data:image/png;base64,AA==" } }], name: "ann" },
+    ]);
+    const messages = await historyOf("read-back").getMessages();
+    expect(messages.map((message) => message.type)).toEqual(["human", "ai", "system", "ai", "tool", "human"]);
+    expect(messages[0]).toMatchObject({ content: "Hi! I'm Jim.", id: userMessage?.messageId });
+    expect(messages[1]).toMatchObject({
+      content: "Hello Jim!",
+      id: reply?.messageId,
+      usage_metadata: { input_tokens: 3, output_tokens: 2, total_tokens: 5 },
+    });
+    expect(messages[3]).toMatchObject({ tool_calls: [{ id: "c1", name: "look", args: { at: [1] } }] });
+    expect(messages[4]).toMatchObject({ content: "seen", tool_call_id: "c1", status: "error" });
+    expect(messages[5]).toMatchObject({
+      name: "ann",
+      content: [
+        { type: "text", text: "and " },
+        { type: "image_url", image_url: { url: "data:image/png;base64,AA==" } },
+      ],
+    });
+  });
+
+  test("a history that LangChain began is a session: read, followed from its beginning, continued", async () => {
+    const history = historyOf("begun-by-langchain");
+    await history.addMessages([
+      new SystemMessage("You are a bear."),
+      new HumanMessage("I am Ann."),
+      new AIMessage("Grr Ann."),
+    ]);
+    const query = `{ session(sessionId: "begun-by-langchain") { createdAt messageCount title messages { nodes { role text } } } }`;
+    expect(await execute(url, query)).toEqual({
+      session: {
+        createdAt: null,
+        messageCount: 3,
+        title: null,
+        messages: {
+          nodes: [
+            { role: "SYSTEM", text: "You are a bear." },
+            { role: "USER", text: "I am Ann." },
+            { role: "ASSISTANT", text: "Grr Ann." },
+          ],
+        },
+      },
+    });
+    const stream = await follow(url, "begun-by-langchain", "");
+    await stream.waitForCount(3, ({ __typename }) => __typename === "MessageAdded");
+    stream.close();
+    expect((await ask(url, "begun-by-langchain", "What is my name?")).reply?.text).toBe("Your name is Ann.");
+    type Data = { sessions: { nodes: readonly { sessionId: string }[] } };
+    const { sessions } = await execute<Data>(url, `{ sessions(first: 100) { nodes { sessionId } } }`);
+    expect(sessions.nodes).toContainEqual({ sessionId: "begun-by-langchain" });
+  });
+
+  test("what LangChain pushes while a reply is made stays in the list, before the reply", async () => {
+    openai.behave({ kind: "gated", tokens: ["late"] });
+    const before = openai.requests.length;
+    const { run } = await send(url, "beside", "Question");
+    await openai.waitForRequests(before + 1);
+    const stream = await follow(url, "beside");
+    await historyOf("beside").addUserMessage("Beside it");
+    await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "Beside it");
+    openai.releaseAll();
+    await stream.waitFor((event) => event.__typename === "RunChanged" && event.run.status === "COMPLETED");
+    stream.close();
+    expect(await texts(url, "beside")).toEqual(["USER: Question", "USER: Beside it", "ASSISTANT: late"]);
+    expect(eventsOf(stream, "MessageAdded").map(({ message }) => [message.text, message.run?.id ?? null])).toEqual([
+      ["Beside it", null],
+      ["late", run.id],
+    ]);
+  });
+
+  test("forty messages of two foreign writers and the gateway between: each once and in order", async () => {
+    await addMessages(url, "writers", [{ role: "USER", text: "start" }]);
+    const stream = await follow(url, "writers", "");
+    const write = async (name: string) => {
+      const history = historyOf("writers");
+      for (let i = 0; i < 15; i += 1) await history.addUserMessage(`${name} ${i}`);
+    };
+    const ours = async () => {
+      for (let i = 0; i < 10; i += 1) await addMessages(url, "writers", [{ role: "USER", text: `ours ${i}` }]);
+    };
+    await Promise.all([write("a"), write("b"), ours()]);
+    const added = await stream.waitForCount(41, ({ __typename }) => __typename === "MessageAdded");
+    // Whatever came twice would come before the next one.
+    await addMessages(url, "writers", [{ role: "USER", text: "stop" }]);
+    await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "stop");
+    stream.close();
+    expect(added).toHaveLength(41);
+    const stored = (await readMessages(url, "writers")).map(({ id, position, text }) => ({ id, position, text }));
+    expect(
+      eventsOf(stream, "MessageAdded").map(({ message: { id, position, text } }) => ({ id, position, text })),
+    ).toEqual(stored);
+    expect(stored.map(({ position }) => position)).toEqual(Array.from({ length: 42 }, (_, i) => i));
+  });
+
+  test("LangChain's clear() is a reset, and the stream goes on behind it", async () => {
+    await ask(url, "cleared", "Hi! I'm Jim.");
+    const stream = await follow(url, "cleared");
+    const history = historyOf("cleared");
+    await history.clear();
+    const reset = await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
+    expect(reset).toMatchObject({ kept: 0, session: { messageCount: 0, messages: { nodes: [] } } });
+    await history.addUserMessage("Anew");
+    await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "Anew");
+    stream.close();
+    expect((await readMessages(url, "cleared")).map(({ position, text }) => [position, text])).toEqual([[0, "Anew"]]);
+  });
+
+  test("its sessionTTL counts: the record lives as long as the list, and goes with it", async () => {
+    const history = historyOf("with-ttl", 500);
+    await history.addUserMessage("For a while");
+    type Data = { session: { ttlSeconds: number | null; expiresAt: string | null } | null };
+    const query = `{ session(sessionId: "with-ttl") { ttlSeconds expiresAt } }`;
+    const { session } = await execute<Data>(url, query);
+    await withRedis(redis.url, async (client) => {
+      expect(Date.parse(session?.expiresAt ?? "")).toBe(await client.pexpiretime("with-ttl"));
+      const stream = await follow(url, "with-ttl");
+      await client.pexpire("with-ttl", 1);
+      await stream.waitFor(({ __typename }) => __typename === "SessionRemoved");
+      await stream.waitForEnd();
+    });
+    expect(await execute(url, query)).toEqual({ session: null });
+  });
+
+  test("the bytes that LangChain wrote are not touched by turns, regenerate and forks", async () => {
+    const history = historyOf("bytes");
+    await history.addMessages([
+      new HumanMessage({ content: "Who?", additional_kwargs: { odd: { lc: 1 } } }),
+      new AIMessage("Me"),
+    ]);
+    await withRedis(redis.url, async (client) => {
+      const written = await client.lrange("bytes", 0, -1);
+      await ask(url, "bytes", "Again?");
+      await regenerate(url, "bytes");
+      const fork = `mutation { forkSession(input: { sessionId: "bytes", newSessionId: "bytes-fork" }) { session { messageCount } } }`;
+      await execute(url, fork);
+      expect((await client.lrange("bytes", 0, -1)).slice(-2)).toEqual(written);
+      expect((await client.lrange("bytes-fork", 0, -1)).slice(-2)).toEqual(written);
+    });
+    expect((await historyOf("bytes-fork").getMessages()).map(({ content }) => content)).toEqual([
+      "Who?",
+      "Me",
+      "Again?",
+      "You said: Again?",
+    ]);
+  });
+
+  test("another program's keys are neither read nor harmed", async () => {
+    await withRedis(redis.url, async (client) => {
+      await client.lpush("jobs", "job-1", "job-2");
+      await client.set("counter", "7");
+      await client.hset("profile", "name", "x");
+      for (const sessionId of ["jobs", "counter", "profile"]) {
+        const given = { sessionId };
+        expect(
+          await execute(url, `query ($sessionId: String!) { session(sessionId: $sessionId) { id } }`, given),
+        ).toEqual({
+          session: null,
+        });
+        const refused = await Promise.all([
+          refusal(
+            url,
+            `mutation ($sessionId: String!) { sendMessage(input: { sessionId: $sessionId, text: "x" }) { run { id } } }`,
+            given,
+          ),
+          refusal(
+            url,
+            `mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }`,
+            given,
+          ),
+          refusal(
+            url,
+            `mutation ($sessionId: String!) { clearHistory(input: { sessionId: $sessionId }) { session { id } } }`,
+            given,
+          ),
+        ]);
+        expect(refused.map(({ extensions }) => extensions?.code)).toEqual(["NOT_FOUND", "NOT_FOUND", "NOT_FOUND"]);
+      }
+      expect(await client.lrange("jobs", 0, -1)).toEqual(["job-2", "job-1"]);
+      expect([await client.get("counter"), await client.hgetall("profile")]).toEqual(["7", { name: "x" }]);
+    });
+  });
+
+  test("a subscriber of messageAdded sees foreign messages too", async () => {
+    await addMessages(url, "plain", [{ role: "USER", text: "first" }]);
+    const { subscribe } = await import("../support/graphql-client.ts");
+    const stream = subscribe<{ text: string }>(
+      url,
+      `subscription { messageAdded(sessionId: "plain", after: "") { text } }`,
+    );
+    await stream.waitForCount(1);
+    await historyOf("plain").addAIMessage("second");
+    await stream.waitForCount(2);
+    stream.close();
+    expect(stream.events).toEqual([{ text: "first" }, { text: "second" }]);
+    await waitUntil("no error came", () => Promise.resolve(stream.error === null));
+  });
+});
