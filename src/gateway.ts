@@ -196,7 +196,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     redisUrl: embedded?.url ?? null,
     modelName: model,
     adopt: ({ owner = anonymous.subject, match = "*", onProgress = () => undefined } = {}) =>
-      adoptAll(backend.commands, backend.store, owner, match, onProgress),
+      adoptAll(backend.primaries(), backend.store, owner, match, onProgress),
   };
 }
 

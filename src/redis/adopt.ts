@@ -10,9 +10,9 @@ export interface AdoptProgress {
   readonly skipped: number;
 }
 
-/** Looks through all lists of the Redis for histories that foreign code made, and gives them records, so that they are listed. */
+/** Looks through all lists of all primaries for histories that foreign code made, and gives them records, so that they are listed. */
 export async function adoptAll(
-  redis: Redis,
+  primaries: readonly Redis[],
   store: RedisSessionStore,
   owner: string,
   match: string,
@@ -21,17 +21,19 @@ export async function adoptAll(
   let scanned = 0;
   let adopted = 0;
   let skipped = 0;
-  let cursor = "0";
-  do {
-    const [next, keys] = await guarded(redis.scan(cursor, "MATCH", match, "COUNT", 500, "TYPE", "list"));
-    cursor = next;
-    for (const key of keys) {
-      scanned++;
-      const sessionId = historyKeyProblem(key) === null ? store.sessionIdOf(key) : null;
-      if (sessionId && (await store.adopt(owner, key))) adopted++;
-      else skipped++;
-    }
-    onProgress({ scanned, adopted, skipped });
-  } while (cursor !== "0");
+  for (const redis of primaries) {
+    let cursor = "0";
+    do {
+      const [next, keys] = await guarded(redis.scan(cursor, "MATCH", match, "COUNT", 500, "TYPE", "list"));
+      cursor = next;
+      for (const key of keys) {
+        scanned++;
+        const sessionId = historyKeyProblem(key) === null ? store.sessionIdOf(key) : null;
+        if (sessionId && (await store.adopt(owner, key))) adopted++;
+        else skipped++;
+      }
+      onProgress({ scanned, adopted, skipped });
+    } while (cursor !== "0");
+  }
   return { scanned, adopted, skipped };
 }

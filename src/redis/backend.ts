@@ -1,14 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { MemorySettings } from "../conversation/session.ts";
-import { connect, type RedisSource } from "./connection.ts";
+import type { Client, RedisSource } from "./connection.ts";
 import { Deadlines } from "./deadlines.ts";
 import { guarded } from "./failure.ts";
 import { RedisFeeds } from "./feeds.ts";
-import { Hub } from "./hub.ts";
 import { Scripts } from "./scripts.ts";
 import { SessionIndex } from "./session-index.ts";
 import { RedisSessionStore } from "./session-store.ts";
+import { openTopology, type Topology } from "./topology.ts";
 
 export interface BackendOptions {
   readonly source: RedisSource;
@@ -38,10 +38,9 @@ const eventFlags = "Kglxe$";
 export class RedisBackend {
   readonly store: RedisSessionStore;
   readonly feeds: RedisFeeds;
-  readonly commands: Redis;
+  readonly commands: Client;
   readonly #options: BackendOptions;
-  readonly #subscriber: Redis;
-  readonly #hub: Hub;
+  readonly #topology: Topology;
   readonly #deadlines: Deadlines;
   #eventsOn: boolean | null = null;
   #lostAt: number | null = null;
@@ -50,8 +49,8 @@ export class RedisBackend {
   constructor(options: BackendOptions) {
     this.#options = options;
     const { source, commandTimeoutMs, onError } = options;
-    this.commands = connect(source, { commandTimeoutMs, onError }, "commands");
-    this.#subscriber = connect(source, { commandTimeoutMs, onError }, "subscriber");
+    this.#topology = openTopology(source, { commandTimeoutMs, onError });
+    this.commands = this.#topology.client;
     this.commands.on("close", () => (this.#lostAt ??= Date.now()));
     this.commands.on("ready", () => {
       // Who lost Redis renews its leases before others take them: all that lost it wait half a lease more.
@@ -74,9 +73,8 @@ export class RedisBackend {
       leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
       onTurnFree: options.onTurnFree,
     });
-    this.#hub = new Hub(this.#subscriber, commandTimeoutMs, onError);
-    this.feeds = new RedisFeeds(this.store, this.commands, this.#hub, {
-      db: this.commands.options.db ?? 0,
+    this.feeds = new RedisFeeds(this.store, this.commands, this.#topology.hub, {
+      db: this.#topology.db,
       checkMs: () => (this.#eventsOn === false ? Math.min(1000, options.feedCheckMs) : options.feedCheckMs),
       onError,
     });
@@ -87,12 +85,17 @@ export class RedisBackend {
     this.#deadlines.start();
   }
 
+  /** A connection to each server that takes writes, once it is known. */
+  primaries(): readonly Redis[] {
+    return this.#topology.primaries();
+  }
+
   /** Why Redis cannot be used right now, or null. */
   async problem(): Promise<string | null> {
     if (this.commands.status !== "ready") return "Redis cannot be reached";
     try {
       await guarded(this.commands.ping());
-      return this.#subscriber.status === "ready" ? null : "Redis' subscriber connection is away";
+      return this.#topology.hub.ready ? null : "Redis' subscriber connection is away";
     } catch {
       return "Redis does not answer";
     }
@@ -106,7 +109,7 @@ export class RedisBackend {
   async close(): Promise<void> {
     this.#deadlines.close();
     this.feeds.close();
-    this.#hub.close();
+    this.#topology.hub.close();
     // What is on its way is let through; a Redis that is away is not waited for.
     if (this.commands.status === "ready") await this.commands.quit().catch(this.#options.onError);
     this.commands.disconnect();
@@ -114,17 +117,21 @@ export class RedisBackend {
 
   async #lookAtEvents(): Promise<void> {
     try {
-      let flags = await configured(this.commands);
-      if (this.#options.enableKeyspaceEvents && !covers(flags)) {
-        await this.commands.config("SET", "notify-keyspace-events", flags + eventFlags);
-        flags = await configured(this.commands);
-      }
-      this.#told(covers(flags));
+      // Each server has flags of its own; one that is off is as good as all off.
+      const on = await Promise.all(this.#topology.primaries().map((redis) => this.#eventsOf(redis)));
+      this.#told(on.every(Boolean));
     } catch (error) {
       // CONFIG may be forbidden (managed services): then the list is read as if events were off.
       this.#options.onError(error);
       this.#told(false);
     }
+  }
+
+  async #eventsOf(redis: Redis): Promise<boolean> {
+    const flags = await configured(redis);
+    if (covers(flags) || !this.#options.enableKeyspaceEvents) return covers(flags);
+    await redis.config("SET", "notify-keyspace-events", flags + eventFlags);
+    return covers(await configured(redis));
   }
 
   #told(on: boolean): void {

@@ -1,13 +1,24 @@
-import { Redis, type RedisOptions as AllOptions } from "ioredis";
+import { Cluster, Redis } from "ioredis";
+import type { ClusterNode, ClusterOptions as AllClusterOptions, NatMap, RedisOptions as AllOptions } from "ioredis";
 
 /** ioredis' options, less the two that change what replies look like. */
 export type RedisOptions = Omit<AllOptions, "replyMapping" | "protocol">;
+/** Of each node's connection; where a node is, the cluster says. */
+export type NodeOptions = Omit<NonNullable<AllClusterOptions["redisOptions"]>, "replyMapping" | "protocol">;
+export type ClusterOptions = Omit<AllClusterOptions, "replyMapping" | "redisOptions"> & {
+  readonly redisOptions?: NodeOptions | undefined;
+};
 
-/** How to reach Redis: by URL, by ioredis' options, or over a connection that the caller has (it is duplicated, never closed). */
+/** A connection that scripts and commands are sent over, whatever the topology behind it. */
+export type Client = Redis | Cluster;
+
+/** How to reach Redis: by URL, by ioredis' options (Sentinel's among them), as a cluster, or over a client that the caller has. */
 export type RedisSource =
-  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "url"; readonly url: string; readonly options?: RedisOptions }
   | { readonly kind: "options"; readonly options: RedisOptions }
-  | { readonly kind: "client"; readonly client: Redis };
+  | { readonly kind: "cluster"; readonly nodes: readonly ClusterNode[]; readonly options: ClusterOptions }
+  /** It is duplicated, and stays the caller's. */
+  | { readonly kind: "client"; readonly client: Client };
 
 export interface ConnectionSettings {
   /** Milliseconds after which a command that got no answer is given up. */
@@ -15,31 +26,121 @@ export interface ConnectionSettings {
   readonly onError: (error: unknown) => void;
 }
 
+export type Role = "commands" | "subscriber" | "durable";
+
+const retryStrategy = (attempt: number) => Math.min(25 * 2 ** Math.min(attempt, 5), 500);
+
 /**
  * Commands wait for a connection that comes back, at most commandTimeoutMs, and are sent again when a reply was lost:
- * every script is safe to run twice (P2). A connection that neither takes nor gives bytes is dropped by socketTimeout.
+ * every script is safe to run twice (P2). A connection that takes commands and gives nothing is dropped by socketTimeout.
  */
-function options(settings: ConnectionSettings): RedisOptions {
+export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role: Role): RedisOptions {
   return {
-    commandTimeout: settings.commandTimeoutMs,
-    connectTimeout: settings.commandTimeoutMs,
+    connectionName: `parley-${role}`,
+    commandTimeout: commandTimeoutMs,
+    connectTimeout: commandTimeoutMs,
+    socketTimeout: commandTimeoutMs * 2,
     maxRetriesPerRequest: null,
-    retryStrategy: (attempt) => Math.min(25 * 2 ** Math.min(attempt, 5), 500),
+    retryStrategy,
+    sentinelRetryStrategy: retryStrategy,
+    // A primary that was demoted answers READONLY: the connection looks for the new one and sends the command again.
+    reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
+    failoverDetector: true,
     keepAlive: 10_000,
     noDelay: true,
+    // A subscriber is subscribed again by who reads behind the acknowledgement; durable writes are repeated by who waits.
+    ...(role === "subscriber" ? { autoResubscribe: false } : {}),
+    ...(role === "durable" ? { autoResendUnfulfilledCommands: false, enableOfflineQueue: false } : {}),
   };
 }
 
-export function connect(source: RedisSource, settings: ConnectionSettings, role: "commands" | "subscriber"): Redis {
-  const own: RedisOptions = { ...options(settings), connectionName: `parley-${role}` };
-  // A subscriber waits for what it subscribes to as long as it takes; it is watched by PING instead.
-  if (role === "subscriber") own.autoResubscribe = false;
-  const redis =
-    source.kind === "url"
-      ? new Redis(source.url, own)
-      : source.kind === "options"
-        ? new Redis({ ...source.options, ...own })
-        : source.client.duplicate(own);
+/** What a single server or Sentinel is reached by; for a cluster see connectCluster and connectNode. */
+export function connectRedis(
+  source: Exclude<RedisSource, { kind: "cluster" }>,
+  settings: ConnectionSettings,
+  role: Role,
+): Redis {
+  const own = connectionOptions(settings, role);
+  const redis = redisOf(source, own);
   redis.on("error", settings.onError);
   return redis;
+}
+
+function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: RedisOptions): Redis {
+  switch (source.kind) {
+    case "url":
+      return new Redis(source.url, { ...source.options, ...own });
+    case "options":
+      return new Redis({ ...source.options, ...own });
+    case "client":
+      if (source.client instanceof Cluster) throw new TypeError("A cluster's client is not one connection");
+      return source.client.duplicate(own);
+  }
+}
+
+/**
+ * Makes a cluster's commands end in time: its own retries (failover, cluster down, offline queue) know no time-out, and
+ * that of its nodes begins only when a node is found.
+ */
+function bounded(cluster: Cluster, commandTimeoutMs: number): Cluster {
+  const send = cluster.sendCommand.bind(cluster);
+  cluster.sendCommand = (command, ...rest) => {
+    command.setTimeout(commandTimeoutMs);
+    return send(command, ...rest);
+  };
+  return cluster;
+}
+
+export function connectCluster(
+  nodes: readonly ClusterNode[],
+  options: ClusterOptions,
+  settings: ConnectionSettings,
+): Cluster {
+  const { redisOptions, ...rest } = options;
+  const cluster = new Cluster([...nodes], {
+    slotsRefreshTimeout: settings.commandTimeoutMs,
+    slotsRefreshInterval: 2000,
+    clusterRetryStrategy: retryStrategy,
+    retryDelayOnMoved: 20,
+    retryDelayOnTryAgain: 50,
+    maxRedirections: 1000,
+    ...rest,
+    redisOptions: { ...redisOptions, ...withoutRetries(connectionOptions(settings, "commands")) },
+  });
+  cluster.on("error", settings.onError);
+  return bounded(cluster, settings.commandTimeoutMs);
+}
+
+/** A cluster like the caller's, with what Parley needs of it. */
+export function duplicateCluster(client: Cluster, settings: ConnectionSettings): Cluster {
+  const cluster = client.duplicate([], { clusterRetryStrategy: retryStrategy, maxRedirections: 1000 });
+  cluster.on("error", settings.onError);
+  return bounded(cluster, settings.commandTimeoutMs);
+}
+
+/** A cluster retries over its nodes: a node's own connection gives its commands back when it closes. */
+function withoutRetries(options: RedisOptions): RedisOptions {
+  const {
+    retryStrategy: _retry,
+    maxRetriesPerRequest: _max,
+    reconnectOnError: _on,
+    failoverDetector: _detector,
+    ...rest
+  } = options;
+  return rest;
+}
+
+/** A connection of one's own to a node of a cluster, by the address that the cluster calls it ("host:port"). */
+export function connectNode(node: string, options: ClusterOptions, settings: ConnectionSettings, role: Role): Redis {
+  const colon = node.lastIndexOf(":");
+  const called = { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) };
+  const address = mapped(options.natMap, node) ?? called;
+  const redis = new Redis({ ...options.redisOptions, ...connectionOptions(settings, role), ...address });
+  redis.on("error", settings.onError);
+  return redis;
+}
+
+function mapped(natMap: NatMap | undefined, node: string): { readonly host: string; readonly port: number } | null {
+  if (!natMap) return null;
+  return typeof natMap === "function" ? natMap(node) : (natMap[node] ?? null);
 }

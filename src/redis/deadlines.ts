@@ -1,4 +1,4 @@
-import type { Redis } from "ioredis";
+import type { Client } from "./connection.ts";
 import { isObject, parseJson } from "../conversation/json.ts";
 import { guarded } from "./failure.ts";
 import { dueKey, expiriesKey } from "./keys.ts";
@@ -15,7 +15,7 @@ const most = 50;
  * One gateway claims an entry; should it die over it, the entry comes due again.
  */
 export class Deadlines {
-  readonly #redis: Redis;
+  readonly #redis: Client;
   readonly #scripts: Scripts;
   readonly #store: RedisSessionStore;
   /** Looks after a session's runs: closes a lost one, takes the next. */
@@ -25,7 +25,7 @@ export class Deadlines {
   #closed = false;
 
   constructor(
-    redis: Redis,
+    redis: Client,
     scripts: Scripts,
     store: RedisSessionStore,
     attend: (historyKey: string) => Promise<void>,

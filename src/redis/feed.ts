@@ -3,7 +3,7 @@ import type { Run } from "../conversation/run.ts";
 import type { Session } from "../conversation/session.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import { Follower, type Entry } from "./follower.ts";
-import type { Hub, Listener } from "./hub.ts";
+import type { Listener, PubSub } from "./hub.ts";
 import { sessionKeys } from "./keys.ts";
 import { parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "./session-store.ts";
@@ -25,8 +25,10 @@ const ringChars = 4_000_000;
 const keptPublications = 1000;
 /** Own publications explain keyspace events that arrive this many ms around them. */
 const settleMs = 5;
-/** What foreign code does to the list's life without changing its rows. */
-const quietEvents = new Set(["expire", "persist", "rename_to"]);
+/** After a reading that failed, in ms; a Redis that is away is asked again long before the next check. */
+const retryMs = 250;
+/** They change how long the list lives, and leave its rows; own writes bring them too. */
+const lifeEvents = new Set(["expire", "persist"]);
 
 /**
  * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries,
@@ -37,7 +39,7 @@ export class Feed implements Listener {
   readonly owner: string;
   readonly sessionId: string;
   readonly #store: RedisSessionStore;
-  readonly #hub: Hub;
+  readonly #hub: PubSub;
   readonly #settings: FeedSettings;
   readonly #channels: readonly string[];
   readonly #keyspaceChannel: string;
@@ -50,12 +52,14 @@ export class Feed implements Listener {
   #reading: Promise<void> | null = null;
   #readAgain = false;
   #owed = 0;
+  #lifeChanged = false;
+  #ownWrite = false;
   #settle: NodeJS.Timeout | null = null;
   #check: NodeJS.Timeout | null = null;
   #closed = false;
   #early: string[] = [];
 
-  constructor(owner: string, sessionId: string, store: RedisSessionStore, hub: Hub, settings: FeedSettings) {
+  constructor(owner: string, sessionId: string, store: RedisSessionStore, hub: PubSub, settings: FeedSettings) {
     this.owner = owner;
     this.sessionId = sessionId;
     this.#store = store;
@@ -82,6 +86,7 @@ export class Feed implements Listener {
       throw error;
     }
     this.#publishEarly();
+    this.#readOwed();
     this.#planCheck();
   }
 
@@ -96,6 +101,10 @@ export class Feed implements Listener {
   /** Number of the next entry that will be told. */
   get next(): number {
     return this.#first + this.#ring.length;
+  }
+
+  get place(): FeedPlace {
+    return { number: this.next, sequence: this.#follower?.sequence ?? 0 };
   }
 
   /** undefined: not there yet; null: it has left the ring. */
@@ -143,8 +152,18 @@ export class Feed implements Listener {
       this.#readSoon();
       return;
     }
-    if (publication.kind === "write" && publication.pushes > 0) this.#explain(-publication.pushes);
-    const entries = this.#follower.apply(publication);
+    if (publication.kind === "write") {
+      this.#ownWrite = true;
+      this.#explain(-publication.pushes);
+    }
+    let entries: readonly Entry[] | null;
+    try {
+      entries = this.#follower.apply(publication);
+    } catch (error) {
+      // Not what a script of ours publishes. The list is the truth, whoever sent it.
+      this.#settings.onError(error);
+      entries = null;
+    }
     if (entries) this.#tell(entries);
     else this.#readSoon();
   }
@@ -159,9 +178,11 @@ export class Feed implements Listener {
   }
 
   #listEvent(event: string): void {
-    if (quietEvents.has(event)) return;
     if (event === "lpush") this.#explain(1);
-    else this.#readSoon();
+    else if (lifeEvents.has(event)) {
+      this.#lifeChanged = true;
+      this.#explain(0);
+    } else this.#readSoon();
   }
 
   /** Events of the list and own publications cancel out; what remains a moment later was foreign. */
@@ -169,28 +190,32 @@ export class Feed implements Listener {
     this.#owed += by;
     this.#settle ??= setTimeout(() => {
       this.#settle = null;
-      const foreign = this.#owed > 0;
+      const foreign = this.#owed > 0 || (this.#lifeChanged && !this.#ownWrite);
       this.#owed = 0;
+      this.#lifeChanged = this.#ownWrite = false;
       if (foreign) this.#readSoon();
     }, settleMs);
   }
 
   #readSoon(): void {
-    if (this.#closed) return;
-    if (this.#reading) {
+    if (this.#closed || this.#removed) return;
+    // Owed also while the first reading is on its way: it may have been made before what is told now.
+    if (this.#reading || !this.#follower) {
       this.#readAgain = true;
       return;
     }
-    if (!this.#follower) return;
     this.#reading = this.#readNow(this.#follower).finally(() => {
       this.#reading = null;
       // What the reading held already is older than it and passes by; the rest fits behind it.
       this.#publishEarly();
-      if (this.#readAgain) {
-        this.#readAgain = false;
-        this.#readSoon();
-      }
+      this.#readOwed();
     });
+  }
+
+  #readOwed(): void {
+    if (!this.#readAgain || this.#reading) return;
+    this.#readAgain = false;
+    this.#readSoon();
   }
 
   async #readNow(follower: Follower): Promise<void> {
@@ -199,7 +224,7 @@ export class Feed implements Listener {
       // Farther behind than a page: the feed goes to the tip at once, its subscribers read on from their own places.
       if (entries.filter((entry) => entry.kind === "message").length >= pageRows) {
         const reading = await this.read({ pages: [] });
-        if (reading && reading.session.end > follower.end) {
+        if (reading && !isAt(follower, reading.session)) {
           this.#follower = new Follower(reading.session);
           this.#drop(this.#ring.length);
           this.#first += 1;
@@ -209,8 +234,9 @@ export class Feed implements Listener {
       }
       this.#tell(entries);
     } catch (error) {
-      // Redis is away. The reconnect or the next check reads again; subscribers wait meanwhile.
+      // Redis is away: read again until it is back; subscribers wait meanwhile.
       this.#settings.onError(error);
+      this.#planCheck(retryMs);
     }
   }
 
@@ -239,15 +265,26 @@ export class Feed implements Listener {
     for (const wake of waiting) wake();
   }
 
-  #planCheck(): void {
+  #planCheck(afterMs = this.#settings.checkMs()): void {
     if (this.#closed) return;
+    if (this.#check) clearTimeout(this.#check);
     const jitter = 0.8 + 0.4 * Math.random();
     this.#check = setTimeout(() => {
-      this.#readSoon();
       this.#planCheck();
-    }, this.#settings.checkMs() * jitter);
+      this.#readSoon();
+    }, afterMs * jitter);
     this.#check.unref();
   }
+}
+
+/** Where a feed stands: the number of its next entry, and the write of the newest. */
+export interface FeedPlace {
+  readonly number: number;
+  readonly sequence: number;
+}
+
+function isAt(follower: Follower, session: Session): boolean {
+  return session.generation === follower.generation && session.end === follower.end;
 }
 
 /** Who can read a session for a follower. */
@@ -313,7 +350,8 @@ async function endedRuns(follower: Follower, session: Session, reader: Reader): 
 }
 
 function charsOf(entry: Entry | undefined): number {
-  return entry?.kind === "message" ? entry.row.raw.length : 0;
+  if (entry?.kind === "message") return entry.row.raw.length;
+  return entry?.kind === "run" ? entry.run.text.length + (entry.run.inputRow?.length ?? 0) : 0;
 }
 
 export function placeCursor(historyKey: string, generation: number, position: number, mark: string): string {

@@ -5,14 +5,14 @@ import type { SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { Feeds, RunWatcher } from "../conversation/feeds.ts";
 import { Feed, pageRows, type FeedSettings } from "./feed.ts";
 import { isFinal } from "../conversation/run.ts";
-import type { Hub, Listener } from "./hub.ts";
+import type { Client } from "./connection.ts";
+import type { Listener, PubSub } from "./hub.ts";
 import { sessionKeys } from "./keys.ts";
 import { parsePublication } from "./publication.ts";
 import { stateOf } from "./replies.ts";
 import { ListFeed, ListSubscription } from "./list-feed.ts";
 import { invalidCursor, type RedisSessionStore } from "./session-store.ts";
 import { Subscription, type Start } from "./subscription.ts";
-import type { Redis } from "ioredis";
 
 interface Shared<T> {
   readonly feed: T;
@@ -23,14 +23,14 @@ interface Shared<T> {
 /** All feeds of a process: one for each session (or owner's list) that somebody listens to. */
 export class RedisFeeds implements Feeds {
   readonly #store: RedisSessionStore;
-  readonly #redis: Redis;
-  readonly #hub: Hub;
+  readonly #redis: Client;
+  readonly #hub: PubSub;
   readonly #settings: FeedSettings;
   readonly #feeds = new Map<string, Shared<Feed>>();
   readonly #lists = new Map<string, Shared<ListFeed>>();
   readonly #open = new Set<{ end(): void }>();
 
-  constructor(store: RedisSessionStore, redis: Redis, hub: Hub, settings: FeedSettings) {
+  constructor(store: RedisSessionStore, redis: Client, hub: PubSub, settings: FeedSettings) {
     this.#store = store;
     this.#redis = redis;
     this.#hub = hub;
@@ -56,7 +56,7 @@ export class RedisFeeds implements Feeds {
     try {
       await shared.started;
       const { feed } = shared;
-      const from = feed.next;
+      const from = feed.place;
       const page = { first: pageRows, after: after === "" ? null : after, last: null, before: null };
       const reading = await feed.read({ pages: after === null ? read.pages : [...read.pages, page] });
       if (!reading) throw notFound();

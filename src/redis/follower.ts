@@ -39,10 +39,11 @@ export class Follower {
   sequence: number;
   /** Runs that were told and have not ended. */
   readonly open = new Map<string, RunStatus>();
-  /** The newest run that was told to have ended. */
+  /** The newest run that had begun and was told to have ended. */
   lastEnded: string | null = null;
   text: RunText | null = null;
   settings: string;
+  readCount: number;
 
   constructor(session: Session) {
     this.sessionId = session.sessionId;
@@ -52,6 +53,7 @@ export class Follower {
     this.tipMark = session.tipMark;
     this.sequence = session.sequence;
     this.settings = settingsOf(session);
+    this.readCount = session.readCount;
     for (const run of session.queuedRuns) this.open.set(run.runId, run.status);
     if (session.activeRun) this.open.set(session.activeRun.runId, "RUNNING");
     else this.lastEnded = session.lastRun?.runId ?? null;
@@ -73,7 +75,8 @@ export class Follower {
   }
 
   #write(write: Write): readonly Entry[] | null {
-    if (write.sequence <= this.sequence) return [];
+    // Known already, unless the count began anew with a history that took this one's place.
+    if (write.sequence <= this.sequence) return write.generation > this.generation ? null : [];
     if (write.sequence !== this.sequence + 1 || write.more) return null;
     if (write.removed) return [this.#entry({ kind: "removed" })];
     const reset = write.reset !== null;
@@ -82,6 +85,7 @@ export class Follower {
     if (reset && write.at > this.end) return null;
 
     this.sequence = write.sequence;
+    this.readCount = write.readCount;
     this.generation = write.generation;
     const entries: Entry[] = [];
     // Runs that a reset ends were begun before it: told first, as the script lists them.
@@ -123,9 +127,11 @@ export class Follower {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
     const runs = [
+      ...ended,
       ...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []),
       ...session.queuedRuns,
     ];
+    const told = new Set<string>();
     for (const run of ended) entries.push(...this.#restOfText(run));
     if (page === null || session.generation !== this.generation) {
       this.generation = session.generation;
@@ -135,19 +141,31 @@ export class Follower {
     } else {
       for (const row of page.rows) {
         for (const run of runs) {
-          if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#tell(run));
+          if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#started(run));
           if (isFinal(run.status) && run.replyRow?.position === row.position) entries.push(...this.#restOfText(run));
         }
         entries.push(this.#message(row));
+        for (const run of runs) {
+          if (!isFinal(run.status) || run.replyRow?.position !== row.position) continue;
+          entries.push(...this.#tell(run));
+          told.add(run.runId);
+        }
       }
     }
-    for (const run of [...ended, ...runs]) entries.push(...this.#tell(run));
+    for (const run of runs) if (!told.has(run.runId)) entries.push(...this.#tell(run));
     const settings = settingsOf(session);
-    if (settings !== this.settings) {
+    if (settings !== this.settings || session.readCount !== this.readCount) {
       this.settings = settings;
+      this.readCount = session.readCount;
       entries.push(this.#entry({ kind: "updated" }));
     }
     return entries;
+  }
+
+  #started(run: Run): readonly Entry[] {
+    if (this.open.get(run.runId) === "RUNNING") return [];
+    this.open.set(run.runId, "RUNNING");
+    return [this.#entry({ kind: "run", run })];
   }
 
   /** What is new in a run: its text so far, and its status if that was not told. */
@@ -155,8 +173,7 @@ export class Follower {
     const entries: Entry[] = [];
     const known = this.open.get(run.runId);
     if (run.status === "RUNNING") {
-      if (known !== "RUNNING") entries.push(this.#entry({ kind: "run", run }));
-      this.open.set(run.runId, "RUNNING");
+      entries.push(...this.#started(run));
       if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "" };
       if (run.text.length > this.text.text.length) {
         this.text.text = run.text;
@@ -167,11 +184,16 @@ export class Follower {
       this.open.set(run.runId, "QUEUED");
     } else if (known !== undefined || this.lastEnded !== run.runId) {
       entries.push(...this.#restOfText(run), this.#entry({ kind: "run", run }));
-      this.open.delete(run.runId);
-      this.lastEnded = run.runId;
+      this.close(run);
       if (this.text?.runId === run.runId) this.text = null;
     }
     return entries;
+  }
+
+  /** One that was cancelled while it waited was never the newest that had begun. */
+  close(run: Run): void {
+    this.open.delete(run.runId);
+    if (run.startedAt !== null) this.lastEnded = run.runId;
   }
 
   #restOfText(run: Run): readonly Entry[] {
@@ -209,6 +231,6 @@ function textOf(run: Run): RunText {
 
 /** What SessionUpdated tells of, to notice a change whose publication was missed. */
 function settingsOf(session: Session): string {
-  const { title, instructions, model, memory, metadata, archived, ttlSeconds, readCount } = session;
-  return JSON.stringify([title, instructions, model, memory, metadata, archived, ttlSeconds, readCount]);
+  const { title, instructions, model, memory, metadata, archived, ttlSeconds } = session;
+  return JSON.stringify([title, instructions, model, memory, metadata, archived, ttlSeconds]);
 }

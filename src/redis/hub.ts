@@ -8,13 +8,62 @@ export interface Listener {
   readonly onResumed: () => void;
 }
 
+export interface PubSub {
+  /** Whether all that is subscribed is heard right now. */
+  readonly ready: boolean;
+  /** Resolves when Redis has acknowledged: what is published from then on is heard. */
+  subscribe(channels: readonly string[], listener: Listener): Promise<void>;
+  unsubscribe(channels: readonly string[], listener: Listener): void;
+  close(): void;
+}
+
+/** Who listens to which channel. */
+export class ChannelListeners {
+  readonly #listeners = new Map<string, Set<Listener>>();
+
+  get channels(): readonly string[] {
+    return [...this.#listeners.keys()];
+  }
+
+  of(channel: string): Iterable<Listener> {
+    return this.#listeners.get(channel) ?? [];
+  }
+
+  all(): ReadonlySet<Listener> {
+    return new Set([...this.#listeners.values()].flatMap((one) => [...one]));
+  }
+
+  tell(channel: string, message: string): void {
+    for (const listener of this.of(channel)) listener.onMessage(channel, message);
+  }
+
+  add(channels: readonly string[], listener: Listener): void {
+    for (const channel of channels) {
+      const listeners = this.#listeners.get(channel);
+      if (listeners) listeners.add(listener);
+      else this.#listeners.set(channel, new Set([listener]));
+    }
+  }
+
+  /** Gives the channels that nobody listens to any more. */
+  remove(channels: readonly string[], listener: Listener): readonly string[] {
+    return channels.filter((channel) => {
+      const listeners = this.#listeners.get(channel);
+      listeners?.delete(listener);
+      if (listeners?.size !== 0) return false;
+      this.#listeners.delete(channel);
+      return true;
+    });
+  }
+}
+
 /**
  * All pub/sub of a process on one connection. Resubscribing is done here and not by ioredis, because a feed must read
  * behind the acknowledgement, not before it. A mute connection is found by PING and dropped.
  */
-export class Hub {
+export class Hub implements PubSub {
   readonly #redis: Redis;
-  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #listeners = new ChannelListeners();
   readonly #onError: (error: unknown) => void;
   readonly #watch: NodeJS.Timeout;
   #started = false;
@@ -24,20 +73,19 @@ export class Hub {
     this.#redis = redis;
     this.#onError = onError;
     redis.on("message", (channel: string, message: string) => {
-      for (const listener of this.#listeners.get(channel) ?? []) listener.onMessage(channel, message);
+      this.#listeners.tell(channel, message);
     });
     redis.on("ready", () => void this.#resume());
     this.#watch = setInterval(() => void this.#ping(), pingEveryMs);
     this.#watch.unref();
   }
 
-  /** Resolves when Redis has acknowledged: what is published from then on is heard. */
+  get ready(): boolean {
+    return this.#redis.status === "ready";
+  }
+
   async subscribe(channels: readonly string[], listener: Listener): Promise<void> {
-    for (const channel of channels) {
-      const listeners = this.#listeners.get(channel);
-      if (listeners) listeners.add(listener);
-      else this.#listeners.set(channel, new Set([listener]));
-    }
+    this.#listeners.add(channels, listener);
     try {
       // Sent also for a channel that is subscribed already: the answer says that it really is, after a reconnect too.
       await guarded(this.#redis.subscribe(...channels));
@@ -48,13 +96,7 @@ export class Hub {
   }
 
   unsubscribe(channels: readonly string[], listener: Listener): void {
-    const unused = channels.filter((channel) => {
-      const listeners = this.#listeners.get(channel);
-      listeners?.delete(listener);
-      if (listeners?.size !== 0) return false;
-      this.#listeners.delete(channel);
-      return true;
-    });
+    const unused = this.#listeners.remove(channels, listener);
     if (unused.length > 0 && !this.#closed && this.#redis.status === "ready")
       this.#redis.unsubscribe(...unused).catch(this.#onError);
   }
@@ -68,13 +110,12 @@ export class Hub {
   async #resume(): Promise<void> {
     if (!this.#started) {
       this.#started = true;
-      if (this.#listeners.size === 0) return;
+      if (this.#listeners.channels.length === 0) return;
     }
     try {
-      const channels = [...this.#listeners.keys()];
+      const { channels } = this.#listeners;
       for (let i = 0; i < channels.length; i += 500) await this.#redis.subscribe(...channels.slice(i, i + 500));
-      const listeners = new Set([...this.#listeners.values()].flatMap((one) => [...one]));
-      for (const listener of listeners) listener.onResumed();
+      for (const listener of this.#listeners.all()) listener.onResumed();
     } catch (error) {
       // The connection went again in the meantime; the next "ready" comes back here.
       this.#reconnect(error);

@@ -1,11 +1,11 @@
-import type { Redis } from "ioredis";
 import type { ReadRequest } from "../conversation/api.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { SessionChange } from "../conversation/events.ts";
 import { isObject, parseJson } from "../conversation/json.ts";
 import { guarded } from "./failure.ts";
 import type { FeedSettings } from "./feed.ts";
-import type { Hub, Listener } from "./hub.ts";
+import type { Client } from "./connection.ts";
+import type { Listener, PubSub } from "./hub.ts";
 import { listChannel, sessionKeys, sessionsKey } from "./keys.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 
@@ -22,8 +22,8 @@ export class ListFeed implements Listener {
   readonly removed = false;
   readonly #owner: string;
   readonly #store: RedisSessionStore;
-  readonly #redis: Redis;
-  readonly #hub: Hub;
+  readonly #redis: Client;
+  readonly #hub: PubSub;
   readonly #settings: FeedSettings;
   /** History key -> the number of its newest write that was told ("" until known). */
   readonly #known = new Map<string, string>();
@@ -32,7 +32,7 @@ export class ListFeed implements Listener {
   #comparing = false;
   #closed = false;
 
-  constructor(owner: string, store: RedisSessionStore, redis: Redis, hub: Hub, settings: FeedSettings) {
+  constructor(owner: string, store: RedisSessionStore, redis: Client, hub: PubSub, settings: FeedSettings) {
     this.#owner = owner;
     this.#store = store;
     this.#redis = redis;

@@ -34,6 +34,7 @@ export interface Write {
   /** Rows from this position on are gone. */
   readonly reset: number | null;
   readonly updated: boolean;
+  readonly readCount: number;
   readonly removed: boolean;
   /** The lines do not tell all: read. */
   readonly more: boolean;
@@ -48,7 +49,7 @@ export type Line =
 export function parsePublication(message: string): Publication | null {
   if (message.startsWith("P")) {
     const [runId = "", offset = "", text = ""] = message.slice(1).split("\t");
-    return { kind: "batch", runId, offset: Number(offset), text: joinFragments(text) };
+    return /^\d+$/.test(offset) ? { kind: "batch", runId, offset: Number(offset), text: joinFragments(text) } : null;
   }
   const [first = "", ...rest] = message.split("\n");
   const header = parseJson(first);
@@ -76,6 +77,7 @@ export function parsePublication(message: string): Publication | null {
     pushes: number("pushes") ?? 0,
     reset: number("reset"),
     updated: header["upd"] === 1,
+    readCount: number("read") ?? 0,
     removed: header["gone"] === 1,
     more: header["more"] === 1,
     lines,

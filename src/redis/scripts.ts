@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
-import type { Redis } from "ioredis";
+import type { Client } from "./connection.ts";
 
-/** What a script does to Redis, for Redis: `reads` may run on a full server, so may `frees`. */
-type Effect = "reads" | "writes" | "frees";
+/** What a script does to Redis, for Redis: on a full server `reads` may run, and so may `frees` and `notes` (a few bytes that a reading needs). */
+type Effect = "reads" | "writes" | "frees" | "notes";
 
 /** The scripts over a session's keys (lua/lib.lua in front of each) and those over one key of their own. */
 export const sessionScripts = {
@@ -20,7 +20,7 @@ export const sessionScripts = {
   clear: "frees",
   remove: "frees",
   fork: "writes",
-  touch: "writes",
+  touch: "notes",
   view: "reads",
 } as const satisfies Record<string, Effect>;
 
@@ -30,7 +30,8 @@ export type SessionScript = keyof typeof sessionScripts;
 export type PlainScript = keyof typeof plainScripts;
 export type ScriptName = SessionScript | PlainScript;
 
-const flags: Record<Effect, string> = { reads: " flags=no-writes", writes: "", frees: " flags=allow-oom" };
+const allowOom = " flags=allow-oom";
+const flags: Record<Effect, string> = { reads: " flags=no-writes", writes: "", frees: allowOom, notes: allowOom };
 
 export function readScript(file: string): string {
   return readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), "utf8");
@@ -45,15 +46,38 @@ export function scriptText(name: ScriptName): string {
 /** A reply of a script: strings, integers and arrays of them. */
 export type Reply = string | number | null | readonly Reply[];
 
+export interface ScriptCall {
+  readonly name: ScriptName;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number)[];
+}
+
 /** Scripts on one connection, by EVALSHA, with EVAL where the server does not know one yet. */
 export class Scripts {
-  readonly #redis: Redis;
+  readonly #redis: Client;
 
-  constructor(redis: Redis) {
+  constructor(redis: Client) {
     this.#redis = redis;
     for (const name of Object.keys({ ...sessionScripts, ...plainScripts }) as ScriptName[]) {
       redis.defineCommand(`parley:${name}`, { lua: scriptText(name) });
     }
+  }
+
+  /**
+   * Several in one piece, which Redis reads at once and carries out with nobody between, as far as one may rely on that:
+   * callers are right without it, but may have to try again.
+   */
+  async runTogether(calls: readonly ScriptCall[]): Promise<readonly (readonly Reply[])[]> {
+    const pipeline = this.#redis.pipeline();
+    const commands = pipeline as unknown as Record<string, (...args: (string | number)[]) => unknown>; // as in run()
+    for (const { name, keys, args } of calls) {
+      commands[`parley:${name}`]?.call(pipeline, keys.length, ...keys, ...args);
+    }
+    const answers = (await pipeline.exec()) ?? [];
+    return answers.map(([error, answer]) => {
+      if (error) throw error;
+      return answer as readonly Reply[]; // what every script returns
+    });
   }
 
   /** Rejects with what ioredis rejects with; the codes that a script returns are its caller's to read. */

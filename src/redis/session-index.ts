@@ -1,4 +1,5 @@
-import type { Redis } from "ioredis";
+import { Cluster } from "ioredis";
+import type { Client } from "./connection.ts";
 import type { ListPlace, ListQuery } from "../conversation/store.ts";
 import { guarded } from "./failure.ts";
 import { dueKey, expiriesKey, listChannel, sessionsKey } from "./keys.ts";
@@ -15,11 +16,11 @@ export interface ListNews {
  * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale.
  */
 export class SessionIndex {
-  readonly #redis: Redis;
+  readonly #redis: Client;
   readonly #prefix: string;
   readonly #failed: (error: unknown) => void;
 
-  constructor(redis: Redis, prefix: string, failed: (error: unknown) => void) {
+  constructor(redis: Client, prefix: string, failed: (error: unknown) => void) {
     this.#redis = redis;
     this.#prefix = prefix;
     this.#failed = failed;
@@ -46,7 +47,11 @@ export class SessionIndex {
   }
 
   tell(owner: string, news: ListNews): void {
-    this.#send(this.#redis.publish(listChannel(owner), JSON.stringify(news)));
+    const channel = listChannel(owner);
+    const text = JSON.stringify(news);
+    this.#send(
+      this.#redis instanceof Cluster ? this.#redis.spublish(channel, text) : this.#redis.publish(channel, text),
+    );
   }
 
   async list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import type { Redis } from "ioredis";
+import { Cluster } from "ioredis";
+import type { Client } from "./connection.ts";
 import type { Cursor } from "../conversation/cursor.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
 import type { MemorySettings, PageRequest, Session } from "../conversation/session.ts";
@@ -39,7 +40,7 @@ import {
   stateOf,
   text,
 } from "./replies.ts";
-import { Scripts, type Reply, type SessionScript } from "./scripts.ts";
+import { Scripts, type Reply, type ScriptCall, type SessionScript } from "./scripts.ts";
 import type { SessionIndex } from "./session-index.ts";
 
 export interface StoreSettings {
@@ -69,12 +70,12 @@ const minutes10 = 600_000;
 const forkChunk = 500;
 
 export class RedisSessionStore implements SessionStore {
-  readonly #redis: Redis;
+  readonly #redis: Client;
   readonly #scripts: Scripts;
   readonly #index: SessionIndex;
   readonly #settings: StoreSettings;
 
-  constructor(redis: Redis, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
+  constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
     this.#redis = redis;
     this.#scripts = scripts;
     this.#index = index;
@@ -101,11 +102,13 @@ export class RedisSessionStore implements SessionStore {
       else pages.push(...args);
     });
     for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
-    // Two touches at most: one records what foreign code did, and it may do it again meanwhile.
+    const args = [request.op ?? "", request.runId ?? "", ...pages];
+    let answer = await this.#run("view", owner, key, null, args);
     for (let attempt = 0; attempt < 5; attempt++) {
-      const answer = await this.#run("view", owner, key, null, [request.op ?? "", request.runId ?? "", ...pages]);
       if (answer[0] === "TOUCH") {
-        if (!(await this.touch(owner, key, null))) return null;
+        const touched = await this.#touchAndView(owner, key, args);
+        if (!touched) return null;
+        answer = touched;
         continue;
       }
       if (answer[0] === "NOT_FOUND") return null;
@@ -143,6 +146,17 @@ export class RedisSessionStore implements SessionStore {
     const head = headOf(answer[1]);
     this.#note(owner, key, head);
     return true;
+  }
+
+  /** Both in one piece: foreign code that writes without a pause would get between them each time. null: no such session. */
+  async #touchAndView(owner: string, key: string, args: Args): Promise<readonly Reply[] | null> {
+    const calls = [this.#call("touch", owner, key, null, cursorArgs(null)), this.#call("view", owner, key, null, args)];
+    const [touched, viewed] = await guarded(this.#scripts.runTogether(calls));
+    if (!touched || !viewed || touched[0] === "NOT_FOUND") return null;
+    refuseCorrupt(key, touched);
+    refuseCorrupt(key, viewed);
+    this.#note(owner, key, headOf(touched[1]));
+    return viewed;
   }
 
   /** true: it was nobody's and is this owner's now. */
@@ -459,26 +473,30 @@ export class RedisSessionStore implements SessionStore {
     args: Args,
     more: readonly string[] = [],
   ): Promise<readonly Reply[]> {
-    const { adopts, ttlSeconds } = this.#settings;
-    const answer = await guarded(
-      this.#scripts.run(
-        script,
-        [...sessionKeys(key).all, ...more],
-        [
-          "PUBLISH",
-          owner,
-          adopts ? 1 : 0,
-          ttlSeconds ?? "",
-          op?.id ?? "",
-          op?.fingerprint ?? "",
-          op?.keptMs ?? "",
-          ...args,
-        ],
-      ),
-    );
-    if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);
+    const call = this.#call(script, owner, key, op, args, more);
+    const answer = await guarded(this.#scripts.run(call.name, call.keys, call.args));
+    refuseCorrupt(key, answer);
     return answer;
   }
+
+  #call(
+    name: SessionScript,
+    owner: string,
+    key: string,
+    op: FullOp | null,
+    args: Args,
+    more: readonly string[] = [],
+  ): ScriptCall {
+    const { adopts, ttlSeconds } = this.#settings;
+    const publish = this.#redis instanceof Cluster ? "SPUBLISH" : "PUBLISH";
+    const common = [publish, owner, adopts ? 1 : 0, ttlSeconds ?? ""];
+    const opArgs = [op?.id ?? "", op?.fingerprint ?? "", op?.keptMs ?? ""];
+    return { name, keys: [...sessionKeys(key).all, ...more], args: [...common, ...opArgs, ...args] };
+  }
+}
+
+function refuseCorrupt(key: string, answer: readonly Reply[]): void {
+  if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);
 }
 
 type Args = readonly (string | number)[];

@@ -2,7 +2,7 @@ import type { ReadRequest } from "../conversation/api.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { MessagePage, Session } from "../conversation/session.ts";
-import { catchUp, pageRows, placeCursor, type Feed } from "./feed.ts";
+import { catchUp, pageRows, placeCursor, type Feed, type FeedPlace } from "./feed.ts";
 import { Follower, type Entry, type RunText } from "./follower.ts";
 
 /** How long a subscriber waits before it asks a store that was away again, in ms. */
@@ -25,24 +25,28 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
   #behind: boolean;
   /** How much of which run's text was delivered. */
   #told: { readonly of: RunText; offset: number } | null;
-  /** The newest write that a reading of this subscriber's covered. */
+  /** The newest write that a reading of this subscriber's covered, and the run that was going then. */
   #covered: number;
+  #coveredRun: string | null;
+  /** The write of the newest entry of the feed: one that is lower says that Redis lost writes, and counts anew. */
+  #heard: number;
   #removed = false;
   #ended = false;
-  #stop: () => void = () => undefined;
-  readonly #stopped: Promise<void>;
+  /** Ends what next() waits for. Not a promise to race with: it would keep every race for as long as the subscriber lives. */
+  #interrupt: () => void = () => undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** `from`: number of the first entry of the feed that the reading may not hold. */
-  constructor(feed: Feed, session: Session, read: ReadRequest, from: number, start: Start, onEnd: () => void) {
+  /** `from`: where the feed stood before the reading. */
+  constructor(feed: Feed, session: Session, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
     this.#feed = feed;
     this.#read = read;
     this.#onEnd = onEnd;
     this.#me = new Follower(session);
-    this.#number = from;
+    this.#number = from.number;
+    this.#heard = from.sequence;
     this.#told = toldOf(session);
     this.#covered = session.sequence;
-    this.#stopped = new Promise((resolve) => (this.#stop = resolve));
+    this.#coveredRun = session.activeRun?.runId ?? null;
     this.#behind = false;
     if (start.kind === "tip") {
       this.#ready.push({ kind: "opened", cursor: this.#cursor(), session });
@@ -70,7 +74,13 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
 
   next(): Promise<IteratorResult<SessionEvent>> {
     // Consumers pull one by one; should one pull ahead, its pulls are answered in order.
-    const turn = this.#turn.then(() => this.#pull());
+    const turn = this.#turn
+      .then(() => this.#pull())
+      .catch((error: unknown) => {
+        // Who consumes an iterator that threw does not return it.
+        this.end();
+        throw error;
+      });
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
@@ -90,7 +100,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     this.#ended = true;
     this.#own = [];
     this.#ready = [];
-    this.#stop();
+    this.#interrupt();
     this.#onEnd();
   }
 
@@ -116,6 +126,8 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
         await this.#wait();
       } else {
         this.#number++;
+        if (next.sequence < this.#heard) this.#covered = -1;
+        this.#heard = next.sequence;
         if (this.#isNew(next)) await this.#deliver(next);
       }
     }
@@ -123,13 +135,20 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
 
   async #wait(): Promise<void> {
     let cancel: () => void = () => undefined;
-    const woken = new Promise<void>((resolve) => (cancel = this.#feed.wait(this.#number, resolve)));
-    await Promise.race([woken, this.#stopped]);
+    await this.#orEnd<void>((resolve) => (cancel = this.#feed.wait(this.#number, resolve)));
     cancel();
   }
 
+  /** Settles as `wait` says, or with undefined when the subscriber ends before. */
+  #orEnd<T>(wait: (resolve: (value: T) => void, reject: (error: unknown) => void) => void): Promise<T | undefined> {
+    return new Promise<T | undefined>((resolve, reject) => {
+      this.#interrupt = () => resolve(undefined);
+      wait(resolve, reject);
+    });
+  }
+
   async #catchUp(): Promise<void> {
-    const from = this.#feed.next;
+    const from = this.#feed.place;
     const me = this.#me;
     // Part of a write may have been told: the reading is held against what was, whatever its number.
     me.sequence = -1;
@@ -140,21 +159,28 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     // A full page: there is more behind it.
     if (entries.filter((entry) => entry.kind === "message").length >= pageRows) return;
     this.#behind = false;
-    this.#number = from;
-    this.#covered = Math.max(this.#covered, me.sequence);
+    this.#number = from.number;
+    this.#heard = from.sequence;
+    this.#covered = me.sequence;
+    this.#coveredRun = me.text?.runId ?? null;
   }
 
   /** Whether an entry of the feed is not covered by a reading that this subscriber had. */
   #isNew(entry: Entry): boolean {
     switch (entry.kind) {
       case "message":
-        return entry.generation === this.#me.generation
-          ? entry.row.position >= this.#me.end
-          : entry.sequence > this.#covered;
+        // Another generation is told by a reset before it; what came before a reset that was read is over.
+        return entry.generation === this.#me.generation && entry.row.position >= this.#me.end;
       case "progress":
+        return (
+          entry.sequence > this.#covered || (entry.sequence === this.#covered && entry.of.runId === this.#coveredRun)
+        );
       case "removed":
         return true;
-      default:
+      case "reset":
+        return entry.sequence > this.#covered || entry.generation !== this.#me.generation;
+      case "run":
+      case "updated":
         return entry.sequence > this.#covered;
     }
   }
@@ -178,10 +204,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
       case "run":
         if (entry.run.status === "RUNNING" || entry.run.status === "QUEUED")
           me.open.set(entry.run.runId, entry.run.status);
-        else {
-          me.open.delete(entry.run.runId);
-          me.lastEnded = entry.run.runId;
-        }
+        else me.close(entry.run);
         this.#ready.push({ kind: "run", run: entry.run });
         return;
       case "removed":
@@ -231,6 +254,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     const me = this.#me;
     if (entry.kind === "updated") {
       me.settings = new Follower(session).settings;
+      me.readCount = session.readCount;
       this.#ready.push({ kind: "updated", session });
       return;
     }
@@ -248,6 +272,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     this.#own = [];
     this.#told = toldOf(session);
     this.#covered = session.sequence;
+    this.#coveredRun = session.activeRun?.runId ?? null;
     this.#ready.push({ kind: "reset", kept: 0, cursor: this.#cursor(), session });
   }
 
@@ -255,10 +280,10 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
   async #retried<T>(ask: () => Promise<T>): Promise<T | undefined> {
     while (!this.#ended) {
       try {
-        return await ask();
+        return await this.#orEnd<T>((resolve, reject) => void ask().then(resolve, reject));
       } catch (error) {
         if (!(error instanceof ParleyError) || error.code !== "STORE_UNAVAILABLE") throw error;
-        await Promise.race([new Promise((resolve) => setTimeout(resolve, retryMs).unref()), this.#stopped]);
+        await this.#orEnd<void>((resolve) => void setTimeout(resolve, retryMs).unref());
       }
     }
     return undefined;

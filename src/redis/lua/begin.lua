@@ -19,7 +19,7 @@ if op then
   if id == run.id then
     local mine = runOf(id)
     if mine and mine.st == 'RUNNING' then return startedAgain(x, mine, o) end
-    if mine then return { 'QUEUED', headOf(x), cjson.encode(mine) } end
+    if mine and mine.st == 'QUEUED' then return { 'QUEUED', headOf(x), cjson.encode(mine) } end
   end
   return { 'KNOWN', op.fingerprint, op.result }
 end

@@ -1,7 +1,7 @@
 -- Starts an empty session with its settings.
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 TTL in seconds, "" for none; then field, value, … of the record
--- Returns OK head | KNOWN fingerprint | EXISTS | CORRUPT
+-- Returns OK head | KNOWN fingerprint | EXISTS | NOT_FOUND (made by this op, and gone since) | CORRUPT
 local x, code = load()
 if not x then return { code == 'CORRUPT' and code or 'EXISTS' } end
 local op = knownOp(ARGV[5])

@@ -6,6 +6,7 @@
 -- Returns OK head run | KNOWN head run | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
+if x.none then return { 'NOT_FOUND' } end
 local stored = call('HGET', RUNS, ARGV[8])
 if knownOp(ARGV[5]) then return { 'KNOWN', headOf(x), stored or '' } end
 local run = stored and cjson.decode(stored)

@@ -1,7 +1,8 @@
 -- Makes a session of a copied history: the copy lies under a staging key in this slot and is renamed.
 -- KEYS: the eight of lib.lua, 9 staging (list)
 -- ARGV: 8 number of rows staged, then field, value, … of the record
--- Returns OK head | KNOWN fingerprint result | EXISTS | STAGING (the copy is not whole) | CORRUPT
+-- Returns OK head | KNOWN fingerprint | EXISTS | STAGING (the copy is not whole) | NOT_FOUND (made by this op, and gone
+--         since) | CORRUPT
 local x, code = load()
 if not x then return { code == 'CORRUPT' and code or 'EXISTS' } end
 local op = knownOp(ARGV[5])
@@ -12,8 +13,7 @@ if call('LLEN', KEYS[9]) ~= count then return { 'STAGING' } end
 local p = plan(x)
 for i = 9, #ARGV, 2 do p.set[ARGV[i]] = ARGV[i + 1] end
 if count > 0 then
-  call('RENAME', KEYS[9], H)
-  call('PERSIST', H)
+  p.staged = KEYS[9]
   x.n, x.foreign = count, true
 end
 p.set.read = count

@@ -21,24 +21,43 @@ local function expectType(key, wanted)
   return kind == wanted or kind == 'none'
 end
 
+-- The code to answer with where a key has a foreign type: NOT_FOUND for the history, CORRUPT for the gateway's own.
+local function wrongType()
+  if not expectType(H, 'list') then return 'NOT_FOUND' end
+  if not (expectType(S, 'hash') and expectType(RUNS, 'hash') and expectType(PART, 'string') and expectType(QUEUE, 'list')
+      and expectType(OPS, 'hash') and expectType(DUE, 'zset')) then
+    return 'CORRUPT'
+  end
+  return nil
+end
+
+-- LangChain's types of messages, chunks apart. A job queue's rows are often {"type","data"} too, so the type must be one.
+local messageTypes = {
+  human = true, ai = true, system = true, developer = true, tool = true, ['function'] = true, chat = true,
+  generic = true, remove = true,
+}
+
+local function isMessageType(name)
+  return messageTypes[name] or string.find(name, '^%u%a*MessageChunk$') ~= nil
+end
+
 -- Whether a row looks like a stored message. cjson refuses lone surrogates that JSON.stringify writes, hence the pattern.
 local function isMessage(raw)
   if not raw then return false end
   local ok, row = pcall(cjson.decode, raw)
   if ok then
-    return type(row) == 'table' and type(row.type) == 'string' and (type(row.data) == 'table' or type(row.text) == 'string')
+    return type(row) == 'table' and type(row.type) == 'string' and isMessageType(row.type)
+      and (type(row.data) == 'table' or type(row.text) == 'string')
   end
-  return string.find(raw, '^%s*{%s*"type"%s*:%s*"%a+"%s*,%s*"[dt][ae][tx][at]"') ~= nil
+  local name = string.match(raw, '^%s*{%s*"type"%s*:%s*"(%a+)"%s*,%s*"[dt][ae][tx][at]"')
+  return name ~= nil and isMessageType(name)
 end
 
 -- The session as it is: the record held against the list. Writes nothing.
 -- Returns nil and a code: NOT_FOUND, or CORRUPT where one of the gateway's own keys has a foreign type.
 local function load()
-  if not expectType(H, 'list') then return nil, 'NOT_FOUND' end
-  if not (expectType(S, 'hash') and expectType(RUNS, 'hash') and expectType(PART, 'string') and expectType(QUEUE, 'list')
-      and expectType(OPS, 'hash') and expectType(DUE, 'zset')) then
-    return nil, 'CORRUPT'
-  end
+  local wrong = wrongType()
+  if wrong then return nil, wrong end
   local flat = call('HGETALL', S)
   local x = { n = call('LLEN', H), seq = 0, token = 0, fresh = #flat == 0 }
   local s = {}
@@ -299,8 +318,9 @@ local function commit(p)
 
   local states = {}
   for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
-  local tip = kept > 0 and call('LINDEX', H, -kept) or nil
+  local tip = kept > 0 and call('LINDEX', p.staged or H, -kept) or nil
   local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base, at = finish, prev = tip and mark(tip) or '', pushes = math.ceil(#p.push / 500) }
+  header.read = tonumber(set.read or s.read or 0)
   if x.oldGen then header.from = x.oldGen end
   if p.reset then header.reset = p.reset end
   if p.updated then header.upd = 1 end
@@ -326,14 +346,21 @@ local function commit(p)
   call(ARGV[1], CH, table.concat(lines, '\n'))
 
   if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
+  if p.staged then
+    call('RENAME', p.staged, H)
+    call('PERSIST', H)
+  end
   if p.removed then
     call('DEL', H, S, RUNS, PART, QUEUE)
   else
+    -- a list that is emptied and filled again keeps the TTL that foreign code gave it
+    local lives = call('PEXPIRETIME', H)
     if kept < before then
       if kept == 0 then call('DEL', H) else call('LTRIM', H, before - kept, -1) end
     end
     if #p.push > 0 then
       for i = 1, #p.push, 500 do call('LPUSH', H, unpack(p.push, i, math.min(i + 499, #p.push))) end
+      if kept == 0 and lives > 0 then call('PEXPIREAT', H, lives) end
       set.updated = now
     elseif x.foreign or not s.updated then
       set.updated = now
@@ -429,7 +456,7 @@ end
 local function headOf(x)
   local s = x.s
   local head = { now = now, added = x.fresh and 1 or 0, updated = tonumber(s.updated or now), due = 0, expires = 0 }
-  local active, lease = unpack(call('HMGET', S, 'active', 'until'))
+  local active, lease, lives = unpack(call('HMGET', S, 'active', 'until', 'xat'))
   if active then head.due = tonumber(lease) end
   local first = call('LINDEX', QUEUE, 0)
   if first then
@@ -438,8 +465,8 @@ local function headOf(x)
     head.nextOwner = run and run.own or ''
     if not active then head.due, head.free = now + 1000, 1 end
   end
-  local expires = call('PEXPIRETIME', S)
-  if expires > 0 then head.expires = expires end
+  -- also where the list alone expires, by foreign code: the record is to go with it
+  if lives then head.expires = tonumber(lives) end
   return cjson.encode(head)
 end
 

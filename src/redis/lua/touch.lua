@@ -6,7 +6,10 @@
 -- Returns OK head | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
-if x.none and x.fresh then return { 'NOT_FOUND' } end
+if x.none then
+  if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
+  return { 'NOT_FOUND' }
+end
 if not x.fresh and not x.lost and ARGV[8] ~= '' and tonumber(ARGV[8]) == x.gen and not holds(x, ARGV[8], ARGV[9], ARGV[10])
     and tonumber(ARGV[9]) >= x.base then
   x.lost, x.foreign = true, true
@@ -16,17 +19,14 @@ if x.fresh or x.foreign then
   local p = plan(x)
   settleLoss(p)
   commit(p)
-elseif not x.s.ttl and x.n > 0 then
-  -- the record lives at least as long as its list, whatever TTL foreign code gives it
-  local expires = call('PEXPIRETIME', H)
-  if expires > 0 then call('HSET', S, 'xat', int(expires)) elseif x.s.xat then call('HDEL', S, 'xat') end
 elseif x.n > 0 then
+  -- the record lives at least as long as its list, whatever TTL foreign code gives it, and knows when the list goes
   local expires, mine = call('PEXPIRETIME', H), call('PEXPIRETIME', S)
   if mine > 0 and (expires < 0 or expires > mine) then
     for _, key in ipairs({ S, RUNS, PART, QUEUE }) do
       if expires < 0 then call('PERSIST', key) else call('PEXPIREAT', key, expires) end
     end
-    if expires < 0 then call('HDEL', S, 'xat') else call('HSET', S, 'xat', int(expires)) end
   end
+  if expires > 0 then call('HSET', S, 'xat', int(expires)) elseif x.s.xat then call('HDEL', S, 'xat') end
 end
 return { 'OK', headOf(x) }

@@ -1,5 +1,5 @@
--- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list is not as
--- recorded the answer is TOUCH, and the caller touches and reads again.
+-- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list or its
+-- expiry is not as recorded the answer is TOUCH, and the caller touches and reads again.
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 op id to look up or "", 9 run id to read beside or "", then for each page: kind (first | last | range), count,
 --       after generation ("" none), position, mark, before generation ("" none), position, mark
@@ -9,9 +9,11 @@
 --   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first }
 local x, code = load()
 if not x then return { code } end
-if x.none and x.fresh then return { 'NOT_FOUND' } end
+if x.none and not x.purge then return { 'NOT_FOUND' } end
 if x.fresh or x.foreign then return { 'TOUCH' } end
 local s = x.s
+local expires = call('PEXPIRETIME', x.n > 0 and H or S)
+if x.n > 0 and (s.xat or '') ~= (expires > 0 and int(expires) or '') then return { 'TOUCH' } end
 
 local function runView(id)
   local state = id and id ~= '' and call('HGET', RUNS, id)
@@ -59,6 +61,5 @@ for i = 10, #ARGV, 8 do
   end
 end
 
-local expires = call('PEXPIRETIME', x.n > 0 and H or S)
 local op = ARGV[8] ~= '' and call('HGET', OPS, ARGV[8]) or ''
 return { 'OK', record, x.n, s.newest or '', expires, now, op or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }

@@ -43,7 +43,7 @@ export const node = graphql`
     node(id: $id) {
       __typename
       id
-      ...MessageItem_message
+      ...MessageItem_message @alias(as: "message")
       ... on Message {
         session {
           ...SessionItem_session

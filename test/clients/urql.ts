@@ -1,0 +1,415 @@
+import { Client, fetchExchange, gql, subscriptionExchange } from "@urql/core";
+import type { ExecutionResult } from "@urql/core";
+import { cacheExchange } from "@urql/exchange-graphcache";
+import type { Cache, CacheExchangeOpts, Entity } from "@urql/exchange-graphcache";
+import { relayPagination } from "@urql/exchange-graphcache/extras";
+import { createClient as createWebSocketClient } from "graphql-ws";
+
+import { optimisticId } from "./message-id.ts";
+
+export interface Message {
+  readonly __typename: "Message";
+  readonly id: string;
+  readonly position: number;
+  readonly role: string;
+  readonly text: string;
+}
+
+export interface Run {
+  readonly __typename: "Run";
+  readonly id: string;
+  readonly status: string;
+  readonly replyId: string;
+  readonly text: string;
+}
+
+interface Page<Node> {
+  readonly nodes: readonly Node[];
+  readonly pageInfo: { readonly startCursor: string | null; readonly hasPreviousPage: boolean };
+}
+
+interface Chat {
+  readonly id: string;
+  readonly cursor: string;
+  readonly activeRun: Run | null;
+  readonly messages: Page<Message>;
+}
+
+interface Listed {
+  readonly __typename: "Session";
+  readonly id: string;
+  readonly sessionId: string;
+  readonly title: string | null;
+}
+
+type SessionEvent =
+  | { readonly __typename: "MessageAdded"; readonly message: Message }
+  | {
+      readonly __typename: "ReplyProgress";
+      readonly runId: string;
+      readonly offset: number;
+      readonly text: string;
+    }
+  | { readonly __typename: "RunChanged"; readonly run: Run }
+  | { readonly __typename: "HistoryReset"; readonly cursor: string; readonly session: Chat }
+  | { readonly __typename: "SessionRemoved"; readonly removedId: string }
+  | { readonly __typename: "StreamOpened"; readonly cursor: string; readonly session: Partial<Chat> }
+  | { readonly __typename: "SessionUpdated"; readonly session: Listed };
+
+type SessionChange =
+  | { readonly __typename: "SessionListOpened" }
+  | { readonly __typename: "SessionAdded" | "SessionUpdated"; readonly session: Listed }
+  | { readonly __typename: "SessionRemoved"; readonly removedId: string };
+
+const MessageFields = gql`
+  fragment MessageFields on Message {
+    id
+    position
+    role
+    text
+  }
+`;
+
+const RunFields = gql`
+  fragment RunFields on Run {
+    id
+    status
+    replyId
+    text
+  }
+`;
+
+const ListedFields = gql`
+  fragment ListedFields on Session {
+    id
+    sessionId
+    title
+  }
+`;
+
+/** `before`: the `startCursor` of the last result. What comes back holds all pages read so far. */
+export const Messages = gql<{ session: Chat | null }, { sessionId: string; before?: string }>`
+  query Messages($sessionId: String!, $before: String) {
+    session(sessionId: $sessionId) {
+      id
+      cursor
+      activeRun {
+        ...RunFields
+      }
+      messages(last: 20, before: $before) {
+        nodes {
+          ...MessageFields
+        }
+        pageInfo {
+          startCursor
+          hasPreviousPage
+        }
+      }
+    }
+  }
+  ${MessageFields}
+  ${RunFields}
+`;
+
+export const Sessions = gql<
+  { sessions: { nodes: readonly Listed[]; pageInfo: { endCursor: string | null; hasNextPage: boolean } } },
+  { after?: string }
+>`
+  query Sessions($after: String) {
+    sessions(first: 20, after: $after) {
+      nodes {
+        ...ListedFields
+      }
+      pageInfo {
+        endCursor
+        hasNextPage
+      }
+    }
+  }
+  ${ListedFields}
+`;
+
+interface SendInput {
+  readonly sessionId: string;
+  readonly text: string;
+  readonly messageId: string;
+}
+
+export const Send = gql<{ sendMessage: { userMessage: Message | null; run: Run } }, { input: SendInput }>`
+  mutation Send($input: SendMessageInput!) {
+    sendMessage(input: $input) {
+      userMessage {
+        ...MessageFields
+      }
+      run {
+        ...RunFields
+      }
+    }
+  }
+  ${MessageFields}
+  ${RunFields}
+`;
+
+export const Delete = gql<{ deleteSession: { deletedId: string } }, { sessionId: string }>`
+  mutation Delete($sessionId: String!) {
+    deleteSession(input: { sessionId: $sessionId }) {
+      deletedId
+    }
+  }
+`;
+
+/** `after`: the `cursor` of the session that Messages gave, so that nothing between the two is missed. */
+export const Events = gql<{ sessionEvents: SessionEvent }, { sessionId: string; after: string }>`
+  subscription Events($sessionId: String!, $after: String) {
+    sessionEvents(sessionId: $sessionId, after: $after) {
+      __typename
+      ... on StreamOpened {
+        cursor
+        session {
+          id
+          activeRun {
+            ...RunFields
+          }
+        }
+      }
+      ... on MessageAdded {
+        message {
+          ...MessageFields
+        }
+      }
+      ... on ReplyProgress {
+        runId
+        offset
+        text
+      }
+      ... on RunChanged {
+        run {
+          ...RunFields
+        }
+      }
+      ... on SessionUpdated {
+        session {
+          ...ListedFields
+        }
+      }
+      ... on HistoryReset {
+        cursor
+        session {
+          id
+          cursor
+          messages(last: 20) {
+            nodes {
+              ...MessageFields
+            }
+            pageInfo {
+              startCursor
+              hasPreviousPage
+            }
+          }
+        }
+      }
+      ... on SessionRemoved {
+        removedId
+      }
+    }
+  }
+  ${MessageFields}
+  ${RunFields}
+  ${ListedFields}
+`;
+
+export const Changes = gql<{ sessionChanged: SessionChange }>`
+  subscription Changes {
+    sessionChanged {
+      __typename
+      ... on SessionAdded {
+        session {
+          ...ListedFields
+        }
+      }
+      ... on SessionUpdated {
+        session {
+          ...ListedFields
+        }
+      }
+      ... on SessionRemoved {
+        removedId
+      }
+    }
+  }
+  ${ListedFields}
+`;
+
+/** `schema`: the introspection of schema.graphql. Live updates come over a WebSocket, or over fetch as server-sent events. */
+export function createUrqlClient(url: string, live: "websocket" | "sse", schema: CacheExchangeOpts["schema"]): Client {
+  const cache = cacheExchange({ ...caching, ...(schema === undefined ? {} : { schema }) });
+  if (live === "sse") {
+    return new Client({ url, exchanges: [cache, fetchExchange], fetchSubscriptions: true, preferGetMethod: false });
+  }
+  const socket = createWebSocketClient({ url: url.replace(/^http/, "ws"), retryAttempts: Infinity });
+  const subscriptions = subscriptionExchange({
+    forwardSubscription: ({ query = "", variables = {} }) => ({
+      subscribe: (sink) => ({
+        unsubscribe: socket.subscribe(
+          { query, variables },
+          {
+            next: (result) => sink.next(result as ExecutionResult), // one format, two types of it
+            error: (error) => sink.error(error),
+            complete: () => sink.complete(),
+          },
+        ),
+      }),
+    }),
+  });
+  return new Client({ url, exchanges: [cache, fetchExchange, subscriptions], preferGetMethod: false });
+}
+
+const embedded = () => null;
+
+const caching: CacheExchangeOpts = {
+  // All that has no `id` belongs to what it is in.
+  keys: {
+    HistoryReset: embedded,
+    ImageBlock: embedded,
+    MemorySettings: embedded,
+    MessageAdded: embedded,
+    Model: embedded,
+    OtherBlock: embedded,
+    ReplyProgress: embedded,
+    RunChanged: embedded,
+    RunError: embedded,
+    SessionAdded: embedded,
+    SessionListOpened: embedded,
+    SessionRemoved: embedded,
+    SessionUpdated: embedded,
+    StreamOpened: embedded,
+    TextBlock: embedded,
+    TokenUsage: embedded,
+    ToolCall: embedded,
+    Viewer: embedded,
+  },
+  resolvers: {
+    Query: { sessions: relayPagination() },
+    Session: { messages: relayPagination() },
+  },
+  optimistic: {
+    sendMessage: ({ input }) => {
+      const { sessionId, messageId, text } = input as SendInput; // the variables of Send
+      const message: Message = {
+        __typename: "Message",
+        id: optimisticId(sessionId, messageId),
+        position: 2 ** 31 - 1, // behind all others until the stored one comes
+        role: "USER",
+        text,
+      };
+      const run: Run = { __typename: "Run", id: messageId, status: "QUEUED", replyId: "", text: "" };
+      return { __typename: "SendMessagePayload", userMessage: message, run };
+    },
+  },
+  updates: {
+    Mutation: {
+      sendMessage(result: { sendMessage: { userMessage: Message | null } }, args: { input: SendInput }, cache, info) {
+        const { userMessage } = result.sendMessage;
+        // The answer only settles the optimistic message; the list is changed by events alone.
+        if (info.optimistic === true && userMessage) place(cache, chatOf(cache, args.input.sessionId), userMessage);
+      },
+      deleteSession(result: { deleteSession: { deletedId: string } }, _args, cache) {
+        drop(cache, result.deleteSession.deletedId);
+      },
+    },
+    Subscription: {
+      sessionEvents({ sessionEvents: event }: { sessionEvents: SessionEvent }, args: { sessionId: string }, cache) {
+        const chat = chatOf(cache, args.sessionId);
+        switch (event.__typename) {
+          case "MessageAdded":
+            place(cache, chat, event.message);
+            break;
+          case "RunChanged":
+            if (chat !== null) cache.link(chat, "activeRun", event.run.status === "RUNNING" ? { ...event.run } : null);
+            break;
+          case "ReplyProgress": {
+            const run = { __typename: "Run", id: event.runId };
+            const had = cache.resolve(run, "text");
+            const text = typeof had === "string" ? had : "";
+            if (event.offset + event.text.length <= text.length) break; // it is there already
+            cache.writeFragment(RunText, { ...run, text: text.slice(0, event.offset) + event.text });
+            break;
+          }
+          case "HistoryReset":
+            // The newest page came with the event; the older ones are gone, and their cursors with them.
+            for (const field of chat === null ? [] : cache.inspectFields(chat)) {
+              if (field.fieldName === "messages" && field.arguments?.["before"] != null) {
+                cache.invalidate(chat, field.fieldKey);
+              }
+            }
+            break;
+          case "SessionRemoved":
+            drop(cache, event.removedId);
+            break;
+          case "StreamOpened":
+          case "SessionUpdated":
+            break; // Graphcache has written the session
+        }
+      },
+      sessionChanged({ sessionChanged: change }: { sessionChanged: SessionChange }, _args, cache) {
+        if (change.__typename === "SessionRemoved") drop(cache, change.removedId);
+        else if (change.__typename !== "SessionListOpened") list(cache, cache.keyOfEntity({ ...change.session }));
+      },
+    },
+  },
+};
+
+const RunText = gql`
+  fragment RunText on Run {
+    id
+    text
+  }
+`;
+
+function chatOf(cache: Cache, sessionId: string): Entity | null {
+  const key = cache.resolve("Query", "session", { sessionId });
+  return typeof key === "string" ? key : null;
+}
+
+/** The pages of a connection as they are stored, the one at the live end first. */
+function pagesOf(cache: Cache, parent: Entity, fieldName: string): { key: string; nodes: string[] }[] {
+  const fields = cache.inspectFields(parent).filter((field) => field.fieldName === fieldName);
+  const isLive = ({ arguments: args }: { arguments: Record<string, unknown> | null }) =>
+    args?.["before"] == null && args?.["after"] == null;
+  return [...fields.filter(isLive), ...fields.filter((field) => !isLive(field))].flatMap(({ fieldKey }) => {
+    const key = cache.resolve(parent, fieldKey);
+    const nodes = typeof key === "string" ? cache.resolve(key, "nodes") : null;
+    return typeof key === "string" && Array.isArray(nodes) ? [{ key, nodes: nodes.map(String) }] : [];
+  });
+}
+
+/** Puts a message where its position says, once: events may come twice. */
+function place(cache: Cache, chat: Entity | null, message: Message): void {
+  const key = cache.keyOfEntity({ ...message });
+  if (chat === null || key === null) return;
+  const [newest] = pagesOf(cache, chat, "messages");
+  if (!newest) return;
+  const others = newest.nodes.filter((node) => node !== key);
+  const at = others.findLastIndex((node) => Number(cache.resolve(node, "position")) < message.position) + 1;
+  cache.link(newest.key, "nodes", others.toSpliced(at, 0, key));
+}
+
+/** A session that no page has yet comes first; the sidebar sorts by what it shows. */
+function list(cache: Cache, key: string | null): void {
+  const pages = pagesOf(cache, "Query", "sessions");
+  const [first] = pages;
+  if (key === null || !first || pages.some(({ nodes }) => nodes.includes(key))) return;
+  cache.link(first.key, "nodes", [key, ...first.nodes]);
+}
+
+function drop(cache: Cache, id: string): void {
+  const session = { __typename: "Session", id };
+  const key = cache.keyOfEntity(session);
+  for (const page of pagesOf(cache, "Query", "sessions")) {
+    if (key !== null && page.nodes.includes(key)) {
+      const rest = page.nodes.filter((node) => node !== key);
+      cache.link(page.key, "nodes", rest);
+    }
+  }
+  cache.invalidate(session);
+}

@@ -1,0 +1,297 @@
+import { randomUUID } from "node:crypto";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { sessionKeys } from "../../src/redis/keys.ts";
+import { scriptText, sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts.ts";
+import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { readWhole, scriptCases, started, textsOf } from "../support/script-cases.ts";
+import {
+  contents,
+  foreignRow,
+  keysByPart,
+  must,
+  newOp,
+  newTurn,
+  openStore,
+  owner,
+  type TestStore,
+} from "../support/store.ts";
+import { startProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+
+const names = Object.keys(sessionScripts) as SessionScript[]; // keys of the table itself
+/** Lists that are written beside the scripts, awaited by nobody, and copies under way, which go by themselves. */
+const beside = /^parley:(?:sessions|due|expiries)|:staging-/;
+
+let server: TestRedis;
+let proxy: TcpProxy;
+let at: TestStore;
+let far: TestStore;
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: false });
+  proxy = await startProxy(server.port);
+  at = openStore(server.port);
+  far = openStore(proxy.port, { indexPort: server.port, processId: at.processId });
+  // So that a lost reply is never a NOSCRIPT.
+  for (const name of names) await at.redis.script("LOAD", scriptText(name));
+});
+
+beforeEach(() => at.redis.flushdb());
+
+afterAll(async () => {
+  at.close();
+  far.close();
+  await proxy.close();
+  await server.stop();
+});
+
+function newId(name: string): string {
+  return `${name}-${randomUUID()}`;
+}
+
+/** An answer without what time it is, and without whether it was the first. */
+function essence(answer: readonly Reply[]): unknown {
+  const withoutTime = (reply: Reply): unknown => {
+    if (typeof reply !== "string" || !reply.startsWith('{"')) return reply;
+    const value = JSON.parse(reply) as Record<string, unknown>; // a head or a run: JSON objects
+    return { ...value, now: null, added: null };
+  };
+  return answer.map((reply, i) => (i === 0 ? String(reply).replace("KNOWN", "OK") : withoutTime(reply)));
+}
+
+describe("sent twice with the same op, a script gives the same result and writes nothing", () => {
+  test.each(names.filter((name) => name !== "renew"))("%s", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    const answers: Promise<readonly Reply[]>[] = [];
+    const result = await act(at);
+    await scriptCases[name].effect(at, id, result, false);
+    const call = must(at.scripts.last.get(name));
+    const before = await contents(at.redis, beside);
+    answers.push(at.scripts.again(call), at.scripts.again(call));
+    const [second, third] = await Promise.all(answers);
+    expect(await contents(at.redis, beside)).toEqual(before);
+    if (name === "create" || name === "fork") expect(second).toEqual(["KNOWN", call.args[5]]);
+    else if (name === "progress") expect(second).toEqual(["LENGTH", "3"]);
+    else if (name !== "view") expect(essence(must(second))).toEqual(essence(must(third)));
+    if (name === "begin" || name === "attend") {
+      // The answer that the first call gave is the turn itself.
+      expect(result).toMatchObject({ runId: JSON.parse(String(second?.[2])).id as unknown, inputRow: second?.[3] });
+      expect(second?.[0]).toBe("STARTED");
+      expect((result as { rows: readonly string[] }).rows).toEqual(must(second?.[8] as readonly string[]).toReversed()); // a StartedTurn and its answer
+    }
+    if (name === "append")
+      expect(second?.slice(2)).toEqual(
+        must(result as { position: number; mark: string }[]).map((place) => `${place.position} ${place.mark}`),
+      ); // places
+  });
+
+  test("renew extends the lease, and nothing else", async () => {
+    const id = newId("renew");
+    const act = await scriptCases.renew.prepare(at, id);
+    await act(at);
+    const call = must(at.scripts.last.get("renew"));
+    const { session } = keysByPart(id);
+    const before = await contents(at.redis, beside);
+    const record = await at.redis.hgetall(session ?? "");
+    expect(await at.scripts.again(call)).toEqual(["OK"]);
+    const { until, ...rest } = await at.redis.hgetall(session ?? "");
+    expect(Number(until)).toBeGreaterThanOrEqual(Number(record["until"]));
+    expect({ ...rest, until: record["until"] }).toEqual(record);
+    expect({ ...(await contents(at.redis, beside)), [session ?? ""]: before[session ?? ""] }).toEqual(before);
+  });
+
+  test("a turn sent again after it was stopped is known, not waiting", async () => {
+    const id = newId("begin");
+    const turn = newTurn(id, "question");
+    await at.store.begin(owner, id, turn);
+    await at.store.cancel(owner, id, turn.runId);
+    expect(await at.store.begin(owner, id, turn)).toEqual({ kind: "known", fingerprint: "f", runId: turn.runId });
+  });
+});
+
+const makers: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
+  string: (key) => at.redis.set(key, "text"),
+  list: (key) => at.redis.lpush(key, foreignRow("foreign")),
+  hash: (key) => at.redis.hset(key, "field", "value"),
+  zset: (key) => at.redis.zadd(key, 1, "member"),
+  set: (key) => at.redis.sadd(key, "member"),
+  stream: (key) => at.redis.xadd(key, "*", "field", "value"),
+};
+const rightType: Readonly<Record<string, string>> = {
+  history: "list",
+  session: "hash",
+  runs: "hash",
+  partial: "string",
+  queue: "list",
+  ops: "hash",
+  "ops-due": "zset",
+};
+
+describe("over a key of a wrong type a script writes nothing", () => {
+  test.each(names)("%s", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    const keys = keysByPart(id);
+    const saved = await Promise.all(Object.values(keys).map((key) => at.redis.dumpBuffer(key)));
+    await act(at);
+    const call = must(at.scripts.last.get(name));
+    for (const [part, key] of Object.entries(keys)) {
+      for (const type of Object.keys(makers).filter((one) => one !== rightType[part])) {
+        for (const [i, one] of Object.values(keys).entries()) {
+          await at.redis.del(one);
+          const dump = saved[i];
+          if (dump) await at.redis.restore(one, 0, dump);
+        }
+        await at.redis.del(key);
+        await makers[type]?.(key);
+        const before = await contents(at.redis, beside);
+        const [code] = await at.scripts.again(call);
+        const absent = name === "create" || name === "fork" ? "EXISTS" : "NOT_FOUND";
+        expect([part, type, code]).toEqual([part, type, part === "history" ? absent : "CORRUPT"]);
+        expect(await contents(at.redis, beside)).toEqual(before);
+      }
+    }
+  });
+
+  test("fork, over a copy that is not whole or no list", async () => {
+    const id = newId("fork");
+    const act = await scriptCases.fork.prepare(at, id);
+    await act(at);
+    const call = must(at.scripts.last.get("fork"));
+    await at.redis.del(...Object.values(keysByPart(id)));
+    const staging = must(call.keys[8]);
+    await at.redis.lpush(staging, foreignRow("one"));
+    const before = await contents(at.redis);
+    expect(await at.scripts.again(call)).toEqual(["STAGING"]);
+    expect(await contents(at.redis)).toEqual(before);
+    await at.redis.set(staging, "text");
+    await expect(at.scripts.again(call)).rejects.toThrow("WRONGTYPE");
+    expect(await at.redis.exists(id)).toBe(0);
+  });
+});
+
+describe("with its reply lost on the wire a script has run once, and its caller gets the result", () => {
+  test.each(names)("%s", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    await far.redis.ping();
+    let lost: Promise<void> | null = null;
+    let runs = 0;
+    far.scripts.beforeRun = (call) => {
+      if (call.name !== name) return;
+      runs++;
+      lost ??= proxy.loseNextReply();
+    };
+    const dropped = proxy.droppedBytes;
+    const result = await act(far);
+    expect(lost).not.toBeNull();
+    await lost;
+    expect(proxy.droppedBytes).toBeGreaterThan(dropped);
+    // It was the connection that sent it again, not the caller.
+    expect(runs).toBe(1);
+    far.scripts.beforeRun = () => undefined;
+    await scriptCases[name].effect(at, id, result, true);
+  });
+});
+
+describe("on a full server", () => {
+  const full = async <T>(work: () => Promise<T>): Promise<T> => {
+    await at.redis.config("SET", "maxmemory", "1");
+    try {
+      return await work();
+    } finally {
+      await at.redis.config("SET", "maxmemory", "0");
+    }
+  };
+
+  test.each(names.filter((name) => sessionScripts[name] === "writes"))("%s is refused whole", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    const before = await contents(at.redis, beside);
+    await full(() => expect(act(at)).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" }));
+    expect(await contents(at.redis, beside)).toEqual(before);
+    // Once there is room the same call goes through.
+    await scriptCases[name].effect(at, id, await act(at), false);
+  });
+
+  test.each(names.filter((name) => sessionScripts[name] !== "writes"))("%s works", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    await full(async () => {
+      await scriptCases[name].effect(at, id, await act(at), false);
+    });
+  });
+
+  test("a history that foreign code appended to can be read", async () => {
+    const id = newId("read");
+    const turn = await started(at, id, "question");
+    await at.redis.lpush(id, foreignRow("foreign"));
+    await full(async () => {
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["question", "foreign"]);
+      expect(session.activeRun?.runId).toBe(turn.runId);
+      expect(await at.store.list(owner, { direction: "older", from: null, count: 5 })).not.toEqual([]);
+    });
+  });
+});
+
+describe("for a user who may not publish", () => {
+  const silent = names.filter((name) => !["renew", "summary", "view"].includes(name));
+  let barred: TestStore;
+
+  beforeAll(async () => {
+    await at.redis.call("ACL", "SETUSER", "barred", "on", ">secret", "~*", "+@all", "resetchannels");
+    const connection = { username: "barred", password: "secret" };
+    barred = openStore(server.port, { connection, processId: at.processId });
+  });
+  afterAll(() => barred.close());
+
+  test.each(silent)("%s fails before its first write", async (name) => {
+    const id = newId(name);
+    const act = await scriptCases[name].prepare(at, id);
+    const before = await contents(at.redis, beside);
+    await expect(act(barred)).rejects.toThrow(/publish|NOPERM/);
+    expect(await contents(at.redis, beside)).toEqual(before);
+  });
+});
+
+test("the deadlines' scripts sent twice claim once and settle once", async () => {
+  const key = "test:due";
+  await at.redis.zadd(key, 1, "a", 2, "b", Date.now() + 60_000, "later");
+  const [claim, ...members] = await at.scripts.run("due-claim", [key], [5000, 50]);
+  expect(members).toEqual(["a", "b"]);
+  expect((await at.scripts.run("due-claim", [key], [5000, 50])).slice(1)).toEqual([]);
+  await at.redis.zadd(key, 7, "b");
+  const settle = (member: string) => at.scripts.run("due-settle", [key], [member, String(claim)]);
+  expect([await settle("a"), await settle("a"), await settle("b")]).toEqual([1, 0, 0]);
+  expect(await at.redis.zrange(key, 0, "-1")).toEqual(["b", "later"]);
+  await at.redis.set(`${key}:text`, "text");
+  await expect(at.scripts.run("due-claim", [`${key}:text`], [5000, 50])).rejects.toThrow("WRONGTYPE");
+  await expect(at.scripts.run("due-settle", [`${key}:text`], ["a", "1"])).rejects.toThrow("WRONGTYPE");
+});
+
+test("keys of a session are declared whole: no script reaches beyond them", async () => {
+  const id = newId("declared");
+  const client = new Redis(server.url);
+  const monitor = await client.monitor();
+  const seen = new Set<string>();
+  const done = new Promise<void>((resolve) => {
+    monitor.on("monitor", (_time: string, args: string[], source: string) => {
+      if (source === "lua") seen.add(args[1] ?? "");
+      if (args[0]?.toUpperCase() === "ECHO") resolve();
+    });
+  });
+  await started(at, id, "question");
+  await at.store.begin(owner, id, newTurn(id, "next"));
+  await at.store.append(owner, id, [], newOp());
+  await at.store.clear(owner, id);
+  await at.store.remove(owner, id);
+  await at.redis.echo("done");
+  await done;
+  monitor.disconnect();
+  client.disconnect();
+  const allowed = new Set<string>([...sessionKeys(id).all, ""]);
+  expect(seen.size).toBeGreaterThan(5);
+  expect([...seen].filter((key) => !allowed.has(key))).toEqual([]);
+});
