@@ -1,5 +1,5 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
-import type { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import type { Conversations } from "./conversation/api.ts";
 import { ConversationService } from "./conversation/conversations.ts";
 import { anonymous, type MemoryStrategy, type MemorySettings } from "./conversation/session.ts";
@@ -8,7 +8,7 @@ import { schema } from "./graphql/schema.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { adoptAll, type AdoptProgress } from "./redis/adopt.ts";
 import { RedisBackend } from "./redis/backend.ts";
-import type { RedisOptions, RedisSource } from "./redis/connection.ts";
+import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/connection.ts";
 import { startEmbeddedRedis, type EmbeddedRedis } from "./redis/server/embedded.ts";
 import { silentLogger, type Logger } from "./transport/logger.ts";
 import { createTransport } from "./transport/transport.ts";
@@ -20,10 +20,19 @@ export interface EmbeddedSource {
   readonly onProgress?: (text: string) => void;
 }
 
+/** Some nodes of a cluster, and ioredis' options for it (redisOptions: of each node's connection). */
+export interface ClusterSource {
+  readonly cluster: readonly { readonly host: string; readonly port: number }[];
+  readonly options?: ClusterOptions;
+}
+
 /** Everything but `redis` may be left out. Times are milliseconds unless named otherwise. */
 export interface GatewayOptions {
-  /** A redis:// or rediss:// URL, ioredis' options, or an ioredis client (it is duplicated, and stays the caller's). */
-  readonly redis: string | RedisOptions | Redis | { readonly embedded: EmbeddedSource };
+  /**
+   * A redis:// or rediss:// URL, ioredis' options (Sentinel's too), an ioredis client (Redis or Cluster: it is duplicated,
+   * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own.
+   */
+  readonly redis: string | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
   /** In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. */
   readonly historyKeyPrefix?: string;
   /** Sessions go so many seconds after their last write; null (default): never. */
@@ -47,6 +56,10 @@ export interface GatewayOptions {
   readonly feedCheckMs?: number;
   readonly redisCommandTimeoutMs?: number;
   readonly enableKeyspaceEvents?: boolean;
+  /** Replicas that must hold a write before it is acknowledged (0). On time-out the caller gets STORE_UNAVAILABLE, and a retry the result. */
+  readonly waitReplicas?: number;
+  /** How long they may take (1000). */
+  readonly waitTimeoutMs?: number;
   readonly maxBodyBytes?: number;
   readonly slowReaderMs?: number;
   readonly keepAliveMs?: number;
@@ -125,6 +138,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     historyKeyPrefix: options.historyKeyPrefix ?? "",
     sessionTtlSeconds: options.sessionTtlSeconds ?? null,
     leaseMs,
+    waitReplicas: options.waitReplicas ?? 0,
+    waitTimeoutMs: options.waitTimeoutMs ?? 1000,
     maxQueuedRuns: options.maxQueuedRuns ?? 20,
     model,
     memory: memorySettings,
@@ -217,11 +232,12 @@ function sourceOf({ redis }: GatewayOptions, embedded: EmbeddedRedis | null): Re
   if (embedded) return { kind: "url", url: embedded.url };
   if (typeof redis === "string") return { kind: "url", url: redis };
   if (isClient(redis)) return { kind: "client", client: redis };
+  if ("cluster" in redis) return { kind: "cluster", nodes: redis.cluster, options: redis.options ?? {} };
   if ("embedded" in redis) throw new TypeError("The embedded Redis did not start");
   return { kind: "options", options: redis };
 }
 
-function isClient(redis: object): redis is Redis {
+function isClient(redis: object): redis is Redis | Cluster {
   return "duplicate" in redis && typeof redis.duplicate === "function";
 }
 

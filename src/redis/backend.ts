@@ -3,6 +3,7 @@ import type { Redis } from "ioredis";
 import type { MemorySettings } from "../conversation/session.ts";
 import type { Client, RedisSource } from "./connection.ts";
 import { Deadlines } from "./deadlines.ts";
+import { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
 import { RedisFeeds } from "./feeds.ts";
 import { Scripts } from "./scripts.ts";
@@ -22,6 +23,9 @@ export interface BackendOptions {
   readonly model: string;
   readonly memory: MemorySettings;
   readonly memoryRows: number;
+  /** Replicas that must hold a write before it is acknowledged; 0: none. */
+  readonly waitReplicas: number;
+  readonly waitTimeoutMs: number;
   readonly onError: (error: unknown) => void;
   /** Said once when it is known, and again after each reconnect where it changed. */
   readonly onKeyspaceEvents: (on: boolean) => void;
@@ -41,6 +45,7 @@ export class RedisBackend {
   readonly commands: Client;
   readonly #options: BackendOptions;
   readonly #topology: Topology;
+  readonly #durable: DurableScripts | null;
   readonly #deadlines: Deadlines;
   #eventsOn: boolean | null = null;
   #lostAt: number | null = null;
@@ -58,6 +63,14 @@ export class RedisBackend {
       this.#lostAt = null;
       void this.#lookAtEvents();
     });
+    this.#durable =
+      options.waitReplicas === 0
+        ? null
+        : new DurableScripts(this.#topology, {
+            replicas: options.waitReplicas,
+            timeoutMs: options.waitTimeoutMs,
+            commandTimeoutMs,
+          });
     const scripts = new Scripts(this.commands);
     const index = new SessionIndex(this.commands, options.historyKeyPrefix, onError);
     this.store = new RedisSessionStore(this.commands, scripts, index, {
@@ -71,6 +84,7 @@ export class RedisBackend {
       memory: options.memory,
       memoryRows: options.memoryRows,
       leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
+      durable: this.#durable,
       onTurnFree: options.onTurnFree,
     });
     this.feeds = new RedisFeeds(this.store, this.commands, this.#topology.hub, {
@@ -109,7 +123,8 @@ export class RedisBackend {
   async close(): Promise<void> {
     this.#deadlines.close();
     this.feeds.close();
-    this.#topology.hub.close();
+    this.#topology.close();
+    this.#durable?.close();
     // What is on its way is let through; a Redis that is away is not waited for.
     if (this.commands.status === "ready") await this.commands.quit().catch(this.#options.onError);
     this.commands.disconnect();

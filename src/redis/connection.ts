@@ -28,6 +28,9 @@ export interface ConnectionSettings {
 
 export type Role = "commands" | "subscriber" | "durable";
 
+/** A durable write is repeated by who waits for it, so the connection only looks for the new primary. */
+const demoted = (error: Error): boolean => error.message.startsWith("READONLY");
+
 const retryStrategy = (attempt: number) => Math.min(25 * 2 ** Math.min(attempt, 5), 500);
 
 /**
@@ -45,12 +48,13 @@ export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role
     sentinelRetryStrategy: retryStrategy,
     // A primary that was demoted answers READONLY: the connection looks for the new one and sends the command again.
     reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
-    failoverDetector: true,
     keepAlive: 10_000,
     noDelay: true,
     // A subscriber is subscribed again by who reads behind the acknowledgement; durable writes are repeated by who waits.
     ...(role === "subscriber" ? { autoResubscribe: false } : {}),
-    ...(role === "durable" ? { autoResendUnfulfilledCommands: false, enableOfflineQueue: false } : {}),
+    ...(role === "durable"
+      ? { autoResendUnfulfilledCommands: false, enableOfflineQueue: false, reconnectOnError: demoted }
+      : {}),
   };
 }
 
@@ -120,13 +124,7 @@ export function duplicateCluster(client: Cluster, settings: ConnectionSettings):
 
 /** A cluster retries over its nodes: a node's own connection gives its commands back when it closes. */
 function withoutRetries(options: RedisOptions): RedisOptions {
-  const {
-    retryStrategy: _retry,
-    maxRetriesPerRequest: _max,
-    reconnectOnError: _on,
-    failoverDetector: _detector,
-    ...rest
-  } = options;
+  const { retryStrategy: _retry, maxRetriesPerRequest: _max, reconnectOnError: _on, ...rest } = options;
   return rest;
 }
 

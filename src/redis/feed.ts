@@ -224,7 +224,8 @@ export class Feed implements Listener {
       // Farther behind than a page: the feed goes to the tip at once, its subscribers read on from their own places.
       if (entries.filter((entry) => entry.kind === "message").length >= pageRows) {
         const reading = await this.read({ pages: [] });
-        if (reading && !isAt(follower, reading.session)) {
+        if (!reading) this.#readAgain = true;
+        else if (!isAt(follower, reading.session)) {
           this.#follower = new Follower(reading.session);
           this.#drop(this.#ring.length);
           this.#first += 1;

@@ -33,8 +33,19 @@ export class ChannelListeners {
     return new Set([...this.#listeners.values()].flatMap((one) => [...one]));
   }
 
+  has(channel: string): boolean {
+    return this.#listeners.has(channel);
+  }
+
   tell(channel: string, message: string): void {
-    for (const listener of this.of(channel)) listener.onMessage(channel, message);
+    for (const listener of this.of(channel)) {
+      try {
+        listener.onMessage(channel, message);
+      } catch {
+        // Anybody may publish anything; what cannot be understood is as good as missed, and must not end the process.
+        listener.onResumed();
+      }
+    }
   }
 
   add(channels: readonly string[], listener: Listener): void {
@@ -66,6 +77,8 @@ export class Hub implements PubSub {
   readonly #listeners = new ChannelListeners();
   readonly #onError: (error: unknown) => void;
   readonly #watch: NodeJS.Timeout;
+  /** Let go while the connection was away: a SUBSCRIBE that waited in it may be sent all the same. */
+  readonly #stray = new Set<string>();
   #started = false;
   #closed = false;
 
@@ -97,8 +110,9 @@ export class Hub implements PubSub {
 
   unsubscribe(channels: readonly string[], listener: Listener): void {
     const unused = this.#listeners.remove(channels, listener);
-    if (unused.length > 0 && !this.#closed && this.#redis.status === "ready")
-      this.#redis.unsubscribe(...unused).catch(this.#onError);
+    if (unused.length === 0 || this.#closed) return;
+    if (this.#redis.status === "ready") this.#redis.unsubscribe(...unused).catch(this.#onError);
+    else for (const channel of unused) this.#stray.add(channel);
   }
 
   close(): void {
@@ -108,13 +122,19 @@ export class Hub implements PubSub {
   }
 
   async #resume(): Promise<void> {
+    const stray = [...this.#stray].filter((channel) => !this.#listeners.has(channel));
+    this.#stray.clear();
+    if (stray.length > 0) this.#redis.unsubscribe(...stray).catch(this.#onError);
     if (!this.#started) {
       this.#started = true;
       if (this.#listeners.channels.length === 0) return;
     }
     try {
       const { channels } = this.#listeners;
-      for (let i = 0; i < channels.length; i += 500) await this.#redis.subscribe(...channels.slice(i, i + 500));
+      for (let i = 0; i < channels.length; i += 500) {
+        const some = channels.slice(i, i + 500).filter((channel) => this.#listeners.has(channel));
+        if (some.length > 0) await this.#redis.subscribe(...some);
+      }
       for (const listener of this.#listeners.all()) listener.onResumed();
     } catch (error) {
       // The connection went again in the meantime; the next "ready" comes back here.

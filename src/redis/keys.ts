@@ -1,5 +1,3 @@
-import calculateSlot from "cluster-key-slot";
-
 /**
  * Where things lie in Redis. A session's keys share the slot of its history key: `parley:{<tag>}:<part>:<history key>`.
  * The tag is the history key where it has no brace, its own hash tag where it has one, else a short tag of the same
@@ -26,6 +24,27 @@ export function listChannel(owner: string): string {
 }
 
 const slots = 16_384;
+
+/**
+ * The hash slot of a key by Redis Cluster's rule: of what stands in the first braces, where that is not empty, else of
+ * the whole key. The package cluster-key-slot, which ioredis routes by, is wrong about "{}{a}": it takes the "a".
+ */
+export function slotOf(key: string): number {
+  const open = key.indexOf("{");
+  const close = open < 0 ? -1 : key.indexOf("}", open + 1);
+  return crc16(Buffer.from(close > open + 1 ? key.slice(open + 1, close) : key)) % slots;
+}
+
+/** CRC-16/XMODEM. */
+function crc16(bytes: Uint8Array): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte << 8;
+    for (let bit = 0; bit < 8; bit++) crc = (crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1) & 0xffff;
+  }
+  return crc;
+}
+
 let tagOfSlot: string[] | undefined;
 
 /** A short string for each hash slot, found once by trying numbers in base 36. */
@@ -34,7 +53,7 @@ function shortTag(slot: number): string {
     tagOfSlot = new Array<string>(slots);
     for (let i = 0, found = 0; found < slots; i++) {
       const tag = i.toString(36);
-      const at = calculateSlot(tag);
+      const at = slotOf(tag);
       if (tagOfSlot[at] === undefined) {
         tagOfSlot[at] = tag;
         found++;
@@ -53,7 +72,7 @@ export function hashTag(historyKey: string): string {
     const close = historyKey.indexOf("}", open + 1);
     if (close > open + 1) return historyKey.slice(open + 1, close);
   }
-  return shortTag(calculateSlot(historyKey));
+  return shortTag(slotOf(historyKey));
 }
 
 export function sessionKeys(historyKey: string): SessionKeys {

@@ -25,11 +25,12 @@ export class ListFeed implements Listener {
   readonly #redis: Client;
   readonly #hub: PubSub;
   readonly #settings: FeedSettings;
-  /** History key -> the number of its newest write that was told ("" until known). */
+  /** History key -> the number of its newest write that the list was seen with ("" before). */
   readonly #known = new Map<string, string>();
   readonly #subscribers = new Set<ListSubscription>();
   #check: NodeJS.Timeout | null = null;
   #comparing = false;
+  #compareAgain = false;
   #closed = false;
 
   constructor(owner: string, store: RedisSessionStore, redis: Client, hub: PubSub, settings: FeedSettings) {
@@ -96,21 +97,28 @@ export class ListFeed implements Listener {
   }
 
   async #compare(): Promise<void> {
-    if (this.#comparing || this.#closed) return;
+    if (this.#closed) return;
+    if (this.#comparing) {
+      this.#compareAgain = true;
+      return;
+    }
     this.#comparing = true;
     try {
-      const members = await this.#members();
-      for (const [key, sequence] of members) {
-        const before = this.#known.get(key);
-        if (before !== sequence) {
-          // "" was told by its own publication, whose number is only learned here.
-          if (before !== "") this.#tell(key, "updated");
+      do {
+        this.#compareAgain = false;
+        // One that comes while the list is read is not missing in it.
+        const before = [...this.#known.keys()];
+        const members = await this.#members();
+        for (const [key, sequence] of members) {
+          // Also where it was told: that may have been of an earlier write.
+          if (this.#known.get(key) !== sequence) this.#tell(key, "updated");
           this.#known.set(key, sequence);
         }
-      }
-      for (const key of [...this.#known.keys()]) if (!members.has(key)) this.#tell(key, "removed");
+        for (const key of before) if (!members.has(key)) this.#tell(key, "removed");
+      } while (this.#compareAgain);
     } catch (error) {
       this.#settings.onError(error);
+      this.#planCheck(retryMs);
     } finally {
       this.#comparing = false;
     }
@@ -133,16 +141,14 @@ export class ListFeed implements Listener {
     return found;
   }
 
-  #planCheck(): void {
+  /** The whole list is compared, so less often than a session's feed reads. */
+  #planCheck(afterMs = this.#settings.checkMs() * (2.5 + Math.random())): void {
     if (this.#closed) return;
-    // The whole list is compared, so less often than a session's feed reads.
-    this.#check = setTimeout(
-      () => {
-        void this.#compare();
-        this.#planCheck();
-      },
-      this.#settings.checkMs() * (2.5 + Math.random()),
-    );
+    if (this.#check) clearTimeout(this.#check);
+    this.#check = setTimeout(() => {
+      this.#planCheck();
+      void this.#compare();
+    }, afterMs);
     this.#check.unref();
   }
 }
@@ -177,7 +183,13 @@ export class ListSubscription implements AsyncIterableIterator<SessionChange> {
   }
 
   next(): Promise<IteratorResult<SessionChange>> {
-    const turn = this.#turn.then(() => this.#pull());
+    const turn = this.#turn
+      .then(() => this.#pull())
+      .catch((error: unknown) => {
+        // Who consumes an iterator that threw does not return it.
+        this.end();
+        throw error;
+      });
     this.#turn = turn.catch(() => undefined);
     return turn;
   }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
 import type { Client } from "./connection.ts";
 import type { Cursor } from "../conversation/cursor.ts";
+import type { DurableScripts } from "./durable.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
 import type { MemorySettings, PageRequest, Session } from "../conversation/session.ts";
 import { parseCursor } from "../conversation/cursor.ts";
@@ -40,7 +41,7 @@ import {
   stateOf,
   text,
 } from "./replies.ts";
-import { Scripts, type Reply, type ScriptCall, type SessionScript } from "./scripts.ts";
+import { Scripts, sessionScripts, type Reply, type ScriptCall, type SessionScript } from "./scripts.ts";
 import type { SessionIndex } from "./session-index.ts";
 
 export interface StoreSettings {
@@ -60,6 +61,8 @@ export interface StoreSettings {
   readonly memoryRows: number;
   /** Milliseconds that other processes' leases are given beyond their end (after a loss of Redis). */
   readonly leaseGraceMs: () => number;
+  /** Writes that are acknowledged only when replicas hold them; null: as soon as the primary does. */
+  readonly durable: DurableScripts | null;
   /** The next run that waits in this session is this process', and nothing runs there. */
   readonly onTurnFree: (historyKey: string) => void;
 }
@@ -474,7 +477,12 @@ export class RedisSessionStore implements SessionStore {
     more: readonly string[] = [],
   ): Promise<readonly Reply[]> {
     const call = this.#call(script, owner, key, op, args, more);
-    const answer = await guarded(this.#scripts.run(call.name, call.keys, call.args));
+    const { durable } = this.#settings;
+    const running =
+      durable && sessionScripts[script] !== "reads" && !passing.has(script)
+        ? durable.run(call)
+        : this.#scripts.run(call.name, call.keys, call.args);
+    const answer = await guarded(running);
     refuseCorrupt(key, answer);
     return answer;
   }
@@ -494,6 +502,9 @@ export class RedisSessionStore implements SessionStore {
     return { name, keys: [...sessionKeys(key).all, ...more], args: [...common, ...opArgs, ...args] };
   }
 }
+
+/** What may be lost with a primary without anybody having been told otherwise: it is made again. */
+const passing: ReadonlySet<SessionScript> = new Set(["progress", "renew", "touch", "summary"]);
 
 function refuseCorrupt(key: string, answer: readonly Reply[]): void {
   if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);

@@ -7,9 +7,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 
 import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
+import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
-import { createUrqlClient, Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql.ts";
-import type { Message } from "../clients/urql.ts";
+import { createUrqlClient } from "../clients/urql.ts";
+import { Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql-documents.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";

@@ -16,22 +16,23 @@ export interface ScriptCall {
   readonly name: ScriptName;
   readonly keys: readonly string[];
   readonly args: readonly (string | number)[];
+  readonly answer: Promise<readonly Reply[]>;
 }
 
 /** Scripts that remember the last call of each, so that a test can send exactly that again. */
 export class WatchedScripts extends Scripts {
   readonly last = new Map<ScriptName, ScriptCall>();
-  beforeRun: (call: ScriptCall) => void = () => undefined;
+  beforeRun: (name: ScriptName) => void = () => undefined;
 
   override run(
     name: ScriptName,
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<readonly Reply[]> {
-    const call = { name, keys, args };
-    this.last.set(name, call);
-    this.beforeRun(call);
-    return super.run(name, keys, args);
+    this.beforeRun(name);
+    const answer = super.run(name, keys, args);
+    this.last.set(name, { name, keys, args, answer });
+    return answer;
   }
 
   again(call: ScriptCall): Promise<readonly Reply[]> {
@@ -87,6 +88,7 @@ export function openStore(port: number, options: StoreOptions = {}): TestStore {
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
     memoryRows: 200,
     leaseGraceMs: () => 0,
+    durable: null,
     onTurnFree: (key) => freed.push(key),
     ...settings,
     processId,

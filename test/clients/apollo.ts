@@ -1,0 +1,154 @@
+import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, isReference } from "@apollo/client";
+import type { ApolloCache, PossibleTypesMap, Reference } from "@apollo/client";
+import { Defer20220824Handler } from "@apollo/client/incremental";
+import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { relayStylePagination } from "@apollo/client/utilities";
+import { OperationTypeNode } from "graphql";
+import { createClient as createWebSocketClient } from "graphql-ws";
+
+import { Changes, Events, Send } from "./apollo-documents.ts";
+import type { Connection } from "./apollo-documents.ts";
+import type { Message, SendInput, SessionChange, SessionEvent } from "./chat-types.ts";
+import { optimisticId } from "./message-id.ts";
+
+/** `possibleTypes`: of schema.graphql, as graphql-codegen's fragment-matcher gives them. */
+export function createApolloClient(url: string, possibleTypes: PossibleTypesMap): ApolloClient {
+  const socket = createWebSocketClient({ url: url.replace(/^http/, "ws"), retryAttempts: Infinity });
+  return new ApolloClient({
+    link: ApolloLink.split(
+      ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION,
+      new GraphQLWsLink(socket),
+      new HttpLink({ uri: url }),
+    ),
+    cache: new InMemoryCache({
+      possibleTypes,
+      typePolicies: {
+        Query: { fields: { sessions: relayStylePagination(["filter"]) } },
+        Session: { fields: { messages: relayStylePagination() } },
+        // Each event takes the place of the one before.
+        Subscription: { fields: { sessionEvents: { merge: false }, sessionChanged: { merge: false } } },
+        // These have no id: parts of one that came with different documents belong together.
+        MemorySettings: { merge: true },
+        TokenUsage: { merge: true },
+        Viewer: { merge: true },
+      },
+    }),
+    incrementalHandler: new Defer20220824Handler(),
+  });
+}
+
+/** `after`: the session's `cursor` as Messages gave it. Returns what ends it. */
+export function followSession(client: ApolloClient, sessionId: string, chatId: string, after: string): () => void {
+  const events = client.subscribe({ query: Events, variables: { sessionId, after } });
+  const following = events.subscribe(({ data }) => {
+    if (data) applySessionEvent(client.cache, chatId, data.sessionEvents);
+  });
+  return () => following.unsubscribe();
+}
+
+export function followSessions(client: ApolloClient): () => void {
+  const following = client.subscribe({ query: Changes }).subscribe(({ data }) => {
+    if (data) applySessionChange(client.cache, data.sessionChanged);
+  });
+  return () => following.unsubscribe();
+}
+
+/** `chatId`: the session's global id. */
+export function sendMessage(client: ApolloClient, chatId: string, input: SendInput) {
+  const optimistic: Message = {
+    __typename: "Message",
+    id: optimisticId(input.sessionId, input.messageId),
+    position: 2 ** 31 - 1, // behind all others until the stored one comes
+    cursor: "",
+    role: "USER",
+    text: input.text,
+  };
+  return client.mutate({
+    mutation: Send,
+    variables: { input },
+    optimisticResponse: {
+      sendMessage: {
+        userMessage: optimistic,
+        run: { __typename: "Run", id: input.messageId, status: "QUEUED", replyId: "", text: "" },
+      },
+    },
+    update(cache, { data }) {
+      const userMessage = data?.sendMessage.userMessage;
+      if (userMessage) place(cache, chatId, userMessage);
+    },
+  });
+}
+
+export function applySessionEvent(cache: ApolloCache, chatId: string, event: SessionEvent<Connection<Message>>): void {
+  switch (event.__typename) {
+    case "MessageAdded":
+      place(cache, chatId, event.message);
+      break;
+    case "RunChanged": {
+      const { id, status } = event.run;
+      const activeRun = status === "RUNNING" ? { __ref: `Run:${id}` } : null;
+      cache.modify({ id: `Session:${chatId}`, fields: { activeRun: () => activeRun } });
+      break;
+    }
+    case "ReplyProgress": {
+      const { offset, text: more } = event;
+      // A text that ends within what is there came before.
+      const grown = (text: string) => (offset + more.length <= text.length ? text : text.slice(0, offset) + more);
+      cache.modify({ id: `Run:${event.runId}`, fields: { text: grown } });
+      break;
+    }
+    case "SessionRemoved":
+      dropSession(cache, event.removedId);
+      break;
+    case "StreamOpened":
+    case "SessionUpdated":
+    case "HistoryReset":
+      break; // the cache has written the session, and a page without `before` replaces all that it had
+  }
+}
+
+export function applySessionChange(cache: ApolloCache, change: SessionChange): void {
+  if (change.__typename === "SessionRemoved") {
+    dropSession(cache, change.removedId);
+  } else if (change.__typename !== "SessionListOpened") {
+    const node = { __ref: `Session:${change.session.id}` };
+    cache.modify({
+      fields: {
+        // A session that no page has yet comes first; the sidebar sorts by what it shows.
+        sessions(list: Stored | Reference) {
+          if (isReference(list)) return list;
+          const known = list.edges.some((edge) => edge.node.__ref === node.__ref);
+          return known ? list : { ...list, edges: [{ __typename: "SessionEdge", cursor: "", node }, ...list.edges] };
+        },
+      },
+    });
+  }
+}
+
+/** Also with `deletedId` of deleteSession. Lists leave out what cannot be read any more. */
+export function dropSession(cache: ApolloCache, id: string): void {
+  cache.evict({ id: `Session:${id}` });
+  cache.gc();
+}
+
+/** A connection as relayStylePagination stores it; Apollo's types let any field be a reference. */
+interface Stored {
+  readonly edges: readonly { readonly __typename: string; readonly cursor: string; readonly node: Reference }[];
+}
+
+/** Puts a message where its position says, once: events may come twice. */
+function place(cache: ApolloCache, chatId: string, message: Message): void {
+  const node = { __ref: `Message:${message.id}` };
+  cache.modify({
+    id: `Session:${chatId}`,
+    fields: {
+      messages(list: Stored | Reference, { readField }) {
+        if (isReference(list)) return list;
+        const others = list.edges.filter((edge) => edge.node.__ref !== node.__ref);
+        const at = others.findLastIndex((edge) => Number(readField("position", edge.node)) < message.position) + 1;
+        const edge = { __typename: "MessageEdge", cursor: message.cursor, node };
+        return { ...list, edges: others.toSpliced(at, 0, edge) };
+      },
+    },
+  });
+}

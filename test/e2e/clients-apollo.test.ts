@@ -1,0 +1,238 @@
+import { readFileSync } from "node:fs";
+
+import { gql, NetworkStatus } from "@apollo/client";
+import type { ApolloClient, ObservableQuery, OperationVariables, TypedDocumentNode } from "@apollo/client";
+import { buildSchema } from "graphql";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+
+import {
+  applySessionEvent,
+  createApolloClient,
+  dropSession,
+  followSession,
+  followSessions,
+  sendMessage,
+} from "../clients/apollo.ts";
+import { Delete, Messages, Sessions } from "../clients/apollo-documents.ts";
+import type { Connection } from "../clients/apollo-documents.ts";
+import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
+import type { ChatGateway } from "../clients/chat-gateway.ts";
+import type { Message } from "../clients/chat-types.ts";
+import { optimisticId } from "../clients/message-id.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+
+const schema = buildSchema(readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8"));
+const possibleTypes = Object.fromEntries(
+  ["Node", "ContentBlock", "SessionEvent", "SessionChange"].map((name) => {
+    const type = schema.getType(name);
+    if (!type || !("getFields" in type || "getTypes" in type)) throw new Error(`${name} is no abstract type`);
+    // Safe: all four are interfaces or unions.
+    return [name, schema.getPossibleTypes(type as Parameters<typeof schema.getPossibleTypes>[0]).map(String)];
+  }),
+);
+
+let openai: OpenAIServer;
+let chat: ChatGateway;
+let client: ApolloClient;
+const stops: (() => void)[] = [];
+const complaints = [vi.spyOn(console, "warn"), vi.spyOn(console, "error")];
+
+beforeAll(async () => {
+  openai = await startOpenAI();
+  chat = await startChatGateway({ models: ["openai:small"], openai: { apiKey: "sk-test", baseUrl: openai.baseUrl } });
+});
+
+afterAll(async () => {
+  await chat.close();
+  await openai.close();
+});
+
+beforeEach(() => {
+  client = createApolloClient(chat.url, possibleTypes);
+});
+
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop();
+  client.stop();
+  // Apollo says here what it cannot merge, write or find.
+  const said = complaints.flatMap((spy) => spy.mock.calls);
+  for (const spy of complaints) spy.mockClear();
+  expect(said).toEqual([]);
+});
+
+const textsOf = (messages: Connection<Message> | undefined) => messages?.edges.map(({ node }) => node.text) ?? [];
+const numbered = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `text ${from + index}`);
+
+/** What a component that shows a query has seen, and the query itself for fetchMore. */
+async function watch<Data, Variables extends OperationVariables>(
+  query: TypedDocumentNode<Data, Variables>,
+  variables: Variables,
+) {
+  const shown: Data[] = [];
+  const observed = client.watchQuery<Data>({ query, variables });
+  const subscription = observed.subscribe(({ data, dataState, networkStatus }) => {
+    if (dataState === "complete" && networkStatus === NetworkStatus.ready) shown.push(data);
+  });
+  stops.push(() => subscription.unsubscribe());
+  await waitUntil("the first result", () => Promise.resolve(shown.length > 0));
+  return { shown, observed };
+}
+
+async function open(sessionId: string) {
+  const { shown, observed } = await watch(Messages, { sessionId });
+  const session = shown.at(-1)?.session;
+  if (!session) throw new Error("no such session");
+  stops.push(followSession(client, sessionId, session.id, session.cursor));
+  return { shown, observed, id: session.id, chat: () => shown.at(-1)?.session ?? null };
+}
+
+test("pages of messages are merged backwards, none twice", async () => {
+  await fillSession(chat, "pages", 45);
+  const view = await open("pages");
+  expect(textsOf(view.chat()?.messages)).toEqual(numbered(25, 45));
+  for (const from of [5, 0]) {
+    const before = view.chat()?.messages.pageInfo.startCursor;
+    if (typeof before !== "string") throw new Error("no startCursor");
+    await view.observed.fetchMore({ variables: { before } });
+    await waitUntil("the older page", () => Promise.resolve(view.chat()?.messages.edges.length === 45 - from));
+    expect(textsOf(view.chat()?.messages)).toEqual(numbered(from, 45));
+    expect(view.chat()?.messages.pageInfo.hasPreviousPage).toBe(from > 0);
+  }
+  await fillSession(chat, "pages", 1);
+  await waitUntil("the new message", () => Promise.resolve(view.chat()?.messages.edges.length === 46));
+  expect(textsOf(view.chat()?.messages)).toEqual([...numbered(0, 45), "text 0"]);
+});
+
+test("an optimistic message becomes the stored one, and the reply grows and arrives", async () => {
+  await fillSession(chat, "turn", 2);
+  const view = await open("turn");
+  const input = { sessionId: "turn", text: "Hi! I'm Jim.", messageId: "question" };
+  const id = optimisticId("turn", "question");
+  const sent = await sendMessage(client, view.id, input);
+  expect(sent.data?.sendMessage.userMessage).toMatchObject({ id, position: 2 });
+  await waitUntil("the reply", () =>
+    Promise.resolve(view.chat()?.messages.edges.length === 4 && view.chat()?.activeRun === null),
+  );
+
+  const lists = view.shown.map(({ session }) => session?.messages.edges.map(({ node }) => node) ?? []);
+  const mine = lists.flatMap((list) => list.filter((message) => message.id === id));
+  // One key from the first: shown before there was an answer, and settled in its place.
+  expect(mine[0]).toMatchObject({ text: "Hi! I'm Jim.", position: 2 ** 31 - 1 });
+  expect(mine.at(-1)).toMatchObject({ text: "Hi! I'm Jim.", position: 2 });
+  for (const list of lists) expect(new Set(list.map((message) => message.id)).size).toBe(list.length);
+
+  const reply = lists.at(-1)?.at(-1);
+  expect(reply).toMatchObject({ role: "ASSISTANT", position: 3, id: sent.data?.sendMessage.run.replyId });
+  const drafts = view.shown.flatMap(({ session }) => session?.activeRun?.text ?? []);
+  expect(drafts.length).toBeGreaterThan(1);
+  expect(drafts.every((draft) => reply?.text.startsWith(draft))).toBe(true);
+});
+
+test("what is applied twice changes nothing", async () => {
+  await fillSession(chat, "twice", 3);
+  const view = await open("twice");
+  const before = client.cache.extract();
+  const all = view.chat()?.messages.edges.map(({ node }) => node) ?? [];
+  for (const message of [...all, ...all]) {
+    applySessionEvent(client.cache, view.id, { __typename: "MessageAdded", message });
+  }
+  expect(client.cache.extract()).toEqual(before);
+  expect(textsOf(view.chat()?.messages)).toEqual(numbered(0, 3));
+});
+
+test("a cleared history leaves an empty list that goes on", async () => {
+  await fillSession(chat, "clear", 30);
+  const view = await open("clear");
+  const before = view.chat()?.messages.pageInfo.startCursor;
+  if (typeof before !== "string") throw new Error("no startCursor");
+  await view.observed.fetchMore({ variables: { before } });
+  await waitUntil("both pages", () => Promise.resolve(view.chat()?.messages.edges.length === 30));
+
+  await chat.ask(`mutation { clearHistory(input: { sessionId: "clear" }) { session { id } } }`);
+  await waitUntil("an empty list", () => Promise.resolve(view.chat()?.messages.edges.length === 0));
+  await fillSession(chat, "clear", 1);
+  await waitUntil("a new message", () => Promise.resolve(view.chat()?.messages.edges.length === 1));
+  expect(textsOf(view.chat()?.messages)).toEqual(["text 0"]);
+});
+
+test("the list of sessions has what comes and loses what goes", async () => {
+  const ids = Array.from({ length: 25 }, (_, index) => `list-${index}`);
+  for (const sessionId of ids) await fillSession(chat, sessionId, 1);
+  stops.push(followSessions(client));
+  const { shown, observed } = await watch(Sessions, {});
+  const nodes = () => shown.at(-1)?.sessions.edges.map(({ node }) => node) ?? [];
+  const listed = () => nodes().map(({ sessionId }) => sessionId);
+  expect(listed()).toEqual(ids.toReversed().slice(0, 20));
+  const after = shown.at(-1)?.sessions.pageInfo.endCursor;
+  if (typeof after !== "string") throw new Error("no endCursor");
+  await observed.fetchMore({ variables: { after } });
+  await waitUntil("the second page", () => Promise.resolve(listed().length > 20));
+  expect(listed().slice(0, 25)).toEqual(ids.toReversed());
+  expect(new Set(listed()).size).toBe(listed().length);
+
+  const [first = "", second = "", third = ""] = ids;
+  await chat.ask(`mutation {
+    createSession(input: { sessionId: "list-new" }) { session { id } }
+    updateSession(input: { sessionId: "${first}", title: "Renamed" }) { session { id } }
+    deleteSession(input: { sessionId: "${second}" }) { deletedId }
+  }`);
+  await waitUntil("the new one first, the other gone, the title", () =>
+    Promise.resolve(
+      listed()[0] === "list-new" &&
+        !listed().includes(second) &&
+        nodes().some(({ sessionId, title }) => sessionId === first && title === "Renamed"),
+    ),
+  );
+
+  await client.mutate({
+    mutation: Delete,
+    variables: { sessionId: third },
+    update(cache, { data }) {
+      if (data) dropSession(cache, data.deleteSession.deletedId);
+    },
+  });
+  await waitUntil("gone", () => Promise.resolve(!listed().includes(third)));
+  expect(listed().filter((id) => id.startsWith("list-"))).toHaveLength(24);
+});
+
+test("@defer gives the question at once and the reply when it is complete", async () => {
+  openai.behave({ kind: "gated", tokens: ["Hello", " Jim."] });
+  interface Asked {
+    sendMessage: { userMessage: Message; reply?: Message | null };
+  }
+  const Ask: TypedDocumentNode<Asked> = gql`
+    mutation Ask($input: SendMessageInput!) {
+      sendMessage(input: $input) {
+        userMessage {
+          id
+          text
+        }
+        ... @defer(label: "reply") {
+          reply {
+            id
+            text
+          }
+        }
+      }
+    }
+  `;
+  const question = client.watchFragment({
+    fragment: gql`
+      fragment Question on Message {
+        id
+        text
+      }
+    `,
+    from: { __typename: "Message", id: optimisticId("defer", "asked") },
+  });
+  // The gate opens only when the cache has the first part: an answer that waits for the reply would never come.
+  const shown = question.subscribe(({ dataState }) => {
+    if (dataState === "complete") openai.releaseAll();
+  });
+  stops.push(() => shown.unsubscribe());
+  const input = { sessionId: "defer", text: "Hi", model: "openai:small", messageId: "asked" };
+  const { data } = await client.mutate({ mutation: Ask, variables: { input } });
+  expect(data?.sendMessage).toMatchObject({ userMessage: { text: "Hi" }, reply: { text: "Hello Jim." } });
+});

@@ -1,0 +1,204 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { loadTokenCounter } from "../../src/langchain/tokens.ts";
+import { HumanMessage } from "@langchain/core/messages";
+import { addMessages, ask, readMessages } from "../support/conversation.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute, refusal } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer, RecordedRequest } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+// What of a long history the model gets to see, by the session's memory strategy.
+
+let redis: TestRedis;
+let openai: OpenAIServer;
+let gateway: TestGateway;
+let url: string;
+
+function start(): Promise<TestGateway> {
+  return startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    systemPrompt: "Be kind.",
+    memory: { strategy: "BUFFER", maxMessages: 60 },
+  });
+}
+
+beforeAll(async () => {
+  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  gateway = await start();
+  ({ url } = gateway);
+});
+beforeEach(() => openai.behave(null));
+afterAll(async () => {
+  await gateway.close();
+  await openai.close();
+  await redis.stop();
+});
+
+type Memory = Readonly<{ strategy: string; maxTurns?: number; maxTokens?: number }>;
+
+/** A session with this memory and a history of `turns` turns, told by their numbers. */
+async function startSession(sessionId: string, memory: Memory | null, turns: number): Promise<void> {
+  const query = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`;
+  await execute(url, query, { input: { sessionId, memory } });
+  const messages = Array.from({ length: turns }, (_, i) => [
+    { role: "USER", text: `Question number ${i}` },
+    { role: "ASSISTANT", text: `Answer number ${i}` },
+  ]).flat();
+  await addMessages(url, sessionId, messages);
+}
+
+function contents(request: RecordedRequest | undefined): readonly string[] {
+  return (request?.messages ?? []).map(({ content }) => String(content));
+}
+
+async function memoryOf(sessionId: string): Promise<unknown> {
+  const query = `query ($sessionId: String!) { session(sessionId: $sessionId) { memory { strategy maxTurns maxTokens summary } } }`;
+  return (await execute<{ session: { memory: unknown } }>(url, query, { sessionId })).session.memory;
+}
+
+test("BUFFER sends all, up to the most messages that a turn reads", async () => {
+  await startSession("buffer", null, 20);
+  await ask(url, "buffer", "Now");
+  expect(contents(openai.requests.at(-1))).toEqual([
+    "Be kind.",
+    ...Array.from({ length: 20 }, (_, i) => [`Question number ${i}`, `Answer number ${i}`]).flat(),
+    "Now",
+  ]);
+  await startSession("buffer-long", null, 100);
+  await ask(url, "buffer-long", "Now");
+  const sent = contents(openai.requests.at(-1));
+  expect(sent).toHaveLength(62);
+  expect(sent.slice(0, 2)).toEqual(["Be kind.", "Question number 70"]);
+});
+
+test("WINDOW sends the last turns whole", async () => {
+  await startSession("window", { strategy: "WINDOW", maxTurns: 2 }, 50);
+  expect(await memoryOf("window")).toEqual({ strategy: "WINDOW", maxTurns: 2, maxTokens: null, summary: null });
+  await ask(url, "window", "Now");
+  expect(contents(openai.requests.at(-1))).toEqual([
+    "Be kind.",
+    "Question number 48",
+    "Answer number 48",
+    "Question number 49",
+    "Answer number 49",
+    "Now",
+  ]);
+});
+
+test("a window never begins with a tool's answer whose call is not in it", async () => {
+  await startSession("window-tools", { strategy: "WINDOW", maxTurns: 1 }, 3);
+  await addMessages(url, "window-tools", [
+    { role: "USER", text: "Look it up" },
+    { role: "ASSISTANT", text: "", toolCalls: [{ callId: "c", name: "look", args: { at: 1 } }] },
+    { role: "TOOL", text: "found", toolCallId: "c" },
+    { role: "ASSISTANT", text: "It is there." },
+  ]);
+  await ask(url, "window-tools", "Now");
+  expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
+    ...["system", "user", "assistant", "tool", "assistant", "user"],
+  ]);
+  // A lone answer is nothing that a provider would take.
+  await addMessages(url, "window-tools", [{ role: "TOOL", text: "lost", toolCallId: "gone" }]);
+  await ask(url, "window-tools", "And now");
+  expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).not.toContain("tool");
+});
+
+test("TOKEN_BUFFER sends the newest that fit", async () => {
+  const { countMessage } = await loadTokenCounter();
+  const cost = (text: string) => countMessage(new HumanMessage(text), 1000);
+  await startSession("tokens", { strategy: "TOKEN_BUFFER", maxTokens: 60 }, 50);
+  await ask(url, "tokens", "Now");
+  const history = contents(openai.requests.at(-1)).slice(1, -1);
+  expect(history.at(-1)).toBe("Answer number 49");
+  const tokens = history.reduce((sum, text) => sum + cost(text), 0);
+  expect(tokens).toBeLessThanOrEqual(60);
+  const next = 98 - history.length + 1;
+  expect(
+    tokens + cost(next % 2 === 0 ? `Question number ${next / 2}` : `Answer number ${(next - 1) / 2}`),
+  ).toBeGreaterThan(60);
+});
+
+test("SUMMARY_BUFFER sums up what does not fit, keeps it with the session, and sends it ahead of the newest", async () => {
+  openai.behave(({ body, messages }) => {
+    const asked = JSON.stringify(messages);
+    if (asked.includes("Progressively summarize")) return { kind: "reply", text: "They counted up to forty." };
+    return { kind: "reply", text: body["stream"] === true ? "Streamed." : "Whole." };
+  });
+  await startSession("summary", { strategy: "SUMMARY_BUFFER", maxTokens: 100 }, 40);
+  await ask(url, "summary", "First of ours");
+  // Made behind the turn, off its path.
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("summary")).includes("forty"));
+  expect(await memoryOf("summary")).toEqual({
+    strategy: "SUMMARY_BUFFER",
+    maxTurns: null,
+    maxTokens: 100,
+    summary: "They counted up to forty.",
+  });
+
+  const before = openai.requests.length;
+  await ask(url, "summary", "Second of ours");
+  const sent = contents(openai.requests[before]);
+  expect(sent.filter((text) => text.includes("They counted up to forty."))).toHaveLength(1);
+  expect(sent.length).toBeLessThan(15);
+  expect(sent.slice(-3)).toEqual(["First of ours", "Streamed.", "Second of ours"]);
+  // The stored history is whole.
+  expect(await readMessages(url, "summary")).toHaveLength(84);
+
+  // Another process reads the summary out of Redis.
+  const other = await start();
+  try {
+    const asked = openai.requests.length;
+    await ask(other.url, "summary", "Third of ours");
+    expect(contents(openai.requests[asked]).join("\n")).toContain("They counted up to forty.");
+  } finally {
+    await other.close();
+  }
+});
+
+test("a summary of what was dropped is used no more", async () => {
+  openai.behave(({ messages }) =>
+    JSON.stringify(messages).includes("Progressively summarize")
+      ? { kind: "reply", text: "The secret is 42." }
+      : { kind: "reply", text: "Fine." },
+  );
+  await startSession("forget", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
+  await ask(url, "forget", "Go on");
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("forget")).includes("42"));
+  await execute(url, `mutation { clearHistory(input: { sessionId: "forget" }) { session { id } } }`);
+  expect(await memoryOf("forget")).toMatchObject({ summary: null });
+  const before = openai.requests.length;
+  await ask(url, "forget", "What do you know?");
+  expect(contents(openai.requests[before])).toEqual(["Be kind.", "What do you know?"]);
+});
+
+test("a summary that was made of replaced messages is used no more", async () => {
+  openai.behave(({ messages }) =>
+    JSON.stringify(messages).includes("Progressively summarize")
+      ? { kind: "reply", text: "The secret is 42." }
+      : { kind: "reply", text: "Fine." },
+  );
+  await startSession("rewound", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
+  await ask(url, "rewound", "Go on");
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("rewound")).includes("42"));
+  const [first] = await readMessages(url, "rewound");
+  const before = openai.requests.length;
+  await ask(url, "rewound", "From the start", { replaceFrom: first?.cursor });
+  expect(contents(openai.requests[before])).toEqual(["Be kind.", "From the start"]);
+  expect(await memoryOf("rewound")).toMatchObject({ summary: null });
+});
+
+test("settings that do not fit the strategy are refused", async () => {
+  const query = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`;
+  for (const memory of [
+    { strategy: "WINDOW", maxTurns: 0 },
+    { strategy: "TOKEN_BUFFER", maxTokens: -1 },
+  ]) {
+    expect((await refusal(url, query, { input: { memory } })).extensions?.code).toBe("BAD_USER_INPUT");
+  }
+});

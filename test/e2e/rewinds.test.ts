@@ -1,0 +1,330 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addMessages,
+  ask,
+  cancel,
+  eventsOf,
+  follow,
+  isRunEnd,
+  outline,
+  readMessages,
+  readRun,
+  regenerate,
+  send,
+  sendOnly,
+  texts,
+} from "../support/conversation.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute, refusal } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+let redis: TestRedis;
+let openai: OpenAIServer;
+let gateway: TestGateway;
+let url: string;
+
+beforeAll(async () => {
+  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  gateway = await startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    modelMaxRetries: 0,
+  });
+  ({ url } = gateway);
+});
+beforeEach(() => {
+  openai.releaseAll();
+  openai.behave(null);
+});
+afterAll(async () => {
+  await gateway.close();
+  await openai.close();
+  await redis.stop();
+});
+
+const regenerateOnly = `mutation ($input: RegenerateReplyInput!) { regenerateReply(input: $input) { run { id status } } }`;
+
+async function cursorAt(sessionId: string, position: number): Promise<string> {
+  const message = (await readMessages(url, sessionId)).find((one) => one.position === position);
+  if (!message) throw new Error(`No message at ${position}`);
+  return message.cursor;
+}
+
+/** Two turns: positions 0 to 3. */
+async function twoTurns(sessionId: string): Promise<void> {
+  await ask(url, sessionId, "First");
+  await ask(url, sessionId, "Second");
+}
+
+async function ended(runId: string): Promise<void> {
+  await waitUntil(`${runId} has ended`, async () => {
+    const run = await readRun(url, runId);
+    return run !== null && run.status !== "RUNNING" && run.status !== "QUEUED";
+  });
+}
+
+describe("edit and resend (replaceFrom)", () => {
+  test("drops that message and all after it; followers hear what is kept and what follows", async () => {
+    await twoTurns("edit");
+    const stream = await follow(url, "edit");
+    const replaceFrom = await cursorAt("edit", 2);
+    const { run, userMessage } = await ask(url, "edit", "Second, better", { replaceFrom });
+    await stream.waitFor(isRunEnd(run.id));
+    stream.close();
+    expect(userMessage?.position).toBe(2);
+    expect(await texts(url, "edit")).toEqual([
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Second, better",
+      "ASSISTANT: You said: Second, better",
+    ]);
+    expect(openai.requests.at(-1)?.messages.map(({ content }) => content)).toEqual([
+      "First",
+      "You said: First",
+      "Second, better",
+    ]);
+    expect(outline(stream)).toEqual([
+      "StreamOpened",
+      "HistoryReset",
+      "RunChanged RUNNING",
+      "MessageAdded USER",
+      "ReplyProgress",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+    expect(eventsOf(stream, "HistoryReset")[0]?.kept).toBe(2);
+    expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.position)).toEqual([2, 3]);
+  });
+
+  test("from the first message on: all is new", async () => {
+    await twoTurns("edit-all");
+    await ask(url, "edit-all", "Other", { replaceFrom: await cursorAt("edit-all", 0) });
+    expect(await texts(url, "edit-all")).toEqual(["USER: Other", "ASSISTANT: You said: Other"]);
+  });
+
+  test("cursors of before have expired, one that is none is INVALID_CURSOR", async () => {
+    await twoTurns("edit-cursors");
+    const [first, second, last] = await Promise.all([0, 2, 3].map((position) => cursorAt("edit-cursors", position)));
+    await ask(url, "edit-cursors", "Anew", { replaceFrom: second });
+    for (const replaceFrom of [first, second, last]) {
+      const input = { sessionId: "edit-cursors", text: "x", replaceFrom };
+      expect((await refusal(url, sendOnly, { input })).extensions?.code).toBe("CURSOR_EXPIRED");
+    }
+    const elsewhere = await ask(url, "edit-elsewhere", "Hello");
+    for (const replaceFrom of ["nonsense", "", elsewhere.userMessage?.cursor]) {
+      const input = { sessionId: "edit-cursors", text: "x", replaceFrom };
+      expect((await refusal(url, sendOnly, { input })).extensions?.code).toBe("INVALID_CURSOR");
+    }
+    expect(await readMessages(url, "edit-cursors")).toHaveLength(4);
+  });
+
+  test("where it has to wait it cuts at its turn, and only then", async () => {
+    await twoTurns("edit-queued");
+    openai.next({ kind: "gated", tokens: ["held"] });
+    const held = await send(url, "edit-queued", "Third");
+    const queued = await send(url, "edit-queued", "Second again", { replaceFrom: await cursorAt("edit-queued", 2) });
+    expect(queued.run.status).toBe("QUEUED");
+    expect(await readMessages(url, "edit-queued")).toHaveLength(5);
+    openai.releaseAll();
+    await ended(queued.run.id);
+    expect(await texts(url, "edit-queued")).toEqual([
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Second again",
+      "ASSISTANT: You said: Second again",
+    ]);
+    expect(await readRun(url, held.run.id)).toMatchObject({ status: "COMPLETED", text: "held", reply: null });
+  });
+
+  test("where its place has gone until its turn, it fails and changes nothing", async () => {
+    await twoTurns("edit-late");
+    openai.next({ kind: "gated", tokens: ["held"] });
+    await send(url, "edit-late", "Third");
+    const replaceFrom = await cursorAt("edit-late", 2);
+    const one = await send(url, "edit-late", "One", { replaceFrom });
+    const two = await send(url, "edit-late", "Two", { replaceFrom });
+    openai.releaseAll();
+    await ended(one.run.id);
+    await ended(two.run.id);
+    expect(await readRun(url, two.run.id)).toMatchObject({
+      status: "FAILED",
+      text: "",
+      userMessage: null,
+      error: { retryable: true },
+    });
+    expect(await texts(url, "edit-late")).toEqual([
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: One",
+      "ASSISTANT: You said: One",
+    ]);
+  });
+
+  test("a failed answer to the edited message leaves the edit", async () => {
+    await twoTurns("edit-fails");
+    openai.next("500");
+    const { run } = await ask(url, "edit-fails", "Edited", { replaceFrom: await cursorAt("edit-fails", 2) });
+    expect(run.status).toBe("FAILED");
+    expect(await texts(url, "edit-fails")).toEqual(["USER: First", "ASSISTANT: You said: First", "USER: Edited"]);
+  });
+});
+
+describe("regenerateReply", () => {
+  test("the old reply stays until the new one is complete, then followers hear of the exchange", async () => {
+    await twoTurns("regenerate");
+    const old = (await readMessages(url, "regenerate")).at(-1);
+    const stream = await follow(url, "regenerate");
+    openai.next({ kind: "gated", tokens: ["Something ", "else"] });
+    const pending = regenerate(url, "regenerate");
+    openai.release();
+    await stream.waitFor(({ __typename }) => __typename === "ReplyProgress");
+    expect((await readMessages(url, "regenerate")).at(-1)).toEqual(old);
+    openai.releaseAll();
+    const { run, reply } = await pending;
+    await stream.waitFor(isRunEnd(run.id));
+    stream.close();
+    // What of the text was not on its way yet comes with the end.
+    expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
+      "StreamOpened",
+      "RunChanged RUNNING",
+      "HistoryReset",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+    expect(
+      eventsOf(stream, "ReplyProgress")
+        .map(({ text }) => text)
+        .join(""),
+    ).toBe("Something else");
+    const [reset] = eventsOf(stream, "HistoryReset");
+    expect(reset?.kept).toBe(3);
+    expect(eventsOf(stream, "MessageAdded").map(({ message }) => [message.position, message.id])).toEqual([
+      [3, reply?.id],
+    ]);
+    expect(run).toMatchObject({ status: "COMPLETED", userMessage: { text: "Second" }, text: "Something else" });
+    expect(run.replyId).toBe(reply?.id);
+    expect(reply?.id).not.toBe(old?.id);
+    expect(await texts(url, "regenerate")).toEqual([
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Second",
+      "ASSISTANT: Something else",
+    ]);
+    // The model was asked as the first time, without the old reply.
+    expect(openai.requests.at(-1)?.messages.map(({ content }) => content)).toEqual([
+      "First",
+      "You said: First",
+      "Second",
+    ]);
+  });
+
+  test("input is empty, userMessage is the message it answers", async () => {
+    await ask(url, "regenerate-input", "Hello", { messageId: "hello" });
+    const query = `mutation { regenerateReply(input: { sessionId: "regenerate-input" }) { run { input { __typename } userMessage { messageId } } } }`;
+    expect(await execute(url, query)).toEqual({
+      regenerateReply: { run: { input: [], userMessage: { messageId: "hello" } } },
+    });
+  });
+
+  test("FAILED keeps the old reply, and followers see no reset", async () => {
+    await twoTurns("regenerate-fails");
+    const before = await readMessages(url, "regenerate-fails");
+    const stream = await follow(url, "regenerate-fails");
+    openai.next("noFinishReason");
+    const { run, reply } = await regenerate(url, "regenerate-fails");
+    await stream.waitFor(isRunEnd(run.id));
+    stream.close();
+    expect(run).toMatchObject({
+      status: "FAILED",
+      text: "Half a reply",
+      error: { code: "REPLY_CUT_OFF" },
+      reply: null,
+    });
+    expect(reply).toBeNull();
+    expect(await readMessages(url, "regenerate-fails")).toEqual(before);
+    expect(eventsOf(stream, "HistoryReset")).toEqual([]);
+  });
+
+  test("cancelled, it keeps the old reply, and its own text in the run alone", async () => {
+    await twoTurns("regenerate-cancel");
+    const before = await readMessages(url, "regenerate-cancel");
+    openai.next({ kind: "gated", tokens: ["Half ", "done"] });
+    const input = { sessionId: "regenerate-cancel" };
+    type Data = { regenerateReply: { run: { id: string } } };
+    const { run } = (await execute<Data>(url, regenerateOnly, { input })).regenerateReply;
+    openai.release();
+    await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "Half ");
+    expect(await cancel(url, run.id)).toMatchObject({ status: "CANCELLED", text: "Half ", reply: null });
+    expect(await readMessages(url, "regenerate-cancel")).toEqual(before);
+  });
+
+  test("of a reply in the middle: it and all after it go", async () => {
+    await twoTurns("regenerate-middle");
+    const { reply } = await regenerate(url, "regenerate-middle", {
+      replaceFrom: await cursorAt("regenerate-middle", 1),
+    });
+    expect(reply?.position).toBe(1);
+    expect(await texts(url, "regenerate-middle")).toEqual(["USER: First", "ASSISTANT: You said: First"]);
+  });
+
+  test("drops a tool's rows of the old answer too", async () => {
+    await addMessages(url, "regenerate-tools", [
+      { role: "USER", text: "Weather?" },
+      { role: "ASSISTANT", text: "", toolCalls: [{ callId: "c", name: "weather", args: {} }] },
+      { role: "TOOL", text: "rain", toolCallId: "c" },
+      { role: "ASSISTANT", text: "It rains." },
+    ]);
+    await regenerate(url, "regenerate-tools");
+    expect(await texts(url, "regenerate-tools")).toEqual(["USER: Weather?", "ASSISTANT: You said: Weather?"]);
+  });
+
+  test("the same idempotencyKey gives back the first call's run", async () => {
+    await ask(url, "regenerate-key", "Hello");
+    const first = await regenerate(url, "regenerate-key", { idempotencyKey: "k1" });
+    const before = openai.requests.length;
+    expect(await regenerate(url, "regenerate-key", { idempotencyKey: "k1" })).toEqual(first);
+    expect(openai.requests.length).toBe(before);
+    const second = await regenerate(url, "regenerate-key", { idempotencyKey: "k2" });
+    expect(second.run.id).not.toBe(first.run.id);
+    expect(await readMessages(url, "regenerate-key")).toHaveLength(2);
+  });
+
+  test("where no USER message is, or no session, it is refused", async () => {
+    await addMessages(url, "regenerate-nothing", [{ role: "SYSTEM", text: "Rules" }]);
+    const code = async (sessionId: string) =>
+      (await refusal(url, regenerateOnly, { input: { sessionId } })).extensions?.code;
+    expect([await code("regenerate-nothing"), await code("regenerate-nowhere")]).toEqual([
+      "BAD_USER_INPUT",
+      "NOT_FOUND",
+    ]);
+  });
+
+  test("an old reader resumes behind the exchange: what it misses is a reset with what is kept", async () => {
+    await twoTurns("resume");
+    const cursor = await cursorAt("resume", 3);
+    await regenerate(url, "resume");
+    await ask(url, "resume", "Third");
+    const stream = await follow(url, "resume", cursor);
+    const reset = await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
+    await ask(url, "resume", "Fourth");
+    await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "You said: Fourth");
+    stream.close();
+    const kept = reset.__typename === "HistoryReset" ? reset.kept : -1;
+    const shown = reset.__typename === "HistoryReset" ? reset.session.messages.nodes : [];
+    const added = eventsOf(stream, "MessageAdded").map(({ message }) => message);
+    // Whatever is kept, what it has then and what follows make up the history.
+    const have =
+      kept === 0
+        ? shown.map(({ text }) => text)
+        : (await readMessages(url, "resume")).slice(0, kept).map(({ text }) => text);
+    expect([...have, ...added.map(({ text }) => text)]).toEqual(
+      (await readMessages(url, "resume")).map(({ text }) => text),
+    );
+  });
+});

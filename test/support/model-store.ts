@@ -1,0 +1,467 @@
+import type { WhenBusy } from "../../src/conversation/api.ts";
+import type { RunStatus } from "../../src/conversation/run.ts";
+
+/** A message by what tells it from every other: its text, or for a row that is no message the row itself. */
+export interface ModelRow {
+  readonly key: string;
+  readonly kind: "human" | "ai" | "garbage";
+}
+
+/** A place as a client would hold it. Epochs are told apart over all sessions, as generations are within one. */
+export interface ModelCursor {
+  readonly epoch: number;
+  readonly position: number;
+  readonly key: string;
+}
+
+export interface ModelRun {
+  readonly id: string;
+  readonly text: string;
+  readonly regenerates: boolean;
+  readonly replaceFrom: ModelCursor | null;
+  status: RunStatus;
+  error: string | null;
+  /** The process that is to make the reply. */
+  process: string;
+  token: number;
+  soFar: string;
+  /** Its lease has run out. */
+  lapsed: boolean;
+  /** Where the reply is to replace what lies there, and what was seen then. */
+  cut: number | null;
+  seen: number;
+}
+
+interface ModelRecord {
+  epoch: number;
+  read: number;
+  title: string | null;
+  archived: boolean;
+  ttl: number | null;
+  expires: boolean;
+  token: number;
+  active: ModelRun | null;
+  last: ModelRun | null;
+  usage: number;
+  queue: ModelRun[];
+  readonly runs: Map<string, ModelRun>;
+  /** The list as it was last recorded. */
+  recorded: readonly ModelRow[];
+}
+
+export interface ModelSession {
+  rows: ModelRow[];
+  /** Whether the list expires, by whomsoever. */
+  expires: boolean;
+  record: ModelRecord | null;
+  /** Outlives the record. */
+  readonly ops: Map<string, { readonly fingerprint: string; readonly result: string }>;
+}
+
+export interface ModelTurn {
+  readonly op: { readonly id: string; readonly fingerprint: string };
+  readonly runId: string;
+  readonly text: string;
+  readonly regenerates: boolean;
+  readonly replaceFrom: ModelCursor | null;
+  readonly whenBusy: WhenBusy;
+}
+
+export type ModelCode = "NOT_FOUND" | "CURSOR_EXPIRED" | "SESSION_EXISTS" | "MESSAGE_ID_REUSED";
+
+/** What the store does, in plain data: one process, no concurrency, no clock, no failures. */
+export class ModelStore {
+  readonly #sessions = new Map<string, ModelSession>();
+  readonly #maxQueued: number;
+  #epochs = 0;
+
+  constructor(maxQueued: number) {
+    this.#maxQueued = maxQueued;
+  }
+
+  at(id: string): ModelSession {
+    let session = this.#sessions.get(id);
+    if (!session) this.#sessions.set(id, (session = { rows: [], expires: false, record: null, ops: new Map() }));
+    return session;
+  }
+
+  /** What a reader finds, having met it: null where there is none. */
+  meet(id: string): (ModelSession & { readonly record: ModelRecord }) | null {
+    const session = this.at(id);
+    if (!this.#exists(session)) return null;
+    const before = session.record?.recorded;
+    const record = this.#reconcile(session);
+    if (record.recorded === before && session.rows.length > 0 && !session.expires) record.expires = false;
+    return { ...session, record };
+  }
+
+  holds(id: string, cursor: ModelCursor): boolean {
+    const { record, rows } = this.at(id);
+    if (record?.epoch !== cursor.epoch) return false;
+    return cursor.position < 0 || rows[cursor.position]?.key === cursor.key;
+  }
+
+  /** Foreign code, which knows of no record. */
+  foreign(id: string, change: (rows: readonly ModelRow[]) => readonly ModelRow[]): void {
+    const session = this.at(id);
+    this.#setRows(session, change(session.rows));
+  }
+
+  foreignExpiry(id: string, expires: boolean): void {
+    const session = this.at(id);
+    session.expires = expires && session.rows.length > 0;
+  }
+
+  begin(id: string, process: string, lapsed: boolean, turn: ModelTurn): string {
+    const session = this.at(id);
+    if (this.#isOthers(session)) return "notFound";
+    const known = session.ops.get(turn.op.id);
+    if (known) {
+      if (!this.#exists(session)) return "notFound";
+      if (known.result !== `run:${turn.runId}`) return `known ${known.fingerprint}`;
+      const status = session.record?.runs.get(turn.runId)?.status;
+      return status === "RUNNING" ? "started" : status === "QUEUED" ? "queued" : `known ${known.fingerprint}`;
+    }
+    if (!this.#exists(session) && turn.regenerates) return "notFound";
+    if (!this.#exists(session) && turn.replaceFrom) return "expired";
+    const there = this.#exists(session) ? this.#reconcile(session) : null;
+    if (turn.replaceFrom && !this.holds(id, turn.replaceFrom)) return "expired";
+    if (turn.regenerates && humanBelow(session.rows, session.rows.length) === null) return "nothing";
+    const active = there?.active && !there.active.lapsed ? there.active : null;
+    const waiting = there?.queue ?? [];
+    const run: ModelRun = {
+      id: turn.runId,
+      text: turn.text,
+      regenerates: turn.regenerates,
+      replaceFrom: turn.replaceFrom,
+      status: "QUEUED",
+      error: null,
+      process,
+      token: 0,
+      soFar: "",
+      lapsed: false,
+      cut: null,
+      seen: 0,
+    };
+    if ((active || waiting.length > 0) && turn.whenBusy !== "INTERRUPT") {
+      if (turn.whenBusy === "REJECT") return `busy ${active?.id ?? waiting[0]?.id ?? ""}`;
+      if (waiting.length >= this.#maxQueued) return "full";
+      const record = this.#commit(session, turn.op, `run:${run.id}`);
+      this.#closeLapsed(record);
+      record.runs.set(run.id, run);
+      record.queue.push(run);
+      return "queued";
+    }
+    if (turn.regenerates && humanBelow(session.rows, turn.replaceFrom?.position ?? session.rows.length) === null)
+      return "nothing";
+    const record = this.#ensure(session);
+    this.#closeLapsed(record);
+    if (active) this.#stop(session, active, !turn.regenerates && !turn.replaceFrom);
+    record.runs.set(run.id, run);
+    this.#start(session, record, run, lapsed);
+    this.#commit(session, turn.op, `run:${run.id}`);
+    return "started";
+  }
+
+  /** The run that starts, or null. */
+  attend(id: string, process: string, takeAny: boolean, lapsed: boolean): ModelRun | null {
+    const session = this.at(id);
+    if (!session.record) return null;
+    const record = this.#reconcile(session);
+    const lost = this.#closeLapsed(record);
+    const [head] = record.queue;
+    let run: ModelRun | null = null;
+    if (!record.active && head && (head.process === process || takeAny)) {
+      record.queue.shift();
+      head.process = process;
+      const place = head.replaceFrom;
+      const holds = place === null || this.holds(id, place);
+      if (holds && (!head.regenerates || humanBelow(session.rows, place?.position ?? session.rows.length) !== null)) {
+        this.#start(session, record, head, lapsed);
+        run = head;
+      } else end(head, "FAILED", "OTHER");
+      this.#commit(session);
+    } else if (lost) this.#commit(session);
+    return run;
+  }
+
+  progress(id: string, runId: string, token: number, offset: number, text: string, lapsed: boolean): string {
+    const run = this.at(id).record?.active;
+    if (run?.id !== runId || run.token !== token) return "closed";
+    if (run.soFar.length !== offset) return `length ${run.soFar.length}`;
+    run.soFar += text;
+    run.lapsed = lapsed;
+    return "ok";
+  }
+
+  finish(id: string, runId: string, token: number, text: string, failed: boolean, usage: number): void {
+    const session = this.at(id);
+    if (!session.record) return;
+    const record = this.#reconcile(session);
+    const run = record.runs.get(runId);
+    if (run?.status !== "RUNNING" || run.token !== token) return;
+    run.soFar = text;
+    record.active = null;
+    if (failed) end(run, "FAILED", "MODEL_TIMEOUT");
+    else {
+      end(run, "COMPLETED", null);
+      record.usage += usage;
+      const kept = run.cut ?? session.rows.length;
+      const later = run.cut === null ? [] : session.rows.slice(run.seen);
+      if (run.cut !== null) record.epoch = this.#newEpoch();
+      this.#setRows(session, [...session.rows.slice(0, kept), { key: text, kind: "ai" }, ...later]);
+    }
+    this.#commit(session);
+  }
+
+  cancel(id: string, runId: string): ModelCode | "ok" {
+    const session = this.at(id);
+    if (!this.#exists(session) || !session.record?.runs.has(runId)) return "NOT_FOUND";
+    const record = this.#reconcile(session);
+    const run = record.runs.get(runId);
+    if (run?.status === "QUEUED") {
+      record.queue = record.queue.filter((one) => one !== run);
+      end(run, "CANCELLED", null);
+      this.#commit(session);
+    } else if (run?.status === "RUNNING") {
+      this.#stop(session, run, true);
+      this.#commit(session);
+    }
+    return "ok";
+  }
+
+  /** Positions, or a refusal. `own`: the op of a message whose id the caller chose. */
+  append(
+    id: string,
+    op: ModelTurn["op"],
+    messages: readonly { readonly row: ModelRow; readonly own: ModelTurn["op"] | null }[],
+  ): readonly number[] | ModelCode {
+    const session = this.at(id);
+    if (this.#isOthers(session)) return "NOT_FOUND";
+    const positions = (result: string) => result.split(",").map(Number);
+    const known = messages.map(({ own }) => (own ? session.ops.get(own.id) : undefined));
+    const whole = session.ops.get(op.id);
+    if (whole) {
+      if (whole.fingerprint !== op.fingerprint) return "MESSAGE_ID_REUSED";
+      return this.#exists(session) ? positions(whole.result) : "NOT_FOUND";
+    }
+    if (known.some((one) => one)) {
+      if (known.some((one, i) => one?.fingerprint !== messages[i]?.own?.fingerprint)) return "MESSAGE_ID_REUSED";
+      if (!this.#exists(session)) return "NOT_FOUND";
+      if (known.some((one) => one?.result.startsWith("run:"))) return "MESSAGE_ID_REUSED";
+      return known.flatMap((one) => (one ? positions(one.result) : []));
+    }
+    if (this.#exists(session)) this.#reconcile(session);
+    const from = session.rows.length;
+    this.#ensure(session);
+    this.#setRows(session, [...session.rows, ...messages.map(({ row }) => row)]);
+    messages.forEach(({ own }, i) => {
+      if (own) session.ops.set(own.id, { fingerprint: own.fingerprint, result: String(from + i) });
+    });
+    const placed = messages.map((_, i) => from + i);
+    this.#commit(session, op, placed.join(","));
+    return placed;
+  }
+
+  create(id: string, op: ModelTurn["op"], title: string | null, ttl: number | null): ModelCode | "ok" {
+    const refusal = this.#refusesNew(id, op);
+    if (refusal) return refusal === "known" ? "ok" : refusal;
+    const record = this.#ensure(this.at(id));
+    record.title = title;
+    record.ttl = ttl;
+    this.#commit(this.at(id), op, "");
+    return "ok";
+  }
+
+  fork(from: string, through: ModelCursor | null, id: string, op: ModelTurn["op"], title: string): ModelCode | "ok" {
+    const source = this.meet(from);
+    if (!source) return "NOT_FOUND";
+    if (through && !this.holds(from, through)) return "CURSOR_EXPIRED";
+    const refusal = this.#refusesNew(id, op);
+    if (refusal) return refusal === "known" ? "ok" : refusal;
+    const target = this.at(id);
+    const record = this.#ensure(target);
+    record.title = title;
+    record.ttl = source.record.ttl;
+    this.#setRows(target, source.rows.slice(0, through ? through.position + 1 : source.rows.length));
+    record.read = target.rows.length;
+    this.#commit(target, op, "");
+    return "ok";
+  }
+
+  update(
+    id: string,
+    change: { readonly title?: string | null; readonly archived?: boolean; readonly ttl?: number | null },
+  ): ModelCode | "ok" {
+    const met = this.#met(id);
+    if (!met) return "NOT_FOUND";
+    const { session, record } = met;
+    if (change.title !== undefined) record.title = change.title;
+    if (change.archived !== undefined) record.archived = change.archived;
+    if (change.ttl !== undefined) record.ttl = change.ttl;
+    if (change.ttl === null) session.expires = record.expires = false;
+    this.#commit(session);
+    return "ok";
+  }
+
+  markRead(id: string, through: ModelCursor | null): ModelCode | "ok" {
+    const session = this.at(id);
+    if (!this.#exists(session)) return "NOT_FOUND";
+    // Judged before it is written: a cursor that does not hold changes nothing.
+    const record = this.#reconcile(session);
+    if (through && !this.holds(id, through)) return "CURSOR_EXPIRED";
+    const target = through ? through.position + 1 : session.rows.length;
+    if (target <= record.read) return "ok";
+    record.read = target;
+    this.#commit(session);
+    return "ok";
+  }
+
+  clear(id: string): ModelCode | "ok" {
+    const met = this.#met(id);
+    if (!met) return "NOT_FOUND";
+    const { session, record } = met;
+    for (const run of [...record.queue, ...(record.active ? [record.active] : [])]) end(run, "CANCELLED", null);
+    record.queue = [];
+    record.active = null;
+    record.epoch = this.#newEpoch();
+    record.read = 0;
+    this.#setRows(session, []);
+    this.#commit(session);
+    return "ok";
+  }
+
+  remove(id: string): ModelCode | "ok" {
+    const session = this.at(id);
+    if (!this.#exists(session)) return "NOT_FOUND";
+    session.record = null;
+    this.#setRows(session, []);
+    return "ok";
+  }
+
+  #met(id: string): { readonly session: ModelSession; readonly record: ModelRecord } | null {
+    const session = this.at(id);
+    return this.#exists(session) ? { session, record: this.#reconcile(session) } : null;
+  }
+
+  /** A list that is no history and that nobody has a record of. */
+  #isOthers({ record, rows }: ModelSession): boolean {
+    return !record && (rows[0]?.kind === "garbage" || rows.at(-1)?.kind === "garbage");
+  }
+
+  #exists(session: ModelSession): boolean {
+    return session.record !== null || (session.rows.length > 0 && !this.#isOthers(session));
+  }
+
+  #refusesNew(id: string, op: ModelTurn["op"]): ModelCode | "known" | null {
+    const session = this.at(id);
+    if (this.#isOthers(session)) return "SESSION_EXISTS";
+    const known = session.ops.get(op.id);
+    if (known && !this.#exists(session)) return "NOT_FOUND";
+    if (known) return known.fingerprint === op.fingerprint ? "known" : "SESSION_EXISTS";
+    return this.#exists(session) ? "SESSION_EXISTS" : null;
+  }
+
+  #newEpoch(): number {
+    return ++this.#epochs;
+  }
+
+  #ensure(session: ModelSession): ModelRecord {
+    session.record ??= {
+      epoch: this.#newEpoch(),
+      read: 0,
+      title: null,
+      archived: false,
+      ttl: null,
+      expires: false,
+      token: 0,
+      active: null,
+      last: null,
+      usage: 0,
+      queue: [],
+      runs: new Map(),
+      recorded: [],
+    };
+    return session.record;
+  }
+
+  /** Holds the record against the list: rows that were recorded and are gone are a loss, others are new. */
+  #reconcile(session: ModelSession): ModelRecord {
+    const record = this.#ensure(session);
+    const { recorded } = record;
+    const { rows } = session;
+    const lost =
+      recorded.length > 0 &&
+      (rows.length < recorded.length ||
+        rows[0]?.key !== recorded[0]?.key ||
+        rows[recorded.length - 1]?.key !== recorded.at(-1)?.key);
+    if (lost) {
+      record.epoch = this.#newEpoch();
+      if (record.active) end(record.active, "FAILED", "RUN_LOST");
+      record.active = null;
+    }
+    if (lost || rows.length > recorded.length) this.#commit(session);
+    return record;
+  }
+
+  #commit(session: ModelSession, op?: ModelTurn["op"], result = ""): ModelRecord {
+    const record = this.#ensure(session);
+    record.recorded = [...session.rows];
+    record.read = Math.min(record.read, session.rows.length);
+    if (record.ttl !== null) {
+      session.expires = session.rows.length > 0;
+      record.expires = true;
+    }
+    if (op) session.ops.set(op.id, { fingerprint: op.fingerprint, result });
+    return record;
+  }
+
+  #setRows(session: ModelSession, rows: readonly ModelRow[]): void {
+    session.rows = [...rows];
+    if (rows.length === 0) session.expires = false;
+  }
+
+  #start(session: ModelSession, record: ModelRecord, run: ModelRun, lapsed: boolean): void {
+    const place = run.replaceFrom?.position ?? null;
+    if (run.regenerates) {
+      const finish = session.rows.length;
+      const cut = place ?? (humanBelow(session.rows, finish) ?? 0) + 1;
+      run.cut = cut < finish ? cut : null;
+      run.seen = finish;
+    } else {
+      if (place !== null) record.epoch = this.#newEpoch();
+      const kept = place === null ? session.rows : session.rows.slice(0, place);
+      // Not setRows(): a list that is emptied and filled again keeps its TTL.
+      session.rows = [...kept, { key: run.text, kind: "human" }];
+      record.read = Math.max(record.read, session.rows.length);
+    }
+    run.status = "RUNNING";
+    run.token = ++record.token;
+    run.lapsed = lapsed;
+    record.active = record.last = run;
+  }
+
+  #stop(session: ModelSession, run: ModelRun, append: boolean): void {
+    end(run, "CANCELLED", null);
+    if (session.record) session.record.active = null;
+    if (append && run.soFar !== "" && run.cut === null)
+      this.#setRows(session, [...session.rows, { key: run.soFar, kind: "ai" }]);
+  }
+
+  #closeLapsed(record: ModelRecord): boolean {
+    if (!record.active?.lapsed) return false;
+    end(record.active, "FAILED", "RUN_LOST");
+    record.active = null;
+    return true;
+  }
+}
+
+function end(run: ModelRun, status: RunStatus, error: string | null): void {
+  run.status = status;
+  run.error = error;
+}
+
+function humanBelow(rows: readonly ModelRow[], position: number): number | null {
+  const found = rows.slice(0, position).findLastIndex((row) => row.kind === "human");
+  return found < 0 ? null : found;
+}
