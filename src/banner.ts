@@ -4,7 +4,7 @@ export interface StartScreen {
   readonly url: string;
   readonly graphiql: boolean;
   /** `directory`: where the files of Parley's own redis-server are; null where REDIS_URL names another. */
-  readonly redis: { readonly url: string; readonly directory: string | null };
+  readonly redis: { readonly url: string; readonly directory: string | null } | { readonly described: string };
   readonly historyKeyPrefix: string;
   readonly model: string;
 }
@@ -13,13 +13,16 @@ export interface StartScreen {
 export function startScreen(screen: StartScreen): string {
   const { version, url, redis, model } = screen;
   const endpoint = `${url}/graphql`;
-  const redisUrl = redis.directory === null ? withoutPassword(redis.url) : redis.url;
+  const own = "url" in redis && redis.directory !== null;
+  const redisUrl = "described" in redis ? null : own ? redis.url : withoutPassword(redis.url);
+  const live = `curl -N ${endpoint} -H 'accept: text/event-stream' -H 'content-type: application/json' \\
+  -d '${JSON.stringify({ query: `subscription { messageAdded(sessionId: "jim", after: "") { role text } }` })}'`;
   const rows = [
     ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
-    ["Redis", redisUrl],
-    ...(redis.directory === null ? [] : [["", `Parley's own; it keeps the conversations in ${redis.directory}`]]),
+    ["Redis", "described" in redis ? redis.described : (redisUrl ?? "")],
+    ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory ?? ""}`]] : []),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
   ];
   return `
@@ -31,9 +34,11 @@ ${rows.map(([name = "", text = ""]) => `    ${name.padEnd(10)}${text}`).join("\n
 
 ${indent(curl(endpoint))}
 
-  To try: the same conversation from LangChain (npm install @langchain/redis)
-
-${indent(langchain(redisUrl, `${screen.historyKeyPrefix}jim`))}
+${
+  redisUrl === null
+    ? `  To try: watch it, message by message\n\n${indent(live)}`
+    : `  To try: the same conversation from LangChain (npm install @langchain/redis)\n\n${indent(langchain(redisUrl, `${screen.historyKeyPrefix}jim`))}`
+}
 `;
 }
 

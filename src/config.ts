@@ -2,6 +2,20 @@ import { resolve } from "node:path";
 
 import { z } from "zod";
 
+import {
+  addresses,
+  integer,
+  isHttpUrl,
+  isOrigin,
+  isRedisUrl,
+  list,
+  modelForm,
+  modelName,
+  natMap,
+  onOff,
+} from "./config-values.ts";
+import type { RedisAddress } from "./config-values.ts";
+
 /** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
 export interface Config {
   readonly host: string;
@@ -9,6 +23,9 @@ export interface Config {
   readonly port: number;
   readonly redis: RedisConfig;
   readonly redisCommandTimeoutMs: number;
+  /** Replicas that must hold a write before it is acknowledged. */
+  readonly waitReplicas: number;
+  readonly waitTimeoutMs: number;
   /** Switch keyspace notifications on in the server. */
   readonly enableKeyspaceEvents: boolean;
   readonly feedCheckMs: number;
@@ -42,8 +59,39 @@ export interface Config {
   readonly logLevel: LogLevel;
 }
 
+/** Of the connections to Redis servers; a URL brings its own user, password and database. */
+export interface RedisAccess {
+  readonly username: string | null;
+  readonly password: string | null;
+  readonly db: number;
+  /** null: no TLS, unless the URL is rediss://. */
+  readonly tls: RedisTls | null;
+}
+
+/** Paths of PEM files; null: the system's authorities, no client certificate. */
+export interface RedisTls {
+  readonly caFile: string | null;
+  readonly certFile: string | null;
+  readonly keyFile: string | null;
+}
+
 export type RedisConfig =
-  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "url"; readonly url: string; readonly access: RedisAccess }
+  | {
+      readonly kind: "sentinel";
+      readonly sentinels: readonly RedisAddress[];
+      readonly name: string;
+      readonly sentinelUsername: string | null;
+      readonly sentinelPassword: string | null;
+      readonly access: RedisAccess;
+    }
+  | {
+      readonly kind: "cluster";
+      readonly nodes: readonly RedisAddress[];
+      /** "host:port" as the cluster calls a node -> where it is reached from here. */
+      readonly natMap: Readonly<Record<string, RedisAddress>>;
+      readonly access: RedisAccess;
+    }
   /** Parley runs a redis-server of its own, whose files are in the directory (absolute). */
   | { readonly kind: "embedded"; readonly directory: string };
 
@@ -99,29 +147,6 @@ function variable<Value>(
 
 const millisecondsOfADay = 86_400_000;
 
-function integer(min: number, max: number): z.ZodType<number, string> {
-  const message = `must be a whole number from ${min} to ${max}`;
-  return z
-    .string()
-    .regex(/^\d{1,15}$/, message)
-    .transform(Number)
-    .refine((value) => value >= min && value <= max, message);
-}
-
-const onOff = z
-  .enum(["on", "off", "true", "false", "1", "0"], "must be on or off")
-  .transform((value) => value === "on" || value === "true" || value === "1");
-
-const list = z.string().transform((value) =>
-  value
-    .split(",")
-    .map((entry) => entry.trim())
-    .filter((entry) => entry !== ""),
-);
-
-const modelName = /^(offline|[a-z0-9_-]+:\S+)$/;
-const modelForm = 'must be "provider:name", such as openai:gpt-4o-mini, or "offline"';
-
 /** None of these messages repeats the value: URLs and keys hold secrets. */
 const definitions = {
   PORT: variable(integer(0, 65_535), "4000", "Port of the endpoint; 0 picks a free one."),
@@ -130,6 +155,49 @@ const definitions = {
     z.string().refine(isRedisUrl, "must be a URL redis://[user:password@]host[:port][/db], or rediss:// for TLS"),
     null,
     "The Redis that holds the conversations. Without it Parley runs a redis-server of its own in DATA_DIR.",
+  ),
+  REDIS_SENTINELS: variable(
+    addresses,
+    null,
+    "Sentinels as host:port,host:port that know the primary of REDIS_SENTINEL_NAME. Instead of REDIS_URL.",
+  ),
+  REDIS_SENTINEL_NAME: variable(z.string(), "mymaster", "What the Sentinels call the primary."),
+  REDIS_SENTINEL_USERNAME: variable(z.string(), null, "ACL user at the Sentinels."),
+  REDIS_SENTINEL_PASSWORD: variable(z.string(), null, "Password at the Sentinels."),
+  REDIS_CLUSTER_NODES: variable(
+    addresses,
+    null,
+    "Some nodes of a cluster as host:port,host:port; the others are found through them. Instead of REDIS_URL.",
+  ),
+  REDIS_NAT_MAP: variable(
+    natMap,
+    null,
+    "Where nodes of a cluster are reached from here: 10.0.0.1:6379=localhost:7001,…",
+  ),
+  REDIS_USERNAME: variable(
+    z.string(),
+    null,
+    "ACL user at Sentinel's servers or a cluster's nodes (a URL has its own).",
+  ),
+  REDIS_PASSWORD: variable(
+    z.string(),
+    null,
+    "Password at Sentinel's servers or a cluster's nodes (a URL has its own).",
+  ),
+  REDIS_DB: variable(integer(0, 1_000_000), "0", "Database behind Sentinel (a URL has its own; a cluster has only 0)."),
+  REDIS_TLS: variable(onOff, "off", "TLS to Redis, and to the Sentinels; a rediss:// URL switches it on too."),
+  REDIS_TLS_CA_FILE: variable(z.string(), null, "PEM file of the authorities that Redis' certificate is held against."),
+  REDIS_TLS_CERT_FILE: variable(z.string(), null, "PEM file of the client certificate."),
+  REDIS_TLS_KEY_FILE: variable(z.string(), null, "PEM file of the client certificate's key."),
+  REDIS_WAIT_REPLICAS: variable(
+    integer(0, 100),
+    "0",
+    "A write is acknowledged when so many replicas hold it. To survive every failover: the number of all replicas.",
+  ),
+  REDIS_WAIT_TIMEOUT_MS: variable(
+    integer(1, 600_000),
+    "1000",
+    "How long the replicas may take; then the caller gets STORE_UNAVAILABLE, and a retry the result.",
   ),
   DATA_DIR: variable(z.string(), ".parley", "Where Parley's own redis-server keeps its files."),
   REDIS_COMMAND_TIMEOUT_MS: variable(integer(100, 600_000), "5000", "After that long a command to Redis has failed."),
@@ -267,7 +335,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const d = definitions;
 
   const production = env["NODE_ENV"]?.trim() === "production";
-  const redisUrl = given("REDIS_URL", d.REDIS_URL);
+  const redis = redisConfig();
   const openai = {
     apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
     baseUrl: given("OPENAI_BASE_URL", d.OPENAI_BASE_URL),
@@ -286,11 +354,10 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const config: Config = {
     host: required("HOST", d.HOST),
     port: required("PORT", d.PORT),
-    redis:
-      redisUrl === null
-        ? { kind: "embedded", directory: resolve(required("DATA_DIR", d.DATA_DIR)) }
-        : { kind: "url", url: redisUrl },
+    redis,
     redisCommandTimeoutMs: required("REDIS_COMMAND_TIMEOUT_MS", d.REDIS_COMMAND_TIMEOUT_MS),
+    waitReplicas: required("REDIS_WAIT_REPLICAS", d.REDIS_WAIT_REPLICAS),
+    waitTimeoutMs: required("REDIS_WAIT_TIMEOUT_MS", d.REDIS_WAIT_TIMEOUT_MS),
     enableKeyspaceEvents: given("REDIS_KEYSPACE_EVENTS", d.REDIS_KEYSPACE_EVENTS) === "enable",
     feedCheckMs: required("FEED_CHECK_MS", d.FEED_CHECK_MS),
     historyKeyPrefix: required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX),
@@ -322,24 +389,55 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
+
+  function redisConfig(): RedisConfig {
+    const url = given("REDIS_URL", d.REDIS_URL);
+    const sentinels = given("REDIS_SENTINELS", d.REDIS_SENTINELS);
+    const nodes = given("REDIS_CLUSTER_NODES", d.REDIS_CLUSTER_NODES);
+    const files = {
+      caFile: given("REDIS_TLS_CA_FILE", d.REDIS_TLS_CA_FILE),
+      certFile: given("REDIS_TLS_CERT_FILE", d.REDIS_TLS_CERT_FILE),
+      keyFile: given("REDIS_TLS_KEY_FILE", d.REDIS_TLS_KEY_FILE),
+    };
+    const tls = required("REDIS_TLS", d.REDIS_TLS) || Object.values(files).some((file) => file !== null);
+    const access: RedisAccess = {
+      username: given("REDIS_USERNAME", d.REDIS_USERNAME),
+      password: given("REDIS_PASSWORD", d.REDIS_PASSWORD),
+      db: required("REDIS_DB", d.REDIS_DB),
+      tls: tls ? files : null,
+    };
+    const ways = (["REDIS_URL", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"] as const).filter((name) =>
+      isGiven(env, name),
+    );
+    for (const name of ways.slice(1)) {
+      problems.push({
+        variable: name,
+        message: `cannot stand beside ${ways[0] ?? ""}: one Redis holds the conversations`,
+      });
+    }
+    if ((files.certFile === null) !== (files.keyFile === null)) {
+      const variable = files.certFile === null ? "REDIS_TLS_CERT_FILE" : "REDIS_TLS_KEY_FILE";
+      problems.push({ variable, message: "is needed too: a client certificate has a file and a key" });
+    }
+    if (nodes) {
+      if (access.db !== 0) problems.push({ variable: "REDIS_DB", message: "must be 0: a cluster has no other" });
+      return { kind: "cluster", nodes, natMap: given("REDIS_NAT_MAP", d.REDIS_NAT_MAP) ?? {}, access };
+    }
+    if (sentinels) {
+      return {
+        kind: "sentinel",
+        sentinels,
+        name: required("REDIS_SENTINEL_NAME", d.REDIS_SENTINEL_NAME),
+        sentinelUsername: given("REDIS_SENTINEL_USERNAME", d.REDIS_SENTINEL_USERNAME),
+        sentinelPassword: given("REDIS_SENTINEL_PASSWORD", d.REDIS_SENTINEL_PASSWORD),
+        access,
+      };
+    }
+    if (url !== null) return { kind: "url", url, access };
+    return { kind: "embedded", directory: resolve(required("DATA_DIR", d.DATA_DIR)) };
+  }
 }
 
 function isGiven(env: Readonly<Record<string, string | undefined>>, name: Name): boolean {
   return (env[name]?.trim() ?? "") !== "";
-}
-
-function isRedisUrl(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const { protocol, hostname, pathname, hash } = new URL(text);
-  return (
-    (protocol === "redis:" || protocol === "rediss:") && hostname !== "" && /^(\/\d*)?$/.test(pathname) && hash === ""
-  );
-}
-
-function isHttpUrl(text: string): boolean {
-  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
-}
-
-function isOrigin(text: string): boolean {
-  return isHttpUrl(text) && new URL(text).origin === text;
 }

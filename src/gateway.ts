@@ -20,6 +20,12 @@ export interface EmbeddedSource {
   readonly onProgress?: (text: string) => void;
 }
 
+/** A URL, and what it cannot say (TLS files, for instance). */
+export interface UrlSource {
+  readonly url: string;
+  readonly options: RedisOptions;
+}
+
 /** Some nodes of a cluster, and ioredis' options for it (redisOptions: of each node's connection). */
 export interface ClusterSource {
   readonly cluster: readonly { readonly host: string; readonly port: number }[];
@@ -32,7 +38,8 @@ export interface GatewayOptions {
    * A redis:// or rediss:// URL, ioredis' options (Sentinel's too), an ioredis client (Redis or Cluster: it is duplicated,
    * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own.
    */
-  readonly redis: string | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
+  readonly redis:
+    string | UrlSource | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
   /** In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. */
   readonly historyKeyPrefix?: string;
   /** Sessions go so many seconds after their last write; null (default): never. */
@@ -232,6 +239,7 @@ function sourceOf({ redis }: GatewayOptions, embedded: EmbeddedRedis | null): Re
   if (embedded) return { kind: "url", url: embedded.url };
   if (typeof redis === "string") return { kind: "url", url: redis };
   if (isClient(redis)) return { kind: "client", client: redis };
+  if ("url" in redis) return { kind: "url", url: redis.url, options: redis.options };
   if ("cluster" in redis) return { kind: "cluster", nodes: redis.cluster, options: redis.options ?? {} };
   if ("embedded" in redis) throw new TypeError("The embedded Redis did not start");
   return { kind: "options", options: redis };

@@ -2,11 +2,14 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { startScreen } from "./banner.ts";
+import type { StartScreen } from "./banner.ts";
 import { ConfigError, loadConfig, variables } from "./config.ts";
-import type { Config } from "./config.ts";
+import type { Config, RedisConfig } from "./config.ts";
+import type { RedisAddress } from "./config-values.ts";
 import type { AdoptProgress, GatewayOptions, Logger } from "./gateway.ts";
 import { createLogger } from "./logging.ts";
 import type { FullLogger } from "./logging.ts";
+import { redisSource } from "./redis-source.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
@@ -117,14 +120,8 @@ function loggerFor(config: Config): Promise<FullLogger> {
 }
 
 function optionsFrom(config: Config, logger: Logger): GatewayOptions {
-  const { redis } = config;
-  if (redis.kind === "url") return { ...config, redis: redis.url, logger };
   const onProgress = (text: string) => logger.info({}, text);
-  return {
-    ...config,
-    redis: { embedded: { directory: redis.directory, environment: process.env, onProgress } },
-    logger,
-  };
+  return { ...config, redis: redisSource(config.redis, process.env, onProgress), logger };
 }
 
 async function start(config: Config): Promise<void> {
@@ -158,14 +155,25 @@ async function start(config: Config): Promise<void> {
       version: version(),
       url,
       graphiql: config.graphiql,
-      redis:
-        config.redis.kind === "embedded"
-          ? { url: gateway.redisUrl ?? "", directory: config.redis.directory }
-          : { url: config.redis.url, directory: null },
+      redis: shownRedis(config.redis, gateway.redisUrl),
       historyKeyPrefix: config.historyKeyPrefix,
       model,
     }),
   );
+}
+
+function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["redis"] {
+  const list = (addresses: readonly RedisAddress[]) => addresses.map(({ host, port }) => `${host}:${port}`).join(", ");
+  switch (redis.kind) {
+    case "embedded":
+      return { url: ownUrl ?? "", directory: redis.directory };
+    case "url":
+      return { url: redis.url, directory: null };
+    case "sentinel":
+      return { described: `${redis.name}, by the Sentinels ${list(redis.sentinels)}` };
+    case "cluster":
+      return { described: `a cluster, by ${list(redis.nodes)}` };
+  }
 }
 
 function explainStart(error: unknown, { host, port }: Config): string {

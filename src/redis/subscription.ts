@@ -109,7 +109,10 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
       if (this.#ended) return { done: true, value: undefined };
       const ready = this.#ready.shift();
       if (ready) return { done: false, value: ready };
-      if (this.#removed) this.end();
+      if (this.#removed) {
+        this.end();
+        continue;
+      }
       const entry = this.#own.shift();
       if (entry) {
         await this.#deliver(entry);

@@ -152,6 +152,7 @@ export const Events: TypedDocumentNode<
         }
       }
       ... on HistoryReset {
+        kept
         cursor
         session {
           id

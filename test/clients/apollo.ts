@@ -4,16 +4,16 @@ import { Defer20220824Handler } from "@apollo/client/incremental";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { relayStylePagination } from "@apollo/client/utilities";
 import { OperationTypeNode } from "graphql";
-import { createClient as createWebSocketClient } from "graphql-ws";
 
 import { Changes, Events, Send } from "./apollo-documents.ts";
 import type { Connection } from "./apollo-documents.ts";
 import type { Message, SendInput, SessionChange, SessionEvent } from "./chat-types.ts";
+import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
 
 /** `possibleTypes`: of schema.graphql, as graphql-codegen's fragment-matcher gives them. */
 export function createApolloClient(url: string, possibleTypes: PossibleTypesMap): ApolloClient {
-  const socket = createWebSocketClient({ url: url.replace(/^http/, "ws"), retryAttempts: Infinity });
+  const socket = connect(url);
   return new ApolloClient({
     link: ApolloLink.split(
       ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION,

@@ -55,7 +55,12 @@ export type SessionEvent<Messages> =
     }
   | { readonly __typename: "RunChanged"; readonly run: Run }
   | { readonly __typename: "SessionUpdated"; readonly session: Listed }
-  | { readonly __typename: "HistoryReset"; readonly cursor: string; readonly session: Chat<Messages> }
+  | {
+      readonly __typename: "HistoryReset";
+      readonly kept: number;
+      readonly cursor: string;
+      readonly session: Chat<Messages>;
+    }
   | { readonly __typename: "SessionRemoved"; readonly removedId: string };
 
 export type SessionChange =

@@ -138,6 +138,7 @@ export const Events = gql<{ sessionEvents: SessionEvent<MessagePage> }, { sessio
         }
       }
       ... on HistoryReset {
+        kept
         cursor
         session {
           id

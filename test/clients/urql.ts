@@ -3,9 +3,9 @@ import type { ExecutionResult } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
 import type { Cache, CacheExchangeOpts, Entity } from "@urql/exchange-graphcache";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
-import { createClient as createWebSocketClient } from "graphql-ws";
 
 import type { Message, Run, SendInput, SessionChange, SessionEvent as EventOf } from "./chat-types.ts";
+import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
 import type { MessagePage } from "./urql-documents.ts";
 
@@ -17,7 +17,7 @@ export function createUrqlClient(url: string, live: "websocket" | "sse", schema:
   if (live === "sse") {
     return new Client({ url, exchanges: [cache, fetchExchange], fetchSubscriptions: true, preferGetMethod: false });
   }
-  const socket = createWebSocketClient({ url: url.replace(/^http/, "ws"), retryAttempts: Infinity });
+  const socket = connect(url);
   const subscriptions = subscriptionExchange({
     forwardSubscription: ({ query = "", variables = {} }) => ({
       subscribe: (sink) => ({

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 
 import { gql, NetworkStatus } from "@apollo/client";
-import type { ApolloClient, ObservableQuery, OperationVariables, TypedDocumentNode } from "@apollo/client";
+import type { ApolloClient, OperationVariables, TypedDocumentNode } from "@apollo/client";
 import { buildSchema } from "graphql";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 

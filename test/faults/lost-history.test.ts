@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parseCursor } from "../../src/conversation/cursor.ts";
 import { messagesOnly } from "../../src/conversation/messages-only.ts";
 import { cursorOf, listOf, openBackend, range, startServer, textsOf, type TestBackend } from "../support/feeds.ts";
@@ -23,6 +23,11 @@ afterAll(async () => {
   await Promise.all([one.backend.close(), two.backend.close()]);
   redis.disconnect();
   await server.stop();
+});
+
+afterEach(() => {
+  one.abortAll();
+  two.abortAll();
 });
 
 describe("loss is told (P4)", () => {
@@ -67,7 +72,6 @@ describe("loss is told (P4)", () => {
     for (const one of [reader, elsewhere, late]) {
       await one.until("the next message", () => textsOf(one).at(-1) === "goes on");
       expect(one.ofKind("reset")).toHaveLength(1);
-      one.abort();
     }
     expect(textsOf(late)).toEqual(["goes on"]);
   });

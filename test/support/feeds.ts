@@ -15,6 +15,8 @@ export interface TestBackend extends AsyncDisposable {
   /** A subscriber that pulls all the time, unless `slow`. */
   open(sessionId: string, after?: string | null, pulls?: "always" | "never"): Promise<Reader<SessionEvent>>;
   changes(): Promise<Reader<SessionChange>>;
+  /** Ends all that were opened. */
+  abortAll(): void;
 }
 
 export function openBackend(port: number, options: Partial<BackendOptions> = {}): TestBackend {
@@ -41,6 +43,12 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     ...options,
   });
   const read = { pages: [] };
+  const opened: AbortController[] = [];
+  const controller = () => {
+    const one = new AbortController();
+    opened.push(one);
+    return one;
+  };
   return {
     backend,
     errors,
@@ -49,13 +57,16 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
       await backend.store.append(owner, sessionId, rows, newOp());
     },
     async open(sessionId, after = null, pulls = "always") {
-      const stop = new AbortController();
+      const stop = controller();
       const events = await backend.feeds.open(owner, sessionId, after, read, stop.signal);
       return new Reader(events, stop, pulls);
     },
     async changes() {
-      const stop = new AbortController();
+      const stop = controller();
       return new Reader(await backend.feeds.changes(owner, read, stop.signal), stop, "always");
+    },
+    abortAll() {
+      for (const one of opened.splice(0)) one.abort();
     },
     [Symbol.asyncDispose]: () => backend.close(),
   };

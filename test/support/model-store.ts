@@ -1,73 +1,16 @@
-import type { WhenBusy } from "../../src/conversation/api.ts";
-import type { RunStatus } from "../../src/conversation/run.ts";
-
-/** A message by what tells it from every other: its text, or for a row that is no message the row itself. */
-export interface ModelRow {
-  readonly key: string;
-  readonly kind: "human" | "ai" | "garbage";
-}
-
-/** A place as a client would hold it. Epochs are told apart over all sessions, as generations are within one. */
-export interface ModelCursor {
-  readonly epoch: number;
-  readonly position: number;
-  readonly key: string;
-}
-
-export interface ModelRun {
-  readonly id: string;
-  readonly text: string;
-  readonly regenerates: boolean;
-  readonly replaceFrom: ModelCursor | null;
-  status: RunStatus;
-  error: string | null;
-  /** The process that is to make the reply. */
-  process: string;
-  token: number;
-  soFar: string;
-  /** Its lease has run out. */
-  lapsed: boolean;
-  /** Where the reply is to replace what lies there, and what was seen then. */
-  cut: number | null;
-  seen: number;
-}
-
-interface ModelRecord {
-  epoch: number;
-  read: number;
-  title: string | null;
-  archived: boolean;
-  ttl: number | null;
-  expires: boolean;
-  token: number;
-  active: ModelRun | null;
-  last: ModelRun | null;
-  usage: number;
-  queue: ModelRun[];
-  readonly runs: Map<string, ModelRun>;
-  /** The list as it was last recorded. */
-  recorded: readonly ModelRow[];
-}
-
-export interface ModelSession {
-  rows: ModelRow[];
-  /** Whether the list expires, by whomsoever. */
-  expires: boolean;
-  record: ModelRecord | null;
-  /** Outlives the record. */
-  readonly ops: Map<string, { readonly fingerprint: string; readonly result: string }>;
-}
-
-export interface ModelTurn {
-  readonly op: { readonly id: string; readonly fingerprint: string };
-  readonly runId: string;
-  readonly text: string;
-  readonly regenerates: boolean;
-  readonly replaceFrom: ModelCursor | null;
-  readonly whenBusy: WhenBusy;
-}
-
-export type ModelCode = "NOT_FOUND" | "CURSOR_EXPIRED" | "SESSION_EXISTS" | "MESSAGE_ID_REUSED";
+import {
+  end,
+  humanBelow,
+  newModelRecord,
+  newModelRun,
+  type ModelCode,
+  type ModelCursor,
+  type ModelRecord,
+  type ModelRow,
+  type ModelRun,
+  type ModelSession,
+  type ModelTurn,
+} from "./model-session.ts";
 
 /** What the store does, in plain data: one process, no concurrency, no clock, no failures. */
 export class ModelStore {
@@ -129,20 +72,7 @@ export class ModelStore {
     if (turn.regenerates && humanBelow(session.rows, session.rows.length) === null) return "nothing";
     const active = there?.active && !there.active.lapsed ? there.active : null;
     const waiting = there?.queue ?? [];
-    const run: ModelRun = {
-      id: turn.runId,
-      text: turn.text,
-      regenerates: turn.regenerates,
-      replaceFrom: turn.replaceFrom,
-      status: "QUEUED",
-      error: null,
-      process,
-      token: 0,
-      soFar: "",
-      lapsed: false,
-      cut: null,
-      seen: 0,
-    };
+    const run = newModelRun(turn, process);
     if ((active || waiting.length > 0) && turn.whenBusy !== "INTERRUPT") {
       if (turn.whenBusy === "REJECT") return `busy ${active?.id ?? waiting[0]?.id ?? ""}`;
       if (waiting.length >= this.#maxQueued) return "full";
@@ -367,21 +297,7 @@ export class ModelStore {
   }
 
   #ensure(session: ModelSession): ModelRecord {
-    session.record ??= {
-      epoch: this.#newEpoch(),
-      read: 0,
-      title: null,
-      archived: false,
-      ttl: null,
-      expires: false,
-      token: 0,
-      active: null,
-      last: null,
-      usage: 0,
-      queue: [],
-      runs: new Map(),
-      recorded: [],
-    };
+    session.record ??= newModelRecord(this.#newEpoch());
     return session.record;
   }
 
@@ -454,14 +370,4 @@ export class ModelStore {
     record.active = null;
     return true;
   }
-}
-
-function end(run: ModelRun, status: RunStatus, error: string | null): void {
-  run.status = status;
-  run.error = error;
-}
-
-function humanBelow(rows: readonly ModelRow[], position: number): number | null {
-  const found = rows.slice(0, position).findLastIndex((row) => row.kind === "human");
-  return found < 0 ? null : found;
 }

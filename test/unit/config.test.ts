@@ -22,6 +22,8 @@ test("nothing set: everything has its default", () => {
     port: 4000,
     redis: { kind: "embedded", directory: resolve(".parley") },
     redisCommandTimeoutMs: 5000,
+    waitReplicas: 0,
+    waitTimeoutMs: 1000,
     enableKeyspaceEvents: false,
     feedCheckMs: 5000,
     historyKeyPrefix: "",
@@ -48,12 +50,66 @@ test("nothing set: everything has its default", () => {
   });
 });
 
+const noAccess = { username: null, password: null, db: 0, tls: null };
+
+test("Sentinel, by name, with credentials of both sides and TLS", () => {
+  const { redis } = loadConfig({
+    REDIS_SENTINELS: "s1:26379, [::1]:26380",
+    REDIS_SENTINEL_NAME: "chat",
+    REDIS_SENTINEL_USERNAME: "su",
+    REDIS_SENTINEL_PASSWORD: "sp",
+    REDIS_USERNAME: "u",
+    REDIS_PASSWORD: "p",
+    REDIS_DB: "2",
+    REDIS_TLS_CA_FILE: "/ca.pem",
+  });
+  expect(redis).toEqual({
+    kind: "sentinel",
+    sentinels: [
+      { host: "s1", port: 26379 },
+      { host: "::1", port: 26380 },
+    ],
+    name: "chat",
+    sentinelUsername: "su",
+    sentinelPassword: "sp",
+    access: { username: "u", password: "p", db: 2, tls: { caFile: "/ca.pem", certFile: null, keyFile: null } },
+  });
+});
+
+test("a cluster, by some of its nodes, seen through a NAT", () => {
+  const { redis } = loadConfig({
+    REDIS_CLUSTER_NODES: "a:7000,b:7001",
+    REDIS_NAT_MAP: "10.0.0.1:6379=localhost:7000,10.0.0.2:6379=localhost:7001",
+    REDIS_TLS: "on",
+  });
+  expect(redis).toEqual({
+    kind: "cluster",
+    nodes: [
+      { host: "a", port: 7000 },
+      { host: "b", port: 7001 },
+    ],
+    natMap: { "10.0.0.1:6379": { host: "localhost", port: 7000 }, "10.0.0.2:6379": { host: "localhost", port: 7001 } },
+    access: { ...noAccess, tls: { caFile: null, certFile: null, keyFile: null } },
+  });
+});
+
+test("one Redis holds the conversations: two ways to it are a mistake, and so is half a client certificate", () => {
+  expect(problemsOf({ REDIS_URL: "redis://h", REDIS_CLUSTER_NODES: "a:1" })).toHaveProperty("REDIS_CLUSTER_NODES");
+  expect(problemsOf({ REDIS_SENTINELS: "a:1", REDIS_CLUSTER_NODES: "a:1" })).toHaveProperty("REDIS_CLUSTER_NODES");
+  expect(problemsOf({ REDIS_CLUSTER_NODES: "a:1", REDIS_DB: "1" })).toHaveProperty("REDIS_DB");
+  expect(problemsOf({ REDIS_TLS_CERT_FILE: "c.pem" })).toHaveProperty("REDIS_TLS_KEY_FILE");
+  expect(problemsOf({ REDIS_CLUSTER_NODES: "a:70000" })).toHaveProperty("REDIS_CLUSTER_NODES");
+  expect(problemsOf({ REDIS_CLUSTER_NODES: "a:1", REDIS_NAT_MAP: "a:1" })).toHaveProperty("REDIS_NAT_MAP");
+});
+
 test("everything set", () => {
   const config = loadConfig({
     PORT: "0",
     HOST: "0.0.0.0",
     REDIS_URL: "rediss://user:p%40ss@redis.example:6380/3",
     REDIS_COMMAND_TIMEOUT_MS: "1000",
+    REDIS_WAIT_REPLICAS: "2",
+    REDIS_WAIT_TIMEOUT_MS: "300",
     REDIS_KEYSPACE_EVENTS: "enable",
     FEED_CHECK_MS: "1000",
     HISTORY_KEY_PREFIX: "message_store:",
@@ -85,8 +141,10 @@ test("everything set", () => {
   expect(config).toEqual({
     host: "0.0.0.0",
     port: 0,
-    redis: { kind: "url", url: "rediss://user:p%40ss@redis.example:6380/3" },
+    redis: { kind: "url", url: "rediss://user:p%40ss@redis.example:6380/3", access: noAccess },
     redisCommandTimeoutMs: 1000,
+    waitReplicas: 2,
+    waitTimeoutMs: 300,
     enableKeyspaceEvents: true,
     feedCheckMs: 1000,
     historyKeyPrefix: "message_store:",
@@ -168,7 +226,7 @@ describe("defaults that follow from others", () => {
 test.each(["redis://localhost", "redis://localhost:6379/0", "rediss://u:p@h:1/15", "redis://[::1]:6379"])(
   "%s is a Redis URL",
   (url) => {
-    expect(loadConfig({ REDIS_URL: url }).redis).toEqual({ kind: "url", url });
+    expect(loadConfig({ REDIS_URL: url }).redis).toEqual({ kind: "url", url, access: noAccess });
   },
 );
 

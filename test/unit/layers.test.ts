@@ -21,7 +21,8 @@ const layers: Readonly<Record<string, Layer>> = {
     ours: ["transport/", "graphql/", "conversation/"],
     vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "ws"],
   },
-  "config.ts": { ours: [], vendors: ["zod"] },
+  "config-values.ts": { ours: [], vendors: ["zod"] },
+  "config.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
   "logging.ts": { ours: ["config.ts"], vendors: ["pino", "pino-pretty"] },
   "banner.ts": { ours: [], vendors: [] },
   // As a library it takes a client, options and models as they are, so its types name them.
@@ -29,7 +30,11 @@ const layers: Readonly<Record<string, Layer>> = {
     ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/"],
     vendors: ["ioredis", "@langchain/core"],
   },
-  "main.ts": { ours: ["gateway.ts", "config.ts", "logging.ts", "banner.ts"], vendors: [] },
+  "redis-source.ts": { ours: ["gateway.ts", "config.ts"], vendors: [] },
+  "main.ts": {
+    ours: ["gateway.ts", "config.ts", "config-values.ts", "logging.ts", "banner.ts", "redis-source.ts"],
+    vendors: [],
+  },
 };
 
 const source = new URL("../../src/", import.meta.url);

@@ -174,6 +174,9 @@ local function settleLoss(p)
   local x = p.x
   if not x.lost then return end
   p.reset = 0
+  -- what is appended from here on was read by nobody
+  p.set.read = math.min(tonumber(x.s.read or 0), x.n)
+  x.s.read = p.set.read
   if x.s.active then
     local run = runOf(x.s.active)
     if run then closeRun(p, run, 'FAILED', 'RUN_LOST', 'The history that this reply belonged to was lost.', false) end

@@ -1,0 +1,338 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addMessages,
+  ask,
+  cancel,
+  eventsOf,
+  follow,
+  isRunEnd,
+  outline,
+  readMessages,
+  readRun,
+  send,
+  sendOnly,
+  texts,
+} from "../support/conversation.ts";
+import { spawnGateway, startGateway } from "../support/gateway.ts";
+import type { GatewayProcess, TestGateway } from "../support/gateway.ts";
+import { execute, refusal, subscribe } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+let redis: TestRedis;
+let openai: OpenAIServer;
+
+beforeAll(async () => {
+  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+});
+beforeEach(() => {
+  openai.releaseAll();
+  openai.behave(null);
+});
+afterAll(async () => {
+  await openai.close();
+  await redis.stop();
+});
+
+function start(runLeaseMs: number): Promise<TestGateway> {
+  return startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    runLeaseMs,
+  });
+}
+
+describe("two gateways on one Redis", () => {
+  let gateways: readonly TestGateway[];
+  let here: string;
+  let there: string;
+
+  beforeAll(async () => {
+    // So long a lease that nothing below can come from its end, or from its renewal.
+    gateways = await Promise.all([start(120_000), start(120_000)]);
+    [here = "", there = ""] = gateways.map(({ url }) => url);
+  });
+  afterAll(() => Promise.all(gateways.map((gateway) => gateway.close())));
+
+  test("10 simultaneous messages in one session: 10 questions and 10 replies in strict alternation", async () => {
+    openai.behave({ kind: "reply", text: "Yes", delayMs: 5 });
+    const stream = await follow(there, (await ask(here, "ten", "Start")).session.sessionId);
+    const turns = await Promise.all(
+      Array.from({ length: 10 }, (_, i) => ask(i % 2 === 0 ? here : there, "ten", `Q${i}`)),
+    );
+    expect(new Set(turns.map(({ run }) => run.id)).size).toBe(10);
+    const messages = (await readMessages(here, "ten")).slice(2);
+    expect(messages.map(({ role }) => role)).toEqual(Array.from({ length: 10 }, () => ["USER", "ASSISTANT"]).flat());
+    expect(
+      messages
+        .filter(({ role }) => role === "USER")
+        .map(({ text }) => text)
+        .sort(),
+    ).toEqual(Array.from({ length: 10 }, (_, i) => `Q${i}`));
+    for (let i = 0; i < messages.length; i += 2) expect(messages[i]?.run).toEqual(messages[i + 1]?.run);
+    for (const { run } of turns) await stream.waitFor(isRunEnd(run.id));
+    stream.close();
+    expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.id)).toEqual(messages.map(({ id }) => id));
+    expect(
+      outline(stream)
+        .slice(1)
+        .filter((step) => step !== "ReplyProgress" && step !== "RunChanged QUEUED"),
+    ).toEqual(
+      Array.from({ length: 10 }, () => [
+        ...["RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT", "RunChanged COMPLETED"],
+      ]).flat(),
+    );
+  });
+
+  test("the same messageId 5 times at once over both: one model call, one answer", async () => {
+    const before = openai.requests.length;
+    const turns = await Promise.all(
+      [here, there, here, there, here].map((url) => ask(url, "five", "Only once", { messageId: "once" })),
+    );
+    expect(openai.requests.length).toBe(before + 1);
+    const [first] = turns;
+    for (const turn of turns)
+      expect([turn.run, turn.userMessage, turn.reply]).toEqual([first?.run, first?.userMessage, first?.reply]);
+    expect(first?.run.status).toBe("COMPLETED");
+    expect(await texts(there, "five")).toEqual(["USER: Only once", "ASSISTANT: You said: Only once"]);
+  });
+
+  test("a reply made by one is followed on the other, from the middle on too", async () => {
+    openai.next({ kind: "gated", tokens: ["One ", "two ", "three"] });
+    await addMessages(here, "followed", [{ role: "SYSTEM", text: "Count" }]);
+    const early = await follow(there, "followed");
+    const { run, userMessage } = await send(here, "followed", "Go");
+    openai.release();
+    await early.waitFor(({ __typename }) => __typename === "ReplyProgress");
+    const late = await follow(there, "followed");
+    openai.releaseAll();
+    await Promise.all([early.waitFor(isRunEnd(run.id)), late.waitFor(isRunEnd(run.id))]);
+    early.close();
+    late.close();
+    expect(outline(early)).toEqual([
+      "StreamOpened",
+      "RunChanged RUNNING",
+      "MessageAdded USER",
+      "ReplyProgress",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+    expect(eventsOf(early, "MessageAdded")[0]?.message.id).toBe(userMessage?.id);
+    const [opened] = eventsOf(late, "StreamOpened");
+    const had = opened?.session.activeRun?.text ?? "";
+    expect(had).toBe("One ");
+    expect(
+      had +
+        eventsOf(late, "ReplyProgress")
+          .map(({ text }) => text)
+          .join(""),
+    ).toBe("One two three");
+    expect(eventsOf(late, "MessageAdded").map(({ message }) => message.text)).toEqual(["One two three"]);
+  });
+
+  test("cancel from the other one ends the provider's request and keeps the text as a message", async () => {
+    openai.next({ kind: "gated", tokens: ["Much ", "more"] });
+    const { run } = await send(here, "cancelled", "Tell me everything");
+    openai.release();
+    await waitUntil("its first text is stored", async () => (await readRun(there, run.id))?.text === "Much ");
+    const aborted = openai.aborted;
+    const cancelled = await cancel(there, run.id);
+    await openai.waitForAbort(aborted + 1);
+    expect(cancelled).toMatchObject({
+      status: "CANCELLED",
+      text: "Much ",
+      reply: { text: "Much ", finishReason: "CANCELLED" },
+    });
+    expect(await texts(here, "cancelled")).toEqual(["USER: Tell me everything", "ASSISTANT: Much "]);
+    expect((await ask(here, "cancelled", "Thanks")).run.status).toBe("COMPLETED");
+  });
+
+  test("a run that waits at one is cancelled from the other; REJECT and INTERRUPT know the other's run", async () => {
+    openai.next({ kind: "gated", tokens: ["Held ", "on"] });
+    const held = await send(here, "across", "Hold");
+    openai.release();
+    await waitUntil("its first text is stored", async () => (await readRun(there, held.run.id))?.text === "Held ");
+    const waiting = await send(here, "across", "Waits");
+    expect(await cancel(there, waiting.run.id)).toMatchObject({ status: "CANCELLED", reply: null });
+    const input = { sessionId: "across", text: "x", whenBusy: "REJECT" };
+    expect((await refusal(there, sendOnly, { input })).extensions).toMatchObject({
+      code: "SESSION_BUSY",
+      runId: held.run.id,
+    });
+    const aborted = openai.aborted;
+    await ask(there, "across", "Me first", { whenBusy: "INTERRUPT" });
+    await openai.waitForAbort(aborted + 1);
+    expect(await texts(here, "across")).toEqual([
+      "USER: Hold",
+      "ASSISTANT: Held ",
+      "USER: Me first",
+      "ASSISTANT: You said: Me first",
+    ]);
+  });
+
+  test("a mutation that waits here hears of the end that was brought about there", async () => {
+    openai.next("hang");
+    const before = openai.requests.length;
+    const waiting = ask(here, "hears", "Hello?");
+    await openai.waitForRequests(before + 1);
+    type Data = { session: { activeRun: { id: string } } };
+    const { session } = await execute<Data>(there, `{ session(sessionId: "hears") { activeRun { id } } }`);
+    await cancel(there, session.activeRun.id);
+    expect(await waiting).toMatchObject({ run: { status: "CANCELLED" }, reply: null });
+  });
+
+  test("the list of sessions changes on the other one: opened, added, updated, removed", async () => {
+    interface Change {
+      readonly __typename: string;
+      readonly session?: { readonly sessionId: string; readonly title: string | null; readonly messageCount: number };
+      readonly sessionId?: string;
+      readonly removedId?: string;
+    }
+    const changes = subscribe<Change>(
+      there,
+      `subscription { sessionChanged {
+        __typename
+        ... on SessionAdded { session { sessionId title messageCount } }
+        ... on SessionUpdated { session { sessionId title messageCount } }
+        ... on SessionRemoved { sessionId removedId }
+      } }`,
+    );
+    const of = (typename: string) => (change: Change) =>
+      change.__typename === typename && (change.session?.sessionId ?? change.sessionId) === "sidebar";
+    await changes.waitFor(({ __typename }) => __typename === "SessionListOpened");
+    await execute(here, `mutation { createSession(input: { sessionId: "sidebar", title: "New" }) { session { id } } }`);
+    await changes.waitFor(of("SessionAdded"));
+    await execute(
+      here,
+      `mutation { updateSession(input: { sessionId: "sidebar", title: "Renamed" }) { session { id } } }`,
+    );
+    await changes.waitFor((change) => of("SessionUpdated")(change) && change.session?.title === "Renamed");
+    await ask(here, "sidebar", "Hello");
+    await changes.waitFor((change) => of("SessionUpdated")(change) && change.session?.messageCount === 2);
+    await execute(here, `mutation { deleteSession(input: { sessionId: "sidebar" }) { deletedId } }`);
+    const removed = await changes.waitFor(of("SessionRemoved"));
+    changes.close();
+    expect(removed.removedId).toBe(Buffer.from("Session:sidebar").toString("base64"));
+    expect(changes.events[0]?.__typename).toBe("SessionListOpened");
+    const kinds = changes.events.filter((change) => (change.session?.sessionId ?? change.sessionId) === "sidebar");
+    expect(kinds.filter(of("SessionAdded"))).toHaveLength(1);
+    expect(kinds[0]?.__typename).toBe("SessionAdded");
+    expect(kinds.at(-1)?.__typename).toBe("SessionRemoved");
+  });
+});
+
+describe("a gateway that is killed with -9", () => {
+  let survivor: TestGateway;
+  let url: string;
+
+  beforeAll(async () => {
+    survivor = await start(1500);
+    ({ url } = survivor);
+  });
+  afterAll(() => survivor.close());
+
+  function spawned(): Promise<GatewayProcess> {
+    return spawnGateway({
+      REDIS_URL: redis.url,
+      OPENAI_API_KEY: "sk-x",
+      OPENAI_BASE_URL: openai.baseUrl,
+      RUN_LEASE_MS: "1500",
+      LOG_LEVEL: "warn",
+    });
+  }
+
+  /** A run of the process' that has written "So far " when this resolves. */
+  async function startHeld(victim: GatewayProcess, sessionId: string): Promise<string> {
+    openai.next({ kind: "gated", tokens: ["So far ", "and on"] });
+    const { run } = await send(victim.url, sessionId, "Go");
+    openai.release();
+    await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "So far ");
+    return run.id;
+  }
+
+  test("in mid-reply: the run is FAILED with RUN_LOST and its text, and the next turn goes on", async () => {
+    const victim = await spawned();
+    const runId = await startHeld(victim, "killed");
+    const stream = await follow(url, "killed");
+    const waiting = ask(url, "killed", "And you?");
+    await waitUntil("it waits", async () => {
+      type Data = { session: { queuedRuns: readonly unknown[] } };
+      const { session } = await execute<Data>(url, `{ session(sessionId: "killed") { queuedRuns { id } } }`);
+      return session.queuedRuns.length === 1;
+    });
+    await victim.kill();
+    const next = await waiting;
+    await stream.waitFor(isRunEnd(next.run.id));
+    stream.close();
+    expect(next.run.status).toBe("COMPLETED");
+    expect(await readRun(url, runId)).toMatchObject({
+      status: "FAILED",
+      text: "So far ",
+      reply: null,
+      error: { code: "RUN_LOST", retryable: true },
+    });
+    expect(await texts(url, "killed")).toEqual(["USER: Go", "USER: And you?", "ASSISTANT: You said: And you?"]);
+    expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
+      "StreamOpened",
+      "RunChanged QUEUED",
+      "RunChanged FAILED",
+      "RunChanged RUNNING",
+      "MessageAdded USER",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+  });
+
+  test("with nobody waiting: followers hear of the end all the same, and answering again mends it", async () => {
+    const victim = await spawned();
+    const runId = await startHeld(victim, "killed-alone");
+    const stream = await follow(url, "killed-alone");
+    await victim.kill();
+    await stream.waitFor(isRunEnd(runId));
+    stream.close();
+    expect(eventsOf(stream, "RunChanged").at(-1)?.run).toMatchObject({ text: "So far ", error: { code: "RUN_LOST" } });
+    const query = `mutation { regenerateReply(input: { sessionId: "killed-alone" }) { reply { text } } }`;
+    expect(await execute(url, query)).toEqual({ regenerateReply: { reply: { text: "You said: Go" } } });
+  });
+
+  test("the runs that waited in it are taken over, in order", async () => {
+    const victim = await spawned();
+    await startHeld(victim, "taken-over");
+    const first = await send(victim.url, "taken-over", "First");
+    const second = await send(victim.url, "taken-over", "Second", { messageId: "second" });
+    expect([first.run.status, second.run.status]).toEqual(["QUEUED", "QUEUED"]);
+    await victim.kill();
+    // Nobody reads or follows the session meanwhile: only the poll of what is due can find it.
+    await openai.waitForRequests(openai.requests.length + 2);
+    await waitUntil("both are answered", async () => (await readRun(url, second.run.id))?.status === "COMPLETED");
+    expect(await texts(url, "taken-over")).toEqual([
+      "USER: Go",
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Second",
+      "ASSISTANT: You said: Second",
+    ]);
+    // The client of the dead one sends again what it got no answer to.
+    const retry = await ask(url, "taken-over", "Second", { messageId: "second" });
+    expect([retry.run.id, retry.reply?.text]).toEqual([second.run.id, "You said: Second"]);
+  });
+
+  test("with SIGTERM instead it lets the reply end, says 1001 to its sockets, and exits with 0", async () => {
+    const leaving = await spawned();
+    openai.next({ kind: "gated", tokens: ["Good", "bye"] });
+    const { run } = await send(leaving.url, "sigterm", "Leave");
+    openai.release();
+    const stream = await follow(leaving.url, "sigterm");
+    await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "Good");
+    const stopped = leaving.stop();
+    openai.releaseAll();
+    expect(await stopped).toBe(0);
+    await stream.waitForEnd();
+    expect(await readRun(url, run.id)).toMatchObject({ status: "COMPLETED", text: "Goodbye" });
+    expect(stream.error?.message ?? "completed").toMatch(/1001|completed/);
+  });
+});
