@@ -22,7 +22,7 @@ export function startScreen(screen: StartScreen): string {
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
     ["Redis", "described" in redis ? redis.described : (redisUrl ?? "")],
-    ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory ?? ""}`]] : []),
+    ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory}`]] : []),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
   ];
   return `

@@ -172,7 +172,7 @@ const definitions = {
   REDIS_NAT_MAP: variable(
     natMap,
     null,
-    "Where nodes of a cluster are reached from here: 10.0.0.1:6379=localhost:7001,…",
+    "Where nodes of a cluster are reached from here: 10.0.0.1:6379=localhost:7001.",
   ),
   REDIS_USERNAME: variable(
     z.string(),

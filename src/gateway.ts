@@ -152,13 +152,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     memory: memorySettings,
     memoryRows: memory.maxMessages,
     onError: redisErrors(logger),
-    onKeyspaceEvents(on) {
-      if (on) logger.info({}, "Keyspace notifications are on: what other programs write is seen at once.");
-      else
-        logger.warn(
-          {},
-          "Keyspace notifications are off in Redis: what other programs write is seen within a second. REDIS_KEYSPACE_EVENTS=enable switches them on.",
-        );
+    onAdvice(advice) {
+      for (const line of advice) logger.warn({}, line);
     },
     onTurnFree: (historyKey) => void turns.attend(historyKey, false).catch(onError),
     attend: (historyKey) => turns.attend(historyKey, true),
@@ -193,7 +188,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
     async ready() {
       const problem = await backend.problem();
-      return problem === null ? { ok: true } : { ok: false, reason: problem };
+      return problem === null ? { ok: true, warnings: backend.advice } : { ok: false, reason: problem };
     },
   });
   backend.start();

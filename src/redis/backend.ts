@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { MemorySettings } from "../conversation/session.ts";
 import type { Client, RedisSource } from "./connection.ts";
+import { adviceFor, setting } from "./advice.ts";
 import { Deadlines } from "./deadlines.ts";
 import { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
@@ -27,8 +28,8 @@ export interface BackendOptions {
   readonly waitReplicas: number;
   readonly waitTimeoutMs: number;
   readonly onError: (error: unknown) => void;
-  /** Said once when it is known, and again after each reconnect where it changed. */
-  readonly onKeyspaceEvents: (on: boolean) => void;
+  /** What of the servers' configuration costs a promise; said when it is known, and again where it changed. */
+  readonly onAdvice: (advice: readonly string[]) => void;
   /** A run of this process waits in the session, and its turn has come. */
   readonly onTurnFree: (historyKey: string) => void;
   /** Looks after a session's runs, whosever they are. */
@@ -48,6 +49,7 @@ export class RedisBackend {
   readonly #durable: DurableScripts | null;
   readonly #deadlines: Deadlines;
   #eventsOn: boolean | null = null;
+  #advice: readonly string[] = [];
   #lostAt: number | null = null;
   #graceUntil = 0;
 
@@ -61,7 +63,7 @@ export class RedisBackend {
       // Who lost Redis renews its leases before others take them: all that lost it wait half a lease more.
       if (this.#lostAt !== null) this.#graceUntil = Date.now() + options.leaseMs / 2;
       this.#lostAt = null;
-      void this.#lookAtEvents();
+      void this.#look();
     });
     this.#durable =
       options.waitReplicas === 0
@@ -130,37 +132,35 @@ export class RedisBackend {
     this.commands.disconnect();
   }
 
-  async #lookAtEvents(): Promise<void> {
+  /** What of the servers' configuration costs a promise, as last looked at. */
+  get advice(): readonly string[] {
+    return this.#advice;
+  }
+
+  async #look(): Promise<void> {
     try {
+      const primaries = this.#topology.primaries();
       // Each server has flags of its own; one that is off is as good as all off.
-      const on = await Promise.all(this.#topology.primaries().map((redis) => this.#eventsOf(redis)));
-      this.#told(on.every(Boolean));
+      const on = (await Promise.all(primaries.map((redis) => this.#eventsOf(redis)))).every(Boolean);
+      this.#eventsOn = on;
+      const told = await Promise.all(primaries.map((redis) => adviceFor(redis, on)));
+      const advice = [...new Set(told.flat())];
+      if (advice.join() !== this.#advice.join()) this.#options.onAdvice(advice);
+      this.#advice = advice;
     } catch (error) {
-      // CONFIG may be forbidden (managed services): then the list is read as if events were off.
+      // It went again in the meantime: looked at when it is back.
       this.#options.onError(error);
-      this.#told(false);
     }
   }
 
+  /** CONFIG may be forbidden (managed services): then the list is read as if events were off. */
   async #eventsOf(redis: Redis): Promise<boolean> {
-    const flags = await configured(redis);
-    if (covers(flags) || !this.#options.enableKeyspaceEvents) return covers(flags);
-    await redis.config("SET", "notify-keyspace-events", flags + eventFlags);
-    return covers(await configured(redis));
+    const name = "notify-keyspace-events";
+    const flags = await setting(redis, name);
+    if (flags === null || covers(flags) || !this.#options.enableKeyspaceEvents) return flags !== null && covers(flags);
+    await redis.config("SET", name, flags + eventFlags);
+    return covers((await setting(redis, name)) ?? "");
   }
-
-  #told(on: boolean): void {
-    if (on !== this.#eventsOn) this.#options.onKeyspaceEvents(on);
-    this.#eventsOn = on;
-  }
-}
-
-async function configured(redis: Redis): Promise<string> {
-  const reply: unknown = await redis.config("GET", "notify-keyspace-events");
-  if (Array.isArray(reply)) return String(reply[1] ?? "");
-  if (reply instanceof Map) return String(reply.get("notify-keyspace-events") ?? "");
-  if (typeof reply === "object" && reply !== null) return String(Object.values(reply)[0] ?? "");
-  return "";
 }
 
 /** A stands for all classes of events. */

@@ -129,7 +129,7 @@ export class ClusterHub implements PubSub {
         .map(([channel]) => channel);
       await this.#move(moved);
       const used = new Set(this.#places.values());
-      const nodes = new Set(this.#cluster.slots.flatMap((slot) => slot?.[0] ?? []));
+      const nodes = new Set(this.#cluster.slots.flatMap((slot) => slot[0] ?? []));
       for (const [node, link] of this.#links) {
         if (used.has(node) || nodes.has(node)) continue;
         link.disconnect();
@@ -167,7 +167,6 @@ export class ClusterHub implements PubSub {
         await link.ping();
       } catch (error) {
         this.#onError(error);
-        if (link.status !== "ready") continue;
         link.disconnect(true);
         lost = true;
       }

@@ -31,7 +31,8 @@ export type Role = "commands" | "subscriber" | "durable";
 /** A durable write is repeated by who waits for it, so the connection only looks for the new primary. */
 const demoted = (error: Error): boolean => error.message.startsWith("READONLY");
 
-const retryStrategy = (attempt: number) => Math.min(25 * 2 ** Math.min(attempt, 5), 500);
+const slowestRetryMs = 500;
+const retryStrategy = (attempt: number) => Math.min(25 * 2 ** Math.min(attempt, 5), slowestRetryMs);
 
 /**
  * Commands wait for a connection that comes back, at most commandTimeoutMs, and are sent again when a reply was lost:
@@ -43,7 +44,9 @@ export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
     socketTimeout: commandTimeoutMs * 2,
-    maxRetriesPerRequest: null,
+    // A little later than that, what waits is dropped: else all that was asked for while Redis was away would pile up here,
+    // and be carried out for nobody when it is back.
+    maxRetriesPerRequest: Math.ceil(commandTimeoutMs / slowestRetryMs) + 4,
     retryStrategy,
     sentinelRetryStrategy: retryStrategy,
     // A primary that was demoted answers READONLY: the connection looks for the new one and sends the command again.
@@ -124,7 +127,10 @@ export function duplicateCluster(client: Cluster, settings: ConnectionSettings):
 
 /** A cluster retries over its nodes: a node's own connection gives its commands back when it closes. */
 function withoutRetries(options: RedisOptions): RedisOptions {
-  const { retryStrategy: _retry, maxRetriesPerRequest: _max, reconnectOnError: _on, ...rest } = options;
+  const rest = { ...options };
+  delete rest.retryStrategy;
+  delete rest.maxRetriesPerRequest;
+  delete rest.reconnectOnError;
   return rest;
 }
 

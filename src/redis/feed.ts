@@ -190,7 +190,8 @@ export class Feed implements Listener {
     this.#owed += by;
     this.#settle ??= setTimeout(() => {
       this.#settle = null;
-      const foreign = this.#owed > 0 || (this.#lifeChanged && !this.#ownWrite);
+      const ownLife = this.#ownWrite && this.#follower?.slides === true;
+      const foreign = this.#owed > 0 || (this.#lifeChanged && !ownLife);
       this.#owed = 0;
       this.#lifeChanged = this.#ownWrite = false;
       if (foreign) this.#readSoon();

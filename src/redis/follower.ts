@@ -42,6 +42,8 @@ export class Follower {
   /** The newest run that had begun and was told to have ended. */
   lastEnded: string | null = null;
   text: RunText | null = null;
+  /** Whether own writes prolong the list's life. */
+  slides: boolean;
   settings: string;
   readCount: number;
 
@@ -52,6 +54,7 @@ export class Follower {
     this.end = session.end;
     this.tipMark = session.tipMark;
     this.sequence = session.sequence;
+    this.slides = session.ttlSeconds !== null;
     this.settings = settingsOf(session);
     this.readCount = session.readCount;
     for (const run of session.queuedRuns) this.open.set(run.runId, run.status);
@@ -126,6 +129,7 @@ export class Follower {
   reconcile(session: Session, page: MessagePage | null, ended: readonly Run[]): readonly Entry[] {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
+    this.slides = session.ttlSeconds !== null;
     const runs = [
       ...ended,
       ...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []),

@@ -81,7 +81,7 @@ export class ListFeed implements Listener {
   }
 
   onResumed(): void {
-    void this.#compare();
+    this.#compare();
   }
 
   #tell(key: string, kind: Kind): void {
@@ -96,31 +96,35 @@ export class ListFeed implements Listener {
     for (const subscriber of this.#subscribers) subscriber.note(key, told);
   }
 
-  async #compare(): Promise<void> {
+  #compare(): void {
     if (this.#closed) return;
     if (this.#comparing) {
       this.#compareAgain = true;
       return;
     }
     this.#comparing = true;
+    void this.#compareOnce().finally(() => {
+      this.#comparing = false;
+      if (!this.#compareAgain) return;
+      this.#compareAgain = false;
+      this.#compare();
+    });
+  }
+
+  async #compareOnce(): Promise<void> {
     try {
-      do {
-        this.#compareAgain = false;
-        // One that comes while the list is read is not missing in it.
-        const before = [...this.#known.keys()];
-        const members = await this.#members();
-        for (const [key, sequence] of members) {
-          // Also where it was told: that may have been of an earlier write.
-          if (this.#known.get(key) !== sequence) this.#tell(key, "updated");
-          this.#known.set(key, sequence);
-        }
-        for (const key of before) if (!members.has(key)) this.#tell(key, "removed");
-      } while (this.#compareAgain);
+      // One that comes while the list is read is not missing in it.
+      const before = [...this.#known.keys()];
+      const members = await this.#members();
+      for (const [key, sequence] of members) {
+        // Also where it was told: that may have been of an earlier write.
+        if (this.#known.get(key) !== sequence) this.#tell(key, "updated");
+        this.#known.set(key, sequence);
+      }
+      for (const key of before) if (!members.has(key)) this.#tell(key, "removed");
     } catch (error) {
       this.#settings.onError(error);
       this.#planCheck(retryMs);
-    } finally {
-      this.#comparing = false;
     }
   }
 
@@ -147,7 +151,7 @@ export class ListFeed implements Listener {
     if (this.#check) clearTimeout(this.#check);
     this.#check = setTimeout(() => {
       this.#planCheck();
-      void this.#compare();
+      this.#compare();
     }, afterMs);
     this.#check.unref();
   }

@@ -138,7 +138,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
 
   async #wait(): Promise<void> {
     let cancel: () => void = () => undefined;
-    await this.#orEnd<void>((resolve) => (cancel = this.#feed.wait(this.#number, resolve)));
+    await this.#orEnd<undefined>((resolve) => (cancel = this.#feed.wait(this.#number, () => resolve(undefined))));
     cancel();
   }
 
@@ -286,7 +286,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
         return await this.#orEnd<T>((resolve, reject) => void ask().then(resolve, reject));
       } catch (error) {
         if (!(error instanceof ParleyError) || error.code !== "STORE_UNAVAILABLE") throw error;
-        await this.#orEnd<void>((resolve) => void setTimeout(resolve, retryMs).unref());
+        await this.#orEnd<undefined>((resolve) => void setTimeout(() => resolve(undefined), retryMs).unref());
       }
     }
     return undefined;

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -24,6 +24,7 @@ async function project(name: string): Promise<string> {
   await cp(join(root, "test/clients", name), folder, { recursive: true });
   await cp(join(root, "schema.graphql"), join(folder, "schema.graphql"));
   await symlink(join(root, "node_modules"), join(folder, "node_modules"));
+  await mkdir(join(folder, "artifacts")); // relay-compiler makes none itself
   await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module" }));
   return folder;
 }
@@ -75,7 +76,9 @@ describe("Relay", () => {
     chat = await startChatGateway();
   });
 
-  afterAll(() => chat.close());
+  afterAll(async () => {
+    await chat.close();
+  });
 
   /** Sends what relay-compiler made of a document. */
   async function send<Data>(name: string, variables: Record<string, unknown>): Promise<Data> {
@@ -115,6 +118,10 @@ describe("Relay", () => {
     const handles = (name: string) => JSON.stringify(operations.get(name)?.operation);
     expect(handles("ComposerSendMutation")).toMatch(/"handle":"appendNode".*"value":"MessageEdge"/);
     expect(handles("SessionFeedSubscription")).toMatch(/"handle":"appendNode".*"value":"MessageEdge"/);
+    expect(handles("SessionFeedSubscription")).toContain('"handle":"deleteRecord"');
+    expect(handles("SessionListSubscription")).toMatch(
+      /"handle":"prependNode".*"value":"SessionEdge".*"handle":"deleteRecord"/,
+    );
     expect(handles("SessionListCreateMutation")).toMatch(/"handle":"prependNode".*"value":"SessionEdge"/);
     expect(handles("SessionItemDeleteMutation")).toContain('"handle":"deleteRecord"');
     expect(handles("SessionItemDeleteEdgeMutation")).toContain('"handle":"deleteEdge"');

@@ -37,7 +37,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     waitReplicas: 0,
     waitTimeoutMs: 1000,
     onError: (error) => errors.push(error),
-    onKeyspaceEvents: () => undefined,
+    onAdvice: () => undefined,
     onTurnFree: () => undefined,
     attend: () => Promise.resolve(),
     ...options,
@@ -100,15 +100,16 @@ export class Reader<Event extends { readonly kind: string }> {
   /** The code it failed with. */
   get error(): string | null {
     if (this.#error === null) return null;
-    return this.#error instanceof ParleyError ? this.#error.code : String(this.#error);
+    if (this.#error instanceof ParleyError) return this.#error.code;
+    return this.#error instanceof Error ? this.#error.message : "no error";
   }
 
   /** Pulls one event by hand. */
   async next(): Promise<Event | null> {
-    const { value, done } = await this.source.next();
-    if (done === true) return null;
-    this.events.push(value);
-    return value;
+    const result: IteratorResult<Event, undefined> = await this.source.next();
+    if (result.done === true) return null;
+    this.events.push(result.value);
+    return result.value;
   }
 
   abort(): void {
@@ -133,7 +134,7 @@ export class Reader<Event extends { readonly kind: string }> {
       };
       const fail = (why: string) =>
         settle(() => {
-          reject(new Error(`${why}: ${what}; error ${String(this.#error)}; ${this.events.length} events`));
+          reject(new Error(`${why}: ${what}; error ${String(this.error)}; ${this.events.length} events`));
         });
       const look = () => {
         if (holds()) settle(resolve);

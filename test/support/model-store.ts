@@ -138,7 +138,10 @@ export class ModelStore {
       record.usage += usage;
       const kept = run.cut ?? session.rows.length;
       const later = run.cut === null ? [] : session.rows.slice(run.seen);
-      if (run.cut !== null) record.epoch = this.#newEpoch();
+      if (run.cut !== null) {
+        record.epoch = this.#newEpoch();
+        record.read = Math.min(record.read, run.cut);
+      }
       this.#setRows(session, [...session.rows.slice(0, kept), { key: text, kind: "ai" }, ...later]);
     }
     this.#commit(session);

@@ -35,6 +35,8 @@ else
     later = rowsOf(x, run.seen, x.base + x.n - 1)
     position = run.cut
     p.reset, p.trim = run.cut, run.cut - x.base
+    -- the old reply was read, the new one is not
+    p.set.read = math.min(tonumber(x.s.read or 0), run.cut)
     x.oldGen, x.gen = x.gen, x.gen + 1
     run.cut = nil
   end

@@ -323,7 +323,7 @@ local function commit(p)
   for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
   local tip = kept > 0 and call('LINDEX', p.staged or H, -kept) or nil
   local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base, at = finish, prev = tip and mark(tip) or '', pushes = math.ceil(#p.push / 500) }
-  header.read = tonumber(set.read or s.read or 0)
+  header.read = math.min(tonumber(set.read or s.read or 0), finish + #p.push)
   if x.oldGen then header.from = x.oldGen end
   if p.reset then header.reset = p.reset end
   if p.updated then header.upd = 1 end

@@ -1,16 +1,24 @@
 import { graphql } from "./tag.ts";
 
+/** Relay heeds @appendNode and @deleteRecord in the operation itself and, without a word, in no fragment that it spreads. */
 export const events = graphql`
   subscription SessionFeedSubscription($sessionId: String!, $after: String, $connections: [ID!]!) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
       ...SessionFeed_opened @alias(as: "opened")
-      ...SessionFeed_added @arguments(connections: $connections) @alias(as: "added")
+      ... on MessageAdded {
+        message @appendNode(connections: $connections, edgeTypeName: "MessageEdge") {
+          ...MessageItem_message
+        }
+      }
       ...SessionFeed_progress @alias(as: "progress")
       ...SessionFeed_run @alias(as: "run")
       ...SessionFeed_updated @alias(as: "updated")
       ...SessionFeed_reset @alias(as: "reset")
-      ...SessionFeed_removed @alias(as: "removed")
+      ... on SessionRemoved {
+        removedId @deleteRecord
+        sessionId
+      }
     }
   }
 `;
@@ -22,14 +30,6 @@ export const opened = graphql`
       activeRun {
         ...Reply_run
       }
-    }
-  }
-`;
-
-export const added = graphql`
-  fragment SessionFeed_added on MessageAdded @argumentDefinitions(connections: { type: "[ID!]!" }) {
-    message @appendNode(connections: $connections, edgeTypeName: "MessageEdge") {
-      ...MessageItem_message
     }
   }
 `;
@@ -67,12 +67,5 @@ export const reset = graphql`
     session {
       ...MessageList_session
     }
-  }
-`;
-
-export const removed = graphql`
-  fragment SessionFeed_removed on SessionRemoved {
-    removedId @deleteRecord
-    sessionId
   }
 `;

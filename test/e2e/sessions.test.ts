@@ -1,0 +1,484 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  addMessages,
+  ask,
+  chosenId,
+  eventsOf,
+  follow,
+  readMessages,
+  send,
+  sendOnly,
+  texts,
+  withRedis,
+} from "../support/conversation.ts";
+import type { MessageFields, SessionFields } from "../support/conversation.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute, refusal, subscribe } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+let redis: TestRedis;
+let openai: OpenAIServer;
+let gateway: TestGateway;
+let url: string;
+
+beforeAll(async () => {
+  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  gateway = await startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    models: ["offline"],
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    memory: { strategy: "WINDOW", maxTurns: 7 },
+  });
+  ({ url } = gateway);
+});
+afterAll(async () => {
+  await gateway.close();
+  await openai.close();
+  await redis.stop();
+});
+
+const settings = `id sessionId title instructions model memory { strategy maxTurns maxTokens } metadata archived ttlSeconds expiresAt
+  messageCount readCount updatedAt createdAt forkedFrom { sessionId }`;
+
+interface Settings extends SessionFields {
+  readonly instructions: string | null;
+  readonly model: string;
+  readonly memory: object;
+  readonly metadata: object;
+  readonly archived: boolean;
+  readonly ttlSeconds: number | null;
+  readonly expiresAt: string | null;
+  readonly createdAt: string | null;
+  readonly forkedFrom: { readonly sessionId: string } | null;
+}
+
+const createSession = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { ${settings} } } }`;
+const updateSession = `mutation ($input: UpdateSessionInput!) { updateSession(input: $input) { session { ${settings} } } }`;
+const forkSession = `mutation ($input: ForkSessionInput!) { forkSession(input: $input) { session { ${settings} } } }`;
+const addOnly = `mutation ($input: AddMessagesInput!) { addMessages(input: $input) { messages { id text position } } }`;
+const markRead = `mutation ($input: MarkReadInput!) { markRead(input: $input) { session { ${settings} } } }`;
+const deleteSession = `mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }`;
+
+/** The session that a mutation answers with. */
+async function session(mutation: string, input: object): Promise<Settings> {
+  const data = await execute<Record<string, { readonly session: Settings }>>(url, mutation, { input });
+  const [payload] = Object.values(data);
+  if (!payload) throw new Error("No payload");
+  return payload.session;
+}
+
+async function read(sessionId: string): Promise<Settings | null> {
+  const query = `query ($sessionId: String!) { session(sessionId: $sessionId) { ${settings} } }`;
+  return (await execute<{ session: Settings | null }>(url, query, { sessionId })).session;
+}
+
+async function codeOf(document: string, input: object): Promise<string | undefined> {
+  return (await refusal(url, document, { input })).extensions?.code;
+}
+
+const defaults = {
+  title: null,
+  instructions: null,
+  model: "openai:gpt-4o-mini",
+  metadata: {},
+  archived: false,
+  ttlSeconds: null,
+};
+const usualMemory = { strategy: "WINDOW", maxTurns: 7, maxTokens: null };
+
+describe("createSession and updateSession", () => {
+  test("an empty input makes a session with the defaults, under an id of the gateway's", async () => {
+    const made = await session(createSession, {});
+    expect(made).toMatchObject({
+      ...defaults,
+      memory: usualMemory,
+      messageCount: 0,
+      readCount: 0,
+      expiresAt: null,
+      forkedFrom: null,
+    });
+    expect(made.id).toBe(Buffer.from(`Session:${made.sessionId}`).toString("base64"));
+    expect(await read(made.sessionId)).toEqual(made);
+    expect(made.updatedAt).toBe(made.createdAt);
+  });
+
+  const given = {
+    title: "Bears",
+    instructions: "Growl.",
+    model: "offline",
+    memory: { strategy: "TOKEN_BUFFER", maxTokens: 99 },
+    metadata: { a: [1, { b: null }], lc: 1 },
+    ttlSeconds: 3600,
+  };
+
+  test("what is left out stays, null goes back to the default, metadata is replaced whole", async () => {
+    const made = await session(createSession, { sessionId: "settings", ...given });
+    const stored = { ...given, memory: { strategy: "TOKEN_BUFFER", maxTurns: null, maxTokens: 99 } };
+    expect(made).toMatchObject(stored);
+    // Any write is one that the TTL slides by.
+    const { expiresAt, ...kept } = made;
+    expect(Date.parse(expiresAt ?? "")).toBeGreaterThan(Date.parse(made.createdAt ?? ""));
+    expect(await session(updateSession, { sessionId: "settings" })).toMatchObject(kept);
+    expect(await session(updateSession, { sessionId: "settings", title: "Wolves", metadata: { c: 2 } })).toMatchObject({
+      ...kept,
+      title: "Wolves",
+      metadata: { c: 2 },
+    });
+    const allNull = {
+      title: null,
+      instructions: null,
+      model: null,
+      memory: null,
+      metadata: null,
+      ttlSeconds: null,
+      archived: null,
+    };
+    expect(await session(updateSession, { sessionId: "settings", ...allNull })).toEqual({
+      ...made,
+      ...defaults,
+      memory: usualMemory,
+      expiresAt: null,
+    });
+    await withRedis(redis.url, async (client) => expect(await client.pttl("settings")).toBeLessThan(0));
+  });
+
+  test("a change of settings is told to followers, and does not move updatedAt", async () => {
+    const { session: before } = await ask(url, "told", "Hello");
+    const stream = await follow(url, "told");
+    const changed = await session(updateSession, { sessionId: "told", title: "Hi there" });
+    const event = await stream.waitFor(({ __typename }) => __typename === "SessionUpdated");
+    stream.close();
+    expect(event).toMatchObject({ session: { title: "Hi there", messageCount: 2 } });
+    expect(changed.updatedAt).toBe(before.updatedAt);
+  });
+
+  test("SESSION_EXISTS, also for a history of foreign code; the same idempotencyKey gives the first one back", async () => {
+    await session(createSession, { sessionId: "taken" });
+    expect(await codeOf(createSession, { sessionId: "taken" })).toBe("SESSION_EXISTS");
+    await withRedis(redis.url, (client) => client.lpush("taken-foreign", `{"type":"human","data":{"content":"x"}}`));
+    expect(await codeOf(createSession, { sessionId: "taken-foreign" })).toBe("SESSION_EXISTS");
+    const keyed = { title: "Keyed", idempotencyKey: "key-1" };
+    const [one, two] = await Promise.all([session(createSession, keyed), session(createSession, keyed)]);
+    expect(two).toEqual(one);
+    expect((await session(createSession, { ...keyed, idempotencyKey: "key-2" })).sessionId).not.toBe(one.sessionId);
+    expect(await codeOf(createSession, { ...keyed, title: "Other" })).toBe("SESSION_EXISTS");
+  });
+
+  test("mistakes name their field", async () => {
+    const cases: readonly (readonly [object, string])[] = [
+      [{ sessionId: "" }, "input.sessionId"],
+      [{ sessionId: "parley:x" }, "input.sessionId"],
+      [{ sessionId: "a\nb" }, "input.sessionId"],
+      [{ sessionId: "x".repeat(513) }, "input.sessionId"],
+      [{ model: "openai:nope" }, "input.model"],
+      [{ ttlSeconds: 0 }, "input.ttlSeconds"],
+      [{ metadata: [1] }, "input.metadata"],
+      [{ title: "x".repeat(501) }, "input.title"],
+    ];
+    for (const [input, field] of cases) {
+      const { extensions } = await refusal(url, createSession, { input });
+      expect(extensions, JSON.stringify(input).slice(0, 60)).toMatchObject({ code: "BAD_USER_INPUT", field });
+    }
+    expect(await codeOf(updateSession, { sessionId: "nowhere", title: "x" })).toBe("NOT_FOUND");
+    expect(await codeOf(sendOnly, { sessionId: "neither" })).toBe("BAD_USER_INPUT");
+    expect(await codeOf(sendOnly, { sessionId: "both", text: "x", content: [{ text: "y" }] })).toBe("BAD_USER_INPUT");
+    expect(await codeOf(sendOnly, { sessionId: "empty-text", text: "" })).toBe("BAD_USER_INPUT");
+    expect(await read("neither")).toBeNull();
+  });
+});
+
+describe("markRead", () => {
+  test("raises readCount to a cursor or to the end, and never goes back; sending reads too", async () => {
+    const added = await addMessages(
+      url,
+      "read",
+      ["a", "b", "c", "d"].map((text) => ({ role: "ASSISTANT", text })),
+    );
+    expect((await read("read"))?.readCount).toBe(0);
+    expect((await session(markRead, { sessionId: "read", through: added[1]?.cursor })).readCount).toBe(2);
+    expect((await session(markRead, { sessionId: "read", through: added[0]?.cursor })).readCount).toBe(2);
+    expect((await session(markRead, { sessionId: "read" })).readCount).toBe(4);
+    const { session: after } = await ask(url, "read", "I am here");
+    // The reply to it is still unread.
+    expect([after.messageCount, after.readCount]).toEqual([6, 5]);
+    expect(await codeOf(markRead, { sessionId: "read", through: "nonsense" })).toBe("INVALID_CURSOR");
+    expect(await codeOf(markRead, { sessionId: "read-nowhere" })).toBe("NOT_FOUND");
+  });
+});
+
+describe("addMessages", () => {
+  const two = [
+    { role: "USER", text: "one", messageId: "a1" },
+    { role: "ASSISTANT", text: "two", messageId: "a2" },
+  ];
+
+  test("starts an unknown session; the same messageIds or key again give the first call's messages", async () => {
+    const first = await addMessages(url, "added", two);
+    expect(first.map(({ id, position }) => [id, position])).toEqual([
+      [chosenId("added", "a1"), 0],
+      [chosenId("added", "a2"), 1],
+    ]);
+    expect(await addMessages(url, "added", two)).toEqual(first);
+    const keyed = { sessionId: "added", messages: [{ role: "USER", text: "three" }], idempotencyKey: "k" };
+    const once = await execute(url, addOnly, { input: keyed });
+    expect(await execute(url, addOnly, { input: keyed })).toEqual(once);
+    expect(await texts(url, "added")).toEqual(["USER: one", "ASSISTANT: two", "USER: three"]);
+  });
+
+  test("all or none", async () => {
+    const add = (messages: readonly object[]) => codeOf(addOnly, { sessionId: "none", messages });
+    const good = { role: "USER", text: "good" };
+    expect(await add([good, { role: "FUNCTION", text: "x", name: "f" }])).toBe("BAD_USER_INPUT");
+    expect(await add([good, { role: "OTHER", text: "x" }])).toBe("BAD_USER_INPUT");
+    expect(await add([good, { role: "TOOL", text: "x" }])).toBe("BAD_USER_INPUT");
+    expect(await add([good, { role: "USER" }])).toBe("BAD_USER_INPUT");
+    expect(await add([])).toBe("BAD_USER_INPUT");
+    expect(await read("none")).toBeNull();
+    await addMessages(url, "none", two);
+    expect(await add([good, { role: "USER", text: "another", messageId: "a1" }])).toBe("MESSAGE_ID_REUSED");
+    expect(
+      await add([
+        { role: "USER", text: "one", messageId: "a1" },
+        { role: "USER", text: "new", messageId: "a3" },
+      ]),
+    ).toBe("MESSAGE_ID_REUSED");
+    expect(
+      await add([
+        { ...good, messageId: "same" },
+        { ...good, messageId: "same" },
+      ]),
+    ).toBe("BAD_USER_INPUT");
+    expect(await readMessages(url, "none")).toHaveLength(2);
+  });
+});
+
+describe("forkSession", () => {
+  test("whole: history and settings, with ids that resolve in the fork; the origin stays as it is", async () => {
+    await session(createSession, {
+      sessionId: "origin",
+      title: "Origin",
+      instructions: "Be brief.",
+      metadata: { x: 1 },
+    });
+    await ask(url, "origin", "Hi! I'm Jim.", { messageId: "hi" });
+    const before = await readMessages(url, "origin");
+    const fork = await session(forkSession, { sessionId: "origin", newSessionId: "fork" });
+    expect(fork).toMatchObject({
+      sessionId: "fork",
+      title: "Origin",
+      instructions: "Be brief.",
+      metadata: { x: 1 },
+      messageCount: 2,
+      forkedFrom: { sessionId: "origin" },
+    });
+    const copied = await readMessages(url, "fork");
+    expect(copied.map(({ text, position }) => [text, position])).toEqual(
+      before.map(({ text, position }) => [text, position]),
+    );
+    const ids = copied.map(({ id }) => id);
+    const nodes = `query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Message { text session { sessionId } } } }`;
+    expect(await execute(url, nodes, { ids })).toEqual({
+      nodes: copied.map(({ id, text }) => ({ id, text, session: { sessionId: "fork" } })),
+    });
+    expect(new Set([...ids, ...before.map(({ id }) => id)]).size).toBe(4);
+    // Each goes its own way.
+    expect((await ask(url, "fork", "What is my name?")).reply?.text).toBe("Your name is Jim.");
+    expect(await readMessages(url, "origin")).toEqual(before);
+    await execute(url, deleteSession, { sessionId: "origin" });
+    expect((await read("fork"))?.forkedFrom).toBeNull();
+  });
+
+  test("through a message: that one included", async () => {
+    await ask(url, "branch", "First");
+    const { userMessage } = await ask(url, "branch", "Second");
+    const fork = await session(forkSession, { sessionId: "branch", through: userMessage?.cursor, title: "Branch" });
+    expect(fork).toMatchObject({ title: "Branch", messageCount: 3 });
+    expect(await texts(url, fork.sessionId)).toEqual(["USER: First", "ASSISTANT: You said: First", "USER: Second"]);
+  });
+
+  test("is idempotent by its key, and refuses what does not fit", async () => {
+    await ask(url, "forked", "First");
+    const keyed = { sessionId: "forked", idempotencyKey: "f1" };
+    const first = await session(forkSession, keyed);
+    expect(await session(forkSession, keyed)).toEqual(first);
+    expect(await codeOf(forkSession, { sessionId: "forked", newSessionId: "forked" })).toBe("SESSION_EXISTS");
+    expect(await codeOf(forkSession, { sessionId: "fork-nowhere" })).toBe("NOT_FOUND");
+    expect(await codeOf(forkSession, { sessionId: "forked", through: "x" })).toBe("INVALID_CURSOR");
+    const [old] = await readMessages(url, "forked");
+    await execute(url, `mutation { clearHistory(input: { sessionId: "forked" }) { session { id } } }`);
+    expect(await codeOf(forkSession, { sessionId: "forked", through: old?.cursor })).toBe("CURSOR_EXPIRED");
+  });
+});
+
+describe("node", () => {
+  test("finds each form of id, and nothing for what is none", async () => {
+    const { run, reply, userMessage } = await ask(url, "each-form", "Chosen", { messageId: "mine" });
+    await withRedis(redis.url, (client) =>
+      client.lpush("each-form", `{"type":"human","data":{"content":"foreign","id":"mine"}}`),
+    );
+    const [, , foreign] = await readMessages(url, "each-form");
+    const sessionNode = Buffer.from("Session:each-form").toString("base64");
+    const ids = [sessionNode, run.id, userMessage?.id, reply?.id, foreign?.id];
+    expect(new Set(ids).size).toBe(5);
+    const query = `query ($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on Message { text } } }`;
+    const bad = [
+      "",
+      "x",
+      "Session",
+      Buffer.from("Nothing:x").toString("base64"),
+      chosenId("each-form", "unknown"),
+      chosenId("nowhere", "mine"),
+    ];
+    expect(await execute(url, query, { ids: [...ids, ...bad] })).toEqual({
+      nodes: [
+        { __typename: "Session", id: sessionNode },
+        { __typename: "Run", id: run.id },
+        { __typename: "Message", id: chosenId("each-form", "mine"), text: "Chosen" },
+        { __typename: "Message", id: reply?.id, text: "You said: Chosen" },
+        { __typename: "Message", id: foreign?.id, text: "foreign" },
+        ...bad.map(() => null),
+      ],
+    });
+    expect(await execute(url, `query ($id: ID!) { node(id: $id) { id } }`, { id: reply?.id })).toEqual({
+      node: { id: reply?.id },
+    });
+  });
+
+  test("an old message is found wherever it is, by its place in the id", async () => {
+    const added = await addMessages(
+      url,
+      "far",
+      Array.from({ length: 500 }, (_, i) => ({ role: "USER", text: `m${i}` })),
+    );
+    await addMessages(
+      url,
+      "far",
+      Array.from({ length: 500 }, (_, i) => ({ role: "USER", text: `n${i}` })),
+    );
+    const query = `query ($id: ID!) { node(id: $id) { ... on Message { text position } } }`;
+    for (const i of [0, 250, 499]) {
+      expect(await execute(url, query, { id: added[i]?.id })).toEqual({ node: { text: `m${i}`, position: i } });
+    }
+  });
+});
+
+describe("expiry", () => {
+  test("a session goes with its TTL: for readers, followers and the list", async () => {
+    const changes = subscribe<{ readonly __typename: string; readonly sessionId?: string }>(
+      url,
+      `subscription { sessionChanged { __typename ... on SessionRemoved { sessionId removedId } } }`,
+    );
+    await changes.waitFor(({ __typename }) => __typename === "SessionListOpened");
+    await session(createSession, { sessionId: "short", ttlSeconds: 2 });
+    await addMessages(url, "short", [{ role: "USER", text: "Soon gone" }]);
+    const stream = await follow(url, "short");
+    await stream.waitForEnd();
+    expect(stream.events.at(-1)).toMatchObject({ __typename: "SessionRemoved", sessionId: "short" });
+    expect(eventsOf(stream, "HistoryReset")).toEqual([]);
+    await changes.waitFor((change) => change.__typename === "SessionRemoved" && change.sessionId === "short");
+    changes.close();
+    expect(await read("short")).toBeNull();
+    type Data = { sessions: { nodes: readonly { sessionId: string }[] } };
+    const { sessions } = await execute<Data>(url, `{ sessions(first: 100) { nodes { sessionId } } }`);
+    expect(sessions.nodes.map(({ sessionId }) => sessionId)).not.toContain("short");
+  });
+
+  test("it slides with every write, over all of the session's keys alike", async () => {
+    await session(createSession, { sessionId: "sliding", ttlSeconds: 1000 });
+    await ask(url, "sliding", "Hello");
+    const first = Date.parse((await read("sliding"))?.expiresAt ?? "");
+    await withRedis(redis.url, async (client) => {
+      for (const key of await client.keys("*{sliding}*")) {
+        if (!/:(session|runs|partial|queue):/.test(key)) continue;
+        expect(Math.abs((await client.pexpiretime(key)) - first), key).toBeLessThan(5);
+      }
+      expect(await client.pexpiretime("sliding")).toBe(first);
+    });
+    await addMessages(url, "sliding", [{ role: "USER", text: "more" }]);
+    expect(Date.parse((await read("sliding"))?.expiresAt ?? "")).toBeGreaterThan(first);
+  });
+});
+
+describe("subscriptions to a session", () => {
+  const messageAdded = `subscription ($sessionId: String!, $after: String) { messageAdded(sessionId: $sessionId, after: $after) { text cursor } }`;
+  type Added = Pick<MessageFields, "text" | "cursor">;
+
+  test("messageAdded replays from a cursor or from the beginning, then goes on", async () => {
+    const [, second] = await addMessages(
+      url,
+      "replay",
+      ["a", "b", "c"].map((text) => ({ role: "USER", text })),
+    );
+    const fromStart = subscribe<Added>(url, messageAdded, { sessionId: "replay", after: "" });
+    const fromCursor = subscribe<Added>(url, messageAdded, { sessionId: "replay", after: second?.cursor });
+    await Promise.all([fromStart.waitForCount(3), fromCursor.waitForCount(1)]);
+    await addMessages(url, "replay", [{ role: "USER", text: "d" }]);
+    await Promise.all([fromStart.waitForCount(4), fromCursor.waitForCount(2)]);
+    fromStart.close();
+    fromCursor.close();
+    expect(fromStart.events.map(({ text }) => text)).toEqual(["a", "b", "c", "d"]);
+    expect(fromCursor.events.map(({ text }) => text)).toEqual(["c", "d"]);
+  });
+
+  test("messageAdded ends with CURSOR_EXPIRED at a reset, and with NOT_FOUND when the session goes", async () => {
+    for (const [sessionId, mutation, code] of [
+      [
+        "ends-cleared",
+        `mutation { clearHistory(input: { sessionId: "ends-cleared" }) { session { id } } }`,
+        "CURSOR_EXPIRED",
+      ],
+      ["ends-deleted", `mutation { deleteSession(input: { sessionId: "ends-deleted" }) { deletedId } }`, "NOT_FOUND"],
+    ] as const) {
+      await addMessages(url, sessionId, [{ role: "USER", text: "a" }]);
+      const stream = subscribe<Added>(url, messageAdded, { sessionId, after: "" });
+      await stream.waitForCount(1);
+      await execute(url, mutation);
+      await stream.waitForEnd();
+      stream.close();
+      expect([stream.error?.extensions?.code, stream.events.length]).toEqual([code, 1]);
+    }
+  });
+
+  test("what cannot be followed is refused with its code", async () => {
+    const [message] = await addMessages(url, "stale", [{ role: "USER", text: "a" }]);
+    const events = `subscription ($sessionId: String!, $after: String) { sessionEvents(sessionId: $sessionId, after: $after) { __typename } }`;
+    const code = async (document: string, variables: Readonly<Record<string, unknown>>) => {
+      const stream = subscribe(url, document, variables);
+      await stream.waitForEnd();
+      stream.close();
+      return stream.error?.extensions?.code;
+    };
+    for (const document of [events, messageAdded]) {
+      expect(await code(document, { sessionId: "no-such-session" })).toBe("NOT_FOUND");
+      expect(await code(document, { sessionId: "stale", after: "nonsense" })).toBe("INVALID_CURSOR");
+    }
+    await execute(url, `mutation { clearHistory(input: { sessionId: "stale" }) { session { id } } }`);
+    expect(await code(messageAdded, { sessionId: "stale", after: message?.cursor })).toBe("CURSOR_EXPIRED");
+    const stream = await follow(url, "stale", message?.cursor ?? null);
+    expect(await stream.waitFor(({ __typename }) => __typename === "HistoryReset")).toMatchObject({ kept: 0 });
+    stream.close();
+  });
+
+  test("to resume from the newest cursor that an event brought brings all that was missed, once", async () => {
+    await addMessages(url, "resumed", [{ role: "USER", text: "a" }]);
+    const first = await follow(url, "resumed", "");
+    await first.waitFor(({ __typename }) => __typename === "MessageAdded");
+    first.close();
+    const cursor = eventsOf(first, "MessageAdded").at(-1)?.message.cursor ?? null;
+    await send(url, "resumed", "b", { model: "offline" });
+    await addMessages(url, "resumed", [{ role: "SYSTEM", text: "c" }]);
+    const second = await follow(url, "resumed", cursor);
+    await second.waitForCount(3, ({ __typename }) => __typename === "MessageAdded");
+    await addMessages(url, "resumed", [{ role: "SYSTEM", text: "d" }]);
+    await second.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "d");
+    second.close();
+    expect(eventsOf(second, "MessageAdded").map(({ message }) => message)).toEqual(
+      (await readMessages(url, "resumed")).slice(1),
+    );
+  });
+});
