@@ -138,6 +138,12 @@ export class Follower {
     const told = new Set<string>();
     for (const run of ended) entries.push(...this.#restOfText(run));
     if (page === null || session.generation !== this.generation) {
+      // Ends of runs come first, as in a publication: what follows the reset counts as covered by the reading it is told with.
+      for (const run of runs) {
+        if (!isFinal(run.status)) continue;
+        entries.push(...this.#tell(run));
+        told.add(run.runId);
+      }
       this.generation = session.generation;
       this.end = session.end;
       this.tipMark = session.tipMark;

@@ -9,6 +9,7 @@ import {
   ask,
   eventsOf,
   follow,
+  isRunEnd,
   readMessages,
   regenerate,
   send,
@@ -27,7 +28,10 @@ let openai: OpenAIServer;
 beforeAll(async () => {
   openai = await startOpenAI();
 });
-beforeEach(() => openai.behave(null));
+beforeEach(() => {
+  openai.releaseAll();
+  openai.behave(null);
+});
 afterAll(() => openai.close());
 
 const keyspaceEvents = [
@@ -222,6 +226,27 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "Anew");
     stream.close();
     expect((await readMessages(url, "cleared")).map(({ position, text }) => [position, text])).toEqual([[0, "Anew"]]);
+  });
+
+  test("its clear() in the middle of a reply ends the run, its text kept in the run alone", async () => {
+    await ask(url, "cleared-midway", "Hi! I'm Jim.");
+    openai.next({ kind: "gated", tokens: ["Part ", "two"] });
+    const stream = await follow(url, "cleared-midway");
+    const { run } = await send(url, "cleared-midway", "Go on");
+    openai.release();
+    await stream.waitFor(({ __typename }) => __typename === "ReplyProgress");
+    const aborted = openai.aborted;
+    await historyOf("cleared-midway").clear();
+    await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
+    const end = await stream.waitFor(isRunEnd(run.id));
+    await openai.waitForAbort(aborted + 1);
+    expect(end).toMatchObject({ run: { status: "FAILED", text: "Part ", reply: null, error: { code: "RUN_LOST" } } });
+    expect(await readMessages(url, "cleared-midway")).toEqual([]);
+    const next = await ask(url, "cleared-midway", "What is my name?");
+    await stream.waitFor(isRunEnd(next.run.id));
+    stream.close();
+    expect(next.reply?.text).toBe("You have not told me your name.");
+    expect((await readMessages(url, "cleared-midway")).map(({ position }) => position)).toEqual([0, 1]);
   });
 
   test("its sessionTTL counts: the record lives as long as the list, and goes with it", async () => {

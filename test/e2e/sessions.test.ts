@@ -3,18 +3,16 @@ import {
   addMessages,
   ask,
   chosenId,
-  eventsOf,
   follow,
   readMessages,
-  send,
   sendOnly,
   texts,
   withRedis,
 } from "../support/conversation.ts";
-import type { MessageFields, SessionFields } from "../support/conversation.ts";
+import type { SessionFields } from "../support/conversation.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal, subscribe } from "../support/graphql-client.ts";
+import { execute, refusal } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { startRedis } from "../support/redis-server.ts";
@@ -364,121 +362,5 @@ describe("node", () => {
     for (const i of [0, 250, 499]) {
       expect(await execute(url, query, { id: added[i]?.id })).toEqual({ node: { text: `m${i}`, position: i } });
     }
-  });
-});
-
-describe("expiry", () => {
-  test("a session goes with its TTL: for readers, followers and the list", async () => {
-    const changes = subscribe<{ readonly __typename: string; readonly sessionId?: string }>(
-      url,
-      `subscription { sessionChanged { __typename ... on SessionRemoved { sessionId removedId } } }`,
-    );
-    await changes.waitFor(({ __typename }) => __typename === "SessionListOpened");
-    await session(createSession, { sessionId: "short", ttlSeconds: 2 });
-    await addMessages(url, "short", [{ role: "USER", text: "Soon gone" }]);
-    const stream = await follow(url, "short");
-    await stream.waitForEnd();
-    expect(stream.events.at(-1)).toMatchObject({ __typename: "SessionRemoved", sessionId: "short" });
-    expect(eventsOf(stream, "HistoryReset")).toEqual([]);
-    await changes.waitFor((change) => change.__typename === "SessionRemoved" && change.sessionId === "short");
-    changes.close();
-    expect(await read("short")).toBeNull();
-    type Data = { sessions: { nodes: readonly { sessionId: string }[] } };
-    const { sessions } = await execute<Data>(url, `{ sessions(first: 100) { nodes { sessionId } } }`);
-    expect(sessions.nodes.map(({ sessionId }) => sessionId)).not.toContain("short");
-  });
-
-  test("it slides with every write, over all of the session's keys alike", async () => {
-    await session(createSession, { sessionId: "sliding", ttlSeconds: 1000 });
-    await ask(url, "sliding", "Hello");
-    const first = Date.parse((await read("sliding"))?.expiresAt ?? "");
-    await withRedis(redis.url, async (client) => {
-      for (const key of await client.keys("*{sliding}*")) {
-        if (!/:(session|runs|partial|queue):/.test(key)) continue;
-        expect(Math.abs((await client.pexpiretime(key)) - first), key).toBeLessThan(5);
-      }
-      expect(await client.pexpiretime("sliding")).toBe(first);
-    });
-    await addMessages(url, "sliding", [{ role: "USER", text: "more" }]);
-    expect(Date.parse((await read("sliding"))?.expiresAt ?? "")).toBeGreaterThan(first);
-  });
-});
-
-describe("subscriptions to a session", () => {
-  const messageAdded = `subscription ($sessionId: String!, $after: String) { messageAdded(sessionId: $sessionId, after: $after) { text cursor } }`;
-  type Added = Pick<MessageFields, "text" | "cursor">;
-
-  test("messageAdded replays from a cursor or from the beginning, then goes on", async () => {
-    const [, second] = await addMessages(
-      url,
-      "replay",
-      ["a", "b", "c"].map((text) => ({ role: "USER", text })),
-    );
-    const fromStart = subscribe<Added>(url, messageAdded, { sessionId: "replay", after: "" });
-    const fromCursor = subscribe<Added>(url, messageAdded, { sessionId: "replay", after: second?.cursor });
-    await Promise.all([fromStart.waitForCount(3), fromCursor.waitForCount(1)]);
-    await addMessages(url, "replay", [{ role: "USER", text: "d" }]);
-    await Promise.all([fromStart.waitForCount(4), fromCursor.waitForCount(2)]);
-    fromStart.close();
-    fromCursor.close();
-    expect(fromStart.events.map(({ text }) => text)).toEqual(["a", "b", "c", "d"]);
-    expect(fromCursor.events.map(({ text }) => text)).toEqual(["c", "d"]);
-  });
-
-  test("messageAdded ends with CURSOR_EXPIRED at a reset, and with NOT_FOUND when the session goes", async () => {
-    for (const [sessionId, mutation, code] of [
-      [
-        "ends-cleared",
-        `mutation { clearHistory(input: { sessionId: "ends-cleared" }) { session { id } } }`,
-        "CURSOR_EXPIRED",
-      ],
-      ["ends-deleted", `mutation { deleteSession(input: { sessionId: "ends-deleted" }) { deletedId } }`, "NOT_FOUND"],
-    ] as const) {
-      await addMessages(url, sessionId, [{ role: "USER", text: "a" }]);
-      const stream = subscribe<Added>(url, messageAdded, { sessionId, after: "" });
-      await stream.waitForCount(1);
-      await execute(url, mutation);
-      await stream.waitForEnd();
-      stream.close();
-      expect([stream.error?.extensions?.code, stream.events.length]).toEqual([code, 1]);
-    }
-  });
-
-  test("what cannot be followed is refused with its code", async () => {
-    const [message] = await addMessages(url, "stale", [{ role: "USER", text: "a" }]);
-    const events = `subscription ($sessionId: String!, $after: String) { sessionEvents(sessionId: $sessionId, after: $after) { __typename } }`;
-    const code = async (document: string, variables: Readonly<Record<string, unknown>>) => {
-      const stream = subscribe(url, document, variables);
-      await stream.waitForEnd();
-      stream.close();
-      return stream.error?.extensions?.code;
-    };
-    for (const document of [events, messageAdded]) {
-      expect(await code(document, { sessionId: "no-such-session" })).toBe("NOT_FOUND");
-      expect(await code(document, { sessionId: "stale", after: "nonsense" })).toBe("INVALID_CURSOR");
-    }
-    await execute(url, `mutation { clearHistory(input: { sessionId: "stale" }) { session { id } } }`);
-    expect(await code(messageAdded, { sessionId: "stale", after: message?.cursor })).toBe("CURSOR_EXPIRED");
-    const stream = await follow(url, "stale", message?.cursor ?? null);
-    expect(await stream.waitFor(({ __typename }) => __typename === "HistoryReset")).toMatchObject({ kept: 0 });
-    stream.close();
-  });
-
-  test("to resume from the newest cursor that an event brought brings all that was missed, once", async () => {
-    await addMessages(url, "resumed", [{ role: "USER", text: "a" }]);
-    const first = await follow(url, "resumed", "");
-    await first.waitFor(({ __typename }) => __typename === "MessageAdded");
-    first.close();
-    const cursor = eventsOf(first, "MessageAdded").at(-1)?.message.cursor ?? null;
-    await send(url, "resumed", "b", { model: "offline" });
-    await addMessages(url, "resumed", [{ role: "SYSTEM", text: "c" }]);
-    const second = await follow(url, "resumed", cursor);
-    await second.waitForCount(3, ({ __typename }) => __typename === "MessageAdded");
-    await addMessages(url, "resumed", [{ role: "SYSTEM", text: "d" }]);
-    await second.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "d");
-    second.close();
-    expect(eventsOf(second, "MessageAdded").map(({ message }) => message)).toEqual(
-      (await readMessages(url, "resumed")).slice(1),
-    );
   });
 });

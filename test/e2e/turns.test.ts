@@ -261,6 +261,25 @@ describe("cancelRun", () => {
   });
 });
 
+test("a mutation that has waited for the configured time answers with what there is; the run goes on", async () => {
+  const hasty = await startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    replyWaitMs: 100,
+  });
+  try {
+    openai.next({ kind: "gated", tokens: ["In ", "time"] });
+    const { run, reply } = await ask(hasty.url, "hasty", "Quick!");
+    expect([run.status, reply]).toEqual(["RUNNING", null]);
+    openai.releaseAll();
+    await ended(run.id);
+    expect(await texts(url, "hasty")).toEqual(["USER: Quick!", "ASSISTANT: In time"]);
+  } finally {
+    await hasty.close();
+  }
+});
+
 describe("messageId", () => {
   test("sent again it gives back the first call's message and run, whatever became of it", async () => {
     const before = openai.requests.length;
@@ -335,7 +354,7 @@ describe("a turn's end in its session", () => {
     await openai.waitForAbort(aborted + 1);
     await stream.waitFor(isRunEnd(active));
     await stream.waitFor(isRunEnd(waiting.run.id));
-    const [reset] = eventsOf(stream, "HistoryReset");
+    const reset = await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
     expect(reset).toMatchObject({ kept: 0, session: { messageCount: 0 } });
     expect(await readRun(url, active)).toMatchObject({ status: "CANCELLED", text: "Part one ", reply: null });
     const next = await ask(url, "clear", "Anew");

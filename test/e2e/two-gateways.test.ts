@@ -13,9 +13,9 @@ import {
   sendOnly,
   texts,
 } from "../support/conversation.ts";
-import { spawnGateway, startGateway } from "../support/gateway.ts";
-import type { GatewayProcess, TestGateway } from "../support/gateway.ts";
-import { execute, refusal, subscribe } from "../support/graphql-client.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute, refusal, request, subscribe } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
@@ -99,6 +99,24 @@ describe("two gateways on one Redis", () => {
       expect([turn.run, turn.userMessage, turn.reply]).toEqual([first?.run, first?.userMessage, first?.reply]);
     expect(first?.run.status).toBe("COMPLETED");
     expect(await texts(there, "five")).toEqual(["USER: Only once", "ASSISTANT: You said: Only once"]);
+  });
+
+  test("the same messageId with two contents at once: one is taken, the other refused", async () => {
+    const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { reply { text } } }`;
+    const before = openai.requests.length;
+    const answers = await Promise.all(
+      [here, there, here, there].map((url, i) =>
+        request<{ sendMessage: { reply: { text: string } } }>(url, query, {
+          input: { sessionId: "contents", text: `Version ${i % 2}`, messageId: "same" },
+        }),
+      ),
+    );
+    const taken = new Set(answers.flatMap(({ data }) => data?.sendMessage.reply.text ?? []));
+    const codes = answers.flatMap(({ errors }) => errors?.map(({ extensions }) => extensions?.code) ?? []);
+    expect(taken.size).toBe(1);
+    expect(codes).toEqual(["MESSAGE_ID_REUSED", "MESSAGE_ID_REUSED"]);
+    expect(openai.requests.length).toBe(before + 1);
+    expect(await readMessages(here, "contents")).toHaveLength(2);
   });
 
   test("a reply made by one is followed on the other, from the middle on too", async () => {
@@ -222,117 +240,5 @@ describe("two gateways on one Redis", () => {
     expect(kinds.filter(of("SessionAdded"))).toHaveLength(1);
     expect(kinds[0]?.__typename).toBe("SessionAdded");
     expect(kinds.at(-1)?.__typename).toBe("SessionRemoved");
-  });
-});
-
-describe("a gateway that is killed with -9", () => {
-  let survivor: TestGateway;
-  let url: string;
-
-  beforeAll(async () => {
-    survivor = await start(1500);
-    ({ url } = survivor);
-  });
-  afterAll(() => survivor.close());
-
-  function spawned(): Promise<GatewayProcess> {
-    return spawnGateway({
-      REDIS_URL: redis.url,
-      OPENAI_API_KEY: "sk-x",
-      OPENAI_BASE_URL: openai.baseUrl,
-      RUN_LEASE_MS: "1500",
-      LOG_LEVEL: "warn",
-    });
-  }
-
-  /** A run of the process' that has written "So far " when this resolves. */
-  async function startHeld(victim: GatewayProcess, sessionId: string): Promise<string> {
-    openai.next({ kind: "gated", tokens: ["So far ", "and on"] });
-    const { run } = await send(victim.url, sessionId, "Go");
-    openai.release();
-    await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "So far ");
-    return run.id;
-  }
-
-  test("in mid-reply: the run is FAILED with RUN_LOST and its text, and the next turn goes on", async () => {
-    const victim = await spawned();
-    const runId = await startHeld(victim, "killed");
-    const stream = await follow(url, "killed");
-    const waiting = ask(url, "killed", "And you?");
-    await waitUntil("it waits", async () => {
-      type Data = { session: { queuedRuns: readonly unknown[] } };
-      const { session } = await execute<Data>(url, `{ session(sessionId: "killed") { queuedRuns { id } } }`);
-      return session.queuedRuns.length === 1;
-    });
-    await victim.kill();
-    const next = await waiting;
-    await stream.waitFor(isRunEnd(next.run.id));
-    stream.close();
-    expect(next.run.status).toBe("COMPLETED");
-    expect(await readRun(url, runId)).toMatchObject({
-      status: "FAILED",
-      text: "So far ",
-      reply: null,
-      error: { code: "RUN_LOST", retryable: true },
-    });
-    expect(await texts(url, "killed")).toEqual(["USER: Go", "USER: And you?", "ASSISTANT: You said: And you?"]);
-    expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
-      "StreamOpened",
-      "RunChanged QUEUED",
-      "RunChanged FAILED",
-      "RunChanged RUNNING",
-      "MessageAdded USER",
-      "MessageAdded ASSISTANT",
-      "RunChanged COMPLETED",
-    ]);
-  });
-
-  test("with nobody waiting: followers hear of the end all the same, and answering again mends it", async () => {
-    const victim = await spawned();
-    const runId = await startHeld(victim, "killed-alone");
-    const stream = await follow(url, "killed-alone");
-    await victim.kill();
-    await stream.waitFor(isRunEnd(runId));
-    stream.close();
-    expect(eventsOf(stream, "RunChanged").at(-1)?.run).toMatchObject({ text: "So far ", error: { code: "RUN_LOST" } });
-    const query = `mutation { regenerateReply(input: { sessionId: "killed-alone" }) { reply { text } } }`;
-    expect(await execute(url, query)).toEqual({ regenerateReply: { reply: { text: "You said: Go" } } });
-  });
-
-  test("the runs that waited in it are taken over, in order", async () => {
-    const victim = await spawned();
-    await startHeld(victim, "taken-over");
-    const first = await send(victim.url, "taken-over", "First");
-    const second = await send(victim.url, "taken-over", "Second", { messageId: "second" });
-    expect([first.run.status, second.run.status]).toEqual(["QUEUED", "QUEUED"]);
-    await victim.kill();
-    // Nobody reads or follows the session meanwhile: only the poll of what is due can find it.
-    await openai.waitForRequests(openai.requests.length + 2);
-    await waitUntil("both are answered", async () => (await readRun(url, second.run.id))?.status === "COMPLETED");
-    expect(await texts(url, "taken-over")).toEqual([
-      "USER: Go",
-      "USER: First",
-      "ASSISTANT: You said: First",
-      "USER: Second",
-      "ASSISTANT: You said: Second",
-    ]);
-    // The client of the dead one sends again what it got no answer to.
-    const retry = await ask(url, "taken-over", "Second", { messageId: "second" });
-    expect([retry.run.id, retry.reply?.text]).toEqual([second.run.id, "You said: Second"]);
-  });
-
-  test("with SIGTERM instead it lets the reply end, says 1001 to its sockets, and exits with 0", async () => {
-    const leaving = await spawned();
-    openai.next({ kind: "gated", tokens: ["Good", "bye"] });
-    const { run } = await send(leaving.url, "sigterm", "Leave");
-    openai.release();
-    const stream = await follow(leaving.url, "sigterm");
-    await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "Good");
-    const stopped = leaving.stop();
-    openai.releaseAll();
-    expect(await stopped).toBe(0);
-    await stream.waitForEnd();
-    expect(await readRun(url, run.id)).toMatchObject({ status: "COMPLETED", text: "Goodbye" });
-    expect(stream.error?.message ?? "completed").toMatch(/1001|completed/);
   });
 });

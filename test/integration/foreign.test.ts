@@ -285,6 +285,7 @@ describe("a loss is told", () => {
       ["1", "2", "x", "y", "z"],
     ],
     ["LPOP and another row", () => redis.lpop("s").then(() => refill("other")), ["1", "2", "3", "other"]],
+    ["another oldest row", () => redis.rpop("s").then(() => redis.rpush("s", foreignRow("0"))), ["0", "2", "3", "4"]],
     ["RPUSH", () => redis.rpush("s", foreignRow("0")), ["0", "1", "2", "3", "4"]],
     ["LINSERT", () => redis.linsert("s", "BEFORE", foreignRow("2"), foreignRow("new")), ["1", "2", "new", "3", "4"]],
     ["RENAME over it", () => redis.lpush("t", foreignRow("t")).then(() => redis.rename("t", "s")), ["t"]],

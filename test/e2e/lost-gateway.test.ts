@@ -1,0 +1,169 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { ask, eventsOf, follow, isRunEnd, outline, readRun, send, texts } from "../support/conversation.ts";
+import { spawnGateway, startGateway } from "../support/gateway.ts";
+import type { GatewayProcess, TestGateway } from "../support/gateway.ts";
+import { execute } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import type { OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+// What becomes of a process' replies when it is killed, stopped for a while, or asked to leave. The lease is short, so
+// that its end comes within the test.
+const leaseMs = 1500;
+
+let redis: TestRedis;
+let openai: OpenAIServer;
+let survivor: TestGateway;
+let url: string;
+
+beforeAll(async () => {
+  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  survivor = await startGateway({
+    redis: redis.url,
+    model: "openai:gpt-4o-mini",
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    runLeaseMs: leaseMs,
+  });
+  ({ url } = survivor);
+});
+beforeEach(() => {
+  openai.releaseAll();
+  openai.behave(null);
+});
+afterAll(async () => {
+  await survivor.close();
+  await openai.close();
+  await redis.stop();
+});
+
+function spawned(): Promise<GatewayProcess> {
+  return spawnGateway({
+    REDIS_URL: redis.url,
+    OPENAI_API_KEY: "sk-x",
+    OPENAI_BASE_URL: openai.baseUrl,
+    RUN_LEASE_MS: String(leaseMs),
+    MODELS: "offline",
+    LOG_LEVEL: "warn",
+  });
+}
+
+/** A run of the process' that has written "So far " when this resolves. */
+async function startHeld(victim: GatewayProcess, sessionId: string): Promise<string> {
+  openai.next({ kind: "gated", tokens: ["So far ", "and on"] });
+  const { run } = await send(victim.url, sessionId, "Go");
+  openai.release();
+  await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "So far ");
+  return run.id;
+}
+
+describe("a gateway that is killed with -9", () => {
+  test("in mid-reply: the run is FAILED with RUN_LOST and its text, and the next turn goes on", async () => {
+    const victim = await spawned();
+    const runId = await startHeld(victim, "killed");
+    const stream = await follow(url, "killed");
+    const waiting = ask(url, "killed", "And you?");
+    await waitUntil("it waits", async () => {
+      type Data = { session: { queuedRuns: readonly unknown[] } };
+      const { session } = await execute<Data>(url, `{ session(sessionId: "killed") { queuedRuns { id } } }`);
+      return session.queuedRuns.length === 1;
+    });
+    await victim.kill();
+    const next = await waiting;
+    await stream.waitFor(isRunEnd(next.run.id));
+    stream.close();
+    expect(next.run.status).toBe("COMPLETED");
+    expect(await readRun(url, runId)).toMatchObject({
+      status: "FAILED",
+      text: "So far ",
+      reply: null,
+      error: { code: "RUN_LOST", retryable: true },
+    });
+    expect(await texts(url, "killed")).toEqual(["USER: Go", "USER: And you?", "ASSISTANT: You said: And you?"]);
+    expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
+      "StreamOpened",
+      "RunChanged QUEUED",
+      "RunChanged FAILED",
+      "RunChanged RUNNING",
+      "MessageAdded USER",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+  });
+
+  test("with nobody waiting: followers hear of the end all the same, and answering again mends it", async () => {
+    const victim = await spawned();
+    const runId = await startHeld(victim, "killed-alone");
+    const stream = await follow(url, "killed-alone");
+    await victim.kill();
+    await stream.waitFor(isRunEnd(runId));
+    stream.close();
+    expect(eventsOf(stream, "RunChanged").at(-1)?.run).toMatchObject({ text: "So far ", error: { code: "RUN_LOST" } });
+    const query = `mutation { regenerateReply(input: { sessionId: "killed-alone" }) { reply { text } } }`;
+    expect(await execute(url, query)).toEqual({ regenerateReply: { reply: { text: "You said: Go" } } });
+  });
+
+  test("the runs that waited in it are taken over, in order", async () => {
+    const victim = await spawned();
+    await startHeld(victim, "taken-over");
+    const first = await send(victim.url, "taken-over", "First");
+    const second = await send(victim.url, "taken-over", "Second", { messageId: "second" });
+    expect([first.run.status, second.run.status]).toEqual(["QUEUED", "QUEUED"]);
+    const third = await send(victim.url, "taken-over", "Third", { model: "offline" });
+    await victim.kill();
+    // Nobody reads or follows the session meanwhile: only the poll of what is due can find it.
+    await openai.waitForRequests(openai.requests.length + 2);
+    await waitUntil("the last has ended", async () => (await readRun(url, third.run.id))?.status === "FAILED");
+    expect(await texts(url, "taken-over")).toEqual([
+      "USER: Go",
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Second",
+      "ASSISTANT: You said: Second",
+      "USER: Third",
+    ]);
+    // No other gateway has the model that it asked for.
+    expect(await readRun(url, third.run.id)).toMatchObject({ error: { code: "MODEL_UNAVAILABLE" }, text: "" });
+    // The client of the dead one sends again what it got no answer to.
+    const retry = await ask(url, "taken-over", "Second", { messageId: "second" });
+    expect([retry.run.id, retry.reply?.text]).toEqual([second.run.id, "You said: Second"]);
+  });
+
+  test("a process that was only stopped for a while finds its run closed: nothing of it comes late, its model is let go", async () => {
+    const stopped = await spawned();
+    const runId = await startHeld(stopped, "stopped");
+    process.kill(stopped.pid, "SIGSTOP");
+    const next = await ask(url, "stopped", "And you?");
+    expect(next.run.status).toBe("COMPLETED");
+    const aborted = openai.aborted;
+    process.kill(stopped.pid, "SIGCONT");
+    await openai.waitForAbort(aborted + 1);
+    // It serves on, and its late reply is nowhere.
+    expect((await ask(stopped.url, "stopped", "Back?")).run.status).toBe("COMPLETED");
+    expect(await texts(url, "stopped")).toEqual([
+      "USER: Go",
+      "USER: And you?",
+      "ASSISTANT: You said: And you?",
+      "USER: Back?",
+      "ASSISTANT: You said: Back?",
+    ]);
+    expect(await readRun(url, runId)).toMatchObject({ status: "FAILED", text: "So far ", error: { code: "RUN_LOST" } });
+    await stopped.kill();
+  });
+});
+
+test("with SIGTERM instead it lets the reply end, says 1001 to its sockets, and exits with 0", async () => {
+  const leaving = await spawned();
+  openai.next({ kind: "gated", tokens: ["Good", "bye"] });
+  const { run } = await send(leaving.url, "sigterm", "Leave");
+  openai.release();
+  const stream = await follow(leaving.url, "sigterm");
+  await waitUntil("its first text is stored", async () => (await readRun(url, run.id))?.text === "Good");
+  const stopped = leaving.stop();
+  openai.releaseAll();
+  expect(await stopped).toBe(0);
+  await stream.waitForEnd();
+  expect(await readRun(url, run.id)).toMatchObject({ status: "COMPLETED", text: "Goodbye" });
+  expect(stream.error?.message ?? "completed").toMatch(/1001|completed/);
+});
