@@ -23,6 +23,7 @@ interface Going {
 }
 
 const retryMs = 250;
+const watchAfterMs = 50;
 
 /**
  * The runs of this process. A run goes on when its client is gone (P6); it ends with its model's reply, by a stop that
@@ -157,12 +158,16 @@ export class Turns {
       if (!closed && !(await this.#store.renew(turn))) close();
     };
     const tryRenew = () => void renew().catch(this.#settings.onError);
-    const stopWatching = this.#feeds.watch(turn.historyKey, {
-      onEnded: (ended) => {
-        if (ended.includes(turn.runId)) close();
-      },
-      onUnsure: tryRenew,
-    });
+    let stopWatching: () => void = () => undefined;
+    // A reply that is there at once needs no watch; one that was stopped before the watch began learns it by renewing.
+    const watching = setTimeout(() => {
+      stopWatching = this.#feeds.watch(turn.historyKey, {
+        onEnded: (ended) => {
+          if (ended.includes(turn.runId)) close();
+        },
+        onUnsure: tryRenew,
+      });
+    }, watchAfterMs);
     const renewing = setInterval(tryRenew, this.#settings.leaseMs / 3);
     const stream = new ReplyStream((offset, text) => this.#store.progress(turn, offset, text), close);
     try {
@@ -184,6 +189,7 @@ export class Turns {
     } finally {
       stream.stop();
       clearInterval(renewing);
+      clearTimeout(watching);
       stopWatching();
     }
 
