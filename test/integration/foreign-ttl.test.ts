@@ -144,9 +144,9 @@ describe("a list that expires takes its session along", () => {
 
   test("without anybody asking, where a gateway runs", async () => {
     await fill("hi");
-    await redis.pexpire("s", 1500);
     const gateway = await startGateway({ redis: server.url });
     try {
+      await redis.pexpire("s", 4000);
       const query = 'query { session(sessionId: "s") { messageCount } }';
       expect(await execute(gateway.url, query)).toEqual({ session: { messageCount: 1 } });
       expect(await redis.exists(record)).toBe(1);
