@@ -7,15 +7,17 @@ export interface StartScreen {
   readonly redis: { readonly url: string; readonly directory: string | null } | { readonly described: string };
   readonly historyKeyPrefix: string;
   readonly model: string;
+  readonly auth: "none" | "jwt" | "keys";
 }
 
 /** What someone sees who has just started Parley: where everything is, and two things to try. */
 export function startScreen(screen: StartScreen): string {
-  const { version, url, redis, model } = screen;
+  const { version, url, redis, model, auth } = screen;
+  const header = auth === "none" ? "" : ` -H "authorization: Bearer $TOKEN"`;
   const endpoint = `${url}/graphql`;
   const own = "url" in redis && redis.directory !== null;
   const redisUrl = "described" in redis ? null : own ? redis.url : withoutPassword(redis.url);
-  const live = `curl -N ${endpoint} -H 'accept: text/event-stream' -H 'content-type: application/json' \\
+  const live = `curl -N ${endpoint} -H 'accept: text/event-stream' -H 'content-type: application/json'${header} \\
   -d '${JSON.stringify({ query: `subscription { messageAdded(sessionId: "jim", after: "") { role text } }` })}'`;
   const rows = [
     ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
@@ -23,6 +25,9 @@ export function startScreen(screen: StartScreen): string {
     ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
     ["Redis", "described" in redis ? redis.described : (redisUrl ?? "")],
     ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory}`]] : []),
+    ...(auth === "none"
+      ? []
+      : [["Who may", auth === "jwt" ? "bearers of tokens (AUTH=jwt)" : "bearers of keys (AUTH=keys)"]]),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
   ];
   return `
@@ -32,7 +37,7 @@ ${rows.map(([name = "", text = ""]) => `    ${name.padEnd(10)}${text}`).join("\n
 
   To try: say something, then ask "What did I just say my name was?"
 
-${indent(curl(endpoint))}
+${indent(curl(endpoint, header))}
 
 ${
   redisUrl === null
@@ -42,9 +47,9 @@ ${
 `;
 }
 
-function curl(endpoint: string): string {
+function curl(endpoint: string, header: string): string {
   const query = `mutation { sendMessage(input: { sessionId: "jim", text: "Hi! I am Jim." }) { reply { text } } }`;
-  return `curl ${endpoint} -H 'content-type: application/json' \\\n  -d '${JSON.stringify({ query })}'`;
+  return `curl ${endpoint} -H 'content-type: application/json'${header} \\\n  -d '${JSON.stringify({ query })}'`;
 }
 
 function langchain(redisUrl: string, key: string): string {

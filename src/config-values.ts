@@ -7,6 +7,21 @@ export interface RedisAddress {
   readonly port: number;
 }
 
+export interface Definition<Value> {
+  /** As one would write it; null: none. */
+  readonly default: string | null;
+  readonly description: string;
+  readonly schema: z.ZodType<Value, string>;
+}
+
+export function variable<Value>(
+  schema: z.ZodType<Value, string>,
+  fallback: string | null,
+  description: string,
+): Definition<Value> {
+  return { schema, default: fallback, description };
+}
+
 /** A whole number. */
 export function integer(min: number, max: number): z.ZodType<number, string> {
   const message = `must be a whole number from ${min} to ${max}`;
@@ -70,4 +85,9 @@ export function isHttpUrl(text: string): boolean {
 
 export function isOrigin(text: string): boolean {
   return isHttpUrl(text) && new URL(text).origin === text;
+}
+
+/** Reached from this machine alone. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

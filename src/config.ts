@@ -2,10 +2,13 @@ import { resolve } from "node:path";
 
 import { z } from "zod";
 
+import { authConfig, authDefinitions } from "./config-auth.ts";
+import type { AuthConfig } from "./config-auth.ts";
 import {
   addresses,
   integer,
   isHttpUrl,
+  isLoopback,
   isOrigin,
   isRedisUrl,
   list,
@@ -13,14 +16,16 @@ import {
   modelName,
   natMap,
   onOff,
+  variable,
 } from "./config-values.ts";
-import type { RedisAddress } from "./config-values.ts";
+import type { Definition, RedisAddress } from "./config-values.ts";
 
 /** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
 export interface Config {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
+  readonly auth: AuthConfig;
   readonly redis: RedisConfig;
   readonly redisCommandTimeoutMs: number;
   /** Replicas that must hold a write before it is acknowledged. */
@@ -45,6 +50,8 @@ export interface Config {
   readonly memory: MemoryConfig;
   /** UTF-16 units of one message. */
   readonly maxMessageChars: number;
+  /** Kept in one session; null: all. */
+  readonly maxMessagesPerSession: number | null;
   /** Waiting in one session. */
   readonly maxQueuedRuns: number;
   readonly runLeaseMs: number;
@@ -52,6 +59,9 @@ export interface Config {
   readonly shutdownGraceMs: number;
   readonly maxBodyBytes: number;
   readonly production: boolean;
+  readonly metrics: boolean;
+  /** null: whoever reaches the port reads them. */
+  readonly metricsToken: string | null;
   readonly graphiql: boolean;
   readonly introspection: boolean;
   /** null: no list. */
@@ -131,26 +141,13 @@ export interface Variable {
   readonly description: string;
 }
 
-interface Definition<Value> {
-  readonly default: string | null;
-  readonly description: string;
-  readonly schema: z.ZodType<Value, string>;
-}
-
-function variable<Value>(
-  schema: z.ZodType<Value, string>,
-  fallback: string | null,
-  description: string,
-): Definition<Value> {
-  return { schema, default: fallback, description };
-}
-
 const millisecondsOfADay = 86_400_000;
 
 /** None of these messages repeats the value: URLs and keys hold secrets. */
 const definitions = {
   PORT: variable(integer(0, 65_535), "4000", "Port of the endpoint; 0 picks a free one."),
   HOST: variable(z.string(), "127.0.0.1", "Address to listen on; 0.0.0.0 for all."),
+  ...authDefinitions,
   REDIS_URL: variable(
     z.string().refine(isRedisUrl, "must be a URL redis://[user:password@]host[:port][/db], or rediss:// for TLS"),
     null,
@@ -270,6 +267,11 @@ const definitions = {
     "The most messages that a turn reads, whatever the strategy.",
   ),
   MAX_MESSAGE_CHARS: variable(integer(1, 100_000_000), "100000", "Length of one message, in UTF-16 units."),
+  MAX_MESSAGES_PER_SESSION: variable(
+    integer(1, 100_000_000),
+    null,
+    "A session keeps so many messages: the oldest are dropped as new ones come. Without it all stay.",
+  ),
   MAX_QUEUED_RUNS: variable(integer(0, 10_000), "20", "How many replies may wait in one session."),
   RUN_LEASE_MS: variable(
     integer(1000, 3_600_000),
@@ -287,6 +289,16 @@ const definitions = {
     z.string(),
     null,
     "`production`: log lines are JSON; GraphiQL and introspection are off unless switched on; page origins are checked strictly.",
+  ),
+  METRICS: variable(
+    onOff,
+    "on where HOST is loopback or METRICS_TOKEN is set, else off",
+    "GET /metrics for Prometheus, on the same port.",
+  ),
+  METRICS_TOKEN: variable(
+    z.string().regex(/^\S{16,}$/, "must have at least 16 characters, without spaces"),
+    null,
+    "What a reader of /metrics must send as `Authorization: Bearer …`.",
   ),
   GRAPHIQL: variable(onOff, "on, in production off", "The page to try operations on."),
   INTROSPECTION: variable(onOff, "on, in production off", "Whether clients may read the schema."),
@@ -335,6 +347,16 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const d = definitions;
 
   const production = env["NODE_ENV"]?.trim() === "production";
+  const host = required("HOST", d.HOST);
+  const historyKeyPrefix = required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX);
+  const auth = authConfig(
+    given,
+    (variable, message) => {
+      problems.push({ variable, message });
+    },
+    { host, historyKeyPrefix, production },
+  );
+  const metricsToken = given("METRICS_TOKEN", d.METRICS_TOKEN);
   const redis = redisConfig();
   const openai = {
     apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
@@ -352,15 +374,16 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   }
 
   const config: Config = {
-    host: required("HOST", d.HOST),
+    host,
     port: required("PORT", d.PORT),
+    auth,
     redis,
     redisCommandTimeoutMs: required("REDIS_COMMAND_TIMEOUT_MS", d.REDIS_COMMAND_TIMEOUT_MS),
     waitReplicas: required("REDIS_WAIT_REPLICAS", d.REDIS_WAIT_REPLICAS),
     waitTimeoutMs: required("REDIS_WAIT_TIMEOUT_MS", d.REDIS_WAIT_TIMEOUT_MS),
     enableKeyspaceEvents: given("REDIS_KEYSPACE_EVENTS", d.REDIS_KEYSPACE_EVENTS) === "enable",
     feedCheckMs: required("FEED_CHECK_MS", d.FEED_CHECK_MS),
-    historyKeyPrefix: required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX),
+    historyKeyPrefix,
     sessionTtlSeconds: given("SESSION_TTL_SECONDS", d.SESSION_TTL_SECONDS),
     model,
     models,
@@ -376,12 +399,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       maxMessages: required("MEMORY_MAX_MESSAGES", d.MEMORY_MAX_MESSAGES),
     },
     maxMessageChars: required("MAX_MESSAGE_CHARS", d.MAX_MESSAGE_CHARS),
+    maxMessagesPerSession: given("MAX_MESSAGES_PER_SESSION", d.MAX_MESSAGES_PER_SESSION),
     maxQueuedRuns: required("MAX_QUEUED_RUNS", d.MAX_QUEUED_RUNS),
     runLeaseMs: required("RUN_LEASE_MS", d.RUN_LEASE_MS),
     replyWaitMs: required("REPLY_WAIT_MS", d.REPLY_WAIT_MS),
     shutdownGraceMs: required("SHUTDOWN_GRACE_MS", d.SHUTDOWN_GRACE_MS),
     maxBodyBytes: required("MAX_BODY_BYTES", d.MAX_BODY_BYTES),
     production,
+    metrics: given("METRICS", d.METRICS) ?? (isLoopback(host) || metricsToken !== null),
+    metricsToken,
     graphiql: given("GRAPHIQL", d.GRAPHIQL) ?? !production,
     introspection: given("INTROSPECTION", d.INTROSPECTION) ?? !production,
     allowedOrigins: given("ALLOWED_ORIGINS", d.ALLOWED_ORIGINS),

@@ -3,14 +3,22 @@ import type { Cluster, Redis } from "ioredis";
 import type { Conversations } from "./conversation/api.ts";
 import { ConversationService } from "./conversation/conversations.ts";
 import { anonymous, type MemoryStrategy, type MemorySettings } from "./conversation/session.ts";
+import { silentTelemetry } from "./conversation/telemetry.ts";
 import { Turns } from "./conversation/turns.ts";
 import { schema } from "./graphql/schema.ts";
 import { createReplies } from "./langchain/replies.ts";
+import { createMetrics } from "./metrics.ts";
 import { adoptAll, type AdoptProgress } from "./redis/adopt.ts";
+import { Exporter, type ExportProgress } from "./redis/archive.ts";
 import { RedisBackend } from "./redis/backend.ts";
-import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/connection.ts";
+import { keyPrefixOf, type ClusterOptions, type RedisOptions, type RedisSource } from "./redis/connection.ts";
+import { Importer, type ImportResult } from "./redis/restore.ts";
+import { deleteOwner } from "./redis/session-records.ts";
 import { startEmbeddedRedis, type EmbeddedRedis } from "./redis/server/embedded.ts";
+import { authenticator, ownAuthenticator } from "./transport/auth/authenticate.ts";
+import type { AuthOptions, Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
 import { silentLogger, type Logger } from "./transport/logger.ts";
+import { requestLogger } from "./transport/request-ids.ts";
 import { createTransport } from "./transport/transport.ts";
 
 /** A redis-server of Parley's own, whose files lie in the directory. `environment`: where PATH and HOME are looked up. */
@@ -40,7 +48,17 @@ export interface GatewayOptions {
    */
   readonly redis:
     string | UrlSource | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
-  /** In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. */
+  /**
+   * Says who asks, for each HTTP request and each WebSocket; null lets nobody in. Each subject then has sessions of its
+   * own. Left out, and without `auth`: there is one owner of everything, and everyone who reaches the port is it.
+   */
+  readonly authenticate?: AuthenticateRequest;
+  /** Tokens or API keys that Parley checks itself, instead of `authenticate`. */
+  readonly auth?: AuthOptions;
+  /**
+   * In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. A keyPrefix of
+   * ioredis' options goes ahead of it.
+   */
   readonly historyKeyPrefix?: string;
   /** Sessions go so many seconds after their last write; null (default): never. */
   readonly sessionTtlSeconds?: number | null;
@@ -58,6 +76,8 @@ export interface GatewayOptions {
   readonly memory?: Partial<MemoryOptions>;
   readonly maxMessageChars?: number;
   readonly maxQueuedRuns?: number;
+  /** The most messages that a session keeps, the oldest being trimmed as new ones come; null (default): all. */
+  readonly maxMessagesPerSession?: number | null;
   readonly runLeaseMs?: number;
   readonly replyWaitMs?: number;
   readonly feedCheckMs?: number;
@@ -72,9 +92,15 @@ export interface GatewayOptions {
   readonly keepAliveMs?: number;
   readonly production?: boolean;
   readonly graphiql?: boolean;
+  /** GET /metrics for Prometheus. Default: not in production. */
+  readonly metrics?: boolean;
+  /** What a reader of /metrics must send as a bearer token; null (default): nothing. */
+  readonly metricsToken?: string | null;
   readonly introspection?: boolean;
   readonly allowedOrigins?: readonly string[] | null;
   readonly logger?: Logger;
+  /** Only its commands over the data are used (adopt, export, …): it looks after nobody's runs. Default false. */
+  readonly idle?: boolean;
 }
 
 export interface MemoryOptions {
@@ -100,17 +126,43 @@ export interface Gateway {
   /** The URL of the redis-server that Parley runs itself; null where it uses the caller's. */
   readonly redisUrl: string | null;
   readonly modelName: string;
-  /** Gives histories that foreign code made records, so that they are listed. */
+  /** Gives histories that foreign code made records, so that they are listed. `owner`: needed with authentication. */
   adopt(options?: {
     readonly owner?: string;
     readonly match?: string;
     readonly onProgress?: (progress: AdoptProgress) => void;
   }): Promise<AdoptProgress>;
+  /**
+   * An archive (NDJSON) of all sessions, of an owner's, or of one, piece by piece: rows byte for byte, with the session
+   * records. Throws NOT_FOUND where the one session is not there.
+   */
+  exportSessions(options?: {
+    readonly owner?: string;
+    readonly sessionId?: string;
+    readonly onProgress?: (progress: ExportProgress) => void;
+  }): AsyncIterable<string>;
+  /**
+   * Puts the sessions of an archive back, each whole or not at all, for their owners or for `owner`. A session that is
+   * there already stays as it is, unless `replace`. Imported again, an archive changes nothing.
+   * @throws {ArchiveError} where the archive is damaged; what stood before is imported
+   */
+  importSessions(
+    archive: AsyncIterable<Uint8Array>,
+    options?: {
+      readonly owner?: string;
+      readonly replace?: boolean;
+      readonly onProgress?: (progress: ImportResult) => void;
+    },
+  ): Promise<ImportResult>;
+  /** Deletes all sessions of an owner, cancels their runs, and gives how many there were. */
+  deleteOwner(owner: string, options?: { readonly onProgress?: (deleted: number) => void }): Promise<number>;
 }
 
 /** Sets a gateway up. Resolves without waiting for Redis: until it is there requests get STORE_UNAVAILABLE. */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
-  const logger = options.logger ?? silentLogger;
+  const logger = requestLogger(options.logger ?? silentLogger);
+  const metrics = (options.metrics ?? !(options.production ?? false)) ? createMetrics() : null;
+  const telemetry = metrics?.telemetry ?? silentTelemetry;
   const memory: MemoryOptions = {
     strategy: "BUFFER",
     maxTurns: 10,
@@ -121,7 +173,13 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const memorySettings = settingsOf(memory);
   const model = options.model ?? "offline";
   const leaseMs = options.runLeaseMs ?? 15_000;
+  const authenticates = options.authenticate !== undefined || (options.auth ?? noAuth).kind !== "none";
+  const authenticate = options.authenticate
+    ? ownAuthenticator(options.authenticate, logger)
+    : authenticator(options.auth ?? noAuth, logger);
   const embedded = await embeddedOf(options);
+  const source = sourceOf(options, embedded);
+  const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
   const onError = (error: unknown) => logger.warn({ err: error }, "Something failed beside a request.");
 
   const replies = createReplies({
@@ -138,34 +196,39 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     ...(options.customModels ? { custom: options.customModels } : {}),
   });
   const backend: RedisBackend = new RedisBackend({
-    source: sourceOf(options, embedded),
+    source,
     commandTimeoutMs: options.redisCommandTimeoutMs ?? 5000,
     enableKeyspaceEvents: options.enableKeyspaceEvents ?? false,
     feedCheckMs: options.feedCheckMs ?? 5000,
-    historyKeyPrefix: options.historyKeyPrefix ?? "",
+    historyKeyPrefix,
+    adopts: !authenticates,
     sessionTtlSeconds: options.sessionTtlSeconds ?? null,
     leaseMs,
     waitReplicas: options.waitReplicas ?? 0,
     waitTimeoutMs: options.waitTimeoutMs ?? 1000,
     maxQueuedRuns: options.maxQueuedRuns ?? 20,
+    maxMessages: options.maxMessagesPerSession ?? null,
     model,
     memory: memorySettings,
     memoryRows: memory.maxMessages,
+    telemetry,
     onError: redisErrors(logger),
     onAdvice(advice) {
       for (const line of advice) logger.warn({}, line);
     },
     onTurnFree: (historyKey) => void turns.attend(historyKey, false).catch(onError),
+    onStarted: (turn) => turns.start(turn),
     attend: (historyKey) => turns.attend(historyKey, true),
   });
   const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
     leaseMs,
     systemPrompt: options.systemPrompt ?? null,
+    telemetry,
     onError,
     now: Date.now,
   });
   const conversations = new ConversationService(backend.store, backend.feeds, replies, turns, {
-    historyKeyPrefix: options.historyKeyPrefix ?? "",
+    historyKeyPrefix,
     model,
     memory: memorySettings,
     maxMessageChars: options.maxMessageChars ?? 100_000,
@@ -178,7 +241,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const transport = createTransport({
     conversations,
     schema,
+    authenticate,
     logger,
+    telemetry,
+    metrics: metrics && {
+      text: () => metrics.text(),
+      contentType: metrics.contentType,
+      token: options.metricsToken ?? null,
+    },
     production: options.production ?? false,
     graphiql: options.graphiql ?? !(options.production ?? false),
     ...(options.introspection === undefined ? {} : { introspection: options.introspection }),
@@ -191,10 +261,19 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       return problem === null ? { ok: true, warnings: backend.advice } : { ok: false, reason: problem };
     },
   });
-  backend.start();
-  void replies.warm().then((problem) => {
-    if (problem) logger.warn({ code: problem.code }, `The default model cannot be used: ${problem.message}`);
+  metrics?.watch({
+    runsGoing: () => turns.size,
+    runsWaiting: () => turns.waiting,
+    feeds: () => backend.feeds.size.feeds,
+    subscribers: () => backend.feeds.size.subscriptions,
+    sockets: () => transport.sockets,
   });
+  if (!(options.idle ?? false)) {
+    backend.start();
+    void replies.warm().then((problem) => {
+      if (problem) logger.warn({ code: problem.code }, `The default model cannot be used: ${problem.message}`);
+    });
+  }
 
   let closing: Promise<void> | null = null;
   const close = async (graceMs: number): Promise<void> => {
@@ -212,10 +291,23 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     conversations,
     redisUrl: embedded?.url ?? null,
     modelName: model,
-    adopt: ({ owner = anonymous.subject, match = "*", onProgress = () => undefined } = {}) =>
-      adoptAll(backend.primaries(), backend.store, owner, match, onProgress),
+    async adopt({ owner, match = "*", onProgress = () => undefined } = {}) {
+      if (authenticates && owner === undefined) throw new TypeError("With authentication adopt() needs an owner");
+      return await adoptAll(backend.primaries(), backend.store, owner ?? anonymous.subject, match, onProgress);
+    },
+    exportSessions: ({ owner, sessionId, onProgress = () => undefined } = {}) =>
+      new Exporter(backend.commands, backend.primaries(), backend.store, onProgress).archive({
+        owner: owner ?? null,
+        sessionId: sessionId ?? null,
+      }),
+    importSessions: (archive, { owner, replace = false, onProgress = () => undefined } = {}) =>
+      new Importer(backend.commands, backend.store, { owner: owner ?? null, replace }, onProgress).import(archive),
+    deleteOwner: (owner, { onProgress = () => undefined } = {}) =>
+      deleteOwner(backend.commands, backend.primaries(), backend.store, owner, onProgress),
   };
 }
+
+const noAuth: AuthOptions = { kind: "none" };
 
 function settingsOf(memory: MemoryOptions): MemorySettings {
   const counted = memory.strategy === "TOKEN_BUFFER" || memory.strategy === "SUMMARY_BUFFER";
@@ -256,5 +348,7 @@ function redisErrors(logger: Logger): (error: unknown) => void {
   };
 }
 
-export type { AdoptProgress, Conversations, Logger };
+export type { AdoptProgress, AuthenticateRequest, Authenticated, AuthOptions, AuthRequest, Conversations, Logger };
+export type { ExportProgress, ImportResult };
+export { ArchiveError } from "./conversation/archive.ts";
 export { ParleyError } from "./conversation/errors.ts";

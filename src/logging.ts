@@ -9,15 +9,18 @@ export interface LoggingOptions {
   readonly level: LogLevel;
   /** For people: coloured lines, where pino-pretty is installed. Else one JSON object a line. */
   readonly pretty: boolean;
+  /** For commands whose output is data. Default false: stdout. */
+  readonly toStderr?: boolean;
 }
 
 /** Lines about what the gateway does. The text of messages is never among them. */
-export async function createLogger({ level, pretty }: LoggingOptions): Promise<FullLogger> {
+export async function createLogger({ level, pretty, toStderr = false }: LoggingOptions): Promise<FullLogger> {
   const options = { level, base: null, serializers: { err: describeError } };
-  if (!pretty) return pino(options);
+  const destination = toStderr ? 2 : 1;
+  if (!pretty) return pino(options, pino.destination({ dest: destination, sync: true }));
   try {
     const { default: prettyPrint } = await import("pino-pretty");
-    return pino(options, prettyPrint({ sync: true, translateTime: "SYS:HH:MM:ss" }));
+    return pino(options, prettyPrint({ sync: true, destination, translateTime: "SYS:HH:MM:ss" }));
   } catch {
     // A development tool: an installed package doesn't bring it.
     return pino(options);

@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
+import type { NewKey } from "./add-key.ts";
 import { startScreen } from "./banner.ts";
 import type { StartScreen } from "./banner.ts";
 import { ConfigError, loadConfig, variables } from "./config.ts";
 import type { Config, RedisConfig } from "./config.ts";
 import type { RedisAddress } from "./config-values.ts";
+import { dataCommandsHelp, readDataCommand, runDataCommand } from "./data-commands.ts";
+import type { DataCommand } from "./data-commands.ts";
 import type { AdoptProgress, GatewayOptions, Logger } from "./gateway.ts";
 import { createLogger } from "./logging.ts";
 import type { FullLogger } from "./logging.ts";
@@ -13,7 +16,8 @@ import { redisSource } from "./redis-source.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
-  const command = readCommand(process.argv.slice(2));
+  const args = process.argv.slice(2);
+  const command = readDataCommand(args) ?? readCommand(args);
   switch (command.kind) {
     case "help":
       process.stdout.write(help());
@@ -25,6 +29,16 @@ export async function main(): Promise<void> {
       process.stderr.write(`${command.message}\nparley --help tells what there is.\n`);
       process.exitCode = 2;
       return;
+    case "add-key":
+      await addKey(command);
+      return;
+    case "export":
+    case "import":
+    case "delete-owner": {
+      const config = readConfig();
+      if (config !== null) await overData(config, command);
+      return;
+    }
     case "start":
     case "adopt": {
       const config = readConfig();
@@ -47,6 +61,7 @@ type Command =
   | { readonly kind: "help" }
   | { readonly kind: "version" }
   | { readonly kind: "misused"; readonly message: string }
+  | ({ readonly kind: "add-key" } & NewKey)
   | Adopt;
 
 function readCommand(args: readonly string[]): Command {
@@ -60,6 +75,9 @@ function readCommand(args: readonly string[]): Command {
         version: { type: "boolean", short: "v" },
         owner: { type: "string" },
         match: { type: "string" },
+        subject: { type: "string" },
+        scope: { type: "string", multiple: true },
+        sessions: { type: "string", multiple: true },
       },
     });
   } catch (error) {
@@ -69,12 +87,23 @@ function readCommand(args: readonly string[]): Command {
   const [name = "start", ...rest] = positionals;
   if (values.help === true) return { kind: "help" };
   if (values.version === true) return { kind: "version" };
+  const { subject, scope: scopes = [], sessions = [] } = values;
+  const ofKeys = subject !== undefined || scopes.length > 0 || sessions.length > 0;
+  if (ofKeys && name !== "keys") {
+    return { kind: "misused", message: "--subject, --scope and --sessions belong to parley keys add." };
+  }
+  if ((values.owner !== undefined || values.match !== undefined) && name !== "adopt") {
+    return { kind: "misused", message: "--owner and --match belong to parley adopt." };
+  }
+  if (name === "keys") {
+    if (rest.join() !== "add")
+      return { kind: "misused", message: "There is one thing to do with keys: parley keys add." };
+    if (subject === undefined) return { kind: "misused", message: "--subject NAME says whose the key is." };
+    return { kind: "add-key", subject, scopes, sessions };
+  }
   if (rest.length > 0) return { kind: "misused", message: `One command at a time, not also ${rest.join(" ")}.` };
   if (name === "adopt") return { kind: "adopt", owner: values.owner ?? null, match: values.match ?? null };
   if (name !== "start") return { kind: "misused", message: `There is no command ${name}.` };
-  if (values.owner !== undefined || values.match !== undefined) {
-    return { kind: "misused", message: "--owner and --match belong to parley adopt." };
-  }
   return { kind: "start" };
 }
 
@@ -87,8 +116,13 @@ function help(): string {
 
   parley [start]            start the gateway
   parley adopt              list histories that LangChain wrote before: looks through Redis for them
-    --owner NAME            whose they shall be
+    --owner NAME            whose they shall be; needed with AUTH
     --match PATTERN         only keys like this, as in Redis' SCAN: "chat:*"
+${dataCommandsHelp}
+  parley keys add           make an API key, shown once; AUTH_KEYS_FILE gets its hash (AUTH=keys)
+    --subject NAME          whose it is
+    --scope SCOPE           chat:read, chat:write or admin; may be repeated [chat:read and chat:write]
+    --sessions PATTERN      session ids that it may use, as "team-*"; may be repeated ["NAME:*"]
   parley --help
   parley --version
 
@@ -101,6 +135,30 @@ ${rows.join("\n")}
 function version(): string {
   const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version; // our own package.json
+}
+
+async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
+  const file = process.env["AUTH_KEYS_FILE"]?.trim() ?? "";
+  const { makeKey, newKeyProblem } = await import("./add-key.ts");
+  const wanted = { subject, scopes, sessions };
+  const problem =
+    file === "" ? "AUTH_KEYS_FILE must name the file that the key's hash goes into." : newKeyProblem(wanted);
+  if (problem !== null) {
+    process.stderr.write(`${problem}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  try {
+    const key = await makeKey(file, wanted);
+    // The key alone on stdout, so that a script can take it.
+    process.stderr.write(
+      `A key for ${subject}. It is shown this once; clients send it as "Authorization: Bearer …".\n`,
+    );
+    process.stdout.write(`${key}\n`);
+  } catch (error) {
+    process.stderr.write(`${file} cannot be written: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
 }
 
 function readConfig(): Config | null {
@@ -119,12 +177,40 @@ function loggerFor(config: Config): Promise<FullLogger> {
   return createLogger({ level: config.logLevel, pretty: !config.production && process.stdout.isTTY });
 }
 
+async function overData(config: Config, command: DataCommand): Promise<void> {
+  const { stderr } = process;
+  const logger = await createLogger({
+    level: config.logLevel,
+    pretty: !config.production && stderr.isTTY,
+    toStderr: true,
+  });
+  const { createGateway } = await import("./gateway.ts");
+  let gateway;
+  try {
+    gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
+    process.exitCode = await runDataCommand(command, gateway, process);
+  } catch (error) {
+    logger.fatal({ err: error }, "The command stopped on its way. It can be run again.");
+    process.exitCode = 1;
+  }
+  await gateway?.close({ graceMs: 0 });
+}
+
 function optionsFrom(config: Config, logger: Logger): GatewayOptions {
   const onProgress = (text: string) => logger.info({}, text);
   return { ...config, redis: redisSource(config.redis, process.env, onProgress), logger };
 }
 
 async function start(config: Config): Promise<void> {
+  if (config.auth.kind === "keys") {
+    const { keyFileProblem } = await import("./add-key.ts");
+    const problem = await keyFileProblem(config.auth.file);
+    if (problem !== null) {
+      process.stderr.write(`${new ConfigError([{ variable: "AUTH_KEYS_FILE", message: problem }]).message}\n`);
+      process.exitCode = 2;
+      return;
+    }
+  }
   const logger = await loggerFor(config);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway } = await import("./gateway.ts");
@@ -158,6 +244,7 @@ async function start(config: Config): Promise<void> {
       redis: shownRedis(config.redis, gateway.redisUrl),
       historyKeyPrefix: config.historyKeyPrefix,
       model,
+      auth: config.auth.kind,
     }),
   );
 }
@@ -210,6 +297,11 @@ function stopOnSignals(stop: () => Promise<void>): void {
 
 async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
   const { stderr } = process;
+  if (config.auth.kind !== "none" && owner === null) {
+    stderr.write("With AUTH each history needs an owner: --owner NAME, a token's subject.\n");
+    process.exitCode = 2;
+    return;
+  }
   const logger = await loggerFor(config);
   const { createGateway } = await import("./gateway.ts");
   // SCAN tells no total, so this counts instead of filling a bar.
@@ -218,7 +310,7 @@ async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
   };
   let gateway;
   try {
-    gateway = await createGateway(optionsFrom(config, logger));
+    gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
     const { scanned, adopted, skipped } = await gateway.adopt({
       ...(owner === null ? {} : { owner }),
       ...(match === null ? {} : { match }),

@@ -10,6 +10,7 @@ import type {
   TurnResult,
   UpdateSession,
 } from "./api.ts";
+import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
 import { parseCursor, type Cursor } from "./cursor.ts";
 import { badInput, notFound, ParleyError } from "./errors.ts";
 import type { PlacedMessage, SessionChange, SessionEvent } from "./events.ts";
@@ -20,9 +21,9 @@ import type { NewMessage, Row } from "./message.ts";
 import { messagesOnly } from "./messages-only.ts";
 import type { ModelChoice, Replies } from "./replies.ts";
 import { isFinal, type Run, type RunError } from "./run.ts";
-import { checkSessionId, historyKeyProblem, makeSessionId } from "./session-id.ts";
+import { checkSessionId, historyKeyProblem } from "./session-id.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
-import type { BeginAnswer, BeginTurn, Reading, SessionStore } from "./store.ts";
+import type { BeginAnswer, BeginTurn, Reading, SessionStore, StoreRead } from "./store.ts";
 import {
   contentFingerprint,
   decodeStoredMessage,
@@ -70,19 +71,19 @@ export class ConversationService implements Conversations {
   }
 
   async readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null> {
-    if (!this.#canExist(sessionId)) return null;
-    return (await this.#store.read(viewer.subject, sessionId, read))?.session ?? null;
+    return (await this.#read(viewer, sessionId, read))?.session ?? null;
   }
 
   listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage> {
-    return listSessions(this.#store, viewer.subject, page, filter, read);
+    const mine = (sessionId: string) => mayReach(viewer, sessionId);
+    return listSessions(this.#store, viewer.subject, page, filter, read, mine);
   }
 
   async readMessage(viewer: Viewer, sessionId: string, local: string): Promise<PlacedMessage | null> {
     const id = parseLocalId(local);
-    if (!id || !this.#canExist(sessionId)) return null;
+    if (!id) return null;
     const read = (op: string, ranges: readonly (readonly [number, number])[]) =>
-      this.#store.read(viewer.subject, sessionId, { pages: [], op, ranges });
+      this.#read(viewer, sessionId, { pages: [], op, ranges });
     const pick = (reading: Reading | null): PlacedMessage | null => {
       const { session, ranges } = reading ?? {};
       if (!session || !ranges) return null;
@@ -97,7 +98,7 @@ export class ConversationService implements Conversations {
     if (!reading) return null;
     const result = reading.op?.result ?? "";
     if (result.startsWith("run:")) {
-      const run = (await this.#store.read(viewer.subject, sessionId, { pages: [], runId: result.slice(4) }))?.run;
+      const run = await this.readRun(viewer, sessionId, result.slice(4));
       if (run?.userRow) return placed(reading.session, run.userRow);
     }
     // Its op names the place; where that is forgotten the newest rows are looked through.
@@ -109,13 +110,13 @@ export class ConversationService implements Conversations {
   }
 
   async readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
-    if (!this.#canExist(sessionId)) return null;
-    return (await this.#store.read(viewer.subject, sessionId, { pages: [], runId }))?.run ?? null;
+    return (await this.#read(viewer, sessionId, { pages: [], runId }))?.run ?? null;
   }
 
   async createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session> {
     const { idempotencyKey, title, instructions, model, memory, metadata, ttlSeconds } = input;
-    const sessionId = input.sessionId ?? makeSessionId(viewer.subject, "create", idempotencyKey, this.#settings.now());
+    const sessionId = input.sessionId ?? makeSessionId(viewer, "create", idempotencyKey, this.#settings.now());
+    mustUse(viewer, sessionId);
     this.#checkId(sessionId);
     this.#checkSettings(input);
     const record = { title, instructions, model, memory, metadata, ttlSeconds };
@@ -126,15 +127,17 @@ export class ConversationService implements Conversations {
 
   async updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session> {
     const { sessionId, archived, ...change } = input;
-    this.#mustExist(sessionId);
+    this.#mustExist(viewer, sessionId);
     this.#checkSettings(change);
-    await this.#store.update(viewer.subject, sessionId, { ...change, archived: archived === null ? false : archived });
+    const record = { ...change, archived: archived === null ? false : archived };
+    await this.#owning(viewer, sessionId, () => this.#store.update(viewer.subject, sessionId, record));
     return this.#mustRead(viewer, sessionId, read);
   }
 
   async markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session> {
-    this.#mustExist(sessionId);
-    await this.#store.markRead(viewer.subject, sessionId, this.#cursor(sessionId, through, "input.through"));
+    this.#mustExist(viewer, sessionId);
+    const place = this.#cursor(sessionId, through, "input.through");
+    await this.#owning(viewer, sessionId, () => this.#store.markRead(viewer.subject, sessionId, place));
     return this.#mustRead(viewer, sessionId, read);
   }
 
@@ -161,20 +164,21 @@ export class ConversationService implements Conversations {
   }
 
   async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {
-    this.#mustExist(sessionId);
-    await this.#store.remove(viewer.subject, sessionId);
+    this.#mustExist(viewer, sessionId);
+    await this.#owning(viewer, sessionId, () => this.#store.remove(viewer.subject, sessionId));
   }
 
   async clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
-    this.#mustExist(sessionId);
-    await this.#store.clear(viewer.subject, sessionId);
+    this.#mustExist(viewer, sessionId);
+    await this.#owning(viewer, sessionId, () => this.#store.clear(viewer.subject, sessionId));
     return this.#mustRead(viewer, sessionId, read);
   }
 
   async forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session> {
     const { idempotencyKey, newSessionId, title } = input;
     const sessionId =
-      newSessionId ?? makeSessionId(viewer.subject, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
+      newSessionId ?? makeSessionId(viewer, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
+    mustUse(viewer, sessionId);
     this.#checkId(sessionId, "input.newSessionId");
     this.#checkSettings({ title });
     const through = this.#cursor(input.sessionId, input.through, "input.through");
@@ -194,6 +198,7 @@ export class ConversationService implements Conversations {
   ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
     const { sessionId, messages, idempotencyKey } = input;
     this.#checkId(sessionId);
+    this.#mustExist(viewer, sessionId);
     const { maxMessagesPerAdd } = this.#settings;
     if (messages.length === 0) throw badInput("input.messages", "input.messages must hold at least one message.");
     if (messages.length > maxMessagesPerAdd) {
@@ -209,9 +214,12 @@ export class ConversationService implements Conversations {
       row: this.#row(sessionId, message, null).row,
     }));
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
-    const places = await this.#store.append(viewer.subject, sessionId, rows, op);
+    const existingOnly = !mayUse(viewer, sessionId);
+    const places = await this.#owning(viewer, sessionId, () =>
+      this.#store.append(viewer.subject, sessionId, rows, op, existingOnly),
+    );
     const ranges = places.map(({ position }) => [position, position] as const);
-    const reading = await this.#store.read(viewer.subject, sessionId, { ...read, ranges });
+    const reading = await this.#read(viewer, sessionId, { ...read, ranges });
     if (!reading) throw notFound();
     const { session } = reading;
     return { messages: reading.ranges.flat().map((row) => placed(session, row)), session };
@@ -226,6 +234,7 @@ export class ConversationService implements Conversations {
   ): Promise<TurnResult> {
     const { sessionId, content, messageId, whenBusy, model } = input;
     this.#checkId(sessionId);
+    this.#mustExist(viewer, sessionId);
     this.#checkModel(model);
     const message: NewMessage = {
       role: "USER",
@@ -244,16 +253,9 @@ export class ConversationService implements Conversations {
         ? keyedOp("send", null, [])
         : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
     const replaceFrom = this.#cursor(sessionId, input.replaceFrom, "input.replaceFrom");
-    const turn = this.#turn(sessionId, runId, { op, model, input: row, replaceFrom, whenBusy });
-    return this.#begun(
-      viewer,
-      sessionId,
-      turn,
-      await this.#store.begin(viewer.subject, sessionId, turn),
-      read,
-      wait,
-      signal,
-    );
+    const existingOnly = !mayUse(viewer, sessionId);
+    const turn = this.#turn(sessionId, runId, { op, model, input: row, replaceFrom, whenBusy, existingOnly });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
   }
 
   async regenerateReply(
@@ -264,30 +266,30 @@ export class ConversationService implements Conversations {
     signal: AbortSignal,
   ): Promise<TurnResult> {
     const { sessionId, idempotencyKey, model, whenBusy } = input;
-    this.#mustExist(sessionId);
+    this.#mustExist(viewer, sessionId);
     this.#checkModel(model);
     const runId = uuidv7(this.#settings.now());
     const replaceFrom = this.#cursor(sessionId, input.replaceFrom, "input.replaceFrom");
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
-    const turn = this.#turn(sessionId, runId, { op, model, input: null, replaceFrom, whenBusy });
-    return this.#begun(
-      viewer,
-      sessionId,
-      turn,
-      await this.#store.begin(viewer.subject, sessionId, turn),
-      read,
-      wait,
-      signal,
-    );
+    const turn = this.#turn(sessionId, runId, {
+      op,
+      model,
+      input: null,
+      replaceFrom,
+      whenBusy,
+      existingOnly: !mayUse(viewer, sessionId),
+    });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
   }
 
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
-    if (!this.#canExist(sessionId)) throw notFound("run");
-    await this.#store.cancel(viewer.subject, sessionId, runId);
+    if (!this.#canExist(viewer, sessionId)) throw notFound("run");
+    await this.#owning(viewer, sessionId, () => this.#store.cancel(viewer.subject, sessionId, runId));
     return (await this.readRun(viewer, sessionId, runId)) ?? raise(notFound("run"));
   }
 
   async awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
+    if (!this.#canExist(viewer, sessionId)) throw notFound("run");
     const historyKey = this.#settings.historyKeyPrefix + sessionId;
     await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
     return (await this.readRun(viewer, sessionId, runId)) ?? raise(notFound("run"));
@@ -300,8 +302,8 @@ export class ConversationService implements Conversations {
     read: ReadRequest,
     signal: AbortSignal,
   ): Promise<AsyncIterableIterator<SessionEvent>> {
-    this.#mustExist(sessionId);
-    return this.#feeds.open(viewer.subject, sessionId, after, read, signal);
+    this.#mustExist(viewer, sessionId);
+    return this.#owning(viewer, sessionId, () => this.#feeds.open(viewer.subject, sessionId, after, read, signal));
   }
 
   async messageAdded(
@@ -310,34 +312,37 @@ export class ConversationService implements Conversations {
     after: string | null,
     signal: AbortSignal,
   ): Promise<AsyncIterableIterator<PlacedMessage>> {
-    this.#mustExist(sessionId);
-    return messagesOnly(await this.#feeds.open(viewer.subject, sessionId, after, { pages: [] }, signal));
+    return messagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
   }
 
-  sessionChanged(
+  async sessionChanged(
     viewer: Viewer,
     read: ReadRequest,
     signal: AbortSignal,
   ): Promise<AsyncIterableIterator<SessionChange>> {
-    return this.#feeds.changes(viewer.subject, read, signal);
+    return reachableChanges(viewer, await this.#feeds.changes(viewer.subject, read, signal));
   }
 
-  /** What a begun turn answers: at once, or with `wait` when the run has ended. */
-  async #begun(
+  /** Begins a turn and answers: at once, or with `wait` when the run has ended. */
+  async #begin(
     viewer: Viewer,
     sessionId: string,
     turn: BeginTurn,
-    answer: BeginAnswer,
     read: ReadRequest,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
+    const answer = await this.#owning(viewer, sessionId, async () => {
+      const begun = await this.#store.begin(viewer.subject, sessionId, turn);
+      if (begun.kind === "notFound") throw notFound();
+      return begun;
+    });
     const runId = this.#accepted(sessionId, turn, answer);
     const historyKey = this.#settings.historyKeyPrefix + sessionId;
     if (answer.kind === "started") this.#turns.start(answer);
     if (answer.kind === "queued") this.#turns.enqueued(historyKey, runId);
     if (wait) await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
-    const reading = await this.#store.read(viewer.subject, sessionId, { ...read, runId });
+    const reading = await this.#read(viewer, sessionId, { ...read, runId });
     if (!reading?.run) throw notFound(reading ? "run" : "session");
     const { run, session } = reading;
     return {
@@ -348,7 +353,7 @@ export class ConversationService implements Conversations {
     };
   }
 
-  #accepted(sessionId: string, turn: BeginTurn, answer: BeginAnswer): string {
+  #accepted(sessionId: string, turn: BeginTurn, answer: Exclude<BeginAnswer, { readonly kind: "notFound" }>): string {
     switch (answer.kind) {
       case "started":
       case "queued":
@@ -382,8 +387,6 @@ export class ConversationService implements Conversations {
         );
       case "nothing":
         throw badInput("input.sessionId", "The session has no USER message that could be answered.");
-      case "notFound":
-        throw notFound();
     }
   }
 
@@ -413,13 +416,38 @@ export class ConversationService implements Conversations {
     return (await this.readSession(viewer, sessionId, read)) ?? raise(notFound());
   }
 
-  /** An id that no session can have is answered as one that none has. */
-  #canExist(sessionId: string): boolean {
-    return sessionId !== "" && historyKeyProblem(this.#settings.historyKeyPrefix + sessionId) === null;
+  /** null: no such session of the viewer's. */
+  async #read(viewer: Viewer, sessionId: string, request: StoreRead): Promise<Reading | null> {
+    if (!this.#canExist(viewer, sessionId)) return null;
+    const read = () => this.#store.read(viewer.subject, sessionId, request);
+    const reading = await read();
+    return reading === null && (await this.#claims(viewer, sessionId)) ? await read() : reading;
   }
 
-  #mustExist(sessionId: string): void {
-    if (!this.#canExist(sessionId)) throw notFound();
+  /** Does what is NOT_FOUND for a history of foreign code once more when the viewer's credentials bring that along. */
+  async #owning<T>(viewer: Viewer, sessionId: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      const missing = error instanceof ParleyError && error.code === "NOT_FOUND";
+      if (!missing || !(await this.#claims(viewer, sessionId))) throw error;
+      return await act();
+    }
+  }
+
+  /** Whether a history that was nobody's is the viewer's from now on. */
+  async #claims(viewer: Viewer, sessionId: string): Promise<boolean> {
+    return viewer.granted && (await this.#store.claim(viewer.subject, sessionId));
+  }
+
+  /** An id that no session can have, or none of the viewer's, is answered as one that none has. */
+  #canExist(viewer: Viewer, sessionId: string): boolean {
+    if (sessionId === "" || !mayReach(viewer, sessionId)) return false;
+    return historyKeyProblem(this.#settings.historyKeyPrefix + sessionId) === null;
+  }
+
+  #mustExist(viewer: Viewer, sessionId: string): void {
+    if (!this.#canExist(viewer, sessionId)) throw notFound();
   }
 
   #checkId(sessionId: string, field = "input.sessionId"): void {

@@ -7,7 +7,8 @@ const step = 50;
 
 /**
  * A page of an owner's sessions, newest updatedAt first, by keyset: a session that moves up while a client pages is
- * neither doubled nor lost for who listens to sessionChanged. Sessions that are gone leave the list as they are met.
+ * neither doubled nor lost for who listens to sessionChanged. Sessions that are gone leave the list as they are met; of
+ * those that are not `mine` nothing is told, not even that they are there.
  */
 export async function listSessions(
   store: SessionStore,
@@ -15,6 +16,7 @@ export async function listSessions(
   page: PageRequest,
   filter: SessionFilter,
   read: ReadRequest,
+  mine: (sessionId: string) => boolean = () => true,
 ): Promise<SessionPage> {
   const after = page.after === null ? null : parsePlace(page.after);
   const before = page.before === null ? null : parsePlace(page.before);
@@ -26,7 +28,7 @@ export async function listSessions(
     until: ListPlace | null,
     want: number,
     pages: ReadRequest,
-  ) => collect(store, owner, direction, from, until, want, filter, pages);
+  ) => collect(store, owner, direction, from, until, want, filter, pages, mine);
 
   const found = forward
     ? await walk("older", after, before, count, read)
@@ -43,9 +45,11 @@ export async function listSessions(
   return {
     items: found.map(({ session, ...place }) => ({ cursor: placeText(place), session })),
     hasPreviousPage:
-      previous.length > 0 || (first === null && after !== null && (await isListed(store, owner, after, filter))),
+      previous.length > 0 ||
+      (first === null && after !== null && mine(after.sessionId) && (await isListed(store, owner, after, filter))),
     hasNextPage:
-      next.length > 0 || (last === null && before !== null && (await isListed(store, owner, before, filter))),
+      next.length > 0 ||
+      (last === null && before !== null && mine(before.sessionId) && (await isListed(store, owner, before, filter))),
   };
 }
 
@@ -62,6 +66,7 @@ async function collect(
   want: number,
   filter: SessionFilter,
   read: ReadRequest,
+  mine: (sessionId: string) => boolean,
 ): Promise<Found[]> {
   const found: Found[] = [];
   let place = from;
@@ -74,7 +79,7 @@ async function collect(
         reached = true;
         break;
       }
-      wanted.push(one);
+      if (mine(one.sessionId)) wanted.push(one);
     }
     for (let i = 0; i < wanted.length && found.length < want; i += step) {
       const some = wanted.slice(i, i + step);

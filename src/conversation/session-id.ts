@@ -22,8 +22,8 @@ export function checkSessionId(field: string, prefix: string, sessionId: string)
   if (problem) throw badInput(field, `${field} ${problem}.`);
 }
 
-/** With an idempotency key the same id each time: a retry must find the session that the first call made. */
-export function makeSessionId(owner: string, what: string, idempotencyKey: string | null, now: number): string {
+/** With an idempotency key the same each time. */
+export function madeUuid(owner: string, what: string, idempotencyKey: string | null, now: number): string {
   if (idempotencyKey === null) return uuidv7(now);
   const hex = createHash("sha256")
     .update(JSON.stringify([owner, what, idempotencyKey]))

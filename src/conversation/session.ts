@@ -15,9 +15,21 @@ export interface MemorySettings {
 export interface Viewer {
   readonly subject: string;
   readonly scopes: readonly string[];
+  /** Patterns of the session ids that the viewer may choose, `*` for any text; null: every id. */
+  readonly sessions: readonly string[] | null;
+  /**
+   * The credentials name the patterns themselves. They then bound what the viewer reaches, and histories of foreign code
+   * that match and are nobody's become the viewer's.
+   */
+  readonly granted: boolean;
 }
 
-export const anonymous: Viewer = { subject: "anonymous", scopes: ["chat:read", "chat:write", "admin"] };
+export const anonymous: Viewer = {
+  subject: "anonymous",
+  scopes: ["chat:read", "chat:write", "admin"],
+  sessions: null,
+  granted: false,
+};
 
 /** A page of a history as asked for: Relay's arguments, already checked (at most one of first and last is required). */
 export interface PageRequest {

@@ -22,7 +22,14 @@ export interface SessionStore {
   /** Resolves when the run has ended, by this call or by who was quicker. */
   finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void>;
   cancel(owner: string, sessionId: string, runId: string): Promise<void>;
-  append(owner: string, sessionId: string, messages: readonly AppendMessage[], op: Op): Promise<readonly Place[]>;
+  /** `existingOnly`: an unknown session is NOT_FOUND instead of being started. */
+  append(
+    owner: string,
+    sessionId: string,
+    messages: readonly AppendMessage[],
+    op: Op,
+    existingOnly?: boolean,
+  ): Promise<readonly Place[]>;
   create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
   update(owner: string, sessionId: string, change: RecordChange): Promise<void>;
   markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void>;
@@ -38,6 +45,8 @@ export interface SessionStore {
     title: string | null,
     op: Op,
   ): Promise<void>;
+  /** Gives a history of foreign code that is nobody's to this owner. false: there is none, or it is somebody's. */
+  claim(owner: string, sessionId: string): Promise<boolean>;
   /** Takes a session that is gone out of its owner's list. */
   forget(owner: string, sessionId: string): void;
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
@@ -80,6 +89,8 @@ export interface BeginTurn {
   readonly replyMessageId: string;
   readonly replaceFrom: Cursor | null;
   readonly whenBusy: WhenBusy;
+  /** An unknown session is not started: notFound. */
+  readonly existingOnly?: boolean;
 }
 
 export interface TurnToken {

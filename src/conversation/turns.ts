@@ -6,12 +6,14 @@ import { ReplyStream } from "./reply-stream.ts";
 import { isFinal } from "./run.ts";
 import { fillTemplate, templateOfReply } from "./stored-message.ts";
 import type { SessionStore, StartedTurn, TurnEnd } from "./store.ts";
+import { silentTelemetry, type Telemetry } from "./telemetry.ts";
 
 export interface TurnSettings {
   /** How long a lease holds without being renewed, in ms. */
   readonly leaseMs: number;
   /** The instructions of a session that has none of its own. */
   readonly systemPrompt: string | null;
+  readonly telemetry?: Telemetry;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
 }
@@ -51,6 +53,11 @@ export class Turns {
 
   get size(): number {
     return this.#going.size;
+  }
+
+  /** Runs of this process that wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.size;
   }
 
   /** Carries out a turn that was started for this process. */
@@ -149,6 +156,10 @@ export class Turns {
   }
 
   async #carryOut(turn: StartedTurn, controller: AbortController): Promise<void> {
+    const telemetry = this.#settings.telemetry ?? silentTelemetry;
+    const startedAt = performance.now();
+    const seconds = () => (performance.now() - startedAt) / 1000;
+    let spoke = false;
     let closed = false;
     const close = () => {
       closed = true;
@@ -179,12 +190,24 @@ export class Turns {
         rows: turn.rows,
         input: turn.inputRow,
         signal: controller.signal,
-        onText: (text) => stream.add(text),
+        onText(text) {
+          stream.add(text);
+          if (spoke || text === "") return;
+          spoke = true;
+          telemetry.firstText(seconds());
+        },
       });
       stream.stop();
-      if (isClosed()) return;
+      // Its tokens were paid for, whoever ended it.
+      if (outcome.kind === "completed" && outcome.usage) telemetry.tokens(outcome.usage);
+      if (isClosed()) {
+        telemetry.runEnded("CLOSED", null, seconds());
+        return;
+      }
       const end = this.#endOf(turn, outcome, stream.text);
       await this.#finish(turn, end, isClosed);
+      if (end.kind === "completed") telemetry.runEnded("COMPLETED", null, seconds());
+      else telemetry.runEnded("FAILED", end.error.code, seconds());
       if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
     } finally {
       stream.stop();

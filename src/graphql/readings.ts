@@ -1,7 +1,7 @@
 import { notFound } from "../conversation/errors.ts";
 import type { PlacedMessage } from "../conversation/events.ts";
 import { joinLocal } from "../conversation/ids.ts";
-import type { MessagePage, PageRequest, Session } from "../conversation/session.ts";
+import type { MessagePage, PageRequest, Session, Viewer } from "../conversation/session.ts";
 import type { Run } from "../conversation/run.ts";
 import { builder } from "./builder.ts";
 import type { Context } from "./context.ts";
@@ -35,6 +35,16 @@ export const RunRef = builder.objectRef<RunParent>("Run");
 export class Readings {
   readonly #sessions = new Map<string, Promise<SessionParent | null>>();
   readonly #runs = new Map<string, Promise<Run | null>>();
+  readonly #viewer: Viewer | null;
+
+  /** `viewer`: as whom what hangs on it is read; left out: as the operation's. */
+  constructor(viewer: Viewer | null = null) {
+    this.#viewer = viewer;
+  }
+
+  viewer(context: Context): Viewer {
+    return this.#viewer ?? context.viewer;
+  }
 
   /** Takes a reading that a use case brought along. */
   give(session: Session, requests: readonly PageRequest[]): SessionParent {
@@ -49,7 +59,7 @@ export class Readings {
     if (known !== undefined) return known;
     const requests = pages();
     const reading = context.conversations
-      .readSession(context.viewer, sessionId, { pages: requests })
+      .readSession(this.viewer(context), sessionId, { pages: requests })
       .then((session) => (session === null ? null : { session, requests, readings: this }));
     this.#sessions.set(sessionId, reading);
     return reading;
@@ -73,7 +83,8 @@ export class Readings {
   async #findRun(context: Context, sessionId: string, runId: string): Promise<Run | null> {
     const session = (await this.#sessions.get(sessionId))?.session;
     const runs = session === undefined ? [] : [session.activeRun, session.lastRun, ...session.queuedRuns];
-    return runs.find((run) => run?.runId === runId) ?? context.conversations.readRun(context.viewer, sessionId, runId);
+    const known = runs.find((run) => run?.runId === runId);
+    return known ?? context.conversations.readRun(this.viewer(context), sessionId, runId);
   }
 }
 
@@ -92,12 +103,16 @@ export async function pageOf(context: Context, parent: SessionParent, request: P
   const page =
     session.pages[requests.findIndex((other) => samePage(other, request))] ??
     // Not foreseen by the reading, as where two fields led to the same session and asked for different pages.
-    (await readPage(context, session.sessionId, request));
+    (await readPage(context, parent, request));
   if (page instanceof Error) throw page;
   return page;
 }
 
-async function readPage(context: Context, sessionId: string, request: PageRequest): Promise<MessagePage | Error> {
-  const session = await context.conversations.readSession(context.viewer, sessionId, { pages: [request] });
+async function readPage(
+  context: Context,
+  { session: { sessionId }, readings }: SessionParent,
+  request: PageRequest,
+): Promise<MessagePage | Error> {
+  const session = await context.conversations.readSession(readings.viewer(context), sessionId, { pages: [request] });
   return session?.pages[0] ?? notFound();
 }

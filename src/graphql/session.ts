@@ -1,3 +1,4 @@
+import { actingFor } from "../conversation/access.ts";
 import { encodeCursor } from "../conversation/cursor.ts";
 import { badInput } from "../conversation/errors.ts";
 import { isObject } from "../conversation/json.ts";
@@ -87,8 +88,9 @@ SessionRef.implement({
       resolve: ({ session }) => session.expiresAt,
     }),
     messageCount: t.int({
-      description: "How many messages it has.",
-      resolve: ({ session }) => session.messageCount,
+      description:
+        "How many messages it has had since its history was last reset. Those that retention dropped (MAX_MESSAGES_PER_SESSION) count on, so that positions and readCount go with it.",
+      resolve: ({ session }) => session.end,
     }),
     readCount: t.int({
       description:
@@ -169,6 +171,9 @@ const SessionFilter = builder.inputType("SessionFilter", {
       description: 'Keys of the metadata that have these values: {"project": "apollo"}. An object.',
     }),
     updatedAfter: t.field({ type: "DateTime", description: "Only those with a message after this moment." }),
+    owner: t.string({
+      description: "Another subject's sessions instead of the viewer's. Needs the scope admin, else FORBIDDEN.",
+    }),
   }),
 });
 
@@ -211,13 +216,15 @@ builder.queryFields((t) => ({
     },
     resolve: async (_root, { filter, ...args }, { conversations, viewer }, info) => {
       const requests = pagesBelow(info);
-      const page = await conversations.listSessions(viewer, sessionPage(args), parseFilter(filter), {
+      const owner = filter?.owner ?? null;
+      const lister = owner === null ? viewer : actingFor(viewer, owner);
+      const page = await conversations.listSessions(lister, sessionPage(args), parseFilter(filter), {
         pages: requests,
       });
       const edges = page.items.map(({ cursor, session }) => ({
         cursor,
         // Each with readings of its own: the list may lie a moment apart from what else the query reads.
-        node: new Readings().give(session, requests),
+        node: new Readings(lister).give(session, requests),
       }));
       return connectionOf(edges, page);
     },

@@ -1,11 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { MemorySettings } from "../conversation/session.ts";
+import type { StartedTurn } from "../conversation/store.ts";
+import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import type { Client, RedisSource } from "./connection.ts";
 import { adviceFor, setting } from "./advice.ts";
 import { Deadlines } from "./deadlines.ts";
 import { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
+import { measure, measured } from "./latency.ts";
 import { RedisFeeds } from "./feeds.ts";
 import { Scripts } from "./scripts.ts";
 import { SessionIndex } from "./session-index.ts";
@@ -18,20 +21,27 @@ export interface BackendOptions {
   readonly enableKeyspaceEvents: boolean;
   readonly feedCheckMs: number;
   readonly historyKeyPrefix: string;
+  /** Histories of foreign code belong to whoever touches them first: where there is one owner. */
+  readonly adopts: boolean;
   readonly sessionTtlSeconds: number | null;
   readonly leaseMs: number;
   readonly maxQueuedRuns: number;
+  /** Kept in one session; null: all. */
+  readonly maxMessages: number | null;
   readonly model: string;
   readonly memory: MemorySettings;
   readonly memoryRows: number;
   /** Replicas that must hold a write before it is acknowledged; 0: none. */
   readonly waitReplicas: number;
   readonly waitTimeoutMs: number;
+  readonly telemetry?: Telemetry;
   readonly onError: (error: unknown) => void;
   /** What of the servers' configuration costs a promise; said when it is known, and again where it changed. */
   readonly onAdvice: (advice: readonly string[]) => void;
   /** A run of this process waits in the session, and its turn has come. */
   readonly onTurnFree: (historyKey: string) => void;
+  /** A turn that this process has to carry out although its sender was refused. */
+  readonly onStarted: (turn: StartedTurn) => void;
   /** Looks after a session's runs, whosever they are. */
   readonly attend: (historyKey: string) => Promise<void>;
 }
@@ -58,17 +68,23 @@ export class RedisBackend {
     const { source, commandTimeoutMs, onError } = options;
     this.#topology = openTopology(source, { commandTimeoutMs, onError });
     this.commands = this.#topology.client;
+    const telemetry = options.telemetry ?? silentTelemetry;
+    measure(this.commands, "commands", telemetry);
     this.commands.on("close", () => (this.#lostAt ??= Date.now()));
     this.commands.on("ready", () => {
-      // Who lost Redis renews its leases before others take them: all that lost it wait half a lease more.
-      if (this.#lostAt !== null) this.#graceUntil = Date.now() + options.leaseMs / 2;
+      if (this.#lostAt !== null) this.#grantGrace();
       this.#lostAt = null;
+      void this.#look();
+    });
+    // A cluster is never away as a whole; what holds after a loss holds for the part that was.
+    this.#topology.onPrimaries(() => {
+      this.#grantGrace();
       void this.#look();
     });
     this.#durable =
       options.waitReplicas === 0
         ? null
-        : new DurableScripts(this.#topology, {
+        : new DurableScripts(measured(this.#topology, telemetry), {
             replicas: options.waitReplicas,
             timeoutMs: options.waitTimeoutMs,
             commandTimeoutMs,
@@ -77,21 +93,24 @@ export class RedisBackend {
     const index = new SessionIndex(this.commands, options.historyKeyPrefix, onError);
     this.store = new RedisSessionStore(this.commands, scripts, index, {
       historyKeyPrefix: options.historyKeyPrefix,
-      adopts: true,
+      adopts: options.adopts,
       ttlSeconds: options.sessionTtlSeconds,
       processId: randomUUID(),
       leaseMs: options.leaseMs,
       maxQueuedRuns: options.maxQueuedRuns,
+      maxMessages: options.maxMessages,
       model: options.model,
       memory: options.memory,
       memoryRows: options.memoryRows,
       leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
       durable: this.#durable,
       onTurnFree: options.onTurnFree,
+      onStarted: options.onStarted,
     });
     this.feeds = new RedisFeeds(this.store, this.commands, this.#topology.hub, {
       db: this.#topology.db,
       checkMs: () => (this.#eventsOn === false ? Math.min(1000, options.feedCheckMs) : options.feedCheckMs),
+      onCaughtUp: (events) => telemetry.caughtUp(events),
       onError,
     });
     this.#deadlines = new Deadlines(this.commands, scripts, this.store, options.attend, onError);
@@ -137,6 +156,11 @@ export class RedisBackend {
     return this.#advice;
   }
 
+  /** Who lost Redis renews its leases before others take them: all that lost it wait half a lease more. */
+  #grantGrace(): void {
+    this.#graceUntil = Date.now() + this.#options.leaseMs / 2;
+  }
+
   async #look(): Promise<void> {
     try {
       const primaries = this.#topology.primaries();
@@ -158,7 +182,12 @@ export class RedisBackend {
     const name = "notify-keyspace-events";
     const flags = await setting(redis, name);
     if (flags === null || covers(flags) || !this.#options.enableKeyspaceEvents) return flags !== null && covers(flags);
-    await redis.config("SET", name, flags + eventFlags);
+    try {
+      await redis.config("SET", name, flags + eventFlags);
+    } catch (error) {
+      if (!(error instanceof Error && error.name === "ReplyError")) throw error;
+      this.#options.onError(error);
+    }
     return covers((await setting(redis, name)) ?? "");
   }
 }

@@ -1,61 +1,69 @@
-import calculateSlot from "cluster-key-slot";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Cluster, Redis } from "ioredis";
 import { storeUnavailable } from "../conversation/errors.ts";
-import { guarded } from "./failure.ts";
+import { storeError } from "./failure.ts";
 import { ChannelListeners, type Listener, type PubSub } from "./hub.ts";
+import { slotOf } from "./keys.ts";
 
-const attempts = 20;
 const retryMs = 100;
+/** After that long without its connection, in ms, the slot is looked for again: it may have another primary by now. */
+const patienceMs = 250;
 
 /**
  * All pub/sub of a process in a cluster: a connection to each primary that has a channel's slot. Publications are sharded
  * (SSUBSCRIBE), so that one is carried by its own shard only; keyspace events are told by the key's own primary alone,
- * to plain subscribers. When a slot moves, its channels are subscribed anew where it went, and their listeners read.
+ * to plain subscribers.
+ *
+ *     wanted ──subscribe──▶ heard (in #places) ──connection closed, or let go by the server──▶ unheard
+ *                             │  ▲──────────────────── resume, listeners read ─────────────────────┘
+ *                             └──slot elsewhere: resume there, listeners read──▶ heard
  */
 export class ClusterHub implements PubSub {
   readonly #cluster: Cluster;
   readonly #connect: (node: string) => Redis;
+  /** How long a channel may take to be subscribed, and how often the connections are asked whether they live; in ms. */
+  readonly #limitMs: number;
   readonly #onError: (error: unknown) => void;
   readonly #listeners = new ChannelListeners();
-  /** Where each channel is subscribed. */
+  /** Where each channel is heard. */
   readonly #places = new Map<string, string>();
-  readonly #links = new Map<string, Redis>();
+  /** What was heard and is not any more; also where a newcomer has subscribed it since: the others have to read. */
+  readonly #unheard = new Set<string>();
+  readonly #resuming = new Set<string>();
+  readonly #links = new Map<string, Link>();
   readonly #watch: NodeJS.Timeout;
-  #mapping = false;
+  #refreshedAt = -Infinity;
   #closed = false;
 
-  constructor(
-    cluster: Cluster,
-    connect: (node: string) => Redis,
-    pingEveryMs: number,
-    onError: (error: unknown) => void,
-  ) {
+  constructor(cluster: Cluster, connect: (node: string) => Redis, limitMs: number, onError: (error: unknown) => void) {
     this.#cluster = cluster;
     this.#connect = connect;
+    this.#limitMs = limitMs;
     this.#onError = onError;
-    for (const event of ["refresh", "+node", "-node", "node error"]) cluster.on(event, () => void this.#follow());
-    this.#watch = setInterval(() => void this.#check(), pingEveryMs);
+    for (const event of ["refresh", "+node", "-node"]) cluster.on(event, () => this.#follow());
+    this.#watch = setInterval(() => void this.#check(), limitMs);
     this.#watch.unref();
   }
 
   get ready(): boolean {
-    return this.#cluster.status === "ready" && [...this.#links.values()].every((link) => link.status === "ready");
+    return this.#cluster.status === "ready" && [...this.#links.values()].every((link) => link.redis.status === "ready");
   }
 
   async subscribe(channels: readonly string[], listener: Listener): Promise<void> {
     this.#listeners.add(channels, listener);
-    try {
-      for (const channel of channels) await this.#place(channel);
-    } catch (error) {
-      this.unsubscribe(channels, listener);
-      throw error;
-    }
+    // Sent also for a channel that is heard already: the answer says that it really is.
+    const placed = await Promise.allSettled(channels.map((channel) => this.#place(channel)));
+    const failed = placed.find((one) => one.status === "rejected");
+    if (!failed) return;
+    this.unsubscribe(channels, listener);
+    throw storeError(failed.reason);
   }
 
   unsubscribe(channels: readonly string[], listener: Listener): void {
     for (const channel of this.#listeners.remove(channels, listener)) {
       const node = this.#places.get(channel);
       this.#places.delete(channel);
+      this.#unheard.delete(channel);
       if (node !== undefined) this.#leave(node, channel);
     }
   }
@@ -63,116 +71,117 @@ export class ClusterHub implements PubSub {
   close(): void {
     this.#closed = true;
     clearInterval(this.#watch);
-    for (const link of this.#links.values()) link.disconnect();
+    for (const link of this.#links.values()) link.redis.disconnect();
     this.#links.clear();
   }
 
-  /** Subscribes a channel where its slot is now; asks again while the slot is on its way. */
+  /** Subscribes a channel where its slot is now; asks again while the slot is on its way or its server is away. */
   async #place(channel: string): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
+    const deadline = performance.now() + this.#limitMs;
+    for (;;) {
       const node = this.#nodeOf(channel);
       try {
         if (node === undefined) throw storeUnavailable(new Error("The cluster's slots are not known"));
-        await guarded(subscribeTo(this.#link(node), channel));
+        const link = this.#link(node);
+        await link.ready(patienceMs);
+        await link.subscribe(channel);
+        // Nobody waits for it any more, and who let it go found no place to leave.
+        if (!this.#listeners.has(channel)) {
+          this.#leave(node, channel);
+          return;
+        }
         const before = this.#places.get(channel);
         this.#places.set(channel, node);
         if (before !== undefined && before !== node) this.#leave(before, channel);
         return;
       } catch (error) {
-        if (attempt >= attempts || this.#closed) throw error;
-        this.#cluster.refreshSlotsCache();
-        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        if (performance.now() >= deadline || this.#closed) throw error;
+        this.#refresh();
+        await sleep(retryMs);
+        if (!this.#listeners.has(channel)) return;
       }
     }
   }
 
   #nodeOf(channel: string): string | undefined {
-    return this.#cluster.slots[calculateSlot(keyOf(channel))]?.[0];
+    return this.#cluster.slots[slotOf(keyOf(channel))]?.[0];
   }
 
-  #link(node: string): Redis {
+  #link(node: string): Link {
     const known = this.#links.get(node);
     if (known) return known;
-    const link = this.#connect(node);
-    const dispatch = (channel: string, message: string) => this.#listeners.tell(channel, message);
-    link.on("message", dispatch);
-    link.on("smessage", dispatch);
-    link.on("moved", () => this.#cluster.refreshSlotsCache(() => void this.#follow()));
-    let started = false;
-    link.on("ready", () => {
-      if (started) void this.#resume(node);
-      started = true;
+    if (this.#closed) throw storeUnavailable(new Error("The gateway is closed"));
+    const lost = (isMeant: (channel: string) => boolean) => {
+      for (const [channel, place] of this.#places) {
+        if (place !== node || !isMeant(channel)) continue;
+        this.#places.delete(channel);
+        this.#unheard.add(channel);
+      }
+    };
+    const link = new Link(this.#connect(node), {
+      onMessage: (channel, message) => this.#listeners.tell(channel, message),
+      onReady: () => this.#follow(),
+      onClosed: () => lost(() => true),
+      onLetGo: () => {
+        // The server does not say which through ioredis, and the slot may even be back by now.
+        lost((channel) => !isKeyspace(channel));
+        this.#cluster.refreshSlotsCache(() => this.#follow());
+      },
     });
     this.#links.set(node, link);
     return link;
   }
 
   #leave(node: string, channel: string): void {
-    const link = this.#links.get(node);
-    if (link?.status !== "ready") return;
-    (isKeyspace(channel) ? link.unsubscribe(channel) : link.sunsubscribe(channel)).catch(this.#onError);
+    const redis = this.#links.get(node)?.redis;
+    if (redis?.status !== "ready") return;
+    (isKeyspace(channel) ? redis.unsubscribe(channel) : redis.sunsubscribe(channel)).catch(this.#onError);
   }
 
-  /** The connection to a node came back: what was published meanwhile is unknown. */
-  async #resume(node: string): Promise<void> {
-    const channels = [...this.#places].filter(([, place]) => place === node).map(([channel]) => channel);
-    await this.#move(channels);
+  /** What is not heard where its slot is now is subscribed there. Connections to servers without slots are let go. */
+  #follow(): void {
+    if (this.#closed) return;
+    const elsewhere = [...this.#places].flatMap(([channel, node]) =>
+      (this.#nodeOf(channel) ?? node) === node ? [] : [channel],
+    );
+    for (const channel of new Set([...this.#unheard, ...elsewhere])) void this.#resume(channel);
+    const used = new Set([...this.#places.values(), ...this.#cluster.slots.flatMap((slot) => slot[0] ?? [])]);
+    for (const [node, { redis }] of this.#links) {
+      if (used.has(node)) continue;
+      redis.disconnect();
+      this.#links.delete(node);
+    }
   }
 
-  /** Channels whose slot is elsewhere now are subscribed there. */
-  async #follow(): Promise<void> {
-    if (this.#mapping || this.#closed) return;
-    this.#mapping = true;
+  async #resume(channel: string): Promise<void> {
+    if (this.#resuming.has(channel)) return;
+    this.#resuming.add(channel);
     try {
-      const moved = [...this.#places]
-        .filter(([channel, node]) => (this.#nodeOf(channel) ?? node) !== node)
-        .map(([channel]) => channel);
-      await this.#move(moved);
-      const used = new Set(this.#places.values());
-      const nodes = new Set(this.#cluster.slots.flatMap((slot) => slot[0] ?? []));
-      for (const [node, link] of this.#links) {
-        if (used.has(node) || nodes.has(node)) continue;
-        link.disconnect();
-        this.#links.delete(node);
-      }
+      await this.#place(channel);
+      this.#unheard.delete(channel);
+      // What was published meanwhile is unknown.
+      for (const listener of this.#listeners.of(channel)) listener.onResumed();
+    } catch (error) {
+      // The next refresh of the slots, or the next check, tries again; feeds read from time to time meanwhile.
+      if (this.#listeners.has(channel)) this.#unheard.add(channel);
+      this.#onError(error);
     } finally {
-      this.#mapping = false;
+      this.#resuming.delete(channel);
     }
-  }
-
-  async #move(channels: readonly string[]): Promise<void> {
-    const told = new Set<Listener>();
-    for (const channel of channels) {
-      if (!this.#places.has(channel)) continue;
-      try {
-        await this.#place(channel);
-      } catch (error) {
-        // The next refresh of the slots, or the next check, tries again; feeds read from time to time meanwhile.
-        this.#onError(error);
-        continue;
-      }
-      for (const listener of this.#listeners.of(channel)) told.add(listener);
-    }
-    for (const listener of told) listener.onResumed();
   }
 
   async #check(): Promise<void> {
-    let lost = false;
-    for (const link of this.#links.values()) {
-      if (link.status !== "ready") {
-        lost = true;
-        continue;
-      }
-      try {
-        await link.ping();
-      } catch (error) {
-        this.#onError(error);
-        link.disconnect(true);
-        lost = true;
-      }
-    }
-    if (lost) this.#cluster.refreshSlotsCache();
-    await this.#follow();
+    const lost = await Promise.all([...this.#links.values()].map((link) => link.isMute(this.#onError)));
+    if (lost.includes(true)) this.#refresh();
+    this.#follow();
+  }
+
+  /** Each refresh opens a connection, and all channels of a slot ask at once. */
+  #refresh(): void {
+    const now = performance.now();
+    if (now - this.#refreshedAt < retryMs) return;
+    this.#refreshedAt = now;
+    this.#cluster.refreshSlotsCache();
   }
 }
 
@@ -185,6 +194,87 @@ function keyOf(channel: string): string {
   return isKeyspace(channel) ? channel.slice(channel.indexOf(":") + 1) : channel;
 }
 
-function subscribeTo(link: Redis, channel: string): Promise<unknown> {
-  return isKeyspace(channel) ? link.subscribe(channel) : link.ssubscribe(channel);
+interface LinkEvents {
+  readonly onMessage: (channel: string, message: string) => void;
+  readonly onReady: () => void;
+  /** All that was subscribed on it is not any more. */
+  readonly onClosed: () => void;
+  /** Sharded channels were unsubscribed by the server, because their slot went elsewhere. */
+  readonly onLetGo: () => void;
+}
+
+/** The subscriber connection to one primary. */
+class Link {
+  readonly redis: Redis;
+  readonly #waiting = new Set<() => void>();
+  /** Connections so far: an acknowledgement counts for its own only. */
+  #epoch = 0;
+  /** ioredis says "moved" for both: an SSUBSCRIBE that was sent elsewhere, and a channel that the server let go. */
+  #moved = 0;
+  #sentElsewhere = 0;
+
+  constructor(redis: Redis, { onMessage, onReady, onClosed, onLetGo }: LinkEvents) {
+    this.redis = redis;
+    redis.on("message", onMessage);
+    redis.on("smessage", onMessage);
+    redis.on("ready", () => {
+      for (const resolve of this.#waiting) resolve();
+      onReady();
+    });
+    redis.on("close", () => {
+      this.#epoch++;
+      onClosed();
+    });
+    redis.on("moved", () => {
+      // Behind the rejections that go with it.
+      if (this.#moved++ > 0) return;
+      setImmediate(() => {
+        const letGo = this.#moved > this.#sentElsewhere;
+        this.#moved = this.#sentElsewhere = 0;
+        if (letGo) onLetGo();
+      });
+    });
+  }
+
+  /** Resolves when there is a connection; rejects after `withinMs`. */
+  async ready(withinMs: number): Promise<void> {
+    if (this.redis.status === "ready") return;
+    await new Promise<void>((resolve, reject) => {
+      const onReady = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(onReady);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.delete(onReady);
+        reject(new Error("The primary of a slot cannot be reached"));
+      }, withinMs);
+      this.#waiting.add(onReady);
+    });
+  }
+
+  /** Resolves with the acknowledgement. */
+  async subscribe(channel: string): Promise<void> {
+    const epoch = this.#epoch;
+    try {
+      await (isKeyspace(channel) ? this.redis.subscribe(channel) : this.redis.ssubscribe(channel));
+    } catch (error) {
+      if (!isKeyspace(channel) && error instanceof Error && error.message.startsWith("MOVED ")) this.#sentElsewhere++;
+      throw error;
+    }
+    if (this.#epoch !== epoch) throw new Error("The connection was lost behind a subscription");
+  }
+
+  /** Whether it is away, or is dropped now because it does not answer. */
+  async isMute(onError: (error: unknown) => void): Promise<boolean> {
+    if (this.redis.status !== "ready") return true;
+    try {
+      await this.redis.ping();
+      return false;
+    } catch (error) {
+      onError(error);
+      this.redis.disconnect(true);
+      return true;
+    }
+  }
 }

@@ -20,6 +20,20 @@ export type RedisSource =
   /** It is duplicated, and stays the caller's. */
   | { readonly kind: "client"; readonly client: Client };
 
+/** What ioredis would put in front of each key, as LangChain's own history over such a client has it. */
+export function keyPrefixOf(source: RedisSource): string {
+  switch (source.kind) {
+    case "url":
+      return source.options?.keyPrefix ?? "";
+    case "options":
+      return source.options.keyPrefix ?? "";
+    case "cluster":
+      return source.options.keyPrefix ?? source.options.redisOptions?.keyPrefix ?? "";
+    case "client":
+      return source.client.options.keyPrefix ?? "";
+  }
+}
+
 export interface ConnectionSettings {
   /** Milliseconds after which a command that got no answer is given up. */
   readonly commandTimeoutMs: number;
@@ -44,11 +58,20 @@ export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
     socketTimeout: commandTimeoutMs * 2,
+    // A peer that is frozen never answers the end of a connection: what was under way is sent elsewhere soon.
+    disconnectTimeout: 200,
     // A little later than that, what waits is dropped: else all that was asked for while Redis was away would pile up here,
     // and be carried out for nobody when it is back.
     maxRetriesPerRequest: Math.ceil(commandTimeoutMs / slowestRetryMs) + 4,
     retryStrategy,
     sentinelRetryStrategy: retryStrategy,
+    // A Sentinel that is frozen must not hold the search for the primary: the next one is asked.
+    sentinelCommandTimeout: Math.min(1000, commandTimeoutMs),
+    role: "master",
+    // Keys are whole names here; a prefix of the caller's client is part of historyKeyPrefix.
+    keyPrefix: "",
+    lazyConnect: false,
+    enableOfflineQueue: true,
     // A primary that was demoted answers READONLY: the connection looks for the new one and sends the command again.
     reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
     keepAlive: 10_000,
@@ -104,25 +127,36 @@ export function connectCluster(
   settings: ConnectionSettings,
 ): Cluster {
   const { redisOptions, ...rest } = options;
-  const cluster = new Cluster([...nodes], {
-    slotsRefreshTimeout: settings.commandTimeoutMs,
-    slotsRefreshInterval: 2000,
-    clusterRetryStrategy: retryStrategy,
-    retryDelayOnMoved: 20,
-    retryDelayOnTryAgain: 50,
-    maxRedirections: 1000,
-    ...rest,
-    redisOptions: { ...redisOptions, ...withoutRetries(connectionOptions(settings, "commands")) },
-  });
+  const cluster = new Cluster([...nodes], { ...rest, ...clusterOptions(redisOptions, settings) });
   cluster.on("error", settings.onError);
   return bounded(cluster, settings.commandTimeoutMs);
 }
 
 /** A cluster like the caller's, with what Parley needs of it. */
 export function duplicateCluster(client: Cluster, settings: ConnectionSettings): Cluster {
-  const cluster = client.duplicate([], { clusterRetryStrategy: retryStrategy, maxRedirections: 1000 });
+  const cluster = client.duplicate([], clusterOptions(client.options.redisOptions, settings));
   cluster.on("error", settings.onError);
   return bounded(cluster, settings.commandTimeoutMs);
+}
+
+function clusterOptions(redisOptions: NodeOptions | undefined, settings: ConnectionSettings) {
+  return {
+    // Short: a node that is frozen must not keep the others from being asked where the slots are.
+    slotsRefreshTimeout: Math.min(1000, settings.commandTimeoutMs),
+    slotsRefreshInterval: 2000,
+    clusterRetryStrategy: retryStrategy,
+    retryDelayOnMoved: 20,
+    retryDelayOnTryAgain: 50,
+    maxRedirections: 1000,
+    // Replicas lag: a session is read where it is written.
+    scaleReads: "master",
+    // All pub/sub is the hub's.
+    shardedSubscribers: false,
+    enableOfflineQueue: true,
+    lazyConnect: false,
+    keyPrefix: "",
+    redisOptions: { ...redisOptions, ...withoutRetries(connectionOptions(settings, "commands")) },
+  } satisfies ClusterOptions;
 }
 
 /** A cluster retries over its nodes: a node's own connection gives its commands back when it closes. */
@@ -144,7 +178,11 @@ export function connectNode(node: string, options: ClusterOptions, settings: Con
   return redis;
 }
 
-function mapped(natMap: NatMap | undefined, node: string): { readonly host: string; readonly port: number } | null {
+/** Where a server that others call so is reached from here. */
+export function mapped(
+  natMap: NatMap | undefined,
+  node: string,
+): { readonly host: string; readonly port: number } | null {
   if (!natMap) return null;
   return typeof natMap === "function" ? natMap(node) : (natMap[node] ?? null);
 }

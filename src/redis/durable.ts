@@ -1,6 +1,7 @@
-import calculateSlot from "cluster-key-slot";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
-import { storeUnavailable } from "../conversation/errors.ts";
+import { ParleyError, storeUnavailable } from "../conversation/errors.ts";
+import { slotOf } from "./keys.ts";
 import { Scripts, type Reply, type ScriptCall } from "./scripts.ts";
 import type { Topology } from "./topology.ts";
 
@@ -14,7 +15,20 @@ export interface DurableSettings {
 }
 
 const retryMs = 50;
+/** After that long without its connection, in ms, the slot is looked for again: it may have another primary by now. */
+const patienceMs = 250;
 const hours25 = 90_000_000;
+
+/** STORE_UNAVAILABLE for the caller, although the primary has carried the script out. */
+export class NotReplicated extends ParleyError {
+  readonly answer: readonly Reply[];
+
+  constructor(answer: readonly Reply[], cause: unknown) {
+    const { code, message, details } = storeUnavailable(cause);
+    super(code, message, details, { cause });
+    this.answer = answer;
+  }
+}
 
 /**
  * Writes that are acknowledged when n replicas hold them. WAIT cannot stand in a script and blocks its connection, so
@@ -26,6 +40,7 @@ export class DurableScripts {
   readonly #topology: Topology;
   readonly #settings: DurableSettings;
   readonly #links = new Map<string, Link>();
+  #closed = false;
 
   constructor(topology: Topology, settings: DurableSettings) {
     this.#topology = topology;
@@ -34,121 +49,150 @@ export class DurableScripts {
 
   /** Rejects with STORE_UNAVAILABLE where the replicas did not follow in time: then the write stands, and a retry gives its result. */
   async run(call: ScriptCall): Promise<readonly Reply[]> {
-    const { commandTimeoutMs, replicas } = this.#settings;
-    const deadline = performance.now() + commandTimeoutMs;
-    const [first = ""] = call.keys;
-    let asked: string | null = null;
-    for (let attempt = 0; ; attempt++) {
-      const link = this.#linkTo(calculateSlot(first), asked);
+    const deadline = performance.now() + this.#settings.commandTimeoutMs;
+    const progress: Progress = { answer: null };
+    for (;;) {
       try {
-        if (!link) throw new Error("The primary of this key is not known");
-        await link.ready(deadline - performance.now());
-        const { epoch } = link;
-        if (asked !== null) await link.answered(link.redis.call("ASKING"));
-        const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
-        // A repeat may have written nothing, and WAIT only looks at what this connection wrote.
-        const [, , , , , ops = ""] = call.keys;
-        if (attempt > 0 && asked === null) await link.answered(link.redis.pexpire(ops, hours25));
-        const acknowledged = await link.answered(link.wait());
-        if (link.epoch !== epoch) throw new Error("The connection changed between a write and its WAIT");
-        if (acknowledged >= replicas) return answer;
-        throw storeUnavailable(new Error(`${acknowledged} of ${replicas} replicas followed in time`));
+        return await this.#attempt(call, progress);
       } catch (error) {
-        const message = error instanceof Error ? error.message : "";
-        asked = /^ASK \d+ (\S+)/.exec(message)?.[1] ?? null;
-        const final =
-          error instanceof Error &&
-          (error.name === "ParleyError" || (error.name === "ReplyError" && !moving.test(message)));
-        if (final || performance.now() >= deadline) throw error;
-        if (message.startsWith("MOVED")) this.#topology.refresh();
-        if (asked === null) await new Promise((resolve) => setTimeout(resolve, retryMs));
+        if (error instanceof ParleyError) throw error;
+        const reply = error instanceof Error && error.name === "ReplyError" ? error.message : null;
+        if (reply !== null && !moving.test(reply)) throw error;
+        if (this.#closed || performance.now() >= deadline) {
+          throw progress.answer ? new NotReplicated(progress.answer, error) : storeUnavailable(error);
+        }
+        if (reply === null || !onItsWay.test(reply)) this.#topology.refresh();
       }
+      await sleep(retryMs);
     }
   }
 
   close(): void {
+    this.#closed = true;
     for (const link of this.#links.values()) link.redis.disconnect();
     this.#links.clear();
   }
 
-  #linkTo(slot: number, node: string | null): Link | null {
-    const place = this.#topology.place(slot, node);
+  async #attempt(call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
+    const { replicas } = this.#settings;
+    const link = this.#linkTo(slotOf(call.keys[0] ?? ""));
+    if (!link) throw new Error("The primary of this key is not known");
+    link.users++;
+    try {
+      await link.ready(patienceMs);
+      const { epoch } = link;
+      const again = progress.answer !== null;
+      const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
+      progress.answer = answer;
+      // Nothing was written now, but by an earlier attempt, over any connection: WAIT only looks at what this one wrote.
+      const [, , , , , ops = ""] = call.keys;
+      const touched =
+        again || answer[0] === "KNOWN" ? link.answered(link.redis.pexpire(ops, hours25)) : Promise.resolve(0);
+      const [acknowledged] = await Promise.all([link.answered(link.wait()), touched]);
+      if (link.epoch !== epoch) throw new Error("The connection changed between a write and its WAIT");
+      if (acknowledged >= replicas) return answer;
+      throw new NotReplicated(answer, new Error(`${acknowledged} of ${replicas} replicas followed in time`));
+    } finally {
+      link.users--;
+    }
+  }
+
+  #linkTo(slot: number): Link | null {
+    const place = this.#closed ? null : this.#topology.place(slot);
     if (!place) return null;
     const known = this.#links.get(place.name);
-    if (known) return known;
+    if (known && known.redis.status !== "end") return known;
+    // The slots of a server that is gone are elsewhere now: nobody is to look for it for ever.
+    for (const [name, link] of this.#links) {
+      if (link.users > 0 || link.redis.status === "ready") continue;
+      link.redis.disconnect();
+      this.#links.delete(name);
+    }
     const link = new Link(place.connect("durable"), this.#settings);
     this.#links.set(place.name, link);
     return link;
   }
 }
 
-/** Answers that say "somewhere else" or "later". */
+/** What the primary answered, whichever it was, before the replicas were asked. */
+interface Progress {
+  answer: readonly Reply[] | null;
+}
+
+/**
+ * Answers that say "somewhere else" or "later". ASK counts as later: the other server refuses a script while keys are
+ * missing (TRYAGAIN), and some key always is, as a channel is none. So a slot's writes wait until it has arrived.
+ */
 const moving = /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|UNBLOCKED|ERR WAIT cannot)/;
+const onItsWay = /^(ASK|TRYAGAIN)/;
 
 class Link {
   readonly redis: Redis;
   readonly scripts: Scripts;
   /** Grows with each connection: what was written on one is not known to the next. */
   epoch = 0;
+  /** Writes that are on their way over it. */
+  users = 0;
   readonly #settings: DurableSettings;
   /** Not sent yet: who comes now shares it. */
   #gathering: Promise<number> | null = null;
   #asking: Promise<number> | null = null;
-
-  #lose: (error: Error) => void = () => undefined;
-  #lost: Promise<never>;
+  /** Who waits for an answer on this connection, and who for the connection: sets, as a promise would keep each race it was in. */
+  readonly #onLost = new Set<(error: Error) => void>();
+  readonly #onReady = new Set<() => void>();
 
   constructor(redis: Redis, settings: DurableSettings) {
     this.redis = redis;
-    this.#lost = this.#nextLoss();
     this.scripts = new Scripts(redis);
     this.#settings = settings;
+    redis.on("ready", () => {
+      for (const resolve of this.#onReady) resolve();
+    });
     redis.on("close", () => {
       this.epoch++;
-      this.#lose(new Error("The connection was lost"));
-      this.#lost = this.#nextLoss();
+      this.#gathering = this.#asking = null;
+      for (const reject of [...this.#onLost]) reject(new Error("The connection was lost"));
     });
   }
 
   /** An answer, or the loss of the connection: without resending, ioredis lets what was under way wait for its time-out. */
   answered<T>(answer: Promise<T>): Promise<T> {
-    answer.catch(() => undefined);
-    return Promise.race([answer, this.#lost]);
+    return new Promise<T>((resolve, reject) => {
+      const settle = () => this.#onLost.delete(reject);
+      this.#onLost.add(reject);
+      answer.then(resolve, reject).finally(settle);
+    });
   }
 
-  #nextLoss(): Promise<never> {
-    const lost = new Promise<never>((_resolve, reject) => (this.#lose = reject));
-    lost.catch(() => undefined);
-    return lost;
-  }
-
+  /** Resolves when there is a connection; rejects after `withinMs`. */
   async ready(withinMs: number): Promise<void> {
     if (this.redis.status === "ready") return;
     await new Promise<void>((resolve, reject) => {
       const onReady = () => {
         clearTimeout(timer);
+        this.#onReady.delete(onReady);
         resolve();
       };
-      const timer = setTimeout(
-        () => {
-          this.redis.off("ready", onReady);
-          reject(new Error("The primary cannot be reached"));
-        },
-        Math.max(0, withinMs),
-      );
-      this.redis.once("ready", onReady);
+      const timer = setTimeout(() => {
+        this.#onReady.delete(onReady);
+        reject(new Error("The primary cannot be reached"));
+      }, withinMs);
+      this.#onReady.add(onReady);
     });
   }
 
-  /** How many replicas have all that was written on this connection so far; those who ask in one turn of the loop share a WAIT. */
+  /** How many replicas have all that was written on this connection so far; those who ask while one WAIT is out share the next. */
   wait(): Promise<number> {
-    this.#gathering ??= (async () => {
-      await this.#asking?.catch(() => undefined);
-      await new Promise((resolve) => setImmediate(resolve));
-      this.#gathering = null;
-      this.#asking = this.redis.wait(this.#settings.replicas, this.#settings.timeoutMs);
-      return await this.#asking;
-    })();
+    this.#gathering ??= this.#gather(this.epoch);
     return this.#gathering;
+  }
+
+  async #gather(epoch: number): Promise<number> {
+    await this.#asking?.catch(() => undefined);
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.epoch !== epoch) throw new Error("The connection was lost");
+    this.#gathering = null;
+    this.#asking = this.answered(this.redis.wait(this.#settings.replicas, this.#settings.timeoutMs));
+    return await this.#asking;
   }
 }

@@ -1,7 +1,7 @@
-import { encodeCursor, type Cursor } from "../conversation/cursor.ts";
-import type { Run } from "../conversation/run.ts";
+import type { Cursor } from "../conversation/cursor.ts";
 import type { Session } from "../conversation/session.ts";
 import { ParleyError } from "../conversation/errors.ts";
+import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "./hub.ts";
 import { sessionKeys } from "./keys.ts";
@@ -14,11 +14,11 @@ export interface FeedSettings {
   readonly db: number;
   /** How often the list is read although nothing was told, in ms; asked anew each time. */
   readonly checkMs: () => number;
+  /** A subscriber that had fallen behind has read so many events from its own place. */
+  readonly onCaughtUp?: (events: number) => void;
   readonly onError: (error: unknown) => void;
 }
 
-/** The most rows of one reading; a reader that is farther behind catches up by itself. */
-export const pageRows = 200;
 const ringEntries = 512;
 const ringChars = 4_000_000;
 /** Publications that are kept while a reading is under way; beyond that the reading is made again. */
@@ -127,6 +127,10 @@ export class Feed implements Listener {
     return this.#removed;
   }
 
+  caughtUp(events: number): void {
+    this.#settings.onCaughtUp?.(events);
+  }
+
   touch(witness: Cursor): Promise<unknown> {
     return this.#store.touch(this.owner, this.#store.historyKey(this.sessionId), witness);
   }
@@ -178,7 +182,8 @@ export class Feed implements Listener {
   }
 
   #listEvent(event: string): void {
-    if (event === "lpush") this.#explain(1);
+    // Retention trims what it pushes beyond its limit, in the same write.
+    if (event === "lpush" || event === "ltrim") this.#explain(1);
     else if (lifeEvents.has(event)) {
       this.#lifeChanged = true;
       this.#explain(0);
@@ -289,73 +294,7 @@ function isAt(follower: Follower, session: Session): boolean {
   return session.generation === follower.generation && session.end === follower.end;
 }
 
-/** Who can read a session for a follower. */
-export interface Reader {
-  read(request: StoreRead): ReturnType<RedisSessionStore["read"]>;
-}
-
-/**
- * Reads until the follower stands at the tip of one reading, and gives the entries that lead there; at most a page, then
- * the follower is somewhere on the way and is called again.
- */
-export async function catchUp(
-  follower: Follower,
-  reader: Reader,
-  touch: (witness: Cursor) => Promise<unknown>,
-): Promise<readonly Entry[]> {
-  for (let attempt = 0; ; attempt++) {
-    const place = {
-      generation: follower.generation,
-      position: follower.end - 1,
-      mark: follower.end === 0 ? "" : follower.tipMark,
-    };
-    const reading = await reader.read({
-      pages: [{ first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null }],
-    });
-    if (!reading) return [{ kind: "removed", sequence: follower.sequence + 1, generation: follower.generation }];
-    const { session } = reading;
-    const page = session.pages[0];
-    if (page === undefined || page instanceof Error) {
-      // The place is gone although its generation stands: Redis forgot. Told to the session, so that all hear of it (P4).
-      if (session.generation === follower.generation && attempt < 3) {
-        await touch(place);
-        continue;
-      }
-      return follower.reconcile(session, null, await endedRuns(follower, session, reader));
-    }
-    if (page.rows.length === 0 && session.sequence === follower.sequence && sameText(follower, session)) return [];
-    if (page.hasNextPage) return follower.reconcile(partial(session), page, []);
-    return follower.reconcile(session, page, await endedRuns(follower, session, reader));
-  }
-}
-
-/** A reading of which only the rows are told yet. */
-function partial(session: Session): Session {
-  return { ...session, activeRun: null, lastRun: null, queuedRuns: [] };
-}
-
-function sameText(follower: Follower, session: Session): boolean {
-  return (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0);
-}
-
-/** Runs that the follower knows as open and that the reading shows no more. */
-async function endedRuns(follower: Follower, session: Session, reader: Reader): Promise<readonly Run[]> {
-  const shown = new Set([session.activeRun, session.lastRun, ...session.queuedRuns].map((run) => run?.runId));
-  const ended: Run[] = [];
-  for (const runId of follower.open.keys()) {
-    if (shown.has(runId)) continue;
-    const run = (await reader.read({ pages: [], runId }))?.run;
-    if (run) ended.push(run);
-    else follower.open.delete(runId);
-  }
-  return ended;
-}
-
 function charsOf(entry: Entry | undefined): number {
   if (entry?.kind === "message") return entry.row.raw.length;
   return entry?.kind === "run" ? entry.run.text.length + (entry.run.inputRow?.length ?? 0) : 0;
-}
-
-export function placeCursor(historyKey: string, generation: number, position: number, mark: string): string {
-  return encodeCursor(historyKey, { generation, position, mark: position < 0 ? "" : mark });
 }

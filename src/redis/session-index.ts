@@ -11,6 +11,10 @@ export interface ListNews {
   readonly kind: "added" | "updated" | "removed";
 }
 
+const retries = 20;
+const retryMs = 1000;
+const mostRetrying = 10_000;
+
 /**
  * What lies in other slots than a session's: the owner's list by last change, the deadlines, the sidebar's channel. It is
  * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale.
@@ -19,6 +23,7 @@ export class SessionIndex {
   readonly #redis: Client;
   readonly #prefix: string;
   readonly #failed: (error: unknown) => void;
+  #retrying = 0;
 
   constructor(redis: Client, prefix: string, failed: (error: unknown) => void) {
     this.#redis = redis;
@@ -26,30 +31,43 @@ export class SessionIndex {
     this.#failed = failed;
   }
 
-  /** Before a turn begins, so that a process that dies right behind the script leaves a deadline and a listed session. */
-  expect(owner: string, key: string, leaseMs: number): void {
+  /**
+   * Before a turn begins, so that a process that dies right behind the script leaves a deadline and a listed session.
+   * `mayBeNew`: a session that is there already is listed already.
+   */
+  expect(owner: string, key: string, leaseMs: number, mayBeNew: boolean): void {
     const now = Date.now();
-    this.#send(this.#redis.zadd(sessionsKey(owner), "GT", now, key));
-    this.#send(this.#redis.zadd(dueKey, now + leaseMs, key));
+    if (mayBeNew) this.#send(() => this.#redis.zadd(sessionsKey(owner), "GT", now, key));
+    // Never later than it is: the session may be another's, whose run is not to wait for this one (P11).
+    this.#send(() => this.#redis.zadd(dueKey, "LT", now + leaseMs, key));
   }
 
   note(owner: string, key: string, head: Head): void {
-    this.#send(this.#redis.zadd(sessionsKey(owner), head.updated, key));
-    if (head.due > 0) this.#send(this.#redis.zadd(dueKey, head.due, key));
-    if (head.expires > 0) this.#send(this.#redis.zadd(expiriesKey, head.expires, JSON.stringify([owner, key])));
+    this.#send(() => this.#redis.zadd(sessionsKey(owner), head.updated, key));
+    if (head.due > 0) this.#send(() => this.#redis.zadd(dueKey, head.due, key));
+    if (head.expires > 0) this.#send(() => this.#redis.zadd(expiriesKey, head.expires, JSON.stringify([owner, key])));
     this.tell(owner, { key, kind: head.added ? "added" : "updated" });
   }
 
+  /** What was expected is not this owner's. Its deadline stays: whoever polls it sees what there is to do. */
+  withdraw(owner: string, key: string): void {
+    this.#send(() => this.#redis.zrem(sessionsKey(owner), key));
+  }
+
   forget(owner: string, key: string): void {
-    this.#send(this.#redis.zrem(sessionsKey(owner), key));
-    this.#send(this.#redis.zrem(dueKey, key));
+    this.withdraw(owner, key);
     this.tell(owner, { key, kind: "removed" });
+  }
+
+  /** Nothing in this session needs anybody any more. */
+  settled(key: string): void {
+    this.#send(() => this.#redis.zrem(dueKey, key));
   }
 
   tell(owner: string, news: ListNews): void {
     const channel = listChannel(owner);
     const text = JSON.stringify(news);
-    this.#send(
+    this.#send(() =>
       this.#redis instanceof Cluster ? this.#redis.spublish(channel, text) : this.#redis.publish(channel, text),
     );
   }
@@ -79,8 +97,17 @@ export class SessionIndex {
     return found.slice(0, query.count);
   }
 
-  #send(answer: Promise<unknown>): void {
-    answer.catch(this.#failed);
+  /** Tried again while Redis is away, for a while: what is lost here is mended only when the session is met again. */
+  #send(command: () => Promise<unknown>, attempt = 0): void {
+    command().catch((error: unknown) => {
+      this.#failed(error);
+      if (attempt >= retries || this.#retrying >= mostRetrying) return;
+      this.#retrying++;
+      setTimeout(() => {
+        this.#retrying--;
+        this.#send(command, attempt + 1);
+      }, retryMs).unref();
+    });
   }
 }
 

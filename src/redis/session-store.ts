@@ -1,11 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
+import type { ArchivedSession } from "../conversation/archive.ts";
 import type { Client } from "./connection.ts";
 import type { Cursor } from "../conversation/cursor.ts";
-import type { DurableScripts } from "./durable.ts";
+import { NotReplicated, type DurableScripts } from "./durable.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
 import type { MemorySettings, PageRequest, Session } from "../conversation/session.ts";
 import { parseCursor } from "../conversation/cursor.ts";
+import { markOf } from "../conversation/ids.ts";
 import { escapeFragment } from "../conversation/stored-message.ts";
 import type {
   AppendMessage,
@@ -55,6 +57,8 @@ export interface StoreSettings {
   readonly processId: string;
   readonly leaseMs: number;
   readonly maxQueuedRuns: number;
+  /** The most messages that a session keeps: what is older is trimmed as new ones come. null: all. */
+  readonly maxMessages: number | null;
   readonly model: string;
   readonly memory: MemorySettings;
   /** The most rows that a turn reads. */
@@ -65,6 +69,18 @@ export interface StoreSettings {
   readonly durable: DurableScripts | null;
   /** The next run that waits in this session is this process', and nothing runs there. */
   readonly onTurnFree: (historyKey: string) => void;
+  /** A turn has begun for this process, although begin() rejects: the replicas were too slow to acknowledge it. */
+  readonly onStarted: (turn: StartedTurn) => void;
+}
+
+/** Rows of an archived session, copied into its slot. */
+export interface StagedCopy {
+  readonly staging: string;
+  readonly rows: number;
+  readonly digest: string;
+  readonly replace: boolean;
+  /** When the list is to expire, in ms since the epoch, where that is not the session's own sliding life. */
+  readonly livesUntil: number | null;
 }
 
 const hours25 = 90_000_000;
@@ -105,7 +121,7 @@ export class RedisSessionStore implements SessionStore {
       else pages.push(...args);
     });
     for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
-    const args = [request.op ?? "", request.runId ?? "", ...pages];
+    const args = [this.#opId(owner, request.op ?? ""), request.runId ?? "", ...pages];
     let answer = await this.#run("view", owner, key, null, args);
     for (let attempt = 0; attempt < 5; attempt++) {
       if (answer[0] === "TOUCH") {
@@ -164,11 +180,15 @@ export class RedisSessionStore implements SessionStore {
 
   /** true: it was nobody's and is this owner's now. */
   async adopt(owner: string, key: string): Promise<boolean> {
-    const answer = await this.#run("touch", owner, key, null, cursorArgs(null));
+    const answer = await this.#run("touch", owner, key, null, cursorArgs(null), [], foreign.adopt);
     if (answer[0] === "NOT_FOUND") return false;
     const head = headOf(answer[1]);
     this.#note(owner, key, head);
     return head.added;
+  }
+
+  claim(owner: string, sessionId: string): Promise<boolean> {
+    return this.adopt(owner, this.historyKey(sessionId));
   }
 
   async begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer> {
@@ -185,8 +205,8 @@ export class RedisSessionStore implements SessionStore {
         : {}),
     };
     const { head, middle, tail } = turn.partial;
-    this.#index.expect(owner, key, leaseMs);
-    const answer = await this.#run("begin", owner, key, { ...turn.op, keptMs: hours25 }, [
+    this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
+    const args = [
       JSON.stringify(run),
       turn.input?.head ?? "",
       turn.input?.tail ?? "",
@@ -198,7 +218,16 @@ export class RedisSessionStore implements SessionStore {
       packMemory(memory),
       memoryRows,
       model,
-    ]);
+    ];
+    const mode = turn.existingOnly === true ? foreign.existingOnly : undefined;
+    const beginning = this.#run("begin", owner, key, { ...turn.op, keptMs: hours25 }, args, [], mode);
+    const answer = await beginning.catch((error: unknown) => {
+      // It stands, and a retry asks for its reply: somebody has to make that.
+      if (error instanceof NotReplicated && error.answer[0] === "STARTED") {
+        this.#settings.onStarted(this.#started(owner, key, error.answer));
+      }
+      throw error;
+    });
     switch (answer[0]) {
       case "STARTED":
         return this.#started(owner, key, answer);
@@ -222,6 +251,8 @@ export class RedisSessionStore implements SessionStore {
       case "NOTHING":
         return { kind: "nothing" };
       default:
+        // Another's session, perhaps: it must not stay in this owner's list, where it would tell that it is there (P11).
+        this.#index.withdraw(owner, key);
         return { kind: "notFound" };
     }
   }
@@ -304,10 +335,15 @@ export class RedisSessionStore implements SessionStore {
     sessionId: string,
     messages: readonly AppendMessage[],
     op: Op,
+    existingOnly = false,
   ): Promise<readonly Place[]> {
-    const args = messages.flatMap(({ op: own, row }) => [own?.id ?? "", own?.fingerprint ?? "", row.head, row.tail]);
+    const rows = messages.flatMap(({ op: own, row }) => {
+      return [this.#opId(owner, own?.id ?? ""), own?.fingerprint ?? "", row.head, row.tail];
+    });
     const key = this.historyKey(sessionId);
-    const answer = await this.#run("append", owner, key, { ...op, keptMs: hours25 }, [messages.length, ...args]);
+    const args = [messages.length, ...rows];
+    const mode = existingOnly ? foreign.existingOnly : undefined;
+    const answer = await this.#run("append", owner, key, { ...op, keptMs: hours25 }, args, [], mode);
     if (answer[0] === "NOT_FOUND") throw notFound();
     if (answer[0] === "REUSED") throw messageIdReused();
     this.#note(owner, key, headOf(answer[1]));
@@ -351,6 +387,7 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#run("remove", owner, key, ownOp(), []);
     if (answer[0] === "NOT_FOUND") throw notFound();
     this.#index.forget(owner, key);
+    this.#index.settled(key);
   }
 
   async fork(
@@ -388,6 +425,29 @@ export class RedisSessionStore implements SessionStore {
     });
     const ttl = source.ttlSeconds === null ? [] : ["ttl", source.ttlSeconds];
     await this.#make("fork", owner, sessionId, op, [staged, "fork", source.sessionId, ...ttl, ...settings], [staging]);
+  }
+
+  /** Puts an archived session, whose rows lie at `staging`, in its place. See lua/restore.lua. */
+  async restore(
+    owner: string,
+    { sessionId, generation, base, record }: ArchivedSession,
+    copy: StagedCopy,
+  ): Promise<"restored" | "known" | "refused"> {
+    const key = this.historyKey(sessionId);
+    const { rows, digest, replace, livesUntil, staging } = copy;
+    const args = [rows, digest, replace ? 1 : 0, generation, base, livesUntil ?? "", ...Object.entries(record).flat()];
+    const answer = await this.#run("restore", owner, key, ownOp(), args, [staging]);
+    switch (answer[0]) {
+      case "OK":
+        this.#note(owner, key, headOf(answer[1]));
+        return "restored";
+      case "KNOWN":
+        return "known";
+      case "STAGING":
+        throw new Error("The copy of a session is not whole. Import it again.");
+      default:
+        return "refused";
+    }
   }
 
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {
@@ -475,8 +535,9 @@ export class RedisSessionStore implements SessionStore {
     op: FullOp | null,
     args: Args,
     more: readonly string[] = [],
+    mode?: ForeignMode,
   ): Promise<readonly Reply[]> {
-    const call = this.#call(script, owner, key, op, args, more);
+    const call = this.#call(script, owner, key, op, args, more, mode);
     const { durable } = this.#settings;
     const running =
       durable && sessionScripts[script] !== "reads" && !passing.has(script)
@@ -487,6 +548,14 @@ export class RedisSessionStore implements SessionStore {
     return answer;
   }
 
+  /**
+   * Where there are several owners each has ops of its own: they outlive the session, and who is given its id later must
+   * not meet what another did under it (P8, P11).
+   */
+  #opId(owner: string, id: string): string {
+    return id === "" || owner === "*" || this.#settings.adopts ? id : `${markOf(owner)}:${id}`;
+  }
+
   #call(
     name: SessionScript,
     owner: string,
@@ -494,17 +563,23 @@ export class RedisSessionStore implements SessionStore {
     op: FullOp | null,
     args: Args,
     more: readonly string[] = [],
+    mode: ForeignMode = this.#settings.adopts ? foreign.adopt : foreign.leave,
   ): ScriptCall {
-    const { adopts, ttlSeconds } = this.#settings;
+    const { maxMessages, ttlSeconds } = this.#settings;
     const publish = this.#redis instanceof Cluster ? "SPUBLISH" : "PUBLISH";
-    const common = [publish, owner, adopts ? 1 : 0, ttlSeconds ?? ""];
-    const opArgs = [op?.id ?? "", op?.fingerprint ?? "", op?.keptMs ?? ""];
+    const kept = maxMessages === null ? "" : `:${maxMessages}`;
+    const common = [publish, owner, `${mode}${kept}`, ttlSeconds ?? ""];
+    const opArgs = [this.#opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
     return { name, keys: [...sessionKeys(key).all, ...more], args: [...common, ...opArgs, ...args] };
   }
 }
 
+/** What a script makes of a session that has no record (ARGV 3). */
+const foreign = { leave: 0, adopt: 1, existingOnly: 2 } as const;
+type ForeignMode = (typeof foreign)[keyof typeof foreign];
+
 /** What may be lost with a primary without anybody having been told otherwise: it is made again. */
-const passing: ReadonlySet<SessionScript> = new Set(["progress", "renew", "touch", "summary"]);
+const passing: ReadonlySet<SessionScript> = new Set(["progress", "renew", "touch", "summary", "attend"]);
 
 function refuseCorrupt(key: string, answer: readonly Reply[]): void {
   if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);

@@ -2,7 +2,8 @@ import type { ReadRequest } from "../conversation/api.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { MessagePage, Session } from "../conversation/session.ts";
-import { catchUp, pageRows, placeCursor, type Feed, type FeedPlace } from "./feed.ts";
+import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
+import type { Feed, FeedPlace } from "./feed.ts";
 import { Follower, type Entry, type RunText } from "./follower.ts";
 
 /** How long a subscriber waits before it asks a store that was away again, in ms. */
@@ -158,6 +159,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     me.text = this.#told && { ...this.#told.of, text: this.#told.of.text.slice(0, this.#told.offset) };
     const entries = await this.#retried(() => catchUp(me, this.#feed, (witness) => this.#feed.touch(witness)));
     if (!entries) return;
+    this.#feed.caughtUp(entries.length);
     this.#own = [...entries];
     // A full page: there is more behind it.
     if (entries.filter((entry) => entry.kind === "message").length >= pageRows) return;

@@ -12,7 +12,7 @@ import {
   type Role,
 } from "./connection.ts";
 import { Hub, type PubSub } from "./hub.ts";
-import { SentinelWatch } from "./sentinel-watch.ts";
+import { SentinelWatch, type ServerAddress } from "./sentinel-watch.ts";
 
 /** What of Redis depends on how many servers it is: one, one behind Sentinel, or a cluster. */
 export interface Topology {
@@ -22,11 +22,12 @@ export interface Topology {
   readonly db: number;
   /** A connection to each server that takes writes. */
   primaries(): readonly Redis[];
-  /** A connection of one's own to the server that has this slot's writes; `name` tells servers apart. null: not known now.
-   * `node`: the very node, where a server sent there for a key on its way ("host:port"). */
-  place(slot: number, node: string | null): { readonly name: string; connect(role: Role): Redis } | null;
+  /** A connection of one's own to the server that has this slot's writes; `name` tells servers apart. null: not known now. */
+  place(slot: number): { readonly name: string; connect(role: Role): Redis } | null;
   /** A server said that a slot is elsewhere. */
   refresh(): void;
+  /** Called when primaries() are others than before (a failover, a new shard, one that came back). Only clusters call it. */
+  onPrimaries(listener: () => void): void;
   /** Ends all but `client`, which its user ends when what is on its way is through. */
   close(): void;
 }
@@ -51,10 +52,9 @@ export function openTopology(source: RedisSource, settings: ConnectionSettings):
   const hub = new Hub(connect("subscriber"), pingEveryMs, settings.onError);
   const watch =
     client.options.sentinels && client.options.sentinels.length > 0
-      ? new SentinelWatch(client.options, (port) => {
-          for (const redis of connections) {
-            if (redis.status === "ready" && portOf(redis) !== port) redis.disconnect(true);
-          }
+      ? new SentinelWatch(client.options, (primary) => {
+          // Also one that is still shaking hands with the old one, frozen as that may be.
+          for (const redis of connections) if (isElsewhere(redis, primary)) redis.disconnect(true);
         })
       : null;
   return {
@@ -64,6 +64,7 @@ export function openTopology(source: RedisSource, settings: ConnectionSettings):
     primaries: () => [client],
     place: () => ({ name: "primary", connect }),
     refresh: () => undefined,
+    onPrimaries: () => undefined,
     close() {
       hub.close();
       watch?.close();
@@ -84,17 +85,36 @@ function clusterTopology(cluster: Cluster, options: ClusterOptions, settings: Co
     hub,
     db: 0,
     primaries: () => cluster.nodes("master"),
-    place(slot, asked) {
-      const node = asked ?? cluster.slots[slot]?.[0];
+    place(slot) {
+      const node = cluster.slots[slot]?.[0];
       return node === undefined ? null : { name: node, connect: (role) => connect(node, role) };
     },
     refresh: () => cluster.refreshSlotsCache(),
+    onPrimaries: (listener) => watchPrimaries(cluster, listener),
     close: () => hub.close(),
   };
 }
 
-function portOf(redis: Redis): number | undefined {
-  return "remotePort" in redis.stream && typeof redis.stream.remotePort === "number"
-    ? redis.stream.remotePort
-    : undefined;
+/**
+ * A primary that was replaced may be frozen and hold what was sent to it until the time-out: its connection is dropped,
+ * and the cluster sends that again, where the slot is now.
+ */
+function watchPrimaries(cluster: Cluster, listener: () => void): void {
+  let before = new Set<Redis>();
+  cluster.on("refresh", () => {
+    const now = new Set(cluster.nodes("master"));
+    const replaced = [...before].filter((redis) => !now.has(redis));
+    const others = replaced.length > 0 || [...now].some((redis) => !before.has(redis));
+    const first = before.size === 0;
+    before = now;
+    for (const redis of replaced) redis.disconnect();
+    if (others && !first) listener();
+  });
+}
+
+function isElsewhere(redis: Redis, { ips, port }: ServerAddress): boolean {
+  const { stream } = redis as { readonly stream?: Redis["stream"] }; // there is none before the first connection
+  if (stream === undefined || !("remotePort" in stream) || typeof stream.remotePort !== "number") return false;
+  const ip = stream.remoteAddress?.replace(/^::ffff:/, "") ?? "";
+  return stream.remotePort !== port || !ips.includes(ip);
 }

@@ -5,9 +5,11 @@ import { createYoga, isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
 import type { Conversations } from "../conversation/api.ts";
-import type { Viewer } from "../conversation/session.ts";
+import type { Telemetry } from "../conversation/telemetry.ts";
+import { requireScope } from "../conversation/access.ts";
 import type { Context } from "../graphql/context.ts";
-import type { Exchange } from "./exchange.ts";
+import type { Exchange, Identity } from "./exchange.ts";
+import { untilExpiry, watchExpiry } from "./expiry.ts";
 import { graphiqlPage } from "./graphiql.ts";
 import type { MaskError } from "./masking.ts";
 import { multipartFraming, multipartHeaders } from "./multipart.ts";
@@ -17,6 +19,7 @@ import { parseGet, parsePost } from "./request-params.ts";
 import { formatResult } from "./results.ts";
 import { sseFraming, sseHeaders } from "./sse.ts";
 import { once, streamBody } from "./streams.ts";
+import { codeOfErrors, reportUnread, useTelemetry } from "./telemetry.ts";
 
 export interface HttpOptions {
   readonly conversations: Conversations;
@@ -26,6 +29,7 @@ export interface HttpOptions {
   readonly introspection: boolean;
   readonly keepAliveMs: number;
   readonly mask: MaskError;
+  readonly telemetry: Telemetry;
 }
 
 /** One operation that came over a WebSocket, parsed and validated. */
@@ -46,6 +50,8 @@ export interface OperationRequest {
 export interface Operations {
   /** Cheaper than the platform's own; the same interface. */
   headers(given: Readonly<Record<string, string | readonly string[] | undefined>>): Headers;
+  /** Why nothing of this caller's is worth reading, or null. */
+  refuse(exchange: Exchange): Promise<GraphQLError | null>;
   /** Answers a request on the endpoint whose body was read already. */
   respond(method: string, url: string, headers: Headers, body: string | null, exchange: Exchange): Promise<Response>;
   /** Never throws for what a client got wrong: a syntax error is an error of that operation only. */
@@ -57,7 +63,7 @@ interface ServerContext extends Record<string, unknown> {
 }
 
 export function createOperations(options: HttpOptions): Operations {
-  const { conversations, mask } = options;
+  const { conversations, mask, telemetry } = options;
   const yoga = createYoga<ServerContext, Context>({
     schema: options.schema,
     graphqlEndpoint: options.path,
@@ -75,13 +81,15 @@ export function createOperations(options: HttpOptions): Operations {
     logging: { debug() {}, info() {}, warn() {}, error() {} },
     context: async ({ exchange }) => ({
       conversations,
-      viewer: await identify(exchange, mask),
+      viewer: (await identify(exchange, mask)).viewer,
       signal: exchange.signal,
       resume: exchange.resume,
     }),
     plugins: [
       useDeferStream(),
       useStrictRequests(),
+      useScopes(options),
+      useTelemetry(telemetry),
       useStreams(options),
       ...(options.introspection ? [] : [useHiddenSchema()]),
     ],
@@ -89,30 +97,43 @@ export function createOperations(options: HttpOptions): Operations {
 
   return {
     headers: (given) => new yoga.fetchAPI.Headers(given as Record<string, string>), // it joins arrays itself
+    async refuse(exchange) {
+      try {
+        await identify(exchange, mask);
+        return null;
+      } catch (error) {
+        return error instanceof GraphQLError ? error : mask(error);
+      }
+    },
     async respond(method, url, headers, body, exchange) {
       const request = new yoga.fetchAPI.Request(url, { method, headers, body });
       return await yoga.handleRequest(request, { exchange });
     },
     async prepare({ query, operationName, variables }, exchange) {
+      const refused = (errors: readonly GraphQLError[]) => {
+        reportUnread(telemetry, codeOfErrors(errors));
+        return { errors };
+      };
       const enveloped = yoga.getEnveloped({ exchange });
       const schema = enveloped.schema as GraphQLSchema; // Envelop types it as any
       let document: DocumentNode;
       try {
         document = enveloped.parse(query) as DocumentNode; // as above
       } catch (error) {
-        return { errors: [error instanceof GraphQLError ? withCode(error, "GRAPHQL_PARSE_FAILED") : mask(error)] };
+        return refused([error instanceof GraphQLError ? withCode(error, "GRAPHQL_PARSE_FAILED") : mask(error)]);
       }
       const invalid = enveloped.validate(schema, document) as readonly GraphQLError[]; // as above
-      if (invalid.length > 0) return { errors: invalid.map((error) => withCode(error, "GRAPHQL_VALIDATION_FAILED")) };
+      if (invalid.length > 0) return refused(invalid.map((error) => withCode(error, "GRAPHQL_VALIDATION_FAILED")));
       const operation = getOperationAST(document, operationName);
       if (!operation) {
-        return { errors: [withCode(new GraphQLError(whichOperation), "OPERATION_RESOLUTION_FAILURE")] };
+        return refused([withCode(new GraphQLError(whichOperation), "OPERATION_RESOLUTION_FAILURE")]);
       }
       let contextValue: unknown;
       try {
+        requireScopeFor(operation.operation, await exchange.identity());
         contextValue = await enveloped.contextFactory();
       } catch (error) {
-        return { errors: [mask(error)] };
+        return refused([mask(error)]);
       }
       const args: ExecutionArgs = { schema, document, contextValue, operationName, variableValues: variables };
       const execute = operation.operation === OperationTypeNode.SUBSCRIPTION ? enveloped.subscribe : enveloped.execute;
@@ -133,14 +154,47 @@ const statusOfCode: Readonly<Record<string, number>> = {
 };
 
 /** Who cannot be identified gets a status beside the error: nothing was executed. */
-async function identify(exchange: Exchange, mask: MaskError): Promise<Viewer> {
+async function identify(exchange: Exchange, mask: MaskError): Promise<Identity> {
   try {
-    return await exchange.viewer();
+    return await exchange.identity();
   } catch (error) {
-    const { message, extensions } = mask(error);
-    const status = statusOfCode[String(extensions["code"])] ?? 500;
-    throw new GraphQLError(message, { extensions: { ...extensions, http: { status } } });
+    throw withStatus(mask(error));
   }
+}
+
+function withStatus({ message, extensions }: GraphQLError): GraphQLError {
+  const status = statusOfCode[String(extensions["code"])] ?? 500;
+  const headers = status === 401 ? { "www-authenticate": "Bearer" } : {};
+  return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
+}
+
+/** @throws {ParleyError} FORBIDDEN: the whole operation needs the scope, so nothing of it is executed */
+function requireScopeFor(operation: OperationTypeNode, { viewer }: Pick<Identity, "viewer">): void {
+  requireScope(viewer, operation === OperationTypeNode.MUTATION ? "chat:write" : "chat:read");
+}
+
+/** Over HTTP; prepare() asks before it gets here, so that a WebSocket gets an error instead of a result. */
+function useScopes({ mask }: HttpOptions): Plugin<Context> {
+  const refusalOf = ({ document, operationName, contextValue }: ExecutionArgs): ExecutionResult | null => {
+    const operation = getOperationAST(document, operationName);
+    try {
+      // Made by our context factory.
+      if (operation) requireScopeFor(operation.operation, contextValue as Context);
+      return null;
+    } catch (error) {
+      return { errors: [withStatus(mask(error))] };
+    }
+  };
+  return {
+    onExecute({ args, setResultAndStopExecution }) {
+      const refused = refusalOf(args);
+      if (refused !== null) setResultAndStopExecution(refused);
+    },
+    onSubscribe({ args, setResultAndStopExecution }) {
+      const refused = refusalOf(args);
+      if (refused !== null) setResultAndStopExecution(refused);
+    },
+  };
 }
 
 /** Yoga gives codes to what came over HTTP; errors are cached with their document, so these are copies. */
@@ -184,7 +238,13 @@ function useStreams(options: HttpOptions): Plugin<object, ServerContext> {
       }
       const sse = shape === "text/event-stream";
       const framing = sse ? sseFraming(exchange.resume, stringify, options.keepAliveMs) : multipartFraming(stringify);
-      const body = streamBody(results ?? once(result), framing, exchange.signal, exchange.end);
+      const streamEnded = options.telemetry.streamOpened();
+      const expiry = watchExpiry(exchange.expiresAt, exchange.end);
+      const body = streamBody(untilExpiry(results ?? once(result), expiry), framing, exchange.signal, () => {
+        expiry.stop();
+        streamEnded();
+        exchange.end();
+      });
       const init = { status: statusOf(result), headers: sse ? sseHeaders : multipartHeaders };
       event.setResultProcessor(() => new Response(body, init), shape);
     },

@@ -22,6 +22,11 @@ export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boole
   return policy.allowed === null && !policy.production && localHosts.has(url.hostname);
 }
 
+/** Whether the request says which page it comes from, and that may use the endpoint. Programs say nothing. */
+export function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
+  return headers.get("origin") !== null && mayUpgrade(headers, policy);
+}
+
 /** CORS headers for a listed origin, echoed exactly; none without a list, and none for anyone else. */
 export function corsHeaders(headers: RequestHeaders, allowed: readonly string[] | null): Record<string, string> {
   if (allowed === null) return {};

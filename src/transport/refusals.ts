@@ -22,10 +22,10 @@ export function payloadTooLarge(maxBytes: number): GraphQLError {
 }
 
 /** The refusal as a whole response, for what never reaches the GraphQL server. */
-export function refusalResponse(error: GraphQLError): Response {
+export function refusalResponse(error: GraphQLError, mediaType = "application/json"): Response {
   const { http, ...extensions } = error.extensions;
   return Response.json(
     { errors: [{ message: error.message, extensions }] },
-    { status: http?.status ?? 400, headers: http?.headers ?? {} },
+    { status: http?.status ?? 400, headers: { "content-type": `${mediaType}; charset=utf-8`, ...http?.headers } },
   );
 }

@@ -5,29 +5,37 @@ import type { Duplex } from "node:stream";
 import type { GraphQLSchema } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
+import { silentTelemetry } from "../conversation/telemetry.ts";
+import type { Telemetry } from "../conversation/telemetry.ts";
 import { anonymous } from "../conversation/session.ts";
-import type { Viewer } from "../conversation/session.ts";
 import { readBody } from "./body.ts";
 import { createExchange } from "./exchange.ts";
-import type { Credentials, Exchange } from "./exchange.ts";
+import type { Authenticate, Exchange, RequestHeaders } from "./exchange.ts";
 import { healthz, readyz } from "./health.ts";
 import type { Readiness } from "./health.ts";
 import { createOperations } from "./http.ts";
 import type { Logger } from "./logger.ts";
 import { createMask } from "./masking.ts";
+import { metricsPage } from "./metrics-endpoint.ts";
+import type { MetricsSource } from "./metrics-endpoint.ts";
 import { bodyOf, writeResponse } from "./node-http.ts";
-import { corsHeaders, mayUpgrade, preflight } from "./origins.ts";
+import { acceptedTypes } from "./negotiation.ts";
+import { corsHeaders, isKnownPage, mayUpgrade, preflight } from "./origins.ts";
 import { payloadTooLarge, refusalResponse } from "./refusals.ts";
+import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { isStream } from "./streams.ts";
 import { createWebSocketEndpoint } from "./websocket.ts";
 
 export interface TransportOptions {
   readonly conversations: Conversations;
   readonly schema: GraphQLSchema;
-  /** Refuses by throwing a ParleyError (UNAUTHENTICATED, FORBIDDEN). Default: everyone is `anonymous`. */
-  readonly authenticate?: (credentials: Credentials) => Viewer | Promise<Viewer>;
+  /** Default: everyone is `anonymous`. */
+  readonly authenticate?: Authenticate;
   readonly logger: Logger;
   readonly ready: () => Promise<Readiness>;
+  /** What GET /metrics answers with; null (default): there is no such page. */
+  readonly metrics?: MetricsSource | null;
+  readonly telemetry?: Telemetry;
   readonly production: boolean;
   readonly graphiql: boolean;
   /** Default: not in production. */
@@ -51,6 +59,8 @@ export interface Transport {
   fetch(request: Request): Promise<Response>;
   /** Rejects where the port cannot be had (EADDRINUSE, EACCES). Port 0 picks one. */
   listen(port: number, host: string): Promise<{ readonly url: string; readonly port: number }>;
+  /** Open WebSockets. */
+  readonly sockets: number;
   /** /readyz answers 503 and nobody new gets in; what runs goes on. */
   drain(): void;
   /** Ends what runs: WebSockets with 1001, SSE without `complete` (so that clients reconnect), then the HTTP server. */
@@ -70,9 +80,10 @@ interface Incoming {
 const closeGraceMs = 1000;
 
 export function createTransport(options: TransportOptions): Transport {
-  const { logger, production, graphiql, ready } = options;
+  const { production, graphiql, ready, metrics = null, telemetry = silentTelemetry } = options;
+  const logger = requestLogger(options.logger);
   const {
-    authenticate = () => anonymous,
+    authenticate = () => ({ viewer: anonymous, expiresAt: null }),
     introspection = !production,
     allowedOrigins = null,
     path = "/graphql",
@@ -82,10 +93,13 @@ export function createTransport(options: TransportOptions): Transport {
     initTimeoutMs = 3000,
   } = options;
   const mask = createMask(logger);
-  const operations = createOperations({ ...options, path, introspection, keepAliveMs, mask });
+  const operations = createOperations({ ...options, path, introspection, keepAliveMs, mask, telemetry });
+  const origins = { allowed: allowedOrigins, production };
+  const identify = (headers: RequestHeaders, connectionParams: Readonly<Record<string, unknown>> | null) =>
+    authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, origins) });
   const webSockets = createWebSocketEndpoint({
     operations,
-    authenticate,
+    identify,
     mask,
     logger,
     maxMessageBytes: maxBodyBytes,
@@ -102,6 +116,7 @@ export function createTransport(options: TransportOptions): Transport {
     const { pathname } = new URL(url);
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(draining, ready);
+    if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
     if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
     if (pathname !== path) return new Response("Not found\n", { status: 404 });
     const answer = preflight(method, headers, allowedOrigins) ?? (await operate(incoming, exchange));
@@ -110,24 +125,39 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function operate({ method, url, headers, body }: Incoming, exchange: Exchange): Promise<Response> {
+    // Who may not in is told so before anything of theirs is read. A GET without an operation may be GraphiQL's page.
+    const refused = method === "POST" || url.includes("?") ? await operations.refuse(exchange) : null;
+    if (refused !== null) {
+      telemetry.refused(String(refused.extensions["code"]));
+      const modern = "application/graphql-response+json";
+      return refusalResponse(refused, acceptedTypes(headers).includes(modern) ? modern : "application/json");
+    }
     let text: string | null = null;
     if (method === "POST" && body !== null) {
       text = await readBody(body, headers.get("content-length"), maxBodyBytes);
-      if (text === null) return refusalResponse(payloadTooLarge(maxBodyBytes));
+      if (text === null) {
+        telemetry.refused("PAYLOAD_TOO_LARGE");
+        return refusalResponse(payloadTooLarge(maxBodyBytes));
+      }
     }
     return await operations.respond(method, url, headers, text, exchange);
   }
 
   function openExchange(headers: Headers): Exchange {
-    const viewer = () => authenticate({ headers, connectionParams: null });
-    const exchange = createExchange(viewer, headers.get("last-event-id"));
+    const exchange = createExchange(() => identify(headers, null), headers.get("last-event-id"));
     exchanges.add(exchange);
     exchange.signal.addEventListener("abort", () => exchanges.delete(exchange), { once: true });
     return exchange;
   }
 
-  async function onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  function onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const headers = operations.headers(request.headers);
+    const requestId = requestIdOf(headers);
+    response.setHeader("x-request-id", requestId);
+    return withRequestId(requestId, () => answerRequest(request, headers, response));
+  }
+
+  async function answerRequest(request: IncomingMessage, headers: Headers, response: ServerResponse): Promise<void> {
     const exchange = openExchange(headers);
     response.once("close", exchange.end);
     if (draining) response.setHeader("connection", "close");
@@ -154,19 +184,27 @@ export function createTransport(options: TransportOptions): Transport {
     socket.on("error", () => socket.destroy());
     if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
     else if (draining) refuse("503 Service Unavailable");
-    else if (!mayUpgrade(headers, { allowed: allowedOrigins, production })) refuse("403 Forbidden");
-    else webSockets.upgrade(request, headers, socket, head);
+    else if (!mayUpgrade(headers, origins)) {
+      telemetry.refused("FORBIDDEN");
+      refuse("403 Forbidden");
+    } else webSockets.upgrade(request, headers, socket, head);
   }
 
   return {
+    get sockets() {
+      return webSockets.size;
+    },
+
     async fetch(request) {
+      const requestId = requestIdOf(request.headers);
       const exchange = openExchange(request.headers);
       const { method, url, headers, body, signal } = request;
       signal.addEventListener("abort", exchange.end, { once: true });
       if (signal.aborted) exchange.end();
       let streams = false;
       try {
-        const response = await respond({ method, url, headers, body }, exchange);
+        const response = await withRequestId(requestId, () => respond({ method, url, headers, body }, exchange));
+        response.headers.set("x-request-id", requestId);
         streams = isStream(response);
         return response;
       } finally {

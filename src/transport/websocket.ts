@@ -8,19 +8,25 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 
 import { ParleyError } from "../conversation/errors.ts";
-import type { Viewer } from "../conversation/session.ts";
 import { createExchange } from "./exchange.ts";
-import type { Credentials, Exchange, RequestHeaders } from "./exchange.ts";
+import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
+import { watchExpiry } from "./expiry.ts";
+import type { Expiry } from "./expiry.ts";
 import type { Operations } from "./http.ts";
 import type { Logger } from "./logger.ts";
 import type { MaskError } from "./masking.ts";
+import { requestIdOf, withRequestId } from "./request-ids.ts";
 import { formatError, formatResult } from "./results.ts";
 import { openSocket } from "./socket.ts";
 import type { Wire } from "./socket.ts";
 
 export interface WebSocketOptions {
   readonly operations: Operations;
-  readonly authenticate: (credentials: Credentials) => Viewer | Promise<Viewer>;
+  /** `connectionParams`: the payload of connection_init. */
+  readonly identify: (
+    headers: RequestHeaders,
+    connectionParams: Readonly<Record<string, unknown>>,
+  ) => Identity | Promise<Identity>;
   readonly mask: MaskError;
   readonly logger: Logger;
   /** Longer messages close the socket with 1009. */
@@ -32,6 +38,8 @@ export interface WebSocketOptions {
 }
 
 export interface WebSocketEndpoint {
+  /** How many sockets are open. */
+  readonly size: number;
   upgrade(request: IncomingMessage, headers: RequestHeaders, socket: Duplex, head: Buffer): void;
   /** Closes all sockets with 1001 and waits for them, at most `graceMs`; what is left is cut off. */
   close(graceMs: number): Promise<void>;
@@ -42,7 +50,10 @@ interface Connection {
   readonly headers: RequestHeaders;
   readonly operations: Map<string, RunningOperation>;
   readonly close: Wire["close"];
-  viewer: Viewer | null;
+  identity: Identity | null;
+  /** Of the identity, once there is one. */
+  expiry: Expiry | null;
+  closed: boolean;
 }
 
 /** `message` tells an operation from a later one that a client gave the same id. */
@@ -69,22 +80,35 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
 
   function opened(socket: WebSocket, headers: RequestHeaders): void {
     const wire = openSocket(socket, { ...options, onFailure: (err) => logger.error({ err }, "A WebSocket failed.") });
-    const connection: Connection = { headers, operations: new Map(), close: wire.close, viewer: null };
+    const requestId = requestIdOf(headers);
+    const connection: Connection = {
+      headers,
+      operations: new Map(),
+      close: wire.close,
+      identity: null,
+      expiry: null,
+      closed: false,
+    };
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
-        send: (data) => wire.send(data),
+        send: (data) =>
+          connection.expiry?.passed() === true
+            ? Promise.reject(new Error("The client's identity has expired."))
+            : wire.send(data),
         close: (code, reason) => wire.close(code, reason),
         onMessage: (handle) =>
           wire.onMessage((data) => {
             endCompleted(connection, data);
-            return handle(data);
+            return withRequestId(requestId, () => handle(data));
           }),
       },
       connection,
     );
     socket.once("close", (code, reason) => {
-      for (const { exchange } of connection.operations.values()) exchange.end();
+      connection.closed = true;
+      connection.expiry?.stop();
+      endOperations(connection);
       closed(code, reason.toString()).catch((err: unknown) =>
         logger.error({ err: mask(err) }, "A source did not end."),
       );
@@ -92,6 +116,9 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   }
 
   return {
+    get size() {
+      return server.clients.size;
+    },
     upgrade(request, headers, socket, head) {
       server.handleUpgrade(request, socket, head, (webSocket) => opened(webSocket, headers));
     },
@@ -110,7 +137,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
 }
 
 /** The protocol over any socket: graphql-ws, with execution, rules and masking shared with HTTP. */
-function createProtocol({ operations, authenticate, mask, logger, initTimeoutMs }: WebSocketOptions) {
+function createProtocol({ operations, identify, mask, logger, initTimeoutMs }: WebSocketOptions) {
   const runs = new WeakMap<ExecutionArgs, () => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>>();
   const run = (args: ExecutionArgs) => {
     const start = runs.get(args);
@@ -122,7 +149,9 @@ function createProtocol({ operations, authenticate, mask, logger, initTimeoutMs 
     connectionInitWaitTimeout: initTimeoutMs,
     async onConnect({ extra: connection, connectionParams = {} }) {
       try {
-        connection.viewer = await authenticate({ headers: connection.headers, connectionParams });
+        const identity = await identify(connection.headers, connectionParams);
+        connection.identity = identity;
+        if (!connection.closed) connection.expiry = watchExpiry(identity.expiresAt, () => expire(connection));
         return true;
       } catch (error) {
         // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
@@ -132,13 +161,13 @@ function createProtocol({ operations, authenticate, mask, logger, initTimeoutMs 
       }
     },
     async onSubscribe({ extra: connection }, id, message) {
-      const { viewer } = connection;
-      if (viewer === null) throw new Error("graphql-ws let an operation in before connection_init.");
+      const { identity } = connection;
+      if (identity === null) throw new Error("graphql-ws let an operation in before connection_init.");
       if (id.length > maxOperationIdLength) {
         connection.close(CloseCode.BadRequest, "Operation id too long");
         return [new GraphQLError("Operation id too long")];
       }
-      const exchange = createExchange(() => viewer, null);
+      const exchange = createExchange(() => identity, null);
       // Before it is prepared: a client may complete it meanwhile.
       connection.operations.set(id, { message, exchange });
       const prepared = await operations.prepare(message, exchange);
@@ -155,6 +184,16 @@ function createProtocol({ operations, authenticate, mask, logger, initTimeoutMs 
     onError: (_context, _id, _message, errors) => errors.map((error) => formatError(mask(error))),
     onComplete: ({ extra: connection }, id, message) => endOperation(connection, id, message),
   });
+}
+
+/** Nothing goes out behind it: the socket takes nothing more once it is closing. */
+function expire(connection: Connection): void {
+  connection.close(CloseCode.Forbidden, "Forbidden");
+  endOperations(connection);
+}
+
+function endOperations({ operations }: Connection): void {
+  for (const { exchange } of operations.values()) exchange.end();
 }
 
 function endOperation({ operations }: Connection, id: string, message: object): void {

@@ -192,14 +192,16 @@ describe("while Redis is away", () => {
     expect([stream.ended, messages.ended]).toEqual([false, false]);
 
     await server.restart();
+    // What still waits in a gateway's connection goes before it.
+    await addOne(url(0), "away", "back");
     await addOne(url(1), "away", "after");
     await messages.waitFor(({ text }) => text === "after");
     await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "after");
     const stored = await storedTexts("away");
     expect(messages.events.map(({ text }) => text)).toEqual(stored);
     expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.text)).toEqual(stored.slice(1));
-    // Of 20 writes that were given up, those of the last moments at most.
-    expect(stored.length).toBeLessThan(14);
+    // Of the writes that were given up, those of the last moments at most.
+    expect(stored.length).toBeLessThan(12);
   });
 
   test("a reply goes on, and its text has neither gap nor double (P6)", async () => {

@@ -328,6 +328,20 @@ describe("a loss is told", () => {
     expect(await at.store.progress(turn, 4, "more")).toEqual({ kind: "closed" });
   });
 
+  test("what is appended behind a loss, or stands in for a reply that was read, was read by nobody", async () => {
+    const { store } = at;
+    const turn = await started(at, "s", "question");
+    await store.finish(turn, completed(turn, "answer"), "i:1");
+    await store.markRead(owner, "s", null);
+    const again = await started(at, "s", null);
+    await store.finish(again, completed(again, "other answer"), "i:2");
+    expect((await readWhole(at, "s")).session).toMatchObject({ messageCount: 2, readCount: 1 });
+    await store.markRead(owner, "s", null);
+    await redis.del("s");
+    await store.append(owner, "s", [newMessage("s", "ASSISTANT", "hi", null)], newOp());
+    expect((await readWhole(at, "s")).session).toMatchObject({ messageCount: 1, readCount: 0 });
+  });
+
   test("FLUSHALL leaves no session", async () => {
     const turn = await started(at, "s", "question");
     await redis.flushall();

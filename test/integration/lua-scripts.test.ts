@@ -136,7 +136,7 @@ describe("over a key of a wrong type a script writes nothing", () => {
         await makers[type]?.(key);
         const before = await contents(at.redis, beside);
         const [code] = await at.scripts.again(call);
-        const absent = name === "create" || name === "fork" ? "EXISTS" : "NOT_FOUND";
+        const absent = ["create", "fork", "restore"].includes(name) ? "EXISTS" : "NOT_FOUND";
         expect([part, type, code]).toEqual([part, type, part === "history" ? absent : "CORRUPT"]);
         expect(await contents(at.redis, beside)).toEqual(before);
       }

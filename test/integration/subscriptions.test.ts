@@ -130,6 +130,10 @@ async function channels(sessionId: string): Promise<number> {
   return Number(count);
 }
 
+interface AddedData {
+  readonly messageAdded: Added;
+}
+
 interface ServerEvent {
   readonly id: string | null;
   readonly event: string;
@@ -137,7 +141,7 @@ interface ServerEvent {
 }
 
 /** An EventSource that can be cut off anywhere. */
-class EventStream {
+class EventStream<Data> {
   readonly events: ServerEvent[] = [];
   readonly #asked: ReturnType<typeof get>;
   #text = "";
@@ -160,14 +164,15 @@ class EventStream {
     return this.events.reduce<string | null>((last, { id }) => id ?? last, null);
   }
 
-  data<Data>(): readonly Data[] {
+  get data(): readonly Data[] {
+    // What the test's document selects.
     return this.events.flatMap(({ event, data }) =>
       event === "next" ? [(JSON.parse(data) as { data: Data }).data] : [],
-    ); // the test's document
+    );
   }
 
   async untilCount(count: number): Promise<void> {
-    await waitUntil(`${count} events`, () => Promise.resolve(this.data().length >= count));
+    await waitUntil(`${count} events`, () => Promise.resolve(this.data.length >= count));
   }
 
   cut(): void {
@@ -195,23 +200,22 @@ class EventStream {
 describe("over SSE", () => {
   test("messageAdded: each event's id resumes behind it, whatever `after` the URL repeats", async () => {
     await add("sse", "a", "b", "c");
-    type Data = { readonly messageAdded: Added };
     const variables = { sessionId: "sse", after: "" };
-    const first = new EventStream(one.url, messageAdded, variables, null);
+    const first = new EventStream<AddedData>(one.url, messageAdded, variables, null);
     await first.untilCount(3);
-    expect(first.events.map(({ id }) => id)).toEqual(first.data<Data>().map((data) => data.messageAdded.cursor));
+    expect(first.events.map(({ id }) => id)).toEqual(first.data.map((data) => data.messageAdded.cursor));
     first.cut();
     await add("sse", "d");
     await redis.lpush("sse", foreignRow("e"));
-    const second = new EventStream(two.url, messageAdded, variables, first.lastId);
+    const second = new EventStream<AddedData>(two.url, messageAdded, variables, first.lastId);
     await second.untilCount(2);
     await add("sse", "f");
     await second.untilCount(3);
-    expect(second.data<Data>().map((data) => data.messageAdded.text)).toEqual(["d", "e", "f"]);
+    expect(second.data.map((data) => data.messageAdded.text)).toEqual(["d", "e", "f"]);
     second.cut();
-    const middle = new EventStream(two.url, messageAdded, variables, must(first.events[0]).id);
+    const middle = new EventStream<AddedData>(two.url, messageAdded, variables, must(first.events[0]).id);
     await middle.untilCount(5);
-    expect(middle.data<Data>().map((data) => data.messageAdded.text)).toEqual(["b", "c", "d", "e", "f"]);
+    expect(middle.data.map((data) => data.messageAdded.text)).toEqual(["b", "c", "d", "e", "f"]);
     middle.cut();
   });
 
@@ -234,9 +238,9 @@ describe("over SSE", () => {
       readonly offset?: number;
       readonly run?: { readonly status: string };
     }
-    const events = (stream: EventStream) =>
-      stream.data<{ readonly sessionEvents: Event }>().map((data) => data.sessionEvents);
-    const replyIn = (stream: EventStream) => {
+    const events = (stream: EventStream<{ readonly sessionEvents: Event }>) =>
+      stream.data.map((data) => data.sessionEvents);
+    const replyIn = (stream: EventStream<{ readonly sessionEvents: Event }>) => {
       let text = events(stream)[0]?.session?.activeRun?.text ?? "";
       for (const event of events(stream)) {
         if (event.__typename !== "ReplyProgress") continue;
@@ -246,7 +250,12 @@ describe("over SSE", () => {
       return text;
     };
     await add("sse talk", "before");
-    const first = new EventStream(one.url, document, { sessionId: "sse talk" }, null);
+    const first = new EventStream<{ readonly sessionEvents: Event }>(
+      one.url,
+      document,
+      { sessionId: "sse talk" },
+      null,
+    );
     await first.untilCount(1);
     expect(first.events[0]?.id).toBe(must(events(first)[0]).cursor);
     openai.next({ kind: "gated", tokens: ["One ", "two ", "three ", "four"] });
@@ -257,7 +266,12 @@ describe("over SSE", () => {
     // Text and a run's state have no place of their own: they leave the newest message's.
     expect(first.lastId).toBe(must(events(first).find(({ message }) => message?.text === "Count")?.message).cursor);
 
-    const second = new EventStream(two.url, document, { sessionId: "sse talk" }, first.lastId);
+    const second = new EventStream<{ readonly sessionEvents: Event }>(
+      two.url,
+      document,
+      { sessionId: "sse talk" },
+      first.lastId,
+    );
     await second.untilCount(1);
     expect(events(second)[0]?.session?.activeRun?.text).toBe("One two ");
     openai.release(3);
@@ -269,7 +283,7 @@ describe("over SSE", () => {
 
   test("a stale or foreign id is refused like such an `after`", async () => {
     await add("sse stale", "a");
-    const first = new EventStream(one.url, messageAdded, { sessionId: "sse stale", after: "" }, null);
+    const first = new EventStream<AddedData>(one.url, messageAdded, { sessionId: "sse stale", after: "" }, null);
     await first.untilCount(1);
     first.cut();
     await redis.del("sse stale");
@@ -277,7 +291,7 @@ describe("over SSE", () => {
       [must(first.lastId), "CURSOR_EXPIRED"],
       ["nonsense", "INVALID_CURSOR"],
     ] as const) {
-      const stream = new EventStream(one.url, messageAdded, { sessionId: "sse stale" }, id);
+      const stream = new EventStream<AddedData>(one.url, messageAdded, { sessionId: "sse stale" }, id);
       await waitUntil("the end", () => Promise.resolve(stream.ended));
       const codes = stream.events.flatMap(({ data }) => /"code":"(\w+)"/.exec(data)?.[1] ?? []);
       expect(codes).toEqual([code]);
@@ -288,7 +302,7 @@ describe("over SSE", () => {
     await add("sse left", "a");
     const streams = Array.from(
       { length: 10 },
-      () => new EventStream(one.url, messageAdded, { sessionId: "sse left" }, null),
+      () => new EventStream<AddedData>(one.url, messageAdded, { sessionId: "sse left" }, null),
     );
     await waitUntil("it listens", async () => (await channels("sse left")) === 1);
     for (const stream of streams) stream.cut();

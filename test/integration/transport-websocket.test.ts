@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
 import { ParleyError } from "../../src/conversation/errors.ts";
+import { anonymous } from "../../src/conversation/session.ts";
 import { openAcknowledged, openRaw, startTransport } from "../support/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
@@ -71,7 +72,7 @@ describe("close codes", () => {
       authenticate({ connectionParams }) {
         if (connectionParams?.["token"] === "bad") throw new ParleyError("UNAUTHENTICATED", "Sign in.");
         if (connectionParams?.["token"] === "broken") throw new Error("secret detail");
-        return { subject: "jim", scopes: [] };
+        return { viewer: { ...anonymous, subject: "jim" }, expiresAt: null };
       },
     });
     const refused = await openRaw(server.endpoint);

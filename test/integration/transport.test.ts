@@ -1,6 +1,7 @@
 import { serverAudits } from "graphql-http";
 import { describe, expect, test } from "vitest";
 
+import { anonymous } from "../../src/conversation/session.ts";
 import { post, startTransport } from "../support/transport-server.ts";
 
 interface ErrorBody {
@@ -153,7 +154,7 @@ describe("errors", () => {
     await using server = await startTransport({
       authenticate({ headers }) {
         if (headers.get("authorization") !== "Bearer good") throw new ParleyError("UNAUTHENTICATED", "Sign in.");
-        return { subject: "jim", scopes: [] };
+        return { viewer: { ...anonymous, subject: "jim" }, expiresAt: null };
       },
     });
     const refused = await post(server.endpoint, "mutation { increment }", modern);

@@ -28,9 +28,11 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     // So long that nothing which a test waits for can come from the check.
     feedCheckMs: 600_000,
     historyKeyPrefix: "",
+    adopts: true,
     sessionTtlSeconds: null,
     leaseMs: 60_000,
     maxQueuedRuns: 20,
+    maxMessages: null,
     model: "offline",
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
     memoryRows: 200,
@@ -39,6 +41,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     onError: (error) => errors.push(error),
     onAdvice: () => undefined,
     onTurnFree: () => undefined,
+    onStarted: () => undefined,
     attend: () => Promise.resolve(),
     ...options,
   });

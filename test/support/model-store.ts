@@ -179,7 +179,8 @@ export class ModelStore {
       return this.#exists(session) ? positions(whole.result) : "NOT_FOUND";
     }
     if (known.some((one) => one)) {
-      if (known.some((one, i) => one?.fingerprint !== messages[i]?.own?.fingerprint)) return "MESSAGE_ID_REUSED";
+      // All or none: a part that is known cannot be told from other messages that came with it.
+      if (known.some((one, i) => !one || one.fingerprint !== messages[i]?.own?.fingerprint)) return "MESSAGE_ID_REUSED";
       if (!this.#exists(session)) return "NOT_FOUND";
       if (known.some((one) => one?.result.startsWith("run:"))) return "MESSAGE_ID_REUSED";
       return known.flatMap((one) => (one ? positions(one.result) : []));

@@ -222,6 +222,25 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       expect(session).toMatchObject({ title: "Copy", readCount: 2, forkedFrom: `${id}-source` });
     },
   },
+  restore: {
+    prepare: async (at, id) => {
+      await filled(at, id, "in the way");
+      const staging = sessionKeys(id).staging("1");
+      const rows = ["one", "two"].map((text) => foreignRow(text));
+      await at.redis.lpush(staging, ...rows);
+      const record = { title: "Archived", updated: "1700000000000", read: "9" };
+      const session = { sessionId: id, owner, generation: 7, base: 7, expiresAt: null, record };
+      const copy = { staging, rows: 2, digest: "d", replace: true, livesUntil: null };
+      return (by) => by.store.restore(owner, session, copy);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe("restored");
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["one", "two"]);
+      expect(session).toMatchObject({ title: "Archived", base: 7, end: 9, readCount: 9, updatedAt: 1700000000000 });
+      expect(session.generation).toBeGreaterThan(7);
+    },
+  },
   touch: {
     prepare: async (at, id) => {
       await filled(at, id, "before");

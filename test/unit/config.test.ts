@@ -20,6 +20,7 @@ test("nothing set: everything has its default", () => {
   expect(loadConfig({})).toEqual({
     host: "127.0.0.1",
     port: 4000,
+    auth: { kind: "none" },
     redis: { kind: "embedded", directory: resolve(".parley") },
     redisCommandTimeoutMs: 5000,
     waitReplicas: 0,
@@ -37,12 +38,15 @@ test("nothing set: everything has its default", () => {
     systemPrompt: null,
     memory: { strategy: "BUFFER", maxTurns: 10, maxTokens: 2000, maxMessages: 400 },
     maxMessageChars: 100_000,
+    maxMessagesPerSession: null,
     maxQueuedRuns: 20,
     runLeaseMs: 15_000,
     replyWaitMs: 120_000,
     shutdownGraceMs: 10_000,
     maxBodyBytes: 1_048_576,
     production: false,
+    metrics: true,
+    metricsToken: null,
     graphiql: true,
     introspection: true,
     allowedOrigins: null,
@@ -106,6 +110,12 @@ test("everything set", () => {
   const config = loadConfig({
     PORT: "0",
     HOST: "0.0.0.0",
+    AUTH: "jwt",
+    AUTH_JWKS_URL: "https://login.example/keys",
+    AUTH_JWT_ISSUER: "https://login.example/",
+    AUTH_JWT_AUDIENCE: "chat",
+    AUTH_CLOCK_SKEW_SECONDS: "10",
+    AUTH_COOKIE: "session",
     REDIS_URL: "rediss://user:p%40ss@redis.example:6380/3",
     REDIS_COMMAND_TIMEOUT_MS: "1000",
     REDIS_WAIT_REPLICAS: "2",
@@ -127,12 +137,15 @@ test("everything set", () => {
     MEMORY_MAX_TOKENS: "500",
     MEMORY_MAX_MESSAGES: "50",
     MAX_MESSAGE_CHARS: "10",
+    MAX_MESSAGES_PER_SESSION: "1000",
     MAX_QUEUED_RUNS: "0",
     RUN_LEASE_MS: "2000",
     REPLY_WAIT_MS: "0",
     SHUTDOWN_GRACE_MS: "0",
     MAX_BODY_BYTES: "2000",
     NODE_ENV: "production",
+    METRICS: "on",
+    METRICS_TOKEN: "0123456789abcdef",
     GRAPHIQL: "on",
     INTROSPECTION: "1",
     ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
@@ -141,6 +154,14 @@ test("everything set", () => {
   expect(config).toEqual({
     host: "0.0.0.0",
     port: 0,
+    auth: {
+      kind: "jwt",
+      key: { jwksUrl: "https://login.example/keys" },
+      issuer: "https://login.example/",
+      audience: "chat",
+      clockSkewSeconds: 10,
+      cookie: "session",
+    },
     redis: { kind: "url", url: "rediss://user:p%40ss@redis.example:6380/3", access: noAccess },
     redisCommandTimeoutMs: 1000,
     waitReplicas: 2,
@@ -158,12 +179,15 @@ test("everything set", () => {
     systemPrompt: "Be brief. {literally}",
     memory: { strategy: "SUMMARY_BUFFER", maxTurns: 3, maxTokens: 500, maxMessages: 50 },
     maxMessageChars: 10,
+    maxMessagesPerSession: 1000,
     maxQueuedRuns: 0,
     runLeaseMs: 2000,
     replyWaitMs: 0,
     shutdownGraceMs: 0,
     maxBodyBytes: 2000,
     production: true,
+    metrics: true,
+    metricsToken: "0123456789abcdef",
     graphiql: true,
     introspection: true,
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
@@ -220,6 +244,47 @@ describe("defaults that follow from others", () => {
 
   test("an empty variable counts as left out", () => {
     expect(loadConfig({ PORT: "", REDIS_URL: " ", SYSTEM_PROMPT: "" })).toEqual(loadConfig({}));
+  });
+});
+
+describe("who may", () => {
+  const prefixed = { HISTORY_KEY_PREFIX: "chat:" };
+
+  test("everyone, from this machine alone, unless that is allowed by name", () => {
+    expect(problemsOf({ HOST: "0.0.0.0" })["HOST"]).toMatch(/AUTH.*ALLOW_ANONYMOUS=1/);
+    for (const HOST of ["::", "10.0.0.1", "chat.example"]) expect(problemsOf({ HOST })).toHaveProperty("HOST");
+    for (const HOST of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) expect(problemsOf({ HOST })).toEqual({});
+    expect(loadConfig({ HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).auth).toEqual({ kind: "none" });
+    expect(problemsOf({ HOST: "0.0.0.0", AUTH: "keys", AUTH_KEYS_FILE: "k", ...prefixed })).toEqual({});
+  });
+
+  test("tokens have one kind of key", () => {
+    expect(problemsOf({ AUTH: "jwt", ...prefixed })).toHaveProperty("AUTH_JWT_SECRET");
+    const both = { AUTH: "jwt", AUTH_JWT_SECRET: "s".repeat(32), AUTH_JWKS_URL: "https://login.example", ...prefixed };
+    expect(problemsOf(both)).toHaveProperty("AUTH_JWKS_URL");
+    expect(loadConfig({ AUTH: "jwt", AUTH_JWT_SECRET: "s".repeat(32), ...prefixed }).auth).toEqual({
+      kind: "jwt",
+      key: { secret: "s".repeat(32) },
+      issuer: null,
+      audience: null,
+      clockSkewSeconds: 5,
+      cookie: null,
+    });
+    expect(problemsOf({ AUTH: "keys", ...prefixed })).toHaveProperty("AUTH_KEYS_FILE");
+    expect(problemsOf({ AUTH: "oauth" })).toHaveProperty("AUTH");
+  });
+
+  test("in production a secret cannot be guessed, and keys come over TLS", () => {
+    const production = { NODE_ENV: "production", AUTH: "jwt", ...prefixed };
+    expect(problemsOf({ ...production, AUTH_JWT_SECRET: "short" })).toHaveProperty("AUTH_JWT_SECRET");
+    expect(problemsOf({ ...production, AUTH_JWKS_URL: "http://login.example" })).toHaveProperty("AUTH_JWKS_URL");
+    expect(problemsOf({ ...production, AUTH_JWKS_URL: "http://127.0.0.1:9/keys" })).toEqual({});
+  });
+
+  test("with it session ids are no bare keys, unless that is allowed by name", () => {
+    const keys = { AUTH: "keys", AUTH_KEYS_FILE: "k" };
+    expect(problemsOf(keys)["HISTORY_KEY_PREFIX"]).toMatch(/ALLOW_BARE_KEYS=1/);
+    expect(problemsOf({ ...keys, ALLOW_BARE_KEYS: "1" })).toEqual({});
   });
 });
 

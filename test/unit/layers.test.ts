@@ -17,22 +17,39 @@ const layers: Readonly<Record<string, Layer>> = {
   "redis/": { ours: ["redis/", "conversation/"], vendors: ["ioredis", "cluster-key-slot"] },
   "langchain/": { ours: ["langchain/", "conversation/"], vendors: ["@langchain/*", "langchain", "js-tiktoken"] },
   "graphql/": { ours: ["graphql/", "conversation/"], vendors: ["graphql", "@pothos/*"] },
+  "transport/auth/": {
+    ours: ["transport/auth/", "transport/exchange.ts", "transport/logger.ts", "conversation/"],
+    vendors: ["jose"],
+  },
   "transport/": {
     ours: ["transport/", "graphql/", "conversation/"],
     vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "ws"],
   },
   "config-values.ts": { ours: [], vendors: ["zod"] },
-  "config.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
+  "config-auth.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
+  "config.ts": { ours: ["config-values.ts", "config-auth.ts"], vendors: ["zod"] },
+  "metrics.ts": { ours: ["conversation/"], vendors: ["prom-client"] },
   "logging.ts": { ours: ["config.ts"], vendors: ["pino", "pino-pretty"] },
   "banner.ts": { ours: [], vendors: [] },
   // As a library it takes a client, options and models as they are, so its types name them.
   "gateway.ts": {
-    ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/"],
+    ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/", "metrics.ts"],
     vendors: ["ioredis", "@langchain/core"],
   },
+  "add-key.ts": { ours: ["transport/auth/", "conversation/"], vendors: [] },
+  "data-commands.ts": { ours: ["gateway.ts"], vendors: [] },
   "redis-source.ts": { ours: ["gateway.ts", "config.ts"], vendors: [] },
   "main.ts": {
-    ours: ["gateway.ts", "config.ts", "config-values.ts", "logging.ts", "banner.ts", "redis-source.ts"],
+    ours: [
+      "gateway.ts",
+      "config.ts",
+      "config-values.ts",
+      "logging.ts",
+      "banner.ts",
+      "redis-source.ts",
+      "add-key.ts",
+      "data-commands.ts",
+    ],
     vendors: [],
   },
 };
@@ -119,6 +136,8 @@ describe("the rules themselves", () => {
     ["redis/store.ts", 'const { z } = await import("zod");'],
     ["graphql/session.ts", 'import { createTransport } from "../transport/transport.ts";'],
     ["transport/http.ts", 'import { Redis } from "ioredis";'],
+    ["transport/http.ts", 'import { jwtVerify } from "jose";'],
+    ["transport/auth/jwt.ts", 'import { createOperations } from "../http.ts";'],
     ["langchain/chain.ts", 'import "../gateway.ts";'],
     ["stray.ts", ""],
   ])("%s may not hold %s", (file, text) => {

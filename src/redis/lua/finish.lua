@@ -31,12 +31,12 @@ else
   local position = x.base + x.n
   local later = {}
   if run.cut then
-    -- What others appended meanwhile stays, behind the new reply.
+    -- What others appended meanwhile stays, behind the new reply. Retention may have trimmed the old one since.
     later = rowsOf(x, run.seen, x.base + x.n - 1)
-    position = run.cut
-    p.reset, p.trim = run.cut, run.cut - x.base
+    position = math.max(run.cut, x.base)
+    p.reset, p.trim = position, position - x.base
     -- the old reply was read, the new one is not
-    p.set.read = math.min(tonumber(x.s.read or 0), run.cut)
+    p.set.read = math.min(tonumber(x.s.read or 0), position)
     x.oldGen, x.gen = x.gen, x.gen + 1
     run.cut = nil
   end

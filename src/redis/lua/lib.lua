@@ -3,8 +3,9 @@
 --
 -- KEYS: 1 history (list), 2 session (hash), 3 runs (hash), 4 partial (string), 5 queue (list), 6 ops (hash),
 --       7 ops-due (zset), 8 events (channel). All in one slot.
--- ARGV: 1 PUBLISH or SPUBLISH, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories,
---       4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
+--       a list without a record is nobody's, "2" where nothing without a record is there at all and none is started,
+--       and behind a colon the most rows that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
 --       A script's own arguments start at 8.
 local H, S, RUNS, PART, QUEUE, OPS, DUE, CH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call = redis.call
@@ -12,6 +13,10 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local OPS_MS = 90000000 -- 25 hours (P8)
 local RUNS_KEPT = 200
+local adopts, most = string.match(ARGV[3], '^(%d):?(%d*)$')
+local MOST = tonumber(most) or math.huge
+
+local NO_MARK = '0000000000000000'
 
 local function int(n) return string.format('%.0f', n) end
 local function mark(raw) return string.sub(redis.sha1hex(raw), 1, 16) end
@@ -68,6 +73,7 @@ local function load()
     local len = tonumber(s.len)
     if len > 0 and x.n == 0 and s.xat and tonumber(s.xat) <= now then
       -- the list expired and the record has outlived it: the session is gone, what comes now is a new one
+      if adopts == '2' then return nil, 'NOT_FOUND' end
       return { s = {}, n = 0, seq = tonumber(s.seq), token = tonumber(s.token), fresh = true, none = true, purge = true, gen = now, base = 0, len = 0 }
     end
     x.seq, x.token = tonumber(s.seq), tonumber(s.token)
@@ -79,10 +85,12 @@ local function load()
     x.foreign = x.lost or x.n > len
   elseif x.n > 0 then
     -- a list without a record counts as a history only where its ends are messages; a job queue is a list too (P11)
-    if ARGV[3] ~= '1' or ARGV[2] == '*' or not (isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))) then
+    if adopts ~= '1' or ARGV[2] == '*' or not (isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))) then
       return nil, 'NOT_FOUND'
     end
     x.gen, x.base, x.len, x.foreign = now, 0, 0, true
+  elseif adopts == '2' then
+    return nil, 'NOT_FOUND'
   else
     x.gen, x.base, x.len, x.none = now, 0, 0, true
   end
@@ -94,8 +102,9 @@ local function rowAt(x, position)
   return call('LINDEX', H, -(position - x.base + 1))
 end
 
--- Rows of the positions a..b, newest first as they lie.
+-- Rows of the positions a..b, newest first as they lie; those that retention trimmed are left out.
 local function rowsOf(x, a, b)
+  a = math.max(a, x.base)
   if b < a then return {} end
   return call('LRANGE', H, -(b - x.base + 1), -(a - x.base + 1))
 end
@@ -301,6 +310,7 @@ local function runLine(id, state, p)
 end
 
 -- The one place that writes. Order: publication, then the list (a keyspace event finds its explanation), then the rest.
+-- What is above the most rows is trimmed here, from the oldest on: `base` grows with it, so positions stay.
 -- Returns the head of every answer: JSON of what the reader of the result needs to know.
 local function commit(p)
   local x, s = p.x, p.x.s
@@ -308,6 +318,7 @@ local function commit(p)
   local before = x.n
   local kept = p.trim or x.n
   local finish = x.base + kept
+  local excess = p.removed and 0 or math.max(0, kept + #p.push - MOST)
   if x.fresh then
     set.owner, set.gen, set.base, set.token, set.seq, set.read = ARGV[2], x.gen, 0, set.token or 0, 0, set.read or 0
     if x.none then
@@ -322,7 +333,10 @@ local function commit(p)
   local states = {}
   for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
   local tip = kept > 0 and call('LINDEX', p.staged or H, -kept) or nil
-  local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base, at = finish, prev = tip and mark(tip) or '', pushes = math.ceil(#p.push / 500) }
+  -- the row before may be trimmed already; its place is told by a mark that no row has
+  local prev = tip and mark(tip) or (finish > 0 and NO_MARK or '')
+  local trims = (excess > 0 and 1 or 0) + ((kept < before and kept > 0 and not p.removed) and 1 or 0)
+  local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base + excess, at = finish, prev = prev, pushes = math.ceil(#p.push / 500) + trims }
   header.read = math.min(tonumber(set.read or s.read or 0), finish + #p.push)
   if x.oldGen then header.from = x.oldGen end
   if p.reset then header.reset = p.reset end
@@ -352,6 +366,7 @@ local function commit(p)
   if p.staged then
     call('RENAME', p.staged, H)
     call('PERSIST', H)
+    if p.lives then call('PEXPIREAT', H, p.lives) end
   end
   if p.removed then
     call('DEL', H, S, RUNS, PART, QUEUE)
@@ -368,18 +383,20 @@ local function commit(p)
     elseif x.foreign or not s.updated then
       set.updated = now
     end
-    local n = kept + #p.push
-    set.len, set.gen, set.base, set.seq = n, x.gen, x.base, x.seq
+    if excess > 0 then call('LTRIM', H, 0, MOST - 1) end
+    local n = kept + #p.push - excess
+    set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
     if n > 0 then
       local newest = p.push[#p.push]
       if not newest then newest = tip end
       set.newest = mark(newest)
-      set.oldest = (kept > 0 and not x.foreign and s.oldest) or mark(kept > 0 and call('LINDEX', H, -1) or p.push[1])
+      set.oldest = (kept > 0 and excess == 0 and not x.foreign and s.oldest) or mark(call('LINDEX', H, -1))
     else
       p.drop[#p.drop + 1] = 'newest'
       p.drop[#p.drop + 1] = 'oldest'
     end
-    if tonumber(set.read or s.read or 0) > x.base + n then set.read = x.base + n end
+    local behind = x.base + excess + n
+    if tonumber(set.read or s.read or 0) > behind then set.read = behind end
     if p.partial then call('DEL', PART) end
     if p.queuePop then call('LPOP', QUEUE) end
     if p.dropQueue then call('DEL', QUEUE) end

@@ -1,0 +1,140 @@
+import type { Redis } from "ioredis";
+import {
+  archivedFields,
+  archiveHead,
+  doneLine,
+  endLine,
+  rowLine,
+  RowsDigest,
+  sessionLine,
+  voidLine,
+} from "../conversation/archive.ts";
+import { notFound, ParleyError } from "../conversation/errors.ts";
+import type { Row } from "../conversation/message.ts";
+import { anonymous, type Session } from "../conversation/session.ts";
+import type { Client } from "./connection.ts";
+import { guarded } from "./failure.ts";
+import { sessionKeys } from "./keys.ts";
+import { recordedSessions, type RecordedSession } from "./session-records.ts";
+import type { RedisSessionStore } from "./session-store.ts";
+
+export interface ExportSelection {
+  /** null: everybody's. */
+  readonly owner: string | null;
+  /** null: all. */
+  readonly sessionId: string | null;
+}
+
+export interface ExportProgress {
+  readonly sessions: number;
+  readonly rows: number;
+}
+
+/** A page holds so many rows as fit in about as many bytes; a single row may be larger. */
+const pageBytes = 4_000_000;
+const mostRows = 1000;
+const attempts = 5;
+
+/** Gives an archive piece by piece (see conversation/archive.ts). It holds no more than a page at a time. */
+export class Exporter {
+  readonly #redis: Client;
+  readonly #primaries: readonly Redis[];
+  readonly #store: RedisSessionStore;
+  readonly #onProgress: (progress: ExportProgress) => void;
+  #sessions = 0;
+  #rows = 0;
+
+  constructor(
+    redis: Client,
+    primaries: readonly Redis[],
+    store: RedisSessionStore,
+    onProgress: (progress: ExportProgress) => void,
+  ) {
+    this.#redis = redis;
+    this.#primaries = primaries;
+    this.#store = store;
+    this.#onProgress = onProgress;
+  }
+
+  /**
+   * Each session is as it was at one time: what is appended while it is read is left out, and where its history is
+   * rewound, cleared or trimmed it is begun again. Rejects with NOT_FOUND where the one session asked for is not there.
+   */
+  async *archive({ owner, sessionId }: ExportSelection): AsyncGenerator<string> {
+    yield archiveHead;
+    if (sessionId === null) {
+      for await (const one of recordedSessions(this.#primaries, this.#store, owner)) yield* this.#session(one);
+    } else {
+      const key = this.#store.historyKey(sessionId);
+      const of = owner ?? (await guarded(this.#redis.hget(sessionKeys(key).session, "owner"))) ?? anonymous.subject;
+      yield* this.#session({ owner: of, sessionId });
+      if (this.#sessions === 0) throw notFound();
+    }
+    yield doneLine(this.#sessions);
+  }
+
+  async *#session({ owner, sessionId }: RecordedSession): AsyncGenerator<string> {
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const session = (await this.#store.read(owner, sessionId, { pages: [] }))?.session;
+      // It went meanwhile.
+      if (!session) return;
+      const record = await guarded(this.#redis.hgetall(sessionKeys(session.historyKey).session));
+      if (record["gen"] !== String(session.generation)) continue;
+      const { generation, base, expiresAt } = session;
+      yield sessionLine({ sessionId, owner, generation, base, expiresAt, record: archivedFields(record) });
+      const digest = new RowsDigest();
+      let whole = true;
+      for await (const row of this.#rowsOf(owner, session)) {
+        whole = row !== null;
+        if (row === null) break;
+        digest.add(row);
+        yield rowLine(row);
+      }
+      if (whole) {
+        this.#sessions++;
+        this.#rows += digest.rows;
+        yield endLine(digest.rows, digest.hex());
+        this.#onProgress({ sessions: this.#sessions, rows: this.#rows });
+        return;
+      }
+      yield voidLine;
+    }
+    throw new ParleyError(
+      "STORE_UNAVAILABLE",
+      `The history of session ${JSON.stringify(sessionId)} is rewound faster than it can be exported. Try again.`,
+      { retryAfterSeconds: 1 },
+    );
+  }
+
+  /** The rows as they lie in Redis, oldest first; null, and no more, where the history is no longer the same. */
+  async *#rowsOf(owner: string, session: Session): AsyncGenerator<Buffer | null> {
+    const { sessionId, historyKey, generation, end } = session;
+    let size = 16;
+    for (let next = session.base; next < end;) {
+      const ranges = [[next, Math.min(next + size, end) - 1]] as const;
+      const reading = await this.#store.read(owner, sessionId, { pages: [], ranges });
+      const rows = reading?.ranges[0] ?? [];
+      if (reading?.session.generation !== generation || rows[0]?.position !== next) {
+        yield null;
+        return;
+      }
+      let bytes = 0;
+      for (const row of rows) {
+        const exact = await this.#exact(historyKey, reading.session.base, row);
+        yield exact;
+        if (exact === null) return;
+        bytes += exact.byteLength;
+      }
+      this.#onProgress({ sessions: this.#sessions, rows: this.#rows + next - session.base });
+      next += rows.length;
+      size = Math.max(1, Math.min(mostRows, Math.floor((pageBytes / Math.max(bytes, 1)) * rows.length)));
+    }
+  }
+
+  /** What was no UTF-8 has become replacement characters on its way: such a row is read again as bytes. */
+  async #exact(historyKey: string, base: number, row: Row): Promise<Buffer | null> {
+    if (!row.raw.includes("\ufffd")) return Buffer.from(row.raw, "utf8");
+    const bytes = await guarded(this.#redis.lindexBuffer(historyKey, -(row.position - base + 1)));
+    return bytes?.toString("utf8") === row.raw ? bytes : null;
+  }
+}

@@ -1,0 +1,34 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { randomUUID } from "node:crypto";
+
+import type { RequestHeaders } from "./exchange.ts";
+import type { Logger } from "./logger.ts";
+
+const current = new AsyncLocalStorage<string>();
+
+/** Whoever stands in front of the gateway may have named the request already; what could be something else is not taken. */
+const acceptable = /^[A-Za-z0-9._:-]{1,128}$/;
+
+export function requestIdOf(headers: RequestHeaders): string {
+  const given = headers.get("x-request-id");
+  return given !== null && acceptable.test(given) ? given : randomUUID();
+}
+
+/** All that `work` logs, also later and from what it starts, carries the id. */
+export function withRequestId<Result>(requestId: string, work: () => Result): Result {
+  return current.run(requestId, work);
+}
+
+/** Adds `requestId` to each line that is logged on behalf of a request. */
+export function requestLogger(logger: Logger): Logger {
+  const add = (fields: object): object => {
+    const requestId = current.getStore();
+    return requestId === undefined ? fields : { requestId, ...fields };
+  };
+  return {
+    debug: (fields, message) => logger.debug(add(fields), message),
+    info: (fields, message) => logger.info(add(fields), message),
+    warn: (fields, message) => logger.warn(add(fields), message),
+    error: (fields, message) => logger.error(add(fields), message),
+  };
+}
