@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { execute, subscribe } from "../support/graphql-client.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import { startOpenAI } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { replicasOnline, waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 let server: TestRedis;
@@ -170,6 +170,29 @@ test("a lost connection that is back is counted, and commands that failed", asyn
   const back = 'parley_redis_reconnects_total{role="commands"}';
   await waitUntil("it is back", async () => ((await scrape(one)).get(back) ?? 0) >= 1);
   await execute(one.url, "{ viewer { subject } }");
+});
+
+test("writes that wait for replicas go over connections of their own, and are measured too", async () => {
+  const replica = await startRedis({
+    appendonly: false,
+    args: ["--replicaof", "127.0.0.1", String(server.port)],
+  });
+  try {
+    await waitUntil("the replica follows", () => replicasOnline({ host: "127.0.0.1", port: server.port }, 1));
+    const durable = await startGateway({ redis: server.url, waitReplicas: 1, waitTimeoutMs: 10_000 });
+    try {
+      await execute(durable.url, send, { text: "Hello" });
+      const series = await scrape(durable);
+      for (const command of ["begin", "finish", "wait"]) {
+        const count = series.get(`parley_redis_command_duration_seconds_count{command="${command}"}`);
+        expect(count, command).toBeGreaterThan(0);
+      }
+    } finally {
+      await durable.close();
+    }
+  } finally {
+    await replica.stop();
+  }
 });
 
 test("a token keeps strangers out; switched off there is no such page", async () => {
