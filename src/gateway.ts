@@ -1,17 +1,16 @@
-import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
-import type { Cluster, Redis } from "ioredis";
 import type { Conversations } from "./conversation/api.ts";
 import { ConversationService } from "./conversation/conversations.ts";
-import { anonymous, type MemoryStrategy, type MemorySettings } from "./conversation/session.ts";
+import { anonymous } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/telemetry.ts";
 import { Turns } from "./conversation/turns.ts";
+import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./gateway-options.ts";
 import { schema } from "./graphql/schema.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./metrics.ts";
 import { adoptAll, type AdoptProgress } from "./redis/adopt.ts";
 import { Exporter, type ExportProgress } from "./redis/archive.ts";
 import { RedisBackend } from "./redis/backend.ts";
-import { keyPrefixOf, type ClusterOptions, type RedisOptions, type RedisSource } from "./redis/connection.ts";
+import { keyPrefixOf } from "./redis/connection.ts";
 import { Importer, type ImportResult } from "./redis/restore.ts";
 import { deleteOwner } from "./redis/session-records.ts";
 import { startEmbeddedRedis, type EmbeddedRedis } from "./redis/server/embedded.ts";
@@ -20,96 +19,6 @@ import type { AuthOptions, Authenticated, AuthenticateRequest, AuthRequest } fro
 import { silentLogger, type Logger } from "./transport/logger.ts";
 import { requestLogger } from "./transport/request-ids.ts";
 import { createTransport } from "./transport/transport.ts";
-
-/** A redis-server of Parley's own, whose files lie in the directory. `environment`: where PATH and HOME are looked up. */
-export interface EmbeddedSource {
-  readonly directory: string;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly onProgress?: (text: string) => void;
-}
-
-/** A URL, and what it cannot say (TLS files, for instance). */
-export interface UrlSource {
-  readonly url: string;
-  readonly options: RedisOptions;
-}
-
-/** Some nodes of a cluster, and ioredis' options for it (redisOptions: of each node's connection). */
-export interface ClusterSource {
-  readonly cluster: readonly { readonly host: string; readonly port: number }[];
-  readonly options?: ClusterOptions;
-}
-
-/** Everything but `redis` may be left out. Times are milliseconds unless named otherwise. */
-export interface GatewayOptions {
-  /**
-   * A redis:// or rediss:// URL, ioredis' options (Sentinel's too), an ioredis client (Redis or Cluster: it is duplicated,
-   * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own.
-   */
-  readonly redis:
-    string | UrlSource | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
-  /**
-   * Says who asks, for each HTTP request and each WebSocket; null lets nobody in. Each subject then has sessions of its
-   * own. Left out, and without `auth`: there is one owner of everything, and everyone who reaches the port is it.
-   */
-  readonly authenticate?: AuthenticateRequest;
-  /** Tokens or API keys that Parley checks itself, instead of `authenticate`. */
-  readonly auth?: AuthOptions;
-  /**
-   * In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. A keyPrefix of
-   * ioredis' options goes ahead of it.
-   */
-  readonly historyKeyPrefix?: string;
-  /** Sessions go so many seconds after their last write; null (default): never. */
-  readonly sessionTtlSeconds?: number | null;
-  /** "openai:gpt-4o-mini", "anthropic:…", "offline" (default), or the name of one of `customModels`. */
-  readonly model?: string;
-  /** What a caller may choose besides `model` and `customModels`. */
-  readonly models?: readonly string[];
-  /** LangChain chat models of the program's own, or functions that make them, by name. */
-  readonly customModels?: Readonly<Record<string, BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>)>>;
-  readonly openai?: { readonly apiKey?: string | null; readonly baseUrl?: string | null };
-  readonly modelTemperature?: number | null;
-  readonly modelMaxRetries?: number;
-  readonly modelTimeoutMs?: number;
-  readonly systemPrompt?: string | null;
-  readonly memory?: Partial<MemoryOptions>;
-  readonly maxMessageChars?: number;
-  readonly maxQueuedRuns?: number;
-  /** The most messages that a session keeps, the oldest being trimmed as new ones come; null (default): all. */
-  readonly maxMessagesPerSession?: number | null;
-  readonly runLeaseMs?: number;
-  readonly replyWaitMs?: number;
-  readonly feedCheckMs?: number;
-  readonly redisCommandTimeoutMs?: number;
-  readonly enableKeyspaceEvents?: boolean;
-  /** Replicas that must hold a write before it is acknowledged (0). On time-out the caller gets STORE_UNAVAILABLE, and a retry the result. */
-  readonly waitReplicas?: number;
-  /** How long they may take (1000). */
-  readonly waitTimeoutMs?: number;
-  readonly maxBodyBytes?: number;
-  readonly slowReaderMs?: number;
-  readonly keepAliveMs?: number;
-  readonly production?: boolean;
-  readonly graphiql?: boolean;
-  /** GET /metrics for Prometheus. Default: not in production. */
-  readonly metrics?: boolean;
-  /** What a reader of /metrics must send as a bearer token; null (default): nothing. */
-  readonly metricsToken?: string | null;
-  readonly introspection?: boolean;
-  readonly allowedOrigins?: readonly string[] | null;
-  readonly logger?: Logger;
-  /** Only its commands over the data are used (adopt, export, …): it looks after nobody's runs. Default false. */
-  readonly idle?: boolean;
-}
-
-export interface MemoryOptions {
-  readonly strategy: MemoryStrategy;
-  readonly maxTurns: number;
-  readonly maxTokens: number;
-  /** The most messages that a turn reads, whatever the strategy. */
-  readonly maxMessages: number;
-}
 
 export interface Gateway {
   /** For a server of the program's own: HTTP and SSE. WebSockets need listen(). */
@@ -170,7 +79,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     maxMessages: 400,
     ...options.memory,
   };
-  const memorySettings = settingsOf(memory);
+  const memorySettings = memorySettingsOf(memory);
   const model = options.model ?? "offline";
   const leaseMs = options.runLeaseMs ?? 15_000;
   const authenticates = options.authenticate !== undefined || (options.auth ?? noAuth).kind !== "none";
@@ -178,7 +87,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     ? ownAuthenticator(options.authenticate, logger)
     : authenticator(options.auth ?? noAuth, logger);
   const embedded = await embeddedOf(options);
-  const source = sourceOf(options, embedded);
+  const source = redisSourceOf(options.redis, embedded);
   const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
   const onError = (error: unknown) => logger.warn({ err: error }, "Something failed beside a request.");
 
@@ -309,31 +218,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
 const noAuth: AuthOptions = { kind: "none" };
 
-function settingsOf(memory: MemoryOptions): MemorySettings {
-  const counted = memory.strategy === "TOKEN_BUFFER" || memory.strategy === "SUMMARY_BUFFER";
-  return {
-    strategy: memory.strategy,
-    maxTurns: memory.strategy === "WINDOW" ? memory.maxTurns : null,
-    maxTokens: counted ? memory.maxTokens : null,
-  };
-}
-
 async function embeddedOf({ redis }: GatewayOptions): Promise<EmbeddedRedis | null> {
   return typeof redis === "object" && "embedded" in redis ? await startEmbeddedRedis(redis.embedded) : null;
-}
-
-function sourceOf({ redis }: GatewayOptions, embedded: EmbeddedRedis | null): RedisSource {
-  if (embedded) return { kind: "url", url: embedded.url };
-  if (typeof redis === "string") return { kind: "url", url: redis };
-  if (isClient(redis)) return { kind: "client", client: redis };
-  if ("url" in redis) return { kind: "url", url: redis.url, options: redis.options };
-  if ("cluster" in redis) return { kind: "cluster", nodes: redis.cluster, options: redis.options ?? {} };
-  if ("embedded" in redis) throw new TypeError("The embedded Redis did not start");
-  return { kind: "options", options: redis };
-}
-
-function isClient(redis: object): redis is Redis | Cluster {
-  return "duplicate" in redis && typeof redis.duplicate === "function";
 }
 
 /** A Redis that is away says so with every attempt to reach it: told once a while. */
@@ -349,6 +235,7 @@ function redisErrors(logger: Logger): (error: unknown) => void {
 }
 
 export type { AdoptProgress, AuthenticateRequest, Authenticated, AuthOptions, AuthRequest, Conversations, Logger };
-export type { ExportProgress, ImportResult };
+export type { ExportProgress, GatewayOptions, ImportResult, MemoryOptions };
+export type { ClusterSource, EmbeddedSource, UrlSource } from "./gateway-options.ts";
 export { ArchiveError } from "./conversation/archive.ts";
 export { ParleyError } from "./conversation/errors.ts";

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { RedisAccess, RedisConfig } from "./config.ts";
+import type { RedisAccess, RedisConfig } from "./config-redis.ts";
 import type { GatewayOptions } from "./gateway.ts";
 
 /**

@@ -10,6 +10,10 @@ export interface PlacedMessage {
   readonly row: Row;
 }
 
+export function placed(session: Session, row: Row): PlacedMessage {
+  return { sessionId: session.sessionId, historyKey: session.historyKey, generation: session.generation, row };
+}
+
 /** What sessionEvents delivers; `cursor` (where present) is what a client resumes from. */
 export type SessionEvent =
   | { readonly kind: "opened"; readonly cursor: string; readonly session: Session }

@@ -4,6 +4,7 @@ import { notFound } from "../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { Feeds, RunWatcher } from "../conversation/feeds.ts";
 import { pageRows } from "./catch-up.ts";
+import { invalidCursor } from "./cursor-args.ts";
 import { Feed, type FeedSettings } from "./feed.ts";
 import { isFinal } from "../conversation/run.ts";
 import type { Client } from "./connection.ts";
@@ -12,7 +13,7 @@ import { sessionKeys } from "./keys.ts";
 import { parsePublication } from "./publication.ts";
 import { stateOf } from "./replies.ts";
 import { ListFeed, ListSubscription } from "./list-feed.ts";
-import { invalidCursor, type RedisSessionStore } from "./session-store.ts";
+import type { RedisSessionStore } from "./session-store.ts";
 import { Subscription, type Start } from "./subscription.ts";
 
 interface Shared<T> {

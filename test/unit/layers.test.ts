@@ -27,23 +27,30 @@ const layers: Readonly<Record<string, Layer>> = {
   },
   "config-values.ts": { ours: [], vendors: ["zod"] },
   "config-auth.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
-  "config.ts": { ours: ["config-values.ts", "config-auth.ts"], vendors: ["zod"] },
+  "config-redis.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
+  "config-variables.ts": { ours: ["config-values.ts", "config-auth.ts", "config-redis.ts"], vendors: ["zod"] },
+  "config.ts": { ours: ["config-values.ts", "config-auth.ts", "config-redis.ts", "config-variables.ts"], vendors: [] },
   "metrics.ts": { ours: ["conversation/"], vendors: ["prom-client"] },
   "logging.ts": { ours: ["config.ts"], vendors: ["pino", "pino-pretty"] },
   "banner.ts": { ours: [], vendors: [] },
   // As a library it takes a client, options and models as they are, so its types name them.
-  "gateway.ts": {
-    ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/", "metrics.ts"],
+  "gateway-options.ts": {
+    ours: ["conversation/", "redis/connection.ts", "transport/auth/", "transport/logger.ts"],
     vendors: ["ioredis", "@langchain/core"],
+  },
+  "gateway.ts": {
+    ours: ["conversation/", "redis/", "langchain/", "graphql/", "transport/", "gateway-options.ts", "metrics.ts"],
+    vendors: [],
   },
   "add-key.ts": { ours: ["transport/auth/", "conversation/"], vendors: [] },
   "data-commands.ts": { ours: ["gateway.ts"], vendors: [] },
-  "redis-source.ts": { ours: ["gateway.ts", "config.ts"], vendors: [] },
+  "redis-source.ts": { ours: ["gateway.ts", "config-redis.ts"], vendors: [] },
   "main.ts": {
     ours: [
       "gateway.ts",
       "config.ts",
       "config-values.ts",
+      "config-redis.ts",
       "logging.ts",
       "banner.ts",
       "redis-source.ts",

@@ -1,0 +1,95 @@
+import { parseCursor, type Cursor } from "./cursor.ts";
+import { badInput, ParleyError } from "./errors.ts";
+import type { NewMessage } from "./message.ts";
+import type { ModelChoice } from "./replies.ts";
+import { checkSessionId } from "./session-id.ts";
+
+export interface InputLimits {
+  readonly historyKeyPrefix: string;
+  readonly maxMessageChars: number;
+  readonly maxTitleChars: number;
+  readonly maxMetadataBytes: number;
+  readonly maxMessagesPerAdd: number;
+}
+
+/** What callers give is held against the limits here; each check throws a ParleyError that names the field. */
+export class InputChecks {
+  readonly #models: readonly ModelChoice[];
+  readonly #limits: InputLimits;
+
+  constructor(models: readonly ModelChoice[], limits: InputLimits) {
+    this.#models = models;
+    this.#limits = limits;
+  }
+
+  sessionId(sessionId: string, field = "input.sessionId"): void {
+    checkSessionId(field, this.#limits.historyKeyPrefix, sessionId);
+  }
+
+  cursor(sessionId: string, text: string | null, field: string): Cursor | null {
+    if (text === null) return null;
+    const cursor = parseCursor(this.#limits.historyKeyPrefix + sessionId, text);
+    if (!cursor || cursor.position < 0) {
+      throw new ParleyError(
+        "INVALID_CURSOR",
+        "This is not a cursor of a message of this session. Use a cursor that it gave out, unchanged.",
+        { field },
+      );
+    }
+    return cursor;
+  }
+
+  model(model: string | null | undefined, field = "input.model"): void {
+    if (model === null || model === undefined || this.#models.some((choice) => choice.name === model)) return;
+    const names = this.#models.map((choice) => choice.name).join(", ");
+    throw badInput(field, `There is no model of this name to choose. Choose one of: ${names}.`);
+  }
+
+  messages(messages: readonly NewMessage[]): void {
+    const { maxMessagesPerAdd } = this.#limits;
+    if (messages.length === 0) throw badInput("input.messages", "input.messages must hold at least one message.");
+    if (messages.length > maxMessagesPerAdd) {
+      throw badInput("input.messages", `input.messages must hold at most ${maxMessagesPerAdd} messages.`);
+    }
+    messages.forEach((message, i) => this.length(message, `input.messages.${i}`));
+    const chosen = messages.flatMap((message) => message.messageId ?? []);
+    if (new Set(chosen).size < chosen.length)
+      throw badInput("input.messages", "Each messageId must be used once only.");
+  }
+
+  length(message: NewMessage, field: string): void {
+    const { maxMessageChars } = this.#limits;
+    const chars = message.content.reduce(
+      (sum, block) => sum + (block.kind === "text" ? block.text.length : JSON.stringify(block).length),
+      0,
+    );
+    const [only] = message.content;
+    const where = message.content.length === 1 && only?.kind === "text" ? "text" : "content";
+    if (chars > maxMessageChars)
+      throw badInput(
+        `${field}.${where}`,
+        `A message may have at most ${maxMessageChars} characters; this has ${chars}.`,
+      );
+  }
+
+  settings(settings: CheckedSettings): void {
+    const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#limits;
+    const { title, instructions, model, metadata } = settings;
+    this.model(model);
+    if (title && title.length > maxTitleChars)
+      throw badInput("input.title", `A title may have at most ${maxTitleChars} characters.`);
+    if (instructions && instructions.length > maxMessageChars) {
+      throw badInput("input.instructions", `Instructions may have at most ${maxMessageChars} characters.`);
+    }
+    if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > maxMetadataBytes) {
+      throw badInput("input.metadata", `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
+    }
+  }
+}
+
+interface CheckedSettings {
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+}

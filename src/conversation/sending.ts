@@ -1,0 +1,229 @@
+import { mayUse } from "./access.ts";
+import type { AddMessages, ReadRequest, RegenerateReply, SendMessage, TurnResult } from "./api.ts";
+import { badInput, notFound, ParleyError } from "./errors.ts";
+import { placed, type PlacedMessage } from "./events.ts";
+import { joinLocal, sessionTag, uuidv7 } from "./ids.ts";
+import type { InputChecks } from "./input-checks.ts";
+import type { NewMessage } from "./message.ts";
+import { keyedOp } from "./ops.ts";
+import type { OwnedSessions } from "./owned-sessions.ts";
+import { isFinal, type Run } from "./run.ts";
+import type { Session, Viewer } from "./session.ts";
+import type { BeginAnswer, BeginTurn, SessionStore } from "./store.ts";
+import { contentFingerprint, templateOfMessage, templateOfPartial, type RowTemplate } from "./stored-message.ts";
+import type { Turns } from "./turns.ts";
+
+export interface SendingSettings {
+  readonly historyKeyPrefix: string;
+  /** How long a mutation waits for `reply`, in ms. */
+  readonly replyWaitMs: number;
+  readonly now: () => number;
+}
+
+/** How messages come into a session: added as they are, or sent for a reply, with the runs that make it. */
+export class Sending {
+  readonly #store: SessionStore;
+  readonly #sessions: OwnedSessions;
+  readonly #checks: InputChecks;
+  readonly #turns: Turns;
+  readonly #settings: SendingSettings;
+
+  constructor(
+    store: SessionStore,
+    sessions: OwnedSessions,
+    checks: InputChecks,
+    turns: Turns,
+    settings: SendingSettings,
+  ) {
+    this.#store = store;
+    this.#sessions = sessions;
+    this.#checks = checks;
+    this.#turns = turns;
+    this.#settings = settings;
+  }
+
+  async addMessages(
+    viewer: Viewer,
+    input: AddMessages,
+    read: ReadRequest,
+  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
+    const { sessionId, messages, idempotencyKey } = input;
+    this.#checks.sessionId(sessionId);
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.messages(messages);
+    const rows = messages.map((message) => ({
+      op:
+        message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
+      row: this.#row(sessionId, message, null).row,
+    }));
+    const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
+    const existingOnly = !mayUse(viewer, sessionId);
+    const places = await this.#sessions.owning(viewer, sessionId, () =>
+      this.#store.append(viewer.subject, sessionId, rows, op, existingOnly),
+    );
+    const ranges = places.map(({ position }) => [position, position] as const);
+    const reading = await this.#sessions.read(viewer, sessionId, { ...read, ranges });
+    if (!reading) throw notFound();
+    const { session } = reading;
+    return { messages: reading.ranges.flat().map((row) => placed(session, row)), session };
+  }
+
+  async sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const { sessionId, content, messageId, whenBusy, model } = input;
+    this.#checks.sessionId(sessionId);
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.model(model);
+    const message: NewMessage = {
+      role: "USER",
+      content,
+      messageId,
+      name: null,
+      toolCallId: null,
+      toolFailed: null,
+      toolCalls: [],
+    };
+    this.#checks.length(message, "input");
+    const runId = uuidv7(this.#settings.now());
+    const { row } = this.#row(sessionId, message, runId);
+    const op =
+      messageId === null
+        ? keyedOp("send", null, [])
+        : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
+    const replaceFrom = this.#checks.cursor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const existingOnly = !mayUse(viewer, sessionId);
+    const turn = this.#turn(sessionId, runId, { op, model, input: row, replaceFrom, whenBusy, existingOnly });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+  }
+
+  async regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const { sessionId, idempotencyKey, model, whenBusy } = input;
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.model(model);
+    const runId = uuidv7(this.#settings.now());
+    const replaceFrom = this.#checks.cursor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
+    const turn = this.#turn(sessionId, runId, {
+      op,
+      model,
+      input: null,
+      replaceFrom,
+      whenBusy,
+      existingOnly: !mayUse(viewer, sessionId),
+    });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+  }
+
+  async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
+    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.cancel(viewer.subject, sessionId, runId));
+    return this.#sessions.mustReadRun(viewer, sessionId, runId);
+  }
+
+  async awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
+    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
+    const historyKey = this.#settings.historyKeyPrefix + sessionId;
+    await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    return this.#sessions.mustReadRun(viewer, sessionId, runId);
+  }
+
+  /** Begins a turn and answers: at once, or with `wait` when the run has ended. */
+  async #begin(
+    viewer: Viewer,
+    sessionId: string,
+    turn: BeginTurn,
+    read: ReadRequest,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const answer = await this.#sessions.owning(viewer, sessionId, async () => {
+      const begun = await this.#store.begin(viewer.subject, sessionId, turn);
+      if (begun.kind === "notFound") throw notFound();
+      return begun;
+    });
+    const runId = this.#accepted(sessionId, turn, answer);
+    const historyKey = this.#settings.historyKeyPrefix + sessionId;
+    if (answer.kind === "started") this.#turns.start(answer);
+    if (answer.kind === "queued") this.#turns.enqueued(historyKey, runId);
+    if (wait) await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    const reading = await this.#sessions.read(viewer, sessionId, { ...read, runId });
+    if (!reading?.run) throw notFound(reading ? "run" : "session");
+    const { run, session } = reading;
+    return {
+      run,
+      session,
+      userMessage: run.userRow && placed(session, run.userRow),
+      reply: isFinal(run.status) && run.replyRow ? placed(session, run.replyRow) : null,
+    };
+  }
+
+  #accepted(sessionId: string, turn: BeginTurn, answer: Exclude<BeginAnswer, { readonly kind: "notFound" }>): string {
+    switch (answer.kind) {
+      case "started":
+      case "queued":
+        return answer.runId;
+      case "known":
+        if (answer.fingerprint === turn.op.fingerprint && answer.runId !== null) return answer.runId;
+        throw new ParleyError(
+          "MESSAGE_ID_REUSED",
+          "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
+        );
+      case "busy":
+        throw new ParleyError(
+          "SESSION_BUSY",
+          "Another reply is being made in this session. Wait for it, cancel it, or send with whenBusy QUEUE or INTERRUPT.",
+          {
+            runId: joinLocal(sessionId, answer.runId),
+          },
+        );
+      case "full":
+        throw new ParleyError(
+          "QUEUE_FULL",
+          "Too many messages wait for a reply in this session. Try again when some were answered.",
+          {
+            retryAfterSeconds: 5,
+          },
+        );
+      case "expired":
+        throw new ParleyError(
+          "CURSOR_EXPIRED",
+          "The message to replace from is gone or has changed. Read the session's messages anew.",
+        );
+      case "nothing":
+        throw badInput("input.sessionId", "The session has no USER message that could be answered.");
+    }
+  }
+
+  #turn(sessionId: string, runId: string, rest: Omit<BeginTurn, "runId" | "partial" | "replyMessageId">): BeginTurn {
+    const now = this.#settings.now();
+    const replyMessageId = uuidv7(now);
+    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    return {
+      ...rest,
+      runId,
+      replyMessageId,
+      partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
+    };
+  }
+
+  /** A row to append; a message that has no id of the caller's gets one, with a hint that the script fills in. */
+  #row(sessionId: string, message: NewMessage, runId: string | null): { readonly row: RowTemplate } {
+    const now = this.#settings.now();
+    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    const hint = message.messageId === null ? 0 : null;
+    return {
+      row: templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now }),
+    };
+  }
+}

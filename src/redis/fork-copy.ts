@@ -1,0 +1,37 @@
+import type { Session } from "../conversation/session.ts";
+import type { Client } from "./connection.ts";
+import { guarded } from "./failure.ts";
+import { cursorExpired } from "./replies.ts";
+import type { SessionCalls } from "./session-calls.ts";
+import { readSession } from "./session-reading.ts";
+
+const chunkRows = 500;
+
+/**
+ * Copies a session's rows up to `last` to the key `staging`, byte for byte, and gives how many there were. Through this
+ * process, not in a script: on a cluster the fork lies in another slot.
+ */
+export async function stageFork(
+  redis: Client,
+  calls: SessionCalls,
+  owner: string,
+  source: Session,
+  last: number,
+  staging: string,
+): Promise<number> {
+  let staged = 0;
+  for (let from = source.base; from <= last; from += chunkRows) {
+    const reading = await readSession(calls, owner, source.sessionId, source.historyKey, {
+      pages: [],
+      ranges: [[from, Math.min(from + chunkRows - 1, last)]],
+    });
+    if (!reading || reading.session.generation !== source.generation) throw cursorExpired();
+    const rows = reading.ranges[0] ?? [];
+    if (rows.length === 0) break;
+    await guarded(redis.lpush(staging, ...rows.map((row) => row.raw)));
+    // Left behind by a process that died, the copy goes away by itself.
+    await guarded(redis.expire(staging, 600));
+    staged += rows.length;
+  }
+  return staged;
+}
