@@ -1,5 +1,5 @@
 import type { Conversations } from "./conversation/api.ts";
-import { ConversationService } from "./conversation/conversations.ts";
+import { StoredConversations } from "./conversation/conversations.ts";
 import { anonymous } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/telemetry.ts";
 import { Turns } from "./conversation/turns.ts";
@@ -136,7 +136,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     onError,
     now: Date.now,
   });
-  const conversations = new ConversationService(backend.store, backend.feeds, replies, turns, {
+  const conversations = new StoredConversations(backend.store, backend.feeds, replies, turns, {
     historyKeyPrefix,
     model,
     memory: memorySettings,

@@ -37,7 +37,7 @@ const around = 100;
 const titleRows = 20;
 
 /** The use cases over the ports. */
-export class ConversationService implements Conversations {
+export class StoredConversations implements Conversations {
   readonly models: readonly ModelChoice[];
   readonly defaults: { readonly model: string; readonly memory: MemorySettings };
   readonly #store: SessionStore;
