@@ -10,6 +10,8 @@ export interface TestTopology {
   readonly redis: GatewayOptions["redis"];
   /** The same for a gateway that is a process of its own. */
   readonly env: Readonly<Record<string, string>>;
+  /** Who names the primary, where somebody does. */
+  readonly sentinels?: { readonly ports: readonly number[]; readonly name: string };
   /** All data servers. */
   readonly servers: readonly TestRedis[];
   /** A client as a program beside the gateway has one; stop() ends it. */
@@ -41,6 +43,7 @@ async function sentinel(): Promise<TestTopology> {
   return withClients({
     redis: options,
     env: { REDIS_SENTINELS: addresses(sentinels), REDIS_SENTINEL_NAME: name },
+    sentinels: { ports: sentinels.map(({ port }) => port), name },
     servers,
     client: (more) => new Redis({ ...options, ...more }),
     primaryOf: () => started.primary(),
