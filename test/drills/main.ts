@@ -23,6 +23,8 @@ const heads = [
 ];
 console.log(`| ${heads.join(" | ")} |\n|${" --- |".repeat(heads.length)}`);
 let failed = false;
+// Servers that are being stopped keep nothing alive that would keep this process until they have.
+const alive = setInterval(() => undefined, 1000);
 for (const { name, loses, run } of chosen) {
   const count = await run();
   const { acknowledged, lost, silent, duplicated, outOfOrder, longestStallMs, afterRedisMs, longestDelayMs } = count;
@@ -43,6 +45,7 @@ for (const { name, loses, run } of chosen) {
   for (const problem of problems) console.error(`  ${problem}`);
   failed ||= problems.length > 0;
 }
+clearInterval(alive);
 process.exit(failed ? 1 : 0);
 
 function problemsOf(count: Count, loses: boolean): readonly string[] {
