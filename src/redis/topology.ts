@@ -80,6 +80,7 @@ function clusterTopology(cluster: Cluster, options: ClusterOptions, settings: Co
     settings.commandTimeoutMs,
     settings.onError,
   );
+  const mute = watchMute(cluster);
   return {
     client: cluster,
     hub,
@@ -91,8 +92,29 @@ function clusterTopology(cluster: Cluster, options: ClusterOptions, settings: Co
     },
     refresh: () => cluster.refreshSlotsCache(),
     onPrimaries: (listener) => watchPrimaries(cluster, listener),
-    close: () => hub.close(),
+    close() {
+      hub.close();
+      clearInterval(mute);
+    },
   };
+}
+
+const muteMs = 500;
+
+/** A primary that is frozen closes nothing and says nothing: while one is mute, the others are asked who has its slots now. */
+function watchMute(cluster: Cluster): NodeJS.Timeout {
+  const asked = new Set<Redis>();
+  const timer = setInterval(() => {
+    const primaries = cluster.nodes("master").filter((redis) => redis.status === "ready");
+    if (primaries.some((redis) => asked.has(redis))) cluster.refreshSlotsCache();
+    for (const redis of primaries) {
+      if (asked.has(redis)) continue;
+      asked.add(redis);
+      const answered = () => asked.delete(redis);
+      redis.ping().then(answered, answered);
+    }
+  }, muteMs);
+  return timer.unref();
 }
 
 /**

@@ -160,13 +160,13 @@ const cluster: readonly Drill[] = [
       }
     },
   ),
-  drill("resharding under subscriptions, 300 slots", { on: "Cluster" }, async ({ primary, servers, sessionIds }) => {
+  drill("resharding under subscriptions, 200 slots", { on: "Cluster" }, async ({ primary, servers, sessionIds }) => {
     const primaries = servers.slice(0, 3);
     const from = await primary();
     const to = primaries[(primaries.indexOf(from) + 1) % 3];
     if (to === undefined) throw new Error("There are three primaries");
     const first = slotOfKey(sessionIds[0] ?? "");
-    const range = await ownSlots(from, from.port, first - 150, first + 150);
+    const range = await ownSlots(from, from.port, first - 100, first + 100);
     await moveSlots(range, from, to, primaries);
   }),
 ];
