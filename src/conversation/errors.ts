@@ -60,3 +60,14 @@ export function storeUnavailable(cause: unknown): ParleyError {
     { cause },
   );
 }
+
+export function messageIdReused(): ParleyError {
+  return new ParleyError(
+    "MESSAGE_ID_REUSED",
+    "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
+  );
+}
+
+export function isStoreUnavailable(error: unknown): boolean {
+  return error instanceof ParleyError && error.code === "STORE_UNAVAILABLE";
+}

@@ -1,6 +1,6 @@
 import { hash, randomBytes } from "node:crypto";
 
-import type { MessageContent, Row } from "./message.ts";
+import type { MessageContent, MessageOrigin, Row } from "./message.ts";
 
 /** `asked` is the caller's clock at the last id, `used` the time in that id: ahead of it when a millisecond's counter ran over. */
 let last = { asked: -1, used: -1, counter: 0 };
@@ -100,12 +100,19 @@ export function parseLocalId(local: string): LocalId | null {
   return isMessageId(rest) ? { kind: "named", hint: position, messageId: rest } : null;
 }
 
-/** The local part of a stored message's id. A row's own note counts only where it lies where it was written. */
+/** The gateway's own note in a row; null where there is none, or the row is a copy: it counts only where it was written. */
+export function ownNote(historyKey: string, row: Row, { origin }: MessageContent): MessageOrigin | null {
+  return origin !== null && origin.session === sessionTag(historyKey) && origin.position === row.position
+    ? origin
+    : null;
+}
+
+/** The local part of a stored message's id. */
 export function localMessageId(historyKey: string, row: Row, content: MessageContent): string {
-  const { messageId, origin } = content;
-  const trusted = origin !== null && origin.session === sessionTag(historyKey) && origin.position === row.position;
-  if (!trusted || messageId === null || !isMessageId(messageId)) return placeLocalId(row.position, row.mark);
-  return origin.hint === null ? chosenLocalId(messageId) : namedLocalId(origin.hint, messageId);
+  const { messageId } = content;
+  const note = ownNote(historyKey, row, content);
+  if (note === null || messageId === null || !isMessageId(messageId)) return placeLocalId(row.position, row.mark);
+  return note.hint === null ? chosenLocalId(messageId) : namedLocalId(note.hint, messageId);
 }
 
 /** An id within a session, for what global ids carry. */

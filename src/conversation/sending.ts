@@ -1,6 +1,6 @@
 import { mayUse } from "./access.ts";
 import type { AddMessages, ReadRequest, RegenerateReply, SendMessage, TurnResult } from "./api.ts";
-import { badInput, notFound, ParleyError } from "./errors.ts";
+import { ParleyError, badInput, messageIdReused, notFound } from "./errors.ts";
 import { placed, type PlacedMessage } from "./events.ts";
 import { joinLocal, sessionTag, uuidv7 } from "./ids.ts";
 import type { InputChecks } from "./input-checks.ts";
@@ -54,7 +54,7 @@ export class Sending {
     const rows = messages.map((message) => ({
       op:
         message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
-      row: this.#row(sessionId, message, null).row,
+      row: this.#row(sessionId, message, null),
     }));
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
     const existingOnly = !mayUse(viewer, sessionId);
@@ -90,7 +90,7 @@ export class Sending {
     };
     this.#checks.length(message, "input");
     const runId = uuidv7(this.#settings.now());
-    const { row } = this.#row(sessionId, message, runId);
+    const row = this.#row(sessionId, message, runId);
     const op =
       messageId === null
         ? keyedOp("send", null, [])
@@ -175,10 +175,7 @@ export class Sending {
         return answer.runId;
       case "known":
         if (answer.fingerprint === turn.op.fingerprint && answer.runId !== null) return answer.runId;
-        throw new ParleyError(
-          "MESSAGE_ID_REUSED",
-          "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
-        );
+        throw messageIdReused();
       case "busy":
         throw new ParleyError(
           "SESSION_BUSY",
@@ -218,12 +215,10 @@ export class Sending {
   }
 
   /** A row to append; a message that has no id of the caller's gets one, with a hint that the script fills in. */
-  #row(sessionId: string, message: NewMessage, runId: string | null): { readonly row: RowTemplate } {
+  #row(sessionId: string, message: NewMessage, runId: string | null): RowTemplate {
     const now = this.#settings.now();
     const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
     const hint = message.messageId === null ? 0 : null;
-    return {
-      row: templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now }),
-    };
+    return templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now });
   }
 }

@@ -1,6 +1,6 @@
 import { encodeCursor } from "../conversation/cursor.ts";
 import type { PlacedMessage } from "../conversation/events.ts";
-import { localMessageId, sessionTag } from "../conversation/ids.ts";
+import { localMessageId, ownNote } from "../conversation/ids.ts";
 import type { MessageContent, Row, TokenUsage, ToolCall } from "../conversation/message.ts";
 import { decodeStoredMessage } from "../conversation/stored-message.ts";
 import { builder } from "./builder.ts";
@@ -83,9 +83,7 @@ function localIdOf(placed: PlacedMessage): string {
 
 /** null also where the note was copied here with its row: it speaks of another place (as localMessageId has it). */
 function runIdOf(placed: PlacedMessage): string | null {
-  const { origin } = contentOf(placed);
-  const ownNote = origin?.session === sessionTag(placed.historyKey) && origin.position === placed.row.position;
-  return ownNote ? origin.runId : null;
+  return ownNote(placed.historyKey, placed.row, contentOf(placed))?.runId ?? null;
 }
 
 function storedValue(raw: string): unknown {

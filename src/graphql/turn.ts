@@ -1,4 +1,5 @@
-import type { TurnResult } from "../conversation/api.ts";
+import type { GraphQLResolveInfo } from "graphql";
+import type { ReadRequest, TurnResult } from "../conversation/api.ts";
 import { isFinal } from "../conversation/run.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockInput, parseContent } from "./content.ts";
@@ -25,6 +26,17 @@ interface TurnParent {
   readonly session: SessionParent;
   /** Whether the use case has waited for the end already. */
   readonly waited: boolean;
+}
+
+/** Carries out a turn as the answer's selection wants it: whether it waits for `reply`, and what of the session it reads. */
+async function answerOf(
+  info: GraphQLResolveInfo,
+  take: (read: ReadRequest, wait: boolean) => Promise<TurnResult>,
+): Promise<TurnParent> {
+  const waited = selectsAtOnce(info, "reply");
+  const pages = pagesBelow(info);
+  const turn = await take({ pages }, waited);
+  return { turn, session: new Readings().give(turn.session, pages), waited };
 }
 
 function runOf({ turn, session }: TurnParent) {
@@ -100,7 +112,7 @@ builder.mutationField("sendMessage", (t) =>
     description:
       "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
     args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
-    resolve: async (_root, { input }, { conversations, viewer, signal }, info) => {
+    resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
       const send = {
         sessionId: input.sessionId,
         content: parseContent("input", input),
@@ -109,10 +121,7 @@ builder.mutationField("sendMessage", (t) =>
         replaceFrom: input.replaceFrom ?? null,
         model: input.model ?? null,
       };
-      const waited = selectsAtOnce(info, "reply");
-      const pages = pagesBelow(info);
-      const turn = await conversations.sendMessage(viewer, send, { pages }, waited, signal);
-      return { turn, session: new Readings().give(turn.session, pages), waited };
+      return answerOf(info, (read, wait) => conversations.sendMessage(viewer, send, read, wait, signal));
     },
   }),
 );
@@ -158,7 +167,7 @@ builder.mutationField("regenerateReply", (t) =>
     description:
       "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete. Errors as with sendMessage.",
     args: { input: t.arg({ type: RegenerateReplyInput, required: true, description: "Which reply to make anew." }) },
-    resolve: async (_root, { input }, { conversations, viewer, signal }, info) => {
+    resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
       const regenerate = {
         sessionId: input.sessionId,
         replaceFrom: input.replaceFrom ?? null,
@@ -166,10 +175,7 @@ builder.mutationField("regenerateReply", (t) =>
         model: input.model ?? null,
         whenBusy: input.whenBusy,
       };
-      const waited = selectsAtOnce(info, "reply");
-      const pages = pagesBelow(info);
-      const turn = await conversations.regenerateReply(viewer, regenerate, { pages }, waited, signal);
-      return { turn, session: new Readings().give(turn.session, pages), waited };
+      return answerOf(info, (read, wait) => conversations.regenerateReply(viewer, regenerate, read, wait, signal));
     },
   }),
 );

@@ -60,7 +60,7 @@ export class RedisBackend {
   readonly #deadlines: Deadlines;
   #eventsOn: boolean | null = null;
   #advice: readonly string[] = [];
-  #lostAt: number | null = null;
+  #lost = false;
   #graceUntil = 0;
 
   constructor(options: BackendOptions) {
@@ -70,10 +70,10 @@ export class RedisBackend {
     this.commands = this.#topology.client;
     const telemetry = options.telemetry ?? silentTelemetry;
     measure(this.commands, "commands", telemetry);
-    this.commands.on("close", () => (this.#lostAt ??= Date.now()));
+    this.commands.on("close", () => (this.#lost = true));
     this.commands.on("ready", () => {
-      if (this.#lostAt !== null) this.#grantGrace();
-      this.#lostAt = null;
+      if (this.#lost) this.#grantGrace();
+      this.#lost = false;
       void this.#look();
     });
     // A cluster is never away as a whole; what holds after a loss holds for the part that was.

@@ -1,5 +1,5 @@
 import type { Client } from "./connection.ts";
-import { isObject, parseJson } from "../conversation/json.ts";
+import { arrayOrEmpty, parseJson } from "../conversation/json.ts";
 import { guarded } from "./failure.ts";
 import { dueKey, expiriesKey } from "./keys.ts";
 import { text } from "./replies.ts";
@@ -83,7 +83,7 @@ export class Deadlines {
   }
 
   async #expired(member: string, claim: string): Promise<void> {
-    const [owner, key]: readonly unknown[] = memberOf(member);
+    const [owner, key]: readonly unknown[] = arrayOrEmpty(parseJson(member));
     const sessionId = typeof key === "string" ? this.#store.sessionIdOf(key) : null;
     if (typeof owner !== "string" || sessionId === null) return;
     const reading = await this.#store.read(owner, sessionId, { pages: [] });
@@ -99,9 +99,4 @@ export class Deadlines {
   async #settle(zset: string, member: string, claim: string): Promise<void> {
     await guarded(this.#scripts.run("due-settle", [zset], [member, claim]));
   }
-}
-
-function memberOf(member: string): readonly unknown[] {
-  const parsed = parseJson(member);
-  return Array.isArray(parsed) && !isObject(parsed) ? parsed : [];
 }

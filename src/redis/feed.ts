@@ -1,6 +1,6 @@
 import type { Cursor } from "../conversation/cursor.ts";
 import type { Session } from "../conversation/session.ts";
-import { ParleyError } from "../conversation/errors.ts";
+import { notFound } from "../conversation/errors.ts";
 import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "./hub.ts";
@@ -75,11 +75,7 @@ export class Feed implements Listener {
     await this.#hub.subscribe(this.#channels, this);
     try {
       const reading = await this.#store.read(this.owner, this.sessionId, { pages: [] });
-      if (!reading)
-        throw new ParleyError(
-          "NOT_FOUND",
-          "There is no such session. It may have been deleted, or it may have expired.",
-        );
+      if (!reading) throw notFound();
       this.#follower = new Follower(reading.session);
     } catch (error) {
       this.close();

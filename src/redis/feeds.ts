@@ -68,21 +68,13 @@ export class RedisFeeds implements Feeds {
       if (first instanceof Error) start = { kind: "expired" };
       else if (first) {
         const beginning = encodeCursor(historyKey, { generation: session.generation, position: -1, mark: "" });
-        start = { kind: "after", cursor: after === "" || after === null ? beginning : after, page: first };
+        start = { kind: "after", cursor: after || beginning, page: first };
       }
-      let ended = false;
-      const subscription = new Subscription(feed, session, read, from, start, () => {
-        if (ended) return;
-        ended = true;
-        this.#open.delete(subscription);
-        signal.removeEventListener("abort", end);
-        this.#leave(this.#feeds, name, shared);
-      });
-      const end = () => subscription.end();
-      this.#open.add(subscription);
-      signal.addEventListener("abort", end, { once: true });
-      if (signal.aborted) end();
-      return subscription;
+      return this.#opened(
+        signal,
+        (onEnd) => new Subscription(feed, session, read, from, start, onEnd),
+        () => this.#leave(this.#feeds, name, shared),
+      );
     } catch (error) {
       this.#leave(this.#feeds, name, shared);
       throw error;
@@ -101,16 +93,11 @@ export class RedisFeeds implements Feeds {
       this.#leave(this.#lists, owner, shared);
       throw error;
     }
-    const subscription = new ListSubscription(shared.feed, read, () => {
-      this.#open.delete(subscription);
-      signal.removeEventListener("abort", end);
-      this.#leave(this.#lists, owner, shared);
-    });
-    const end = () => subscription.end();
-    this.#open.add(subscription);
-    signal.addEventListener("abort", end, { once: true });
-    if (signal.aborted) end();
-    return subscription;
+    return this.#opened(
+      signal,
+      (onEnd) => new ListSubscription(shared.feed, read, onEnd),
+      () => this.#leave(this.#lists, owner, shared),
+    );
   }
 
   watch(historyKey: string, watcher: RunWatcher): () => void {
@@ -159,6 +146,20 @@ export class RedisFeeds implements Feeds {
   /** For metrics and tests. */
   get size(): { readonly feeds: number; readonly subscriptions: number } {
     return { feeds: this.#feeds.size + this.#lists.size, subscriptions: this.#open.size };
+  }
+
+  /** A subscription that ends when `signal` aborts, with this process, or by itself; then `leave` is called. */
+  #opened<T extends { end(): void }>(signal: AbortSignal, make: (onEnd: () => void) => T, leave: () => void): T {
+    const end = () => subscription.end();
+    const subscription = make(() => {
+      this.#open.delete(subscription);
+      signal.removeEventListener("abort", end);
+      leave();
+    });
+    this.#open.add(subscription);
+    signal.addEventListener("abort", end, { once: true });
+    if (signal.aborted) end();
+    return subscription;
   }
 
   #join<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, make: () => T): Shared<T> {

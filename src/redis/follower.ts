@@ -240,7 +240,7 @@ function textOf(run: Run): RunText {
 }
 
 /** What SessionUpdated tells of, to notice a change whose publication was missed. */
-function settingsOf(session: Session): string {
+export function settingsOf(session: Session): string {
   const { title, instructions, model, memory, metadata, archived, ttlSeconds } = session;
   return JSON.stringify([title, instructions, model, memory, metadata, archived, ttlSeconds]);
 }

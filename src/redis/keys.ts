@@ -8,6 +8,7 @@ export interface SessionKeys {
   readonly session: string;
   /** In the order that the scripts take them; the events channel is the last. */
   readonly all: readonly string[];
+  readonly queue: string;
   readonly events: string;
   readonly staging: (id: string) => string;
 }
@@ -80,11 +81,13 @@ export function sessionKeys(historyKey: string): SessionKeys {
   const part = (name: string) => `parley:{${tag}}:${name}:${historyKey}`;
   const events = part("events");
   const session = part("session");
+  const queue = part("queue");
   return {
     history: historyKey,
     session,
+    queue,
     events,
-    all: [historyKey, session, part("runs"), part("partial"), part("queue"), part("ops"), part("ops-due"), events],
+    all: [historyKey, session, part("runs"), part("partial"), queue, part("ops"), part("ops-due"), events],
     staging: (id) => part(`staging-${id}`),
   };
 }

@@ -1,5 +1,5 @@
 import type { ReadRequest } from "../conversation/api.ts";
-import { ParleyError } from "../conversation/errors.ts";
+import { isStoreUnavailable } from "../conversation/errors.ts";
 import type { SessionChange } from "../conversation/events.ts";
 import { isObject, parseJson } from "../conversation/json.ts";
 import { guarded } from "./failure.ts";
@@ -7,6 +7,7 @@ import type { FeedSettings } from "./feed.ts";
 import type { Client } from "./connection.ts";
 import type { Listener, PubSub } from "./hub.ts";
 import { listChannel, sessionKeys, sessionsKey } from "./keys.ts";
+import { PulledIterator } from "./pulled-iterator.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 
 type Kind = "added" | "updated" | "removed";
@@ -158,20 +159,17 @@ export class ListFeed implements Listener {
 }
 
 /** One sidebar. It holds which sessions changed, each once, and reads a session when it is pulled (P10). */
-export class ListSubscription implements AsyncIterableIterator<SessionChange> {
+export class ListSubscription extends PulledIterator<SessionChange> {
   readonly #feed: ListFeed;
   readonly #read: ReadRequest;
-  readonly #onEnd: () => void;
   readonly #pending = new Map<string, Kind>();
   #opened = false;
-  #ended = false;
   #wake: () => void = () => undefined;
-  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(feed: ListFeed, read: ReadRequest, onEnd: () => void) {
+    super(onEnd);
     this.#feed = feed;
     this.#read = read;
-    this.#onEnd = onEnd;
     feed.join(this);
   }
 
@@ -182,38 +180,14 @@ export class ListSubscription implements AsyncIterableIterator<SessionChange> {
     this.#wake();
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<SessionChange>> {
-    const turn = this.#turn
-      .then(() => this.#pull())
-      .catch((error: unknown) => {
-        // Who consumes an iterator that threw does not return it.
-        this.end();
-        throw error;
-      });
-    this.#turn = turn.catch(() => undefined);
-    return turn;
-  }
-
-  return(): Promise<IteratorResult<SessionChange>> {
-    this.end();
-    return Promise.resolve({ done: true, value: undefined });
-  }
-
-  end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
+  protected release(): void {
     this.#feed.leave(this);
     this.#pending.clear();
     this.#wake();
-    this.#onEnd();
   }
 
-  async #pull(): Promise<IteratorResult<SessionChange>> {
-    while (!this.#ended) {
+  protected async pull(): Promise<IteratorResult<SessionChange>> {
+    while (!this.ended) {
       if (!this.#opened) {
         this.#opened = true;
         return { done: false, value: { kind: "opened", openedAt: Date.now() } };
@@ -231,7 +205,7 @@ export class ListSubscription implements AsyncIterableIterator<SessionChange> {
         const reading = await this.#feed.store.read(this.#feed.owner, sessionId, this.#read);
         return { done: false, value: reading ? { kind, session: reading.session } : { kind: "removed", sessionId } };
       } catch (error) {
-        if (!(error instanceof ParleyError) || error.code !== "STORE_UNAVAILABLE") throw error;
+        if (!isStoreUnavailable(error)) throw error;
         if (!this.#pending.has(key)) this.#pending.set(key, kind);
         await new Promise((resolve) => setTimeout(resolve, retryMs).unref());
       }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ArchivedSession } from "../conversation/archive.ts";
 import type { Cursor } from "../conversation/cursor.ts";
-import { notFound, ParleyError } from "../conversation/errors.ts";
+import { messageIdReused, notFound } from "../conversation/errors.ts";
 import type { Session } from "../conversation/session.ts";
 import type {
   AppendMessage,
@@ -239,11 +239,4 @@ export class RedisSessionStore implements SessionStore {
   forget(owner: string, sessionId: string): void {
     this.#index.forget(owner, this.historyKey(sessionId));
   }
-}
-
-function messageIdReused(): ParleyError {
-  return new ParleyError(
-    "MESSAGE_ID_REUSED",
-    "This messageId or idempotencyKey was used with other content. Choose a new one for a new message.",
-  );
 }

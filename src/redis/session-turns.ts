@@ -128,7 +128,7 @@ export class SessionTurns {
     const keys = sessionKeys(key);
     const [active, until] = await guarded(this.#redis.hmget(keys.session, "active", "until"));
     if (active && until) return Number(until);
-    const waiting = await guarded(this.#redis.llen(keys.all[4] ?? ""));
+    const waiting = await guarded(this.#redis.llen(keys.queue));
     return waiting > 0 ? Date.now() + 1000 : 0;
   }
 

@@ -1,10 +1,11 @@
 import type { ReadRequest } from "../conversation/api.ts";
-import { ParleyError } from "../conversation/errors.ts";
+import { isStoreUnavailable } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { MessagePage, Session } from "../conversation/session.ts";
 import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
 import type { Feed, FeedPlace } from "./feed.ts";
-import { Follower, type Entry, type RunText } from "./follower.ts";
+import { Follower, settingsOf, type Entry, type RunText } from "./follower.ts";
+import { PulledIterator } from "./pulled-iterator.ts";
 
 /** How long a subscriber waits before it asks a store that was away again, in ms. */
 const retryMs = 250;
@@ -13,10 +14,9 @@ const retryMs = 250;
  * One subscriber: its own place in a feed, pulled by its consumer. While it waits it holds nothing; when the ring has
  * moved past it, it reads on from its place as if it had been away (P10). return() ends it at once, also while it waits.
  */
-export class Subscription implements AsyncIterableIterator<SessionEvent> {
+export class Subscription extends PulledIterator<SessionEvent> {
   readonly #feed: Feed;
   readonly #read: ReadRequest;
-  readonly #onEnd: () => void;
   readonly #me: Follower;
   /** Entries that are this subscriber's alone: what it catches up with. */
   #own: Entry[] = [];
@@ -32,16 +32,14 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
   /** The write of the newest entry of the feed: one that is lower says that Redis lost writes, and counts anew. */
   #heard: number;
   #removed = false;
-  #ended = false;
   /** Ends what next() waits for. Not a promise to race with: it would keep every race for as long as the subscriber lives. */
   #interrupt: () => void = () => undefined;
-  #turn: Promise<unknown> = Promise.resolve();
 
   /** `from`: where the feed stood before the reading. */
   constructor(feed: Feed, session: Session, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
+    super(onEnd);
     this.#feed = feed;
     this.#read = read;
-    this.#onEnd = onEnd;
     this.#me = new Follower(session);
     this.#number = from.number;
     this.#heard = from.sequence;
@@ -69,45 +67,15 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     }
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<SessionEvent>> {
-    // Consumers pull one by one; should one pull ahead, its pulls are answered in order.
-    const turn = this.#turn
-      .then(() => this.#pull())
-      .catch((error: unknown) => {
-        // Who consumes an iterator that threw does not return it.
-        this.end();
-        throw error;
-      });
-    this.#turn = turn.catch(() => undefined);
-    return turn;
-  }
-
-  return(): Promise<IteratorResult<SessionEvent>> {
-    this.end();
-    return Promise.resolve({ done: true, value: undefined });
-  }
-
-  throw(error: unknown): Promise<IteratorResult<SessionEvent>> {
-    this.end();
-    return Promise.reject(error instanceof Error ? error : new Error(String(error)));
-  }
-
-  end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
+  protected release(): void {
     this.#own = [];
     this.#ready = [];
     this.#interrupt();
-    this.#onEnd();
   }
 
-  async #pull(): Promise<IteratorResult<SessionEvent>> {
+  protected async pull(): Promise<IteratorResult<SessionEvent>> {
     for (;;) {
-      if (this.#ended) return { done: true, value: undefined };
+      if (this.ended) return { done: true, value: undefined };
       const ready = this.#ready.shift();
       if (ready) return { done: false, value: ready };
       if (this.#removed) {
@@ -258,7 +226,7 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
     const { session } = reading;
     const me = this.#me;
     if (entry.kind === "updated") {
-      me.settings = new Follower(session).settings;
+      me.settings = settingsOf(session);
       me.readCount = session.readCount;
       this.#ready.push({ kind: "updated", session });
       return;
@@ -283,11 +251,11 @@ export class Subscription implements AsyncIterableIterator<SessionEvent> {
 
   /** Until the store answers or the subscriber ends (undefined). */
   async #retried<T>(ask: () => Promise<T>): Promise<T | undefined> {
-    while (!this.#ended) {
+    while (!this.ended) {
       try {
         return await this.#orEnd<T>((resolve, reject) => void ask().then(resolve, reject));
       } catch (error) {
-        if (!(error instanceof ParleyError) || error.code !== "STORE_UNAVAILABLE") throw error;
+        if (!isStoreUnavailable(error)) throw error;
         await this.#orEnd<undefined>((resolve) => void setTimeout(() => resolve(undefined), retryMs).unref());
       }
     }
