@@ -1,24 +1,75 @@
-import { cpus } from "node:os";
-import { startRedis } from "../test/support/redis-server.ts";
-import { historyPages } from "./history-pages.ts";
-import { memory } from "./memory.ts";
-import { turns } from "./turns.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { Stage, type Benchmark, type BenchmarkResult } from "./benchmark.ts";
+import { delivery } from "./benchmarks/delivery.ts";
+import { firstToken } from "./benchmarks/first-token.ts";
+import { flat } from "./benchmarks/flat.ts";
+import { idle } from "./benchmarks/idle.ts";
+import { memory } from "./benchmarks/memory.ts";
+import { pages } from "./benchmarks/pages.ts";
+import { tokens } from "./benchmarks/tokens.ts";
+import { turns } from "./benchmarks/turns.ts";
+import { typename } from "./benchmarks/typename.ts";
+import { commit, machineLine, thisMachine, type Machine } from "./machine.ts";
+import { writeReadme } from "./readme.ts";
+import { differencesText, resultText, type BenchReport } from "./report.ts";
 
-const benchmarks = { turns, "history-pages": historyPages, memory } as const;
+const benchmarks: readonly Benchmark[] = [pages, typename, delivery, tokens, firstToken, turns, flat, idle, memory];
 
-/** `npm run bench` runs all, `npm run bench -- NAME` one. Ratios are to the first line of each block. */
-// Connections that are closed leave nothing that would keep the process until the server has stopped.
-const alive = setInterval(() => undefined, 1000);
-const wanted = process.argv.slice(2);
-for (const [name, run] of Object.entries(benchmarks)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
-  const redis = await startRedis();
-  try {
-    await run(redis.url);
-  } finally {
-    await redis.stop();
+const usage = `npm run bench [-- NAME …] [--json FILE] [--compare FILE] [--readme]
+  NAME            ${benchmarks.map(({ name }) => name).join(", ")}; all, if left out
+  --json FILE     writes the results there
+  --compare FILE  tells what is different from results that --json wrote
+  --readme        puts the table of results into README.md
+`;
+
+async function measured(wanted: readonly Benchmark[]): Promise<BenchReport> {
+  const results: BenchmarkResult[] = [];
+  let machine: Machine | null = null;
+  for (const { name, title, run } of wanted) {
+    const stage = await Stage.open();
+    try {
+      if (machine === null) {
+        machine = await thisMachine(stage.redisUrl);
+        process.stdout.write(`${machineLine(machine)}\n`);
+      }
+      const result = { name, title, ...(await run(stage)) };
+      results.push(result);
+      process.stdout.write(resultText(result));
+    } finally {
+      await stage.close();
+    }
   }
+  if (machine === null) throw new Error("There is nothing to measure");
+  return { machine, commit: commit(), takenAt: new Date().toISOString(), results };
 }
-process.stdout.write(`\n${cpus().length} × ${cpus()[0]?.model ?? "?"}, Node ${process.version}\n`);
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "string" },
+    compare: { type: "string" },
+    readme: { type: "boolean" },
+    help: { type: "boolean" },
+  },
+});
+const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
+const part = values.readme === true && positionals.length > 0;
+if (part) process.stderr.write("README.md has the results of all of them: --readme goes with no NAME.\n");
+if (values.help === true || unknown.length > 0 || part) {
+  process.stdout.write(usage);
+  process.exit(values.help === true ? 0 : 2);
+}
+// Connections that are closed leave nothing that would keep the process until the processes have stopped.
+const alive = setInterval(() => undefined, 1000);
+const wanted = benchmarks.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+const report = await measured(wanted);
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+if (values.compare !== undefined) {
+  // Safe: --json wrote it.
+  const then = JSON.parse(readFileSync(values.compare, "utf8")) as BenchReport;
+  process.stdout.write(differencesText(report, then));
+}
+if (values.readme === true) await writeReadme(report);
 clearInterval(alive);
 process.exit();

@@ -1,11 +1,14 @@
 import { z } from "zod";
 
 import { authDefinitions } from "./config-auth.ts";
+import { limitDefinitions } from "./config-limits.ts";
+import { queryDefinitions } from "./config-queries.ts";
 import { redisDefinitions } from "./config-redis.ts";
 import { integer, isHttpUrl, isOrigin, list, modelForm, modelName, onOff, variable } from "./config-values.ts";
 
 export const strategies = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"] as const;
 export const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+import { tracingDefinitions } from "./config-tracing.ts";
 
 const millisecondsOfADay = 86_400_000;
 
@@ -97,6 +100,8 @@ export const definitions = {
   ),
   SHUTDOWN_GRACE_MS: variable(integer(0, millisecondsOfADay), "10000", "How long replies may go on after SIGTERM."),
   MAX_BODY_BYTES: variable(integer(1000, 1_000_000_000), "1048576", "Of a request's body, and of a WebSocket message."),
+  ...queryDefinitions,
+  ...limitDefinitions,
   NODE_ENV: variable(
     z.string(),
     null,
@@ -112,7 +117,12 @@ export const definitions = {
     null,
     "What a reader of /metrics must send as `Authorization: Bearer …`.",
   ),
-  GRAPHIQL: variable(onOff, "on, in production off", "The page to try operations on."),
+  ...tracingDefinitions,
+  GRAPHIQL: variable(
+    onOff,
+    "on, in production and with PERSISTED_OPERATIONS=only off",
+    "The page to try operations on.",
+  ),
   INTROSPECTION: variable(onOff, "on, in production off", "Whether clients may read the schema."),
   ALLOWED_ORIGINS: variable(
     list.refine(

@@ -1,14 +1,20 @@
 import { authConfig } from "./config-auth.ts";
 import type { AuthConfig } from "./config-auth.ts";
+import { limitConfig } from "./config-limits.ts";
+import type { LimitConfig } from "./config-limits.ts";
+import { queryConfig } from "./config-queries.ts";
+import type { QueryConfig } from "./config-queries.ts";
 import { redisConfig } from "./config-redis.ts";
 import type { RedisConfig } from "./config-redis.ts";
 import { isLoopback } from "./config-values.ts";
 import type { Definition } from "./config-values.ts";
+import { tracingConfig } from "./config-tracing.ts";
+import type { TracingConfig } from "./config-tracing.ts";
 import { definitions } from "./config-variables.ts";
 import type { logLevels, strategies } from "./config-variables.ts";
 
 /** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
-export interface Config {
+export interface Config extends QueryConfig, LimitConfig {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
@@ -49,6 +55,8 @@ export interface Config {
   readonly metrics: boolean;
   /** null: whoever reaches the port reads them. */
   readonly metricsToken: string | null;
+  /** null: there is no collector. */
+  readonly tracing: TracingConfig | null;
   readonly graphiql: boolean;
   readonly introspection: boolean;
   /** null: no list. */
@@ -127,6 +135,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const historyKeyPrefix = required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX);
   const auth = authConfig(given, problem, { host, historyKeyPrefix, production });
   const metricsToken = given("METRICS_TOKEN", d.METRICS_TOKEN);
+  const queries = queryConfig({ given, required, problem });
   const redis = redisConfig({ given, required, isGiven, problem });
   const openai = {
     apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
@@ -137,6 +146,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const models = [...new Set([model, ...(given("MODELS", d.MODELS) ?? [])])];
   if (models.some((name) => name.startsWith("openai:")) && !hasOpenai && !isGiven("OPENAI_BASE_URL")) {
     problem("OPENAI_API_KEY", "is needed by the model openai:… (or OPENAI_BASE_URL, for a server without keys)");
+  }
+
+  const graphiql = given("GRAPHIQL", d.GRAPHIQL);
+  const listed = queries.persistedOperations.mode === "only";
+  if (graphiql === true && listed) {
+    problem("GRAPHIQL", "cannot be on with PERSISTED_OPERATIONS=only: what is typed into it is not on the list");
   }
 
   const config: Config = {
@@ -174,7 +189,10 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     production,
     metrics: given("METRICS", d.METRICS) ?? (isLoopback(host) || metricsToken !== null),
     metricsToken,
-    graphiql: given("GRAPHIQL", d.GRAPHIQL) ?? !production,
+    tracing: tracingConfig(given),
+    ...queries,
+    ...limitConfig(given, isGiven),
+    graphiql: graphiql ?? !(production || listed),
     introspection: given("INTROSPECTION", d.INTROSPECTION) ?? !production,
     allowedOrigins: given("ALLOWED_ORIGINS", d.ALLOWED_ORIGINS),
     logLevel: required("LOG_LEVEL", d.LOG_LEVEL),

@@ -1,9 +1,13 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import type { Cluster, Redis } from "ioredis";
 import type { MemorySettings, MemoryStrategy } from "./conversation/session.ts";
+import type { LimitOptions } from "./limit-options.ts";
+import type { QueryLimits } from "./graphql/limits.ts";
 import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/connection.ts";
+import type { TracingOptions } from "./tracing/options.ts";
 import type { AuthOptions, AuthenticateRequest } from "./transport/auth/authenticate.ts";
 import type { Logger } from "./transport/logger.ts";
+import type { PersistedMode } from "./transport/persisted.ts";
 
 /** A redis-server of Parley's own, whose files lie in the directory. `environment`: where PATH and HOME are looked up. */
 export interface EmbeddedSource {
@@ -25,7 +29,7 @@ export interface ClusterSource {
 }
 
 /** Everything but `redis` may be left out. Times are milliseconds unless named otherwise. */
-export interface GatewayOptions {
+export interface GatewayOptions extends LimitOptions {
   /**
    * A redis:// or rediss:// URL, ioredis' options (Sentinel's too), an ioredis client (Redis or Cluster: it is duplicated,
    * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own.
@@ -80,11 +84,31 @@ export interface GatewayOptions {
   readonly metrics?: boolean;
   /** What a reader of /metrics must send as a bearer token; null (default): nothing. */
   readonly metricsToken?: string | null;
+  /**
+   * A collector of the gateway's own. Left out: OpenTelemetry's TracerProvider, where the program has registered one
+   * before. null: nobody traces.
+   */
+  readonly tracing?: TracingOptions | null;
   readonly introspection?: boolean;
   readonly allowedOrigins?: readonly string[] | null;
+  /** What one operation may ask for; more is TOO_COMPLEX. What is left out has its default (graphql/limits.ts). */
+  readonly queryLimits?: Partial<QueryLimits>;
+  readonly persistedOperations?: PersistedOptions;
+  /** For how long browsers are told to come by https alone; null (default): they are not told. */
+  readonly hstsSeconds?: number | null;
   readonly logger?: Logger;
   /** Only its commands over the data are used (adopt, export, …): it looks after nobody's runs. Default false. */
   readonly idle?: boolean;
+}
+
+/** Operations by their hash or id instead of their text. */
+export interface PersistedOptions {
+  /** auto (default): those that clients register, and the list; only: the list, nothing else is answered; off: none. */
+  readonly mode?: PersistedMode;
+  /** The list: a file (documents by id, or Apollo's manifest). */
+  readonly file?: string | null;
+  /** More of it: documents by id. */
+  readonly documents?: Readonly<Record<string, string>>;
 }
 
 export interface MemoryOptions {

@@ -1,24 +1,31 @@
 import type { Conversations } from "./conversation/api.ts";
+import { idMatcher, subjectProblem } from "./conversation/access.ts";
 import { StoredConversations } from "./conversation/conversations.ts";
 import { anonymous } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/telemetry.ts";
 import { Turns } from "./conversation/turns.ts";
 import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./gateway-options.ts";
+import { defaultQueryLimits } from "./graphql/limits.ts";
 import { schema } from "./graphql/schema.ts";
+import { quotaLimits, sessionLimit, transportLimits } from "./limit-options.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./metrics.ts";
-import { adoptAll, type AdoptProgress } from "./redis/adopt.ts";
+import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/adopt.ts";
 import { Exporter, type ExportProgress } from "./redis/archive.ts";
 import { RedisBackend } from "./redis/backend.ts";
 import { keyPrefixOf } from "./redis/connection.ts";
 import { Importer, type ImportResult } from "./redis/restore.ts";
-import { deleteOwner } from "./redis/session-records.ts";
+import { deleteOwner, giveSessions } from "./redis/session-records.ts";
 import { startEmbeddedRedis, type EmbeddedRedis } from "./redis/server/embedded.ts";
 import { authenticator, ownAuthenticator } from "./transport/auth/authenticate.ts";
 import type { AuthOptions, Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
 import { silentLogger, type Logger } from "./transport/logger.ts";
+import { checkedList, readPersistedList, type ListChecks } from "./transport/persisted-list.ts";
+import { persistedOperations, type PersistedOperations } from "./transport/persisted.ts";
 import { requestLogger } from "./transport/request-ids.ts";
-import { createTransport } from "./transport/transport.ts";
+import { hostTraces } from "./tracing/options.ts";
+import { createTransport, type Transport } from "./transport/transport.ts";
+import type { Tracing } from "./tracing/open.ts";
 
 export interface Gateway {
   /** For a server of the program's own: HTTP and SSE. WebSockets need listen(). */
@@ -40,7 +47,7 @@ export interface Gateway {
     readonly owner?: string;
     readonly match?: string;
     readonly onProgress?: (progress: AdoptProgress) => void;
-  }): Promise<AdoptProgress>;
+  }): Promise<AdoptResult>;
   /**
    * An archive (NDJSON) of all sessions, of an owner's, or of one, piece by piece: rows byte for byte, with the session
    * records. Throws NOT_FOUND where the one session is not there.
@@ -63,15 +70,37 @@ export interface Gateway {
       readonly onProgress?: (progress: ImportResult) => void;
     },
   ): Promise<ImportResult>;
+  /**
+   * Makes sessions of one owner another's, as they are: those whose ids `match` ("*" stands for any text), by default all.
+   * What `anonymous` has is what was there without authentication. Gives how many there were.
+   */
+  give(options: {
+    readonly from: string;
+    readonly to: string;
+    readonly match?: string;
+    readonly onProgress?: (given: number, share: number | null) => void;
+  }): Promise<number>;
   /** Deletes all sessions of an owner, cancels their runs, and gives how many there were. */
-  deleteOwner(owner: string, options?: { readonly onProgress?: (deleted: number) => void }): Promise<number>;
+  deleteOwner(
+    owner: string,
+    options?: { readonly onProgress?: (deleted: number, share: number | null) => void },
+  ): Promise<number>;
 }
 
-/** Sets a gateway up. Resolves without waiting for Redis: until it is there requests get STORE_UNAVAILABLE. */
+/**
+ * Sets a gateway up. Resolves without waiting for Redis: until it is there requests get STORE_UNAVAILABLE.
+ * @throws {PersistedOperationsError} with every mistake in the list of persisted operations
+ */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
-  const logger = requestLogger(options.logger ?? silentLogger);
+  const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
+  const introspection = options.introspection ?? !(options.production ?? false);
+  // First: nothing is started yet that would have to be stopped if the list is wrong.
+  const persisted = await persistedOf(options, { schema, limits: queryLimits, introspection });
   const metrics = (options.metrics ?? !(options.production ?? false)) ? createMetrics() : null;
-  const telemetry = metrics?.telemetry ?? silentTelemetry;
+  const measuring = metrics?.telemetry ?? silentTelemetry;
+  const tracing = await tracingOf(options);
+  const telemetry = tracing?.follow(measuring) ?? measuring;
+  const logger = requestLogger(options.logger ?? silentLogger, telemetry);
   const memory: MemoryOptions = {
     strategy: "BUFFER",
     maxTurns: 10,
@@ -102,6 +131,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     },
     timeoutMs: options.modelTimeoutMs ?? 60_000,
     memoryDefaults: memory,
+    telemetry,
     ...(options.customModels ? { custom: options.customModels } : {}),
   });
   const backend: RedisBackend = new RedisBackend({
@@ -120,6 +150,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     model,
     memory: memorySettings,
     memoryRows: memory.maxMessages,
+    quotas: quotaLimits(options, authenticates),
+    maxSessions: sessionLimit(options, authenticates),
     telemetry,
     onError: redisErrors(logger),
     onAdvice(advice) {
@@ -132,6 +164,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
     leaseMs,
     systemPrompt: options.systemPrompt ?? null,
+    quotas: backend.quotas,
     telemetry,
     onError,
     now: Date.now,
@@ -141,13 +174,16 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     model,
     memory: memorySettings,
     maxMessageChars: options.maxMessageChars ?? 100_000,
-    maxTitleChars: 500,
-    maxMetadataBytes: 16_384,
-    maxMessagesPerAdd: 1000,
+    maxTitleChars: options.maxTitleChars ?? 500,
+    maxMetadataBytes: options.maxMetadataBytes ?? 16_384,
+    maxMessagesPerAdd: options.maxMessagesPerAdd ?? 1000,
     replyWaitMs: options.replyWaitMs ?? 120_000,
+    waiting: (signal) => transport.waiting(signal),
+    quotas: backend.quotas,
+    telemetry,
     now: Date.now,
   });
-  const transport = createTransport({
+  const transport: Transport = createTransport({
     conversations,
     schema,
     authenticate,
@@ -160,8 +196,12 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     },
     production: options.production ?? false,
     graphiql: options.graphiql ?? !(options.production ?? false),
-    ...(options.introspection === undefined ? {} : { introspection: options.introspection }),
+    introspection,
+    queryLimits,
+    persisted,
+    hstsSeconds: options.hstsSeconds ?? null,
     allowedOrigins: options.allowedOrigins ?? null,
+    limits: transportLimits(options),
     ...(options.maxBodyBytes === undefined ? {} : { maxBodyBytes: options.maxBodyBytes }),
     ...(options.slowReaderMs === undefined ? {} : { slowReaderMs: options.slowReaderMs }),
     ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
@@ -192,6 +232,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     await transport.close();
     await backend.close();
     await embedded?.stop();
+    await tracing?.close();
   };
   return {
     fetch: (request) => transport.fetch(request),
@@ -202,17 +243,23 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     modelName: model,
     async adopt({ owner, match = "*", onProgress = () => undefined } = {}) {
       if (authenticates && owner === undefined) throw new TypeError("With authentication adopt() needs an owner");
-      return await adoptAll(backend.primaries(), backend.store, owner ?? anonymous.subject, match, onProgress);
+      return await adoptAll(await backend.primaries(), backend.store, owner ?? anonymous.subject, match, onProgress);
     },
     exportSessions: ({ owner, sessionId, onProgress = () => undefined } = {}) =>
-      new Exporter(backend.commands, backend.primaries(), backend.store, onProgress).archive({
+      new Exporter(backend.commands, () => backend.primaries(), backend.store, onProgress).archive({
         owner: owner ?? null,
         sessionId: sessionId ?? null,
       }),
     importSessions: (archive, { owner, replace = false, onProgress = () => undefined } = {}) =>
       new Importer(backend.commands, backend.store, { owner: owner ?? null, replace }, onProgress).import(archive),
-    deleteOwner: (owner, { onProgress = () => undefined } = {}) =>
-      deleteOwner(backend.commands, backend.primaries(), backend.store, owner, onProgress),
+    async give({ from, to, match = "*", onProgress = () => undefined }) {
+      const problem = subjectProblem(to);
+      if (problem !== null) throw new TypeError(`The new owner ${problem}`);
+      const which = { from, to, match: idMatcher(match) };
+      return await giveSessions(await backend.primaries(), backend.store, which, onProgress);
+    },
+    deleteOwner: async (owner, { onProgress = () => undefined } = {}) =>
+      deleteOwner(backend.commands, await backend.primaries(), backend.store, owner, onProgress),
   };
 }
 
@@ -220,6 +267,25 @@ const noAuth: AuthOptions = { kind: "none" };
 
 async function embeddedOf({ redis }: GatewayOptions): Promise<EmbeddedRedis | null> {
   return typeof redis === "object" && "embedded" in redis ? await startEmbeddedRedis(redis.embedded) : null;
+}
+
+async function persistedOf(
+  { persistedOperations: given = {}, idle = false }: GatewayOptions,
+  checks: ListChecks,
+): Promise<PersistedOperations> {
+  const { mode = "auto", file = null, documents = {} } = given;
+  if (idle) return persistedOperations("off", new Map());
+  const listed = file === null ? [] : [...(await readPersistedList(file, checks))];
+  return persistedOperations(mode, new Map([...listed, ...checkedList(documents, checks)]));
+}
+
+/** OpenTelemetry is loaded only where there is something to trace to. */
+async function tracingOf({ tracing, idle = false, logger = silentLogger }: GatewayOptions): Promise<Tracing | null> {
+  if (idle || tracing === null || (tracing === undefined && !hostTraces())) return null;
+  const { openTracing } = await import("./tracing/open.ts");
+  return await openTracing(tracing ?? null, () =>
+    logger.warn({}, "Traces cannot be delivered to the collector. They are dropped until it takes them."),
+  );
 }
 
 /** A Redis that is away says so with every attempt to reach it: told once a while. */
@@ -234,8 +300,18 @@ function redisErrors(logger: Logger): (error: unknown) => void {
   };
 }
 
-export type { AdoptProgress, AuthenticateRequest, Authenticated, AuthOptions, AuthRequest, Conversations, Logger };
+export type {
+  AdoptProgress,
+  AdoptResult,
+  AuthenticateRequest,
+  Authenticated,
+  AuthOptions,
+  AuthRequest,
+  Conversations,
+  Logger,
+};
 export type { ExportProgress, GatewayOptions, ImportResult, MemoryOptions };
 export type { ClusterSource, EmbeddedSource, UrlSource } from "./gateway-options.ts";
 export { ArchiveError } from "./conversation/archive.ts";
 export { ParleyError } from "./conversation/errors.ts";
+export { PersistedOperationsError } from "./transport/persisted-list.ts";

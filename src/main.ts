@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import type { NewKey } from "./add-key.ts";
@@ -13,7 +13,9 @@ import type { DataCommand } from "./data-commands.ts";
 import type { AdoptProgress, GatewayOptions, Logger } from "./gateway.ts";
 import { createLogger } from "./logging.ts";
 import type { FullLogger } from "./logging.ts";
+import { createProgress } from "./progress.ts";
 import { redisSource } from "./redis-source.ts";
+import { hostTraces } from "./tracing/options.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
@@ -35,6 +37,7 @@ export async function main(): Promise<void> {
       return;
     case "export":
     case "import":
+    case "give":
     case "delete-owner": {
       const config = readConfig();
       if (config !== null) await overData(config, command);
@@ -189,7 +192,8 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
   let gateway;
   try {
     gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
-    process.exitCode = await runDataCommand(command, gateway, process);
+    const { stdin, stdout } = process;
+    process.exitCode = await runDataCommand(command, gateway, { stdin, stdinBytes: stdinBytes(), stdout, stderr });
   } catch (error) {
     logger.fatal({ err: error }, "The command stopped on its way. It can be run again.");
     process.exitCode = 1;
@@ -197,9 +201,22 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
   await gateway?.close({ graceMs: 0 });
 }
 
+/** null: it is no file. */
+function stdinBytes(): number | null {
+  try {
+    const { size } = fstatSync(0);
+    return size > 0 ? size : null;
+  } catch {
+    return null;
+  }
+}
+
 function optionsFrom(config: Config, logger: Logger): GatewayOptions {
   const onProgress = (text: string) => logger.info({}, text);
-  return { ...config, redis: redisSource(config.redis, process.env, onProgress), logger };
+  const { tracing, ...rest } = config;
+  // With OpenTelemetry loaded ahead of Parley (`node --import`) the spans go where that sends all others.
+  const own = tracing === null || hostTraces() ? {} : { tracing };
+  return { ...rest, ...own, redis: redisSource(config.redis, process.env, onProgress), logger };
 }
 
 async function start(config: Config): Promise<void> {
@@ -213,14 +230,19 @@ async function start(config: Config): Promise<void> {
     }
   }
   const logger = await loggerFor(config);
+  for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
-  const { createGateway } = await import("./gateway.ts");
+  const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
   let gateway;
   let url;
   try {
     gateway = await createGateway(optionsFrom(config, logger));
     ({ url } = await gateway.listen(config));
   } catch (error) {
+    if (error instanceof PersistedOperationsError) {
+      process.stderr.write(`${error.message}\n`);
+      process.exit(2);
+    }
     logger.fatal({ err: error }, explainStart(error, config));
     await gateway?.close({ graceMs: 0 });
     process.exit(1);
@@ -305,10 +327,9 @@ async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
   }
   const logger = await loggerFor(config);
   const { createGateway } = await import("./gateway.ts");
-  // SCAN tells no total, so this counts instead of filling a bar.
-  const onProgress = ({ scanned, adopted }: AdoptProgress) => {
-    if (stderr.isTTY) stderr.write(`\r${scanned} lists looked at, ${adopted} adopted`);
-  };
+  const progress = createProgress(stderr);
+  const onProgress = ({ scanned, adopted, share }: AdoptProgress) =>
+    progress.show({ text: `${scanned} lists looked at, ${adopted} adopted`, count: scanned, share });
   let gateway;
   try {
     gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
@@ -317,7 +338,7 @@ async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
       ...(match === null ? {} : { match }),
       onProgress,
     });
-    if (stderr.isTTY) stderr.write("\n");
+    progress.end();
     process.stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} lists.\n`);
   } catch (error) {
     logger.fatal({ err: error }, "Adopting stopped. It can be run again: what is adopted already stays so.");

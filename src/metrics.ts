@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Telemetry } from "./conversation/telemetry.ts";
+import { untraced, type Telemetry } from "./conversation/telemetry.ts";
 
 /** What is counted by who has it, and read when the metrics are. */
 export interface Levels {
@@ -79,6 +79,11 @@ export function createMetrics(): Metrics {
   const rejections = counter("rejections_total", "Requests, sockets and operations that were refused, by code.", [
     "code",
   ]);
+  const limits = counter(
+    "limits_reached_total",
+    "Requests, sockets and operations beyond a limit, by the limit's name.",
+    ["limit"],
+  );
   const runs = counter("runs_total", "Runs of this process that have ended. CLOSED: by somebody else.", [
     "status",
     "code",
@@ -122,6 +127,7 @@ export function createMetrics(): Metrics {
   const code = bounded();
   const command = bounded();
   const telemetry: Telemetry = {
+    ...untraced,
     operation(report) {
       const labels = { type: report.type, field: field(report.field) };
       operations.inc({ ...labels, code: code(report.code) });
@@ -129,6 +135,7 @@ export function createMetrics(): Metrics {
       if (!ownFailures.has(report.code)) rejections.inc({ code: code(report.code) });
     },
     refused: (reason) => rejections.inc({ code: code(reason) }),
+    limited: (limit) => limits.inc({ limit }),
     streamOpened() {
       streams.inc();
       let open = true;
@@ -151,10 +158,13 @@ export function createMetrics(): Metrics {
       catchUps.inc();
       caughtUp.inc(events);
     },
-    redisCommand(name, seconds, failed) {
-      const labels = { command: command(name) };
-      commandSeconds.observe(labels, seconds);
-      if (failed) commandErrors.inc(labels);
+    redisCommand(name) {
+      const startedAt = performance.now();
+      return (failure) => {
+        const labels = { command: command(name) };
+        commandSeconds.observe(labels, (performance.now() - startedAt) / 1000);
+        if (failure !== null) commandErrors.inc(labels);
+      };
     },
     redisReconnected: (role) => reconnects.inc({ role }),
   };

@@ -79,6 +79,11 @@ export function mayReach(viewer: Viewer, sessionId: string): boolean {
   return !viewer.granted || mayUse(viewer, sessionId);
 }
 
+/** Whether a session's id is one of a pattern. */
+export function idMatcher(pattern: string): (sessionId: string) => boolean {
+  return (sessionId) => matches(pattern, sessionId);
+}
+
 /** A pattern in which each "*" stands for any text. Takes time in proportion to the text, whatever the pattern. */
 function matches(pattern: string, text: string): boolean {
   const [head = "", ...parts] = pattern.split("*");

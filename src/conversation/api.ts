@@ -1,4 +1,5 @@
 import type { PlacedMessage, SessionChange, SessionEvent } from "./events.ts";
+import type { Live } from "./live.ts";
 import type { ContentBlock, NewMessage } from "./message.ts";
 import type { ModelChoice } from "./replies.ts";
 import type { Run, RunError } from "./run.ts";
@@ -69,14 +70,14 @@ export interface Conversations {
     after: string | null,
     read: ReadRequest,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<SessionEvent>>;
+  ): Promise<Live<SessionEvent>>;
   /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
   messageAdded(
     viewer: Viewer,
     sessionId: string,
     after: string | null,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<PlacedMessage>>;
+  ): Promise<Live<PlacedMessage>>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
 }
 

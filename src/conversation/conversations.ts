@@ -10,12 +10,15 @@ import type {
   UpdateSession,
 } from "./api.ts";
 import { makeSessionId, mayReach, mustUse, reachableChanges } from "./access.ts";
-import { badInput } from "./errors.ts";
+import { tokensIn } from "./cost.ts";
+import { badInput, ParleyError } from "./errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "./events.ts";
 import type { Feeds } from "./feeds.ts";
-import { localMessageId, parseLocalId } from "./ids.ts";
+import { localMessageId, parseLocalId, uuidv7 } from "./ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
+import { noQuotas, type Quotas } from "./limits.ts";
 import { listSessions } from "./listing.ts";
+import type { Live } from "./live.ts";
 import { messagesOnly } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";
@@ -25,9 +28,11 @@ import { Sending, type SendingSettings } from "./sending.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
 import type { Reading, SessionStore } from "./store.ts";
 import { decodeStoredMessage } from "./stored-message.ts";
+import { silentTelemetry } from "./telemetry.ts";
 import type { Turns } from "./turns.ts";
 
 export interface ConversationSettings extends InputLimits, SendingSettings {
+  readonly quotas?: Quotas;
   readonly model: string;
   readonly memory: MemorySettings;
 }
@@ -144,16 +149,37 @@ export class StoredConversations implements Conversations {
     const texts = rows && !(rows instanceof Error) ? rows.rows.map((row) => row.raw) : [];
     if (texts.length === 0)
       throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
-    const result = await this.#replies.title({
-      model: model ?? before.model ?? this.#settings.model,
-      rows: texts,
-      signal: AbortSignal.timeout(this.#settings.replyWaitMs),
-    });
+    const result = await this.#counted(viewer, texts, () =>
+      this.#replies.title({
+        model: model ?? before.model ?? this.#settings.model,
+        rows: texts,
+        signal: AbortSignal.timeout(this.#settings.replyWaitMs),
+      }),
+    );
     if ("title" in result) await this.#store.update(viewer.subject, sessionId, { title: result.title });
     return {
       session: await this.#sessions.mustRead(viewer, sessionId, read),
       error: "error" in result ? result.error : null,
     };
+  }
+
+  /** A call of a model that is no turn counts like one. */
+  async #counted<T>({ subject }: Viewer, rows: readonly string[], call: () => Promise<T>): Promise<T> {
+    const { quotas = noQuotas, telemetry = silentTelemetry, now } = this.#settings;
+    const id = uuidv7(now());
+    try {
+      await quotas.admit(subject, id);
+    } catch (error) {
+      if (error instanceof ParleyError && error.details.limit) telemetry.limited(error.details.limit);
+      throw error;
+    }
+    quotas.hold(subject, id);
+    try {
+      return await call();
+    } finally {
+      quotas.spend(subject, id, () => tokensIn(rows));
+      quotas.release(subject, id);
+    }
   }
 
   async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {
@@ -226,7 +252,7 @@ export class StoredConversations implements Conversations {
     after: string | null,
     read: ReadRequest,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<SessionEvent>> {
+  ): Promise<Live<SessionEvent>> {
     this.#sessions.mustExist(viewer, sessionId);
     return this.#sessions.owning(viewer, sessionId, () =>
       this.#feeds.open(viewer.subject, sessionId, after, read, signal),
@@ -238,7 +264,7 @@ export class StoredConversations implements Conversations {
     sessionId: string,
     after: string | null,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<PlacedMessage>> {
+  ): Promise<Live<PlacedMessage>> {
     return messagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
   }
 

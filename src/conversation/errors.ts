@@ -1,3 +1,5 @@
+import type { LimitName } from "./limits.ts";
+
 /**
  * Refusals, as a closed union of codes. They reach a client as `extensions.code` of a GraphQL error; whatever is
  * thrown that is not a ParleyError is logged whole and masked as INTERNAL_SERVER_ERROR.
@@ -12,6 +14,8 @@ export const errorCodes = [
   "SESSION_BUSY",
   "QUEUE_FULL",
   "RATE_LIMITED",
+  "LIMIT_REACHED",
+  "OVERLOADED",
   "SESSION_EXISTS",
   "MESSAGE_ID_REUSED",
   "TOO_COMPLEX",
@@ -27,8 +31,10 @@ export interface ErrorDetails {
   readonly field?: string;
   /** "<sessionId>:<runId>" of the run that is going (SESSION_BUSY); a client gets it as a global id. */
   readonly runId?: string;
-  /** Whole seconds (RATE_LIMITED, QUEUE_FULL, STORE_UNAVAILABLE). */
+  /** Whole seconds (RATE_LIMITED, QUEUE_FULL, STORE_UNAVAILABLE, OVERLOADED). */
   readonly retryAfterSeconds?: number;
+  /** Which one, by its name in limits.ts (RATE_LIMITED, LIMIT_REACHED, OVERLOADED). */
+  readonly limit?: LimitName;
 }
 
 export class ParleyError extends Error {

@@ -1,5 +1,6 @@
 import type { ReadRequest } from "./api.ts";
 import type { SessionChange, SessionEvent } from "./events.ts";
+import type { Live } from "./live.ts";
 
 /** The port to what happens live. */
 export interface Feeds {
@@ -13,7 +14,7 @@ export interface Feeds {
     after: string | null,
     read: ReadRequest,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<SessionEvent>>;
+  ): Promise<Live<SessionEvent>>;
   changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
   /** Watches a session's runs, until the returned function is called. Costs no reading. */
   watch(historyKey: string, watcher: RunWatcher): () => void;

@@ -1,4 +1,4 @@
-import { hash, randomBytes } from "node:crypto";
+import { hash, randomFillSync } from "node:crypto";
 
 import type { MessageContent, MessageOrigin, Row } from "./message.ts";
 
@@ -8,11 +8,24 @@ let last = { asked: -1, used: -1, counter: 0 };
 const counterLimit = 0x1000;
 const timeLimit = 2 ** 48;
 
+/** Drawn many at a time: each call for random bytes costs more than the rest of an id. */
+const pool = Buffer.alloc(4096);
+let drawn = pool.length;
+
+function pooledBytes(n: number): Uint8Array {
+  if (drawn + n > pool.length) {
+    randomFillSync(pool);
+    drawn = 0;
+  }
+  drawn += n;
+  return pool.subarray(drawn - n, drawn);
+}
+
 /**
  * A UUIDv7 of `nowMs` (milliseconds since the epoch). Ids of one process and one millisecond ascend: rand_a is a counter
  * with a random start (RFC 9562, section 6.2, method 1). When it runs over, the id takes the next millisecond.
  */
-export function uuidv7(nowMs: number, random: (n: number) => Uint8Array = randomBytes): string {
+export function uuidv7(nowMs: number, random: (n: number) => Uint8Array = pooledBytes): string {
   const now = Math.min(Math.max(Math.floor(nowMs), 0), timeLimit - 1);
   const noise = Buffer.from(random(10));
   let { used, counter } = last;
@@ -52,8 +65,12 @@ export function markOf(raw: string): string {
 
 /** What a row's note and a cursor know their session by. It tells copies apart and guards nothing. */
 export function sessionTag(historyKey: string): string {
-  return hash("sha1", historyKey).slice(0, 8);
+  if (historyKey !== tagged.historyKey) tagged = { historyKey, tag: hash("sha1", historyKey).slice(0, 8) };
+  return tagged.tag;
 }
+
+/** The newest tag: all of a page's rows and cursors ask for the same one. */
+let tagged = { historyKey: "", tag: hash("sha1", "").slice(0, 8) };
 
 const messageIdPattern = /^[A-Za-z0-9._-]{1,128}$/;
 

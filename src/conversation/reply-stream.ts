@@ -1,6 +1,9 @@
 import type { ProgressAnswer } from "./store.ts";
 
-/** How long text gathers before a batch is sent, in ms. The first goes at once. */
+/**
+ * How long text gathers before a batch is sent, in ms. The first goes at once, which is when the event loop comes round:
+ * a reply that was there whole needs no batch.
+ */
 const gatherMs = 25;
 const retryMs = 200;
 
@@ -16,6 +19,7 @@ export class ReplyStream {
   #stored = 0;
   #sending = false;
   #timer: NodeJS.Timeout | null = null;
+  #next: NodeJS.Immediate | null = null;
   #lastSent = 0;
   #done = false;
 
@@ -38,12 +42,18 @@ export class ReplyStream {
   stop(): void {
     this.#done = true;
     if (this.#timer) clearTimeout(this.#timer);
+    if (this.#next) clearImmediate(this.#next);
     this.#timer = null;
+    this.#next = null;
   }
 
   #plan(waitMs = Math.max(0, this.#lastSent + gatherMs - performance.now())): void {
-    if (this.#done || this.#sending || this.#timer) return;
-    if (waitMs === 0) void this.#flush();
+    if (this.#done || this.#sending || this.#timer || this.#next) return;
+    if (waitMs === 0)
+      this.#next = setImmediate(() => {
+        this.#next = null;
+        void this.#flush();
+      });
     else
       this.#timer = setTimeout(() => {
         this.#timer = null;

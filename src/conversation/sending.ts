@@ -4,6 +4,7 @@ import { ParleyError, badInput, messageIdReused, notFound } from "./errors.ts";
 import { placed, type PlacedMessage } from "./events.ts";
 import { joinLocal, sessionTag, uuidv7 } from "./ids.ts";
 import type { InputChecks } from "./input-checks.ts";
+import { rateLimited } from "./limits.ts";
 import type { NewMessage } from "./message.ts";
 import { keyedOp } from "./ops.ts";
 import type { OwnedSessions } from "./owned-sessions.ts";
@@ -11,12 +12,16 @@ import { isFinal, type Run } from "./run.ts";
 import type { Session, Viewer } from "./session.ts";
 import type { BeginAnswer, BeginTurn, SessionStore } from "./store.ts";
 import { contentFingerprint, templateOfMessage, templateOfPartial, type RowTemplate } from "./stored-message.ts";
+import { silentTelemetry, type Telemetry } from "./telemetry.ts";
 import type { Turns } from "./turns.ts";
 
 export interface SendingSettings {
   readonly historyKeyPrefix: string;
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
+  /** An operation waits for what others do, until the returned function is called: it takes nobody's place meanwhile. */
+  readonly waiting?: (signal: AbortSignal) => () => void;
+  readonly telemetry?: Telemetry;
   readonly now: () => number;
 }
 
@@ -128,14 +133,32 @@ export class Sending {
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
     if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
     await this.#sessions.owning(viewer, sessionId, () => this.#store.cancel(viewer.subject, sessionId, runId));
-    return this.#sessions.mustReadRun(viewer, sessionId, runId);
+    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
   }
 
   async awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
     if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
     const historyKey = this.#settings.historyKeyPrefix + sessionId;
-    await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
-    return this.#sessions.mustReadRun(viewer, sessionId, runId);
+    await this.#ended(viewer.subject, sessionId, historyKey, runId, signal);
+    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
+  }
+
+  async #ended(
+    owner: string,
+    sessionId: string,
+    historyKey: string,
+    runId: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const goOn = this.#settings.waiting?.(signal);
+    await this.#turns.ended(owner, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    goOn?.();
+  }
+
+  /** A run's end may be another process' write, which its caller is about to be told of as done. */
+  async #settled(run: Run): Promise<Run> {
+    if (isFinal(run.status)) await this.#store.settle(run.sessionId);
+    return run;
   }
 
   /** Begins a turn and answers: at once, or with `wait` when the run has ended. */
@@ -155,11 +178,12 @@ export class Sending {
     const runId = this.#accepted(sessionId, turn, answer);
     const historyKey = this.#settings.historyKeyPrefix + sessionId;
     if (answer.kind === "started") this.#turns.start(answer);
-    if (answer.kind === "queued") this.#turns.enqueued(historyKey, runId);
-    if (wait) await this.#turns.ended(viewer.subject, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    if (answer.kind === "queued") this.#turns.enqueued(viewer.subject, sessionId, historyKey, runId);
+    if (wait) await this.#ended(viewer.subject, sessionId, historyKey, runId, signal);
     const reading = await this.#sessions.read(viewer, sessionId, { ...read, runId });
     if (!reading?.run) throw notFound(reading ? "run" : "session");
     const { run, session } = reading;
+    await this.#settled(run);
     return {
       run,
       session,
@@ -184,6 +208,9 @@ export class Sending {
             runId: joinLocal(sessionId, answer.runId),
           },
         );
+      case "limited":
+        (this.#settings.telemetry ?? silentTelemetry).limited(answer.refusal.limit);
+        throw rateLimited(answer.refusal);
       case "full":
         throw new ParleyError(
           "QUEUE_FULL",
@@ -210,6 +237,7 @@ export class Sending {
       ...rest,
       runId,
       replyMessageId,
+      origin: (this.#settings.telemetry ?? silentTelemetry).here()?.traceparent ?? null,
       partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
     };
   }

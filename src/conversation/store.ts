@@ -1,5 +1,6 @@
 import type { ReadRequest, WhenBusy } from "./api.ts";
 import type { Cursor } from "./cursor.ts";
+import type { Refusal } from "./limits.ts";
 import type { Row, TokenUsage } from "./message.ts";
 import type { Run, RunError } from "./run.ts";
 import type { MemorySettings, Session } from "./session.ts";
@@ -15,7 +16,7 @@ export interface SessionStore {
   read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null>;
   begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
   /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
-  attend(historyKey: string, takeAny: boolean): Promise<StartedTurn | null>;
+  attend(historyKey: string, takeAny: boolean): Promise<Attended>;
   progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
@@ -50,6 +51,11 @@ export interface SessionStore {
   /** Takes a session that is gone out of its owner's list. */
   forget(owner: string, sessionId: string): void;
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
+  /**
+   * Resolves when what was written to the session so far, by whatever process, is as safe as an acknowledged write; where
+   * replicas must hold those and did not follow in time, it rejects with STORE_UNAVAILABLE.
+   */
+  settle(sessionId: string): Promise<void>;
 }
 
 export interface StoreRead extends ReadRequest {
@@ -87,6 +93,8 @@ export interface BeginTurn {
   readonly input: RowTemplate | null;
   readonly partial: PartialTemplate;
   readonly replyMessageId: string;
+  /** Where in which trace it was asked for, so that whoever carries it out goes on with that. */
+  readonly origin?: string | null;
   readonly replaceFrom: Cursor | null;
   readonly whenBusy: WhenBusy;
   /** An unknown session is not started: notFound. */
@@ -107,6 +115,8 @@ export interface RunState {
   readonly status: Run["status"];
   readonly model: string;
   readonly replyMessageId: string;
+  /** The traceparent of who asked for it. */
+  readonly origin: string | null;
   /** The position that was expected of the reply, part of its id. */
   readonly replyHint: number;
   readonly replyPosition: number | null;
@@ -126,12 +136,20 @@ export interface StartedTurn extends TurnToken {
   readonly rows: readonly string[];
 }
 
+export interface Attended {
+  readonly turn: StartedTurn | null;
+  /** When the session's runs need somebody again, in ms since the epoch; 0: they don't. */
+  readonly dueAt: number;
+}
+
 export type BeginAnswer =
   | StartedTurn
   | { readonly kind: "queued"; readonly runId: string }
   | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
   | { readonly kind: "busy"; readonly runId: string }
   | { readonly kind: "full" }
+  /** The owner has had as much as it may have: nothing was written. */
+  | { readonly kind: "limited"; readonly refusal: Refusal }
   | { readonly kind: "expired" }
   | { readonly kind: "nothing" }
   | { readonly kind: "notFound" };

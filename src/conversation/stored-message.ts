@@ -1,189 +1,32 @@
 import { hash } from "node:crypto";
 
-import { timeOfUuidv7 } from "./ids.ts";
-import {
-  arrayOrEmpty,
-  isObject,
-  jsonEntries,
-  objectOrEmpty,
-  parseJson,
-  stringOrNull,
-  type JsonObject,
-} from "./json.ts";
-import type {
-  ContentBlock,
-  FinishReason,
-  MessageContent,
-  MessageOrigin,
-  MessageRole,
-  NewMessage,
-  TokenUsage,
-} from "./message.ts";
-import { contentOf, replyContent, storedContent, storedToolCalls, toolCallsOf } from "./stored-content.ts";
+import { arrayOrEmpty, isObject, jsonEntries, objectOrEmpty, parseJson, type JsonObject } from "./json.ts";
+import type { ContentBlock, MessageContent, NewMessage } from "./message.ts";
+import { createdAtOf, isPosition, ReadMessage } from "./read-message.ts";
+import { replyContent, storedContent, storedToolCalls } from "./stored-content.ts";
 
 // LangChain's stored form, both ways: rows of any writer are read, whatever they hold, and rows are written so that
 // LangChain JS and Python read them.
 
 // ---------------------------------------------------------------- reading
 
-const noMessage: MessageContent = {
-  messageId: null,
-  role: "OTHER",
-  text: "",
-  content: [],
-  toolCalls: [],
-  toolCallId: null,
-  toolFailed: null,
-  name: null,
-  createdAt: null,
-  finishReason: null,
-  usage: null,
-  origin: null,
-};
-
 /** Never throws. A row that is no message at all has role OTHER and no content. */
 export function decodeStoredMessage(raw: string): MessageContent {
-  const row = parseJson(raw);
-  if (!isObject(row) || typeof row["type"] !== "string") return noMessage;
-  const data = dataOf(row);
-  if (data === null) return noMessage;
-  const role = roleOf(row["type"], data);
-  const content = contentOf(data["content"]);
-  const metadata = objectOrEmpty(data["response_metadata"]);
-  const messageId = stringOrNull(data["id"]);
+  const read = new ReadMessage(raw);
   return {
-    messageId,
-    role,
-    text: content.map((block) => (block.kind === "text" ? block.text : "")).join(""),
-    content,
-    toolCalls: toolCallsOf(data),
-    toolCallId: role === "TOOL" ? stringOrNull(data["tool_call_id"]) : null,
-    toolFailed: role === "TOOL" ? failureOf(data["status"]) : null,
-    name: stringOrNull(data["name"]) ?? (role === "OTHER" ? stringOrNull(data["role"]) : null),
-    createdAt: createdAtOf(messageId, metadata),
-    finishReason: role === "ASSISTANT" ? finishReasonOf(metadata) : null,
-    usage: usageOf(data, metadata),
-    origin: originOf(metadata["parley"]),
+    messageId: read.messageId,
+    role: read.role,
+    text: read.text,
+    content: read.content,
+    toolCalls: read.toolCalls,
+    toolCallId: read.toolCallId,
+    toolFailed: read.toolFailed,
+    name: read.name,
+    createdAt: read.createdAt,
+    finishReason: read.finishReason,
+    usage: read.usage,
+    origin: read.origin,
   };
-}
-
-/** null: no message. Before it had `data`, LangChain stored {"type","text"}, and JS still reads that. */
-function dataOf(row: JsonObject): JsonObject | null {
-  if (isObject(row["data"])) return row["data"];
-  return typeof row["text"] === "string" ? { content: row["text"], role: row["role"], name: row["name"] } : null;
-}
-
-const roles: ReadonlyMap<string, MessageRole> = new Map([
-  ["human", "USER"],
-  ["HumanMessageChunk", "USER"],
-  ["ai", "ASSISTANT"],
-  ["AIMessageChunk", "ASSISTANT"],
-  ["system", "SYSTEM"],
-  ["SystemMessageChunk", "SYSTEM"],
-  ["developer", "SYSTEM"],
-  ["tool", "TOOL"],
-  ["ToolMessageChunk", "TOOL"],
-  ["function", "FUNCTION"],
-  ["FunctionMessageChunk", "FUNCTION"],
-]);
-/** The same type is `chat` in Python and `generic` in JS; its role is free text. */
-const freeTypes: ReadonlySet<string> = new Set(["chat", "generic", "ChatMessageChunk", "GenericMessageChunk"]);
-const freeRoles: ReadonlyMap<unknown, MessageRole> = new Map<unknown, MessageRole>([
-  ["user", "USER"],
-  ["human", "USER"],
-  ["assistant", "ASSISTANT"],
-  ["ai", "ASSISTANT"],
-  ["system", "SYSTEM"],
-  ["developer", "SYSTEM"],
-]);
-
-function roleOf(type: string, data: JsonObject): MessageRole {
-  return (freeTypes.has(type) ? freeRoles.get(data["role"]) : roles.get(type)) ?? "OTHER";
-}
-
-function failureOf(status: unknown): boolean | null {
-  return status === "error" ? true : status === "success" ? false : null;
-}
-
-/** The last millisecond of the year 9999: beyond it, ISO 8601 needs a sign that clients don't expect. */
-const maxTime = 253_402_300_799_999;
-const isoPattern = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:\d\d)?$/;
-
-function createdAtOf(messageId: string | null, metadata: JsonObject): number | null {
-  const times = [timeOf(metadata["created_at"]), messageId === null ? null : timeOfUuidv7(messageId)];
-  return times.find((time) => time !== null && time >= 0 && time <= maxTime) ?? null;
-}
-
-/** ISO text (UTC where it names no zone), or a number of seconds or milliseconds. */
-function timeOf(value: unknown): number | null {
-  if (typeof value === "string") {
-    const [, date = "", time = "", zone = "Z"] = isoPattern.exec(value) ?? [];
-    const parsed = Date.parse(`${date}T${time}${zone}`);
-    return Number.isNaN(parsed) ? null : parsed;
-  }
-  if (typeof value !== "number") return null;
-  // In seconds 1e11 is the year 5138, in milliseconds 1973.
-  return Math.floor(value < 1e11 ? value * 1000 : value);
-}
-
-const finishReasons: ReadonlyMap<string, FinishReason> = new Map([
-  ["stop", "STOP"],
-  ["end_turn", "STOP"],
-  ["stop_sequence", "STOP"],
-  ["length", "LENGTH"],
-  ["max_tokens", "LENGTH"],
-  ["tool_calls", "TOOL_CALLS"],
-  ["tool_use", "TOOL_CALLS"],
-  ["function_call", "TOOL_CALLS"],
-  ["content_filter", "CONTENT_FILTER"],
-  ["safety", "CONTENT_FILTER"],
-  ["refusal", "CONTENT_FILTER"],
-  ["cancelled", "CANCELLED"],
-]);
-
-function finishReasonOf(metadata: JsonObject): FinishReason | null {
-  const reason =
-    stringOrNull(metadata["finish_reason"]) ??
-    stringOrNull(metadata["stop_reason"]) ??
-    stringOrNull(metadata["finishReason"]);
-  return reason === null ? null : (finishReasons.get(reason.toLowerCase()) ?? "OTHER");
-}
-
-function usageOf(data: JsonObject, metadata: JsonObject): TokenUsage | null {
-  return (
-    usageFrom(data["usage_metadata"], "input_tokens", "output_tokens", "total_tokens") ??
-    usageFrom(metadata["tokenUsage"], "promptTokens", "completionTokens", "totalTokens") ??
-    usageFrom(metadata["usage"], "prompt_tokens", "completion_tokens", "total_tokens") ??
-    usageFrom(metadata["token_usage"], "prompt_tokens", "completion_tokens", "total_tokens")
-  );
-}
-
-function usageFrom(value: unknown, input: string, output: string, total: string): TokenUsage | null {
-  if (!isObject(value)) return null;
-  const inputTokens = countOf(value[input]);
-  const outputTokens = countOf(value[output]);
-  const totalTokens = countOf(value[total]);
-  if (inputTokens === null || outputTokens === null || totalTokens === null) return null;
-  return { inputTokens, outputTokens, totalTokens };
-}
-
-/** GraphQL's Int ends at 2^31-1, and one number beyond it would fail the whole field. */
-function countOf(value: unknown): number | null {
-  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) return null;
-  return Math.min(Math.floor(value), 2 ** 31 - 1);
-}
-
-function originOf(note: unknown): MessageOrigin | null {
-  if (!isObject(note)) return null;
-  const { session, position, run, hint } = note;
-  if (typeof session !== "string" || !isPosition(position)) return null;
-  if (typeof run !== "string" && run !== null) return null;
-  if (!isPosition(hint) && hint !== null) return null;
-  return { session, position, runId: run, hint };
-}
-
-function isPosition(value: unknown): value is number {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 // ---------------------------------------------------------------- writing

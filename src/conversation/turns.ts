@@ -1,18 +1,21 @@
 import { randomUUID } from "node:crypto";
+import { costOf, tokensIn } from "./cost.ts";
 import type { Feeds } from "./feeds.ts";
 import { markOf, sessionTag } from "./ids.ts";
+import { noQuotas, type Quotas } from "./limits.ts";
 import type { Replies, ReplyOutcome } from "./replies.ts";
 import { ReplyStream } from "./reply-stream.ts";
-import { isFinal } from "./run.ts";
+import { isFinal, type RunErrorCode } from "./run.ts";
 import { fillTemplate, templateOfReply } from "./stored-message.ts";
 import type { SessionStore, StartedTurn, TurnEnd } from "./store.ts";
-import { silentTelemetry, type Telemetry } from "./telemetry.ts";
+import { silentTelemetry, type RunEnding, type Span, type Telemetry } from "./telemetry.ts";
 
 export interface TurnSettings {
   /** How long a lease holds without being renewed, in ms. */
   readonly leaseMs: number;
   /** The instructions of a session that has none of its own. */
   readonly systemPrompt: string | null;
+  readonly quotas?: Quotas;
   readonly telemetry?: Telemetry;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
@@ -39,6 +42,8 @@ export class Turns {
   readonly #feeds: Feeds;
   readonly #replies: Replies;
   readonly #settings: TurnSettings;
+  readonly #quotas: Quotas;
+  readonly #telemetry: Telemetry;
   readonly #going = new Map<string, Going>();
   /** Waiting runs of this process: run id -> stops watching. */
   readonly #waiting = new Map<string, () => void>();
@@ -49,6 +54,8 @@ export class Turns {
     this.#feeds = feeds;
     this.#replies = replies;
     this.#settings = settings;
+    this.#quotas = settings.quotas ?? noQuotas;
+    this.#telemetry = settings.telemetry ?? silentTelemetry;
   }
 
   get size(): number {
@@ -64,30 +71,59 @@ export class Turns {
   start(turn: StartedTurn): void {
     if (this.#going.has(turn.runId)) return;
     this.#stopWaiting(turn.runId);
+    this.#quotas.hold(turn.owner, turn.runId);
     const controller = new AbortController();
-    const ended = this.#carryOut(turn, controller)
+    // Who asked for it may be another request, or another gateway, than the one that has come to start it.
+    const span = this.#telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
+    const ended = span
+      .inside(() => this.#carryOut(turn, controller, span))
       .catch(this.#settings.onError)
-      .finally(() => this.#going.delete(turn.runId));
+      // Told already, unless something unexpected was thrown.
+      .finally(() => span.end("INTERNAL_SERVER_ERROR"))
+      .finally(() => {
+        this.#going.delete(turn.runId);
+        this.#quotas.release(turn.owner, turn.runId);
+      });
     this.#going.set(turn.runId, { turn, controller, ended });
   }
 
-  /** Takes the next run that waits, and closes one whose process died. */
-  async attend(historyKey: string, takeAny: boolean): Promise<void> {
-    if (this.#closing) return;
-    const turn = await this.#store.attend(historyKey, takeAny);
+  /**
+   * Takes the next run that waits, and closes one whose process died. Resolves with when the session's runs need somebody
+   * again (0: they don't), or with null where this process is ending and has not looked.
+   */
+  async attend(historyKey: string, takeAny: boolean): Promise<number | null> {
+    if (this.#closing) return null;
+    const { turn, dueAt } = await this.#store.attend(historyKey, takeAny);
     if (turn) this.start(turn);
+    return dueAt;
   }
 
   /** A run of this process waits in the session: it is taken as soon as the turn is free. */
-  enqueued(historyKey: string, runId: string): void {
+  enqueued(owner: string, sessionId: string, historyKey: string, runId: string): void {
     if (this.#waiting.has(runId) || this.#going.has(runId)) return;
-    const attend = () => void this.attend(historyKey, false).catch(this.#settings.onError);
+    this.#quotas.hold(owner, runId);
+    const over = () => {
+      this.#stopWaiting(runId);
+      this.#quotas.release(owner, runId);
+    };
+    const attend = () => this.attend(historyKey, false).catch(this.#settings.onError);
+    const ask = async () => {
+      if (!this.#waiting.has(runId)) return;
+      const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
+      if (!reading?.run || isFinal(reading.run.status)) over();
+    };
+    let isNew = true;
     const stop = this.#feeds.watch(historyKey, {
       onEnded: (ended) => {
-        if (ended.includes(runId)) this.#stopWaiting(runId);
-        else attend();
+        if (ended.includes(runId)) over();
+        else void attend();
       },
-      onUnsure: attend,
+      onUnsure: () => {
+        const attended = attend();
+        // That it was cancelled may have been said while nobody here could hear it.
+        if (!isNew) void attended.then(ask).catch(this.#settings.onError);
+        isNew = false;
+      },
     });
     this.#waiting.set(runId, stop);
   }
@@ -155,8 +191,8 @@ export class Turns {
     this.#waiting.delete(runId);
   }
 
-  async #carryOut(turn: StartedTurn, controller: AbortController): Promise<void> {
-    const telemetry = this.#settings.telemetry ?? silentTelemetry;
+  async #carryOut(turn: StartedTurn, controller: AbortController, span: Span): Promise<void> {
+    const telemetry = this.#telemetry;
     const startedAt = performance.now();
     const seconds = () => (performance.now() - startedAt) / 1000;
     let spoke = false;
@@ -181,35 +217,49 @@ export class Turns {
     }, watchAfterMs);
     const renewing = setInterval(tryRenew, this.#settings.leaseMs / 3);
     const stream = new ReplyStream((offset, text) => this.#store.progress(turn, offset, text), close);
+    const chain = telemetry.begin({ kind: "chain", memory: turn.memory.strategy });
+    const endsAs = (ending: RunEnding, code: RunErrorCode | null) => {
+      telemetry.runEnded(ending, code, seconds());
+      span.tell({ outcome: ending });
+      span.end(code ?? "OK");
+    };
     try {
-      const outcome = await this.#replies.reply({
-        model: turn.state.model,
-        instructions: turn.instructions ?? this.#settings.systemPrompt,
-        memory: turn.memory,
-        summary: turn.summary,
-        rows: turn.rows,
-        input: turn.inputRow,
-        signal: controller.signal,
-        onText(text) {
-          stream.add(text);
-          if (spoke || text === "") return;
-          spoke = true;
-          telemetry.firstText(seconds());
-        },
-      });
+      const outcome = await chain.inside(() =>
+        this.#replies.reply({
+          model: turn.state.model,
+          instructions: turn.instructions ?? this.#settings.systemPrompt,
+          memory: turn.memory,
+          summary: turn.summary,
+          rows: turn.rows,
+          input: turn.inputRow,
+          signal: controller.signal,
+          onText(text) {
+            stream.add(text);
+            if (spoke || text === "") return;
+            spoke = true;
+            telemetry.firstText(seconds());
+            span.tell({ firstText: true });
+          },
+        }),
+      );
+      chain.end(outcome.kind === "failed" ? outcome.error.code : "OK");
       stream.stop();
       // Its tokens were paid for, whoever ended it.
       if (outcome.kind === "completed" && outcome.usage) telemetry.tokens(outcome.usage);
+      this.#quotas.spend(turn.owner, turn.runId, () => costOf(turn, outcome, stream.text));
+      // Ahead of its end: who hears of that may send at once.
+      this.#quotas.release(turn.owner, turn.runId);
       if (isClosed()) {
-        telemetry.runEnded("CLOSED", null, seconds());
+        endsAs("CLOSED", null);
         return;
       }
       const end = this.#endOf(turn, outcome, stream.text);
       await this.#finish(turn, end, isClosed);
-      if (end.kind === "completed") telemetry.runEnded("COMPLETED", null, seconds());
-      else telemetry.runEnded("FAILED", end.error.code, seconds());
+      if (end.kind === "completed") endsAs("COMPLETED", null);
+      else endsAs("FAILED", end.error.code);
       if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
     } finally {
+      chain.end("INTERNAL_SERVER_ERROR");
       stream.stop();
       clearInterval(renewing);
       clearTimeout(watching);
@@ -274,6 +324,7 @@ export class Turns {
       const { model } = turn.state;
       const signal = AbortSignal.timeout(60_000);
       const summary = await this.#replies.summarize({ model, maxTokens, summary: turn.summary, rows, signal });
+      if (summary) this.#quotas.spend(turn.owner, `${turn.runId}:summary`, () => tokensIn(rows));
       const last = summary && rows[summary.covered - 1];
       if (!summary || last === undefined || last === null) return;
       const session = await this.#store.read(turn.owner, turn.sessionId, { pages: [] });
@@ -285,6 +336,10 @@ export class Turns {
       };
       await this.#store.saveSummary(turn.historyKey, at, summary.text);
     };
-    summarize().catch(this.#settings.onError);
+    const span = this.#telemetry.begin({ kind: "summary" });
+    span
+      .inside(summarize)
+      .then(() => span.end("OK"), this.#settings.onError)
+      .finally(() => span.end("INTERNAL_SERVER_ERROR"));
   }
 }

@@ -31,14 +31,19 @@ export const builder = new SchemaBuilder<{
     },
     startCursorFieldOptions: { description: "Cursor of the first item, for `before`; null where the page is empty." },
     endCursorFieldOptions: { description: "Cursor of the last item, for `after`; null where the page is empty." },
+    // Read as properties, as any exposed field is: a resolver that only hands one on costs a call for each edge.
     edgesFieldOptions: {
+      extensions: { pothosExposedField: "edges" },
       nullable: { list: false, items: false },
       description: "The page's items, each with its cursor.",
     },
     nodesOnConnection: { description: "The page's items without their cursors." },
-    pageInfoFieldOptions: { description: "Where this page lies in the whole list." },
+    pageInfoFieldOptions: {
+      extensions: { pothosExposedField: "pageInfo" },
+      description: "Where this page lies in the whole list.",
+    },
     cursorFieldOptions: { description: "The item's place in the list, for `after` and `before`." },
-    nodeFieldOptions: { description: "The item.", nullable: false },
+    nodeFieldOptions: { extensions: { pothosExposedField: "node" }, description: "The item.", nullable: false },
   },
 });
 

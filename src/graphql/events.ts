@@ -1,12 +1,13 @@
-import type { SessionChange, SessionEvent } from "../conversation/events.ts";
+import type { PlacedMessage, SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { PageRequest } from "../conversation/session.ts";
 import { builder } from "./builder.ts";
 import type { Context } from "./context.ts";
 import { messageGlobalId, runGlobalId, sessionGlobalId } from "./global-ids.ts";
+import { liveParents } from "./live.ts";
 import { pagesBelow } from "./lookahead.ts";
-import { cursorOf } from "./message.ts";
+import { cursorOf, MessageParent } from "./message-parent.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
-import type { MessageParent, RunParent, SessionParent } from "./readings.ts";
+import type { RunParent, SessionParent } from "./readings.ts";
 
 // The domain's events with their nodes made ready: each event has readings of its own.
 
@@ -46,7 +47,7 @@ function eventParent(event: SessionEvent, requests: readonly PageRequest[]): Eve
     case "updated":
       return { ...event, session: readings.give(event.session, requests) };
     case "message":
-      return { kind: "message", message: { placed: event.message, readings } };
+      return { kind: "message", message: new MessageParent(event.message, readings) };
     case "run":
       return { kind: "run", run: { run: event.run, readings } };
     case "progress":
@@ -218,12 +219,10 @@ builder.subscriptionFields((t) => ({
       after: t.arg.string({ description: afterDescription }),
     },
     subscribe: async (_root, args, context) => {
-      const { conversations, viewer, signal, resume } = context;
+      const { conversations, viewer, signal } = context;
       const messages = await conversations.messageAdded(viewer, args.sessionId, afterOf(context, args.after), signal);
-      return mapped(messages, (placed): MessageParent => {
-        resume.cursor = cursorOf(placed);
-        return { placed, readings: new Readings() };
-      });
+      const parentOf = (placed: PlacedMessage) => new MessageParent(placed, new Readings());
+      return liveParents(context, messages, parentOf, cursorOf);
     },
     resolve: (message) => message,
   }),
@@ -236,14 +235,12 @@ builder.subscriptionFields((t) => ({
       after: t.arg.string({ description: afterDescription }),
     },
     subscribe: async (_root, args, context, info) => {
-      const { conversations, viewer, signal, resume } = context;
+      const { conversations, viewer, signal } = context;
       const pages = pagesBelow(info);
       const after = afterOf(context, args.after);
       const events = await conversations.sessionEvents(viewer, args.sessionId, after, { pages }, signal);
-      return mapped(events, (event): EventParent => {
-        if ("cursor" in event) resume.cursor = event.cursor;
-        return eventParent(event, pages);
-      });
+      const parentOf = (event: SessionEvent) => eventParent(event, pages);
+      return liveParents(context, events, parentOf, (event) => ("cursor" in event ? event.cursor : null));
     },
     resolve: (event) => event,
   }),

@@ -1,17 +1,13 @@
-import { encodeCursor } from "../conversation/cursor.ts";
-import type { PlacedMessage } from "../conversation/events.ts";
-import { localMessageId, ownNote } from "../conversation/ids.ts";
-import type { MessageContent, Row, TokenUsage, ToolCall } from "../conversation/message.ts";
-import { decodeStoredMessage } from "../conversation/stored-message.ts";
+import type { TokenUsage, ToolCall } from "../conversation/message.ts";
+import type { MessagePage } from "../conversation/session.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockRef } from "./content.ts";
-import { messageGlobalId } from "./global-ids.ts";
 import { pagesOf } from "./lookahead.ts";
-import type { MessagePage } from "../conversation/session.ts";
+import { MessageEdge, MessageParent } from "./message-parent.ts";
 import { connectionOf } from "./paging.ts";
 import type { Connection } from "./paging.ts";
 import { MessageRef, RunRef, SessionRef } from "./readings.ts";
-import type { MessageParent, SessionParent } from "./readings.ts";
+import type { SessionParent } from "./readings.ts";
 
 export const MessageRoleRef = builder.enumType("MessageRole", {
   description: "Who speaks in a message.",
@@ -64,58 +60,24 @@ export const TokenUsageRef = builder.objectRef<TokenUsage>("TokenUsage").impleme
   }),
 });
 
-const contents = new WeakMap<Row, MessageContent>();
-
-/** Decoded once for all fields, and not at all where none needs it. */
-export function contentOf({ row }: PlacedMessage): MessageContent {
-  const content = contents.get(row) ?? decodeStoredMessage(row.raw);
-  contents.set(row, content);
-  return content;
-}
-
-export function cursorOf({ historyKey, generation, row }: PlacedMessage): string {
-  return encodeCursor(historyKey, { generation, position: row.position, mark: row.mark });
-}
-
-function localIdOf(placed: PlacedMessage): string {
-  return localMessageId(placed.historyKey, placed.row, contentOf(placed));
-}
-
-/** null also where the note was copied here with its row: it speaks of another place (as localMessageId has it). */
-function runIdOf(placed: PlacedMessage): string | null {
-  return ownNote(placed.historyKey, placed.row, contentOf(placed))?.runId ?? null;
-}
-
-function storedValue(raw: string): unknown {
-  try {
-    return JSON.parse(raw);
-  } catch {
-    return raw;
-  }
-}
-
 MessageRef.implement({
   description: "One message of a session, whoever wrote it: this gateway or LangChain code on the same Redis.",
   interfaces: [builder.nodeInterfaceRef()],
   fields: (t) => ({
-    id: t.id({
+    id: t.exposeID("id", {
       description:
         'Global id, the same from the first streamed character to the stored message. Where the caller chose the messageId it is base64("Message:<sessionId>:<messageId>"), so that an optimistic message can have it at once.',
-      resolve: ({ placed }) => messageGlobalId(placed.sessionId, localIdOf(placed)),
     }),
-    messageId: t.string({
+    messageId: t.exposeString("messageId", {
       nullable: true,
       description:
         "LangChain's `data.id`; null where foreign code stored none. Foreign code may repeat one: `id` is unique.",
-      resolve: ({ placed }) => contentOf(placed).messageId,
     }),
-    position: t.int({
+    position: t.exposeInt("position", {
       description: "0 for the first message of the session, then 1, 2, …: to order, to merge and to find gaps.",
-      resolve: ({ placed }) => placed.row.position,
     }),
-    cursor: t.string({
+    cursor: t.exposeString("cursor", {
       description: "Its place in the session. Any `after`, `before`, `through` or `replaceFrom` takes it.",
-      resolve: ({ placed }) => cursorOf(placed),
     }),
     session: t.field({
       type: SessionRef,
@@ -128,78 +90,68 @@ MessageRef.implement({
       nullable: true,
       description:
         "The run that wrote it, or that it started; null for foreign messages and for runs that are forgotten.",
-      resolve: async ({ placed, readings }, _args, context) => {
-        const runId = runIdOf(placed);
+      resolve: async ({ placed, readings, runId }, _args, context) => {
         const run = runId === null ? null : await readings.readRun(context, placed.sessionId, runId);
         return run === null ? null : { run, readings };
       },
     }),
-    role: t.field({
+    role: t.expose("role", {
       type: MessageRoleRef,
       description: "Who speaks.",
-      resolve: ({ placed }) => contentOf(placed).role,
     }),
-    text: t.string({
+    text: t.exposeString("text", {
       description: 'All its text blocks, joined; "" where it has none.',
-      resolve: ({ placed }) => contentOf(placed).text,
     }),
     content: t.field({
       type: [ContentBlockRef],
       description: "Its parts in order: text, images and other blocks.",
-      resolve: ({ placed }) => contentOf(placed).content,
+      resolve: ({ content }) => content,
     }),
     toolCalls: t.field({
       type: [ToolCallRef],
       description: "ASSISTANT: the tools that the model wants called; empty for all others.",
-      resolve: ({ placed }) => contentOf(placed).toolCalls,
+      resolve: ({ toolCalls }) => toolCalls,
     }),
-    toolCallId: t.string({
+    toolCallId: t.exposeString("toolCallId", {
       nullable: true,
       description: "TOOL: the ToolCall.callId that it answers; else null.",
-      resolve: ({ placed }) => contentOf(placed).toolCallId,
     }),
-    toolFailed: t.boolean({
+    toolFailed: t.exposeBoolean("toolFailed", {
       nullable: true,
       description:
         'TOOL: whether the tool failed (LangChain\'s status "error"); null where it is not said, and for all others.',
-      resolve: ({ placed }) => contentOf(placed).toolFailed,
     }),
-    name: t.string({
+    name: t.exposeString("name", {
       nullable: true,
       description: "The author, where one was given: an agent's name, for example.",
-      resolve: ({ placed }) => contentOf(placed).name,
     }),
-    createdAt: t.field({
+    createdAt: t.expose("createdAt", {
       type: "DateTime",
       nullable: true,
       description: "When it was written; null only where foreign code stored no time.",
-      resolve: ({ placed }) => contentOf(placed).createdAt,
     }),
-    finishReason: t.field({
+    finishReason: t.expose("finishReason", {
       type: FinishReasonRef,
       nullable: true,
       description: "ASSISTANT: why the model stopped; null where that is unknown, and for all others.",
-      resolve: ({ placed }) => contentOf(placed).finishReason,
     }),
     usage: t.field({
       type: TokenUsageRef,
       nullable: true,
       description: "ASSISTANT: the tokens it took; null where they were not counted.",
-      resolve: ({ placed }) => contentOf(placed).usage,
+      resolve: ({ usage }) => usage,
     }),
-    stored: t.field({
+    stored: t.expose("stored", {
       type: "JSON",
       description: "What lies in Redis: LangChain's stored message. Where that is no JSON, its text.",
-      resolve: ({ placed }) => storedValue(placed.row.raw),
     }),
-    storedText: t.string({
+    storedText: t.exposeString("storedText", {
       description: "What lies in Redis, character for character.",
-      resolve: ({ placed }) => placed.row.raw,
     }),
   }),
 });
 
-const MessageEdge = builder.edgeObject({
+const MessageEdgeRef = builder.edgeObject({
   type: MessageRef,
   name: "MessageEdge",
   description: "A message and its cursor.",
@@ -207,14 +159,13 @@ const MessageEdge = builder.edgeObject({
 
 export const MessageConnection = builder.connectionObject(
   { type: MessageRef, name: "MessageConnection", description: "A page of a session's messages, oldest first." },
-  MessageEdge,
+  MessageEdgeRef,
 );
 
 export function messageConnection(parent: SessionParent, page: MessagePage): Connection<MessageParent> {
   const { sessionId, historyKey, generation } = parent.session;
-  const edges = page.rows.map((row) => {
-    const placed = { sessionId, historyKey, generation, row };
-    return { node: { placed, readings: parent.readings }, cursor: cursorOf(placed) };
-  });
+  const edges = page.rows.map(
+    (row) => new MessageEdge(new MessageParent({ sessionId, historyKey, generation, row }, parent.readings)),
+  );
   return connectionOf(edges, page);
 }

@@ -5,8 +5,10 @@ import { isMessageId } from "../conversation/ids.ts";
 import type { ContentBlock, NewMessage } from "../conversation/message.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockInput, parseContent, parseOptionalContent } from "./content.ts";
+import { listSize } from "./limits-cost.ts";
 import { pagesBelow } from "./lookahead.ts";
 import { MessageRoleRef } from "./message.ts";
+import { MessageParent } from "./message-parent.ts";
 import { MessageRef, Readings, SessionRef } from "./readings.ts";
 import type { SessionParent } from "./readings.ts";
 
@@ -144,7 +146,7 @@ const AddMessagesPayload = builder.objectRef<AddMessagesParent>("AddMessagesPayl
     messages: t.field({
       type: [MessageRef],
       description: "The messages as they are stored, in the order in which they were given.",
-      resolve: ({ messages, session }) => messages.map((placed) => ({ placed, readings: session.readings })),
+      resolve: ({ messages, session }) => messages.map((placed) => new MessageParent(placed, session.readings)),
     }),
     session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
   }),
@@ -154,8 +156,9 @@ builder.mutationField("addMessages", (t) =>
   t.field({
     type: AddMessagesPayload,
     description:
-      'Stores messages in one atomic write; no model is called. Errors: BAD_USER_INPUT with the field, e.g. "input.messages[0].role"; NOT_FOUND for another\'s session; MESSAGE_ID_REUSED for a messageId with other content.',
+      'Stores messages in one atomic write; no model is called. Errors: BAD_USER_INPUT with the field, e.g. "input.messages[0].role"; NOT_FOUND for another\'s session; LIMIT_REACHED for a new session too many; MESSAGE_ID_REUSED for a messageId with other content.',
     args: { input: t.arg({ type: AddMessagesInput, required: true, description: "The messages and their session." }) },
+    extensions: listSize({ by: "argument", argument: "input.messages", most: mostMessages }),
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const add = {
         sessionId: input.sessionId,

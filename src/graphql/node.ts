@@ -4,17 +4,17 @@ import { badInput } from "../conversation/errors.ts";
 import { builder } from "./builder.ts";
 import type { Context } from "./context.ts";
 import { parseGlobalId } from "./global-ids.ts";
+import { listSize } from "./limits-cost.ts";
 import { pagesOf } from "./lookahead.ts";
+import { MessageParent } from "./message-parent.ts";
 import { readingsOfQuery } from "./readings.ts";
-import type { MessageParent, RunParent, SessionParent } from "./readings.ts";
+import type { RunParent, SessionParent } from "./readings.ts";
 
 const mostIds = 100;
 
 /** The interface's own resolveType knows by __typename what it has before it. */
 type NodeParent =
-  | (SessionParent & { readonly __typename: "Session" })
-  | (MessageParent & { readonly __typename: "Message" })
-  | (RunParent & { readonly __typename: "Run" });
+  (SessionParent & { readonly __typename: "Session" }) | MessageParent | (RunParent & { readonly __typename: "Run" });
 
 /** null for whatever is no id of ours, no longer there, or another's: they cannot be told apart (P11). */
 async function readNode(id: string, context: Context, info: GraphQLResolveInfo): Promise<NodeParent | null> {
@@ -30,7 +30,7 @@ async function readNode(id: string, context: Context, info: GraphQLResolveInfo):
     }
     case "Message": {
       const placed = await conversations.readMessage(viewer, node.sessionId, node.local);
-      return placed && { __typename: "Message", placed, readings };
+      return placed && new MessageParent(placed, readings);
     }
     case "Run": {
       const run = await readings.readRun(context, node.sessionId, node.local);
@@ -54,6 +54,7 @@ builder.queryFields((t) => ({
     args: {
       ids: t.arg.idList({ required: true, description: `Global ids, at most ${mostIds}; more are BAD_USER_INPUT.` }),
     },
+    extensions: listSize({ by: "argument", argument: "ids", most: mostIds }),
     resolve: (_root, { ids }, context, info) => {
       if (ids.length > mostIds) throw badInput("ids", `Ask for at most ${mostIds} ids at a time.`);
       return ids.map((id) => readNode(id, context, info));

@@ -1,10 +1,10 @@
 import { notFound } from "../conversation/errors.ts";
-import type { PlacedMessage } from "../conversation/events.ts";
 import { joinLocal } from "../conversation/ids.ts";
 import type { MessagePage, PageRequest, Session, Viewer } from "../conversation/session.ts";
 import type { Run } from "../conversation/run.ts";
 import { builder } from "./builder.ts";
 import type { Context } from "./context.ts";
+import type { MessageParent } from "./message-parent.ts";
 import { samePage } from "./paging.ts";
 
 // What the three nodes are resolved from. Each carries the readings of its operation (or event), so that wherever the
@@ -14,11 +14,6 @@ export interface SessionParent {
   readonly session: Session;
   /** What session.pages answers, in this order. */
   readonly requests: readonly PageRequest[];
-  readonly readings: Readings;
-}
-
-export interface MessageParent {
-  readonly placed: PlacedMessage;
   readonly readings: Readings;
 }
 

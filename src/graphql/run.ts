@@ -7,8 +7,9 @@ import { ContentBlockRef } from "./content.ts";
 import { messageGlobalId, parseGlobalId, runGlobalId } from "./global-ids.ts";
 import { pagesOf } from "./lookahead.ts";
 import { TokenUsageRef } from "./message.ts";
+import { MessageParent } from "./message-parent.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
-import type { MessageParent, RunParent } from "./readings.ts";
+import type { RunParent } from "./readings.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {
   description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
@@ -56,7 +57,7 @@ export const RunErrorRef = builder.objectRef<RunError>("RunError").implement({
 export function messageOfRun({ run, readings }: RunParent, row: Row | null): MessageParent | null {
   if (row === null) return null;
   const { sessionId, historyKey, generation } = run;
-  return { placed: { sessionId, historyKey, generation, row }, readings };
+  return new MessageParent({ sessionId, historyKey, generation, row }, readings);
 }
 
 RunRef.implement({

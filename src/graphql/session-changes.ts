@@ -160,7 +160,7 @@ builder.mutationFields((t) => ({
   createSession: t.field({
     type: CreateSessionPayload,
     description:
-      "Starts a session. sendMessage does so too, with the defaults. Errors: SESSION_EXISTS, BAD_USER_INPUT.",
+      "Starts a session. sendMessage does so too, with the defaults. Errors: SESSION_EXISTS, BAD_USER_INPUT, LIMIT_REACHED.",
     args: { input: t.arg({ type: CreateSessionInput, required: true, description: "How it is to be." }) },
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const create = {
@@ -207,7 +207,7 @@ builder.mutationFields((t) => ({
   generateTitle: t.field({
     type: GenerateTitlePayload,
     description:
-      "Asks the model for a title of a few words and stores it; takes no turn. Errors: NOT_FOUND, BAD_USER_INPUT.",
+      "Asks the model for a title of a few words and stores it; takes no turn. Errors: NOT_FOUND, BAD_USER_INPUT, RATE_LIMITED.",
     args: { input: t.arg({ type: GenerateTitleInput, required: true, description: "Which session." }) },
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const pages = pagesBelow(info);
@@ -238,7 +238,7 @@ builder.mutationFields((t) => ({
   forkSession: t.field({
     type: ForkSessionPayload,
     description:
-      "Copies a history, or the beginning of it, into a session of its own. Errors: NOT_FOUND, SESSION_EXISTS, INVALID_CURSOR, CURSOR_EXPIRED.",
+      "Copies a history, or the beginning of it, into a session of its own. Errors: NOT_FOUND, SESSION_EXISTS, LIMIT_REACHED, INVALID_CURSOR, CURSOR_EXPIRED.",
     args: { input: t.arg({ type: ForkSessionInput, required: true, description: "What to copy, and to where." }) },
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const fork = {

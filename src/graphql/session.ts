@@ -5,10 +5,11 @@ import { isObject } from "../conversation/json.ts";
 import type { Session } from "../conversation/session.ts";
 import { builder } from "./builder.ts";
 import { sessionGlobalId } from "./global-ids.ts";
+import { listSize } from "./limits-cost.ts";
 import { pagesBelow, pagesOf } from "./lookahead.ts";
 import { MemorySettingsRef } from "./memory.ts";
 import { MessageConnection, messageConnection, TokenUsageRef } from "./message.ts";
-import { connectionOf, messagePage, messagePageArgs, sessionPage, sessionPageArgs } from "./paging.ts";
+import { connectionOf, limits, messagePage, messagePageArgs, sessionPage, sessionPageArgs } from "./paging.ts";
 import { pageOf, Readings, readingsOfQuery, RunRef, SessionRef } from "./readings.ts";
 
 /** Behind the newest message, or before the first: `after` it, nothing is missed. */
@@ -106,6 +107,7 @@ SessionRef.implement({
       description:
         "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. A cursor that is none is INVALID_CURSOR, one of a history that was reset CURSOR_EXPIRED.",
       args: messagePageArgs,
+      extensions: listSize({ by: "page", ...limits.messages }),
       resolve: async (parent, args, context) =>
         messageConnection(parent, await pageOf(context, parent, messagePage(args))),
     }),
@@ -214,6 +216,7 @@ builder.queryFields((t) => ({
       ...sessionPageArgs,
       filter: t.arg({ type: SessionFilter, description: "Which ones; if left out, all that are not archived." }),
     },
+    extensions: listSize({ by: "page", ...limits.sessions }),
     resolve: async (_root, { filter, ...args }, { conversations, viewer }, info) => {
       const requests = pagesBelow(info);
       const owner = filter?.owner ?? null;

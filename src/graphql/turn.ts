@@ -5,9 +5,10 @@ import { builder } from "./builder.ts";
 import { ContentBlockInput, parseContent } from "./content.ts";
 import type { Context } from "./context.ts";
 import { pagesBelow, selectsAtOnce } from "./lookahead.ts";
+import { MessageParent } from "./message-parent.ts";
 import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
-import type { MessageParent, SessionParent } from "./readings.ts";
+import type { SessionParent } from "./readings.ts";
 import { messageOfRun } from "./run.ts";
 
 const WhenBusyRef = builder.enumType("WhenBusy", {
@@ -47,7 +48,7 @@ function runOf({ turn, session }: TurnParent) {
 async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Context): Promise<MessageParent | null> {
   const { run, reply } = parent.turn;
   const { readings } = parent.session;
-  if (reply !== null) return { placed: reply, readings };
+  if (reply !== null) return new MessageParent(reply, readings);
   const ended =
     parent.waited || isFinal(run.status) ? run : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
   return messageOfRun({ run: ended, readings }, ended.replyRow);
@@ -93,7 +94,7 @@ const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").i
       nullable: true,
       description: "The message as it is stored; null while the run is queued: see run.input.",
       resolve: ({ turn, session }) =>
-        turn.userMessage === null ? null : { placed: turn.userMessage, readings: session.readings },
+        turn.userMessage === null ? null : new MessageParent(turn.userMessage, session.readings),
     }),
     run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
     reply: t.field({
@@ -110,7 +111,7 @@ builder.mutationField("sendMessage", (t) =>
   t.field({
     type: SendMessagePayload,
     description:
-      "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
+      "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, RATE_LIMITED (a retry with the same messageId never is), LIMIT_REACHED for a new session too many, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
     args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
     resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
       const send = {

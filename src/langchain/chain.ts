@@ -8,8 +8,9 @@ import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
 import type { Generation, LLMResult } from "@langchain/core/outputs";
 import { ChatPromptTemplate, MessagesPlaceholder } from "@langchain/core/prompts";
 
-import { objectOrEmpty } from "../conversation/json.ts";
+import { objectOrEmpty, type JsonObject } from "../conversation/json.ts";
 import type { ReplyOutcome } from "../conversation/replies.ts";
+import { noSpan, type Facts, type Span } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
 import { turnMemory } from "./memory.ts";
 import type { LoadedModel } from "./models.ts";
@@ -28,11 +29,19 @@ export interface Turn {
   readonly onText: (text: string) => void;
   /** The longest time without a sign of life of the model: before its first piece, and between two. */
   readonly idleMs: number;
+  /** When the chain calls the model. */
+  readonly beginCall: () => Span;
 }
 
 /** One turn through a ConversationChain of its own. */
 export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
-  const listener = new ReplyListener();
+  const listener = new ReplyListener(turn.beginCall);
+  const outcome = await carryOut(turn, listener);
+  listener.call.end(outcome.kind === "failed" ? outcome.error.code : "OK");
+  return outcome;
+}
+
+async function carryOut(turn: Turn, listener: ReplyListener): Promise<ReplyOutcome> {
   const end = await watched(turn.signal, turn.idleMs, async (signal, touch) => {
     listener.onPiece = (text) => {
       // A model that ignores its signal goes on to talk after the turn has ended.
@@ -61,10 +70,17 @@ function completed(model: LoadedModel, listener: ReplyListener): ReplyOutcome {
   const { generated } = listener;
   if (generated === null) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   const { data, text, usage, finishReason } = replyData(generated, listener.text, model.modelName);
+  listener.call.tell({ usage, ...named(data), ...(finishReason === null ? {} : { finishReason }) });
   // LangChain takes a stream that just ends for a whole reply.
   if (finishReason === null && model.tellsFinishReason) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   if (finishReason === "content_filter" && text === "") return { kind: "failed", error: runError("CONTENT_REFUSED") };
   return { kind: "completed", data, text, usage };
+}
+
+/** The model that the provider says it was. */
+function named(data: JsonObject): Facts {
+  const { model_name: name } = objectOrEmpty(data["response_metadata"]);
+  return typeof name === "string" ? { responseModel: name } : {};
 }
 
 function chainOf({ model, instructions, history }: Turn): ConversationChain {
@@ -102,6 +118,17 @@ class ReplyListener extends BaseCallbackHandler {
   text = "";
   generated: Generated | null = null;
   onPiece: (text: string) => void = () => undefined;
+  call: Span = noSpan;
+  readonly #beginCall: () => Span;
+
+  constructor(beginCall: () => Span) {
+    super();
+    this.#beginCall = beginCall;
+  }
+
+  override handleChatModelStart(): void {
+    this.call = this.#beginCall();
+  }
 
   override handleLLMNewToken(
     token: string,

@@ -1,6 +1,7 @@
 import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/replies.ts";
 import type { RunError } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
+import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
 import { createModels, type CustomModel, type LoadedModel, type OpenAIOptions } from "./models.ts";
 import { watched } from "./watched.ts";
@@ -21,6 +22,7 @@ export interface RepliesOptions {
   readonly custom?: Readonly<Record<string, CustomModel>>;
   /** Between two words of the offline model; 15 by default. */
   readonly offlineWordDelayMs?: number;
+  readonly telemetry?: Telemetry;
 }
 
 export interface LangChainReplies extends Replies {
@@ -28,8 +30,23 @@ export interface LangChainReplies extends Replies {
   warm(): Promise<RunError | null>;
 }
 
+/** Asking for a module that is loaded already still goes through Node's loader, which costs as much as a small turn. */
+function once<T>(load: () => Promise<T>): () => Promise<T> {
+  let loaded: Promise<T> | undefined;
+  return () => (loaded ??= load());
+}
+
+const turnModules = once(async () => {
+  const [{ runTurn }, { messageOfRow }, { selectRows }] = await Promise.all([
+    import("./chain.ts"),
+    import("./rows.ts"),
+    import("./select.ts"),
+  ]);
+  return { runTurn, messageOfRow, selectRows };
+});
+
 export function createReplies(options: RepliesOptions): LangChainReplies {
-  const { defaultModel, timeoutMs, memoryDefaults, custom = {} } = options;
+  const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
   const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
   const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs ?? 15 });
 
@@ -45,7 +62,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
   };
 
   const runReply = async (request: ReplyRequest, model: LoadedModel): Promise<ReplyOutcome> => {
-    const [{ runTurn }, { messageOfRow }] = await Promise.all([import("./chain.ts"), import("./rows.ts")]);
+    const { runTurn, messageOfRow } = await turnModules();
     const input = messageOfRow(request.input);
     if (input === null) {
       const message = "There is nothing in this message that the model could answer.";
@@ -53,7 +70,17 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     }
     const history = await historyOf(request, memoryDefaults);
     const { instructions, signal, onText } = request;
-    return runTurn({ model, instructions, history, input: input.message, signal, onText, idleMs: timeoutMs });
+    const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "reply" });
+    return runTurn({
+      model,
+      instructions,
+      history,
+      input: input.message,
+      signal,
+      onText,
+      idleMs: timeoutMs,
+      beginCall,
+    });
   };
 
   return {
@@ -73,7 +100,11 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const model = await loadOffered(request.model);
       if ("code" in model) return { error: model };
       const { makeTitle } = await import("./title.ts");
-      return makeTitle({ model, rows: request.rows, signal: request.signal, timeoutMs });
+      const span = telemetry.begin({ kind: "model", model: request.model, purpose: "title" });
+      const { rows, signal } = request;
+      const made = await span.inside(() => makeTitle({ model, rows, signal, timeoutMs }));
+      span.end("error" in made ? made.error.code : "OK");
+      return made;
     },
 
     async summarize(request: SummaryRequest) {
@@ -84,11 +115,13 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
         import("./tokens.ts"),
       ]);
       const { summary, rows, maxTokens, signal } = request;
-      return makeSummary({ model, summary, rows, maxTokens, counter: await loadTokenCounter(), signal, timeoutMs });
+      const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "summary" });
+      const counter = await loadTokenCounter();
+      return makeSummary({ model, summary, rows, maxTokens, counter, signal, timeoutMs, beginCall });
     },
 
     async warm() {
-      const [model] = await Promise.all([loadOffered(defaultModel), import("./chain.ts"), import("./select.ts")]);
+      const [model] = await Promise.all([loadOffered(defaultModel), turnModules()]);
       return "code" in model ? model : null;
     },
   };
@@ -97,7 +130,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
 async function historyOf(request: ReplyRequest, defaults: RepliesOptions["memoryDefaults"]) {
   const { strategy, maxTurns, maxTokens }: MemorySettings = request.memory;
   const limits = { strategy, maxTurns: maxTurns ?? defaults.maxTurns, maxTokens: maxTokens ?? defaults.maxTokens };
-  const { selectRows } = await import("./select.ts");
+  const { selectRows } = await turnModules();
   if (strategy === "BUFFER" || strategy === "WINDOW") return selectRows(request.rows, limits, () => 0);
 
   const { loadTokenCounter } = await import("./tokens.ts");

@@ -2,6 +2,8 @@ import { LLMChain } from "@langchain/classic/chains";
 import { ConversationSummaryMemory } from "@langchain/classic/memory";
 import { getBufferString, type BaseMessage } from "@langchain/core/messages";
 
+import type { Span } from "../conversation/telemetry.ts";
+import { failureOf } from "./failure.ts";
 import type { LoadedModel } from "./models.ts";
 import { linesOf } from "./offline.ts";
 import { offlineSummary } from "./offline-text.ts";
@@ -29,6 +31,8 @@ export interface SummaryWork {
   readonly counter: TokenCounter;
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
+  /** At each call of the model. */
+  readonly beginCall: () => Span;
 }
 
 /** null: all fits still, or the model failed (the next turn tries again). */
@@ -74,9 +78,11 @@ async function summaryByModel(work: SummaryWork, messages: readonly BaseMessage[
   const { prompt } = new ConversationSummaryMemory({ llm: chat });
   let summary = work.summary ?? "";
   for (const new_lines of batchesOf(messages)) {
+    const span = work.beginCall();
     const end = await watched(work.signal, work.timeoutMs, (signal) =>
-      new LLMChain({ llm: chat, prompt }).invoke({ summary, new_lines, signal }),
+      span.inside(() => new LLMChain({ llm: chat, prompt }).invoke({ summary, new_lines, signal })),
     );
+    span.end(end.kind === "done" ? "OK" : end.kind === "threw" ? failureOf(end.error, false).code : "MODEL_TIMEOUT");
     if (end.kind !== "done") return null;
     const text: unknown = end.value["text"];
     if (typeof text !== "string" || text.trim() === "") return null;

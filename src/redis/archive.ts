@@ -28,6 +28,8 @@ export interface ExportSelection {
 export interface ExportProgress {
   readonly sessions: number;
   readonly rows: number;
+  /** Of the whole, about, from 0 to 1; null: how much there is is not known. */
+  readonly share: number | null;
 }
 
 /** A page holds so many rows as fit in about as many bytes; a single row may be larger. */
@@ -38,15 +40,16 @@ const attempts = 5;
 /** Gives an archive piece by piece (see conversation/archive.ts). It holds no more than a page at a time. */
 export class Exporter {
   readonly #redis: Client;
-  readonly #primaries: readonly Redis[];
+  readonly #primaries: () => Promise<readonly Redis[]>;
   readonly #store: RedisSessionStore;
   readonly #onProgress: (progress: ExportProgress) => void;
   #sessions = 0;
   #rows = 0;
+  #alone = false;
 
   constructor(
     redis: Client,
-    primaries: readonly Redis[],
+    primaries: () => Promise<readonly Redis[]>,
     store: RedisSessionStore,
     onProgress: (progress: ExportProgress) => void,
   ) {
@@ -63,17 +66,19 @@ export class Exporter {
   async *archive({ owner, sessionId }: ExportSelection): AsyncGenerator<string> {
     yield archiveHead;
     if (sessionId === null) {
-      for await (const one of recordedSessions(this.#primaries, this.#store, owner)) yield* this.#session(one);
+      const primaries = await this.#primaries();
+      for await (const one of recordedSessions(primaries, this.#store, owner)) yield* this.#session(one);
     } else {
       const key = this.#store.historyKey(sessionId);
       const of = owner ?? (await guarded(this.#redis.hget(sessionKeys(key).session, "owner"))) ?? anonymous.subject;
-      yield* this.#session({ owner: of, sessionId });
+      this.#alone = true;
+      yield* this.#session({ owner: of, sessionId, share: null });
       if (this.#sessions === 0) throw notFound();
     }
     yield doneLine(this.#sessions);
   }
 
-  async *#session({ owner, sessionId }: RecordedSession): AsyncGenerator<string> {
+  async *#session({ owner, sessionId, share }: RecordedSession): AsyncGenerator<string> {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const session = (await this.#store.read(owner, sessionId, { pages: [] }))?.session;
       // It went meanwhile.
@@ -84,7 +89,7 @@ export class Exporter {
       yield sessionLine({ sessionId, owner, generation, base, expiresAt, record: archivedFields(record) });
       const digest = new RowsDigest();
       let whole = true;
-      for await (const row of this.#rowsOf(owner, session)) {
+      for await (const row of this.#rowsOf(owner, session, share)) {
         whole = row !== null;
         if (row === null) break;
         digest.add(row);
@@ -94,7 +99,7 @@ export class Exporter {
         this.#sessions++;
         this.#rows += digest.rows;
         yield endLine(digest.rows, digest.hex());
-        this.#onProgress({ sessions: this.#sessions, rows: this.#rows });
+        this.#onProgress({ sessions: this.#sessions, rows: this.#rows, share });
         return;
       }
       yield voidLine;
@@ -107,7 +112,7 @@ export class Exporter {
   }
 
   /** The rows as they lie in Redis, oldest first; null, and no more, where the history is no longer the same. */
-  async *#rowsOf(owner: string, session: Session): AsyncGenerator<Buffer | null> {
+  async *#rowsOf(owner: string, session: Session, share: number | null): AsyncGenerator<Buffer | null> {
     const { sessionId, historyKey, generation, end } = session;
     let size = 16;
     for (let next = session.base; next < end;) {
@@ -125,8 +130,11 @@ export class Exporter {
         if (exact === null) return;
         bytes += exact.byteLength;
       }
-      this.#onProgress({ sessions: this.#sessions, rows: this.#rows + next - session.base });
       next += rows.length;
+      const rowsSoFar = this.#rows + next - session.base;
+      // Of a session that is asked for alone it is known how long it is.
+      const done = this.#alone ? (next - session.base) / (end - session.base) : share;
+      this.#onProgress({ sessions: this.#sessions, rows: rowsSoFar, share: done });
       size = Math.max(1, Math.min(mostRows, Math.floor((pageBytes / Math.max(bytes, 1)) * rows.length)));
     }
   }

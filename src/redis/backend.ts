@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
+import { noQuotas, type QuotaLimits, type Quotas } from "../conversation/limits.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import type { StartedTurn } from "../conversation/store.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
@@ -8,10 +9,13 @@ import { adviceFor, setting } from "./advice.ts";
 import { Deadlines } from "./deadlines.ts";
 import { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
+import { sharedKeys } from "./keys.ts";
 import { measure, measured } from "./latency.ts";
 import { RedisFeeds } from "./feeds.ts";
+import { RedisQuotas } from "./quotas.ts";
 import { Scripts } from "./scripts.ts";
 import { SessionIndex } from "./session-index.ts";
+import { SessionRoom } from "./session-room.ts";
 import { RedisSessionStore } from "./session-store.ts";
 import { openTopology, type Topology } from "./topology.ts";
 
@@ -34,6 +38,10 @@ export interface BackendOptions {
   /** Replicas that must hold a write before it is acknowledged; 0: none. */
   readonly waitReplicas: number;
   readonly waitTimeoutMs: number;
+  /** What a subject may cost; left out: as much as it likes. */
+  readonly quotas?: QuotaLimits;
+  /** How many sessions an owner may start; null, or left out: any number. */
+  readonly maxSessions?: number | null;
   readonly telemetry?: Telemetry;
   readonly onError: (error: unknown) => void;
   /** What of the servers' configuration costs a promise; said when it is known, and again where it changed. */
@@ -42,8 +50,8 @@ export interface BackendOptions {
   readonly onTurnFree: (historyKey: string) => void;
   /** A turn that this process has to carry out although its sender was refused. */
   readonly onStarted: (turn: StartedTurn) => void;
-  /** Looks after a session's runs, whosever they are. */
-  readonly attend: (historyKey: string) => Promise<void>;
+  /** Looks after a session's runs; gives when they need somebody again (0: not at all), or null: has not looked. */
+  readonly attend: (historyKey: string) => Promise<number | null>;
 }
 
 /** What a feed needs to be told of: K keyspace channel, g generic (DEL, EXPIRE), l list, x expired, e evicted, $ string. */
@@ -54,6 +62,8 @@ export class RedisBackend {
   readonly store: RedisSessionStore;
   readonly feeds: RedisFeeds;
   readonly commands: Client;
+  readonly quotas: Quotas;
+  readonly #quotas: RedisQuotas | null;
   readonly #options: BackendOptions;
   readonly #topology: Topology;
   readonly #durable: DurableScripts | null;
@@ -90,6 +100,12 @@ export class RedisBackend {
             commandTimeoutMs,
           });
     const scripts = new Scripts(this.commands);
+    const { historyKeyPrefix, maxSessions = null } = options;
+    const limits = Object.values(options.quotas ?? {}).some((limit) => limit !== null) ? options.quotas : undefined;
+    this.#quotas = limits
+      ? new RedisQuotas(this.commands, scripts, { historyKeyPrefix, limits, holdMs: options.leaseMs, onError })
+      : null;
+    this.quotas = this.#quotas ?? noQuotas;
     const index = new SessionIndex(this.commands, options.historyKeyPrefix, onError);
     this.store = new RedisSessionStore(this.commands, scripts, index, {
       historyKeyPrefix: options.historyKeyPrefix,
@@ -102,6 +118,16 @@ export class RedisBackend {
       model: options.model,
       memory: options.memory,
       memoryRows: options.memoryRows,
+      quotas: this.#quotas,
+      room:
+        maxSessions === null
+          ? null
+          : new SessionRoom(this.commands, {
+              listOf: sharedKeys(historyKeyPrefix).sessions,
+              most: maxSessions,
+              telemetry,
+              onError,
+            }),
       leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
       durable: this.#durable,
       onTurnFree: options.onTurnFree,
@@ -120,8 +146,12 @@ export class RedisBackend {
     this.#deadlines.start();
   }
 
-  /** A connection to each server that takes writes, once it is known. */
-  primaries(): readonly Redis[] {
+  /**
+   * A connection to each server that takes writes. Until a cluster has said who they are, its client takes the nodes it was
+   * told of for all there are: an answer to anything comes later than that.
+   */
+  async primaries(): Promise<readonly Redis[]> {
+    await guarded(this.commands.ping());
     return this.#topology.primaries();
   }
 
@@ -143,6 +173,7 @@ export class RedisBackend {
 
   async close(): Promise<void> {
     this.#deadlines.close();
+    this.#quotas?.close();
     this.feeds.close();
     this.#topology.close();
     this.#durable?.close();

@@ -1,5 +1,6 @@
 import { Cluster, Redis } from "ioredis";
 import type { ClusterNode, ClusterOptions as AllClusterOptions, NatMap, RedisOptions as AllOptions } from "ioredis";
+import { batchWrites } from "./write-batching.ts";
 
 /** ioredis' options, less the two that change what replies look like. */
 export type RedisOptions = Omit<AllOptions, "replyMapping" | "protocol">;
@@ -59,7 +60,7 @@ export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role
     connectTimeout: commandTimeoutMs,
     socketTimeout: commandTimeoutMs * 2,
     // A peer that is frozen never answers the end of a connection: what was under way is sent elsewhere soon.
-    disconnectTimeout: 200,
+    disconnectTimeout: 100,
     // A little later than that, what waits is dropped: else all that was asked for while Redis was away would pile up here,
     // and be carried out for nobody when it is back.
     maxRetriesPerRequest: Math.ceil(commandTimeoutMs / slowestRetryMs) + 4,
@@ -93,6 +94,7 @@ export function connectRedis(
   const own = connectionOptions(settings, role);
   const redis = redisOf(source, own);
   redis.on("error", settings.onError);
+  if (role !== "subscriber") batchWrites(redis);
   return redis;
 }
 
@@ -129,6 +131,7 @@ export function connectCluster(
   const { redisOptions, ...rest } = options;
   const cluster = new Cluster([...nodes], { ...rest, ...clusterOptions(redisOptions, settings) });
   cluster.on("error", settings.onError);
+  batchWrites(cluster);
   return bounded(cluster, settings.commandTimeoutMs);
 }
 
@@ -136,15 +139,17 @@ export function connectCluster(
 export function duplicateCluster(client: Cluster, settings: ConnectionSettings): Cluster {
   const cluster = client.duplicate([], clusterOptions(client.options.redisOptions, settings));
   cluster.on("error", settings.onError);
+  batchWrites(cluster);
   return bounded(cluster, settings.commandTimeoutMs);
 }
 
 function clusterOptions(redisOptions: NodeOptions | undefined, settings: ConnectionSettings) {
   return {
-    // Short: a node that is frozen must not keep the others from being asked where the slots are.
+    // Short: a node that is frozen must not keep the others from being asked where the slots are (see mute-nodes.ts).
     slotsRefreshTimeout: Math.min(1000, settings.commandTimeoutMs),
     slotsRefreshInterval: 2000,
     clusterRetryStrategy: retryStrategy,
+    retryDelayOnFailover: 50,
     retryDelayOnMoved: 20,
     retryDelayOnTryAgain: 50,
     maxRedirections: 1000,
@@ -175,6 +180,7 @@ export function connectNode(node: string, options: ClusterOptions, settings: Con
   const address = mapped(options.natMap, node) ?? called;
   const redis = new Redis({ ...options.redisOptions, ...connectionOptions(settings, role), ...address });
   redis.on("error", settings.onError);
+  if (role !== "subscriber") batchWrites(redis);
   return redis;
 }
 

@@ -1,9 +1,9 @@
 import type { Client } from "./connection.ts";
 import { arrayOrEmpty, parseJson } from "../conversation/json.ts";
 import { guarded } from "./failure.ts";
-import { dueKey, expiriesKey } from "./keys.ts";
 import { text } from "./replies.ts";
 import type { Scripts } from "./scripts.ts";
+import { mostAheadMs } from "./session-index.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 
 const pollMs = 1000;
@@ -18,8 +18,8 @@ export class Deadlines {
   readonly #redis: Client;
   readonly #scripts: Scripts;
   readonly #store: RedisSessionStore;
-  /** Looks after a session's runs: closes a lost one, takes the next. */
-  readonly #attend: (historyKey: string) => Promise<void>;
+  /** Closes a session's lost run, takes the next; gives when to look again (0: not at all), or null: has not looked. */
+  readonly #attend: (historyKey: string) => Promise<number | null>;
   readonly #onError: (error: unknown) => void;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
@@ -28,7 +28,7 @@ export class Deadlines {
     redis: Client,
     scripts: Scripts,
     store: RedisSessionStore,
-    attend: (historyKey: string) => Promise<void>,
+    attend: (historyKey: string) => Promise<number | null>,
     onError: (error: unknown) => void,
   ) {
     this.#redis = redis;
@@ -55,8 +55,8 @@ export class Deadlines {
 
   async #poll(): Promise<void> {
     try {
-      await this.#each(dueKey, (key, claim) => this.#due(key, claim));
-      await this.#each(expiriesKey, (member, claim) => this.#expired(member, claim));
+      await this.#each(this.#store.shared.due, (key, claim) => this.#due(key, claim));
+      await this.#each(this.#store.shared.expiries, (member, claim) => this.#expired(member, claim));
     } catch (error) {
       this.#onError(error);
     }
@@ -76,10 +76,12 @@ export class Deadlines {
 
   async #due(key: string, claim: string): Promise<void> {
     if (this.#store.sessionIdOf(key) === null) return;
-    await this.#attend(key);
-    const due = await this.#store.dueAt(key);
-    if (due > 0) await guarded(this.#redis.zadd(dueKey, due, key));
-    else await this.#settle(dueKey, key, claim);
+    const dueAt = await this.#attend(key);
+    // Nobody has looked: the claim runs out, and another process does.
+    if (dueAt === null) return;
+    const { due } = this.#store.shared;
+    if (dueAt > 0) await guarded(this.#redis.zadd(due, dueAt, key));
+    else await this.#settle(due, key, claim);
   }
 
   async #expired(member: string, claim: string): Promise<void> {
@@ -89,11 +91,14 @@ export class Deadlines {
     const reading = await this.#store.read(owner, sessionId, { pages: [] });
     const expiresAt = reading?.session.expiresAt ?? null;
     if (expiresAt !== null) {
-      await guarded(this.#redis.zadd(expiriesKey, expiresAt, member));
+      // Reading it has given the record the list's life. Where that is near, this was the look ahead of its end.
+      const near = expiresAt - Date.now() < 2 * mostAheadMs;
+      const at = near ? expiresAt : expiresAt - mostAheadMs;
+      await guarded(this.#redis.zadd(this.#store.shared.expiries, at, member));
       return;
     }
     if (!reading) this.#store.forget(owner, sessionId);
-    await this.#settle(expiriesKey, member, claim);
+    await this.#settle(this.#store.shared.expiries, member, claim);
   }
 
   async #settle(zset: string, member: string, claim: string): Promise<void> {

@@ -48,23 +48,30 @@ export class DurableScripts {
   }
 
   /** Rejects with STORE_UNAVAILABLE where the replicas did not follow in time: then the write stands, and a retry gives its result. */
-  async run(call: ScriptCall): Promise<readonly Reply[]> {
-    const deadline = performance.now() + this.#settings.commandTimeoutMs;
+  run(call: ScriptCall): Promise<readonly Reply[]> {
     const progress: Progress = { answer: null };
-    for (;;) {
-      try {
-        return await this.#attempt(call, progress);
-      } catch (error) {
-        if (error instanceof ParleyError) throw error;
-        const reply = error instanceof Error && error.name === "ReplyError" ? error.message : null;
-        if (reply !== null && !moving.test(reply)) throw error;
-        if (this.#closed || performance.now() >= deadline) {
-          throw progress.answer ? new NotReplicated(progress.answer, error) : storeUnavailable(error);
-        }
-        if (reply === null || !onItsWay.test(reply)) this.#topology.refresh();
-      }
-      await sleep(retryMs);
-    }
+    return this.#repeated(
+      call.keys,
+      (link) => this.#write(link, call, progress),
+      (cause) => (progress.answer ? new NotReplicated(progress.answer, cause) : storeUnavailable(cause)),
+    );
+  }
+
+  /**
+   * Resolves when n replicas hold what was written under these keys (a session's, in the scripts' order) before the call,
+   * by whatever process. WAIT only looks at what its own connection wrote, so that writes something too: all that was
+   * written before goes to the replicas ahead of it. Rejects with STORE_UNAVAILABLE where they did not follow in time.
+   */
+  settle(keys: readonly string[]): Promise<void> {
+    return this.#repeated(
+      keys,
+      async (link) => {
+        const [acknowledged, known] = await this.#waited(link, this.#touch(link, keys));
+        // Without ops nothing was written in 25 hours, and nothing now.
+        if (known === 1 && acknowledged < this.#settings.replicas) throw storeUnavailable(this.#tooFew(acknowledged));
+      },
+      storeUnavailable,
+    );
   }
 
   close(): void {
@@ -73,28 +80,65 @@ export class DurableScripts {
     this.#links.clear();
   }
 
-  async #attempt(call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
-    const { replicas } = this.#settings;
-    const link = this.#linkTo(slotOf(call.keys[0] ?? ""));
-    if (!link) throw new Error("The primary of this key is not known");
-    link.users++;
-    try {
-      await link.ready(patienceMs);
-      const { epoch } = link;
-      const again = progress.answer !== null;
-      const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
-      progress.answer = answer;
-      // Nothing was written now, but by an earlier attempt, over any connection: WAIT only looks at what this one wrote.
-      const [, , , , , ops = ""] = call.keys;
-      const touched =
-        again || answer[0] === "KNOWN" ? link.answered(link.redis.pexpire(ops, hours25)) : Promise.resolve(0);
-      const [acknowledged] = await Promise.all([link.answered(link.wait()), touched]);
-      if (link.epoch !== epoch) throw new Error("The connection changed between a write and its WAIT");
-      if (acknowledged >= replicas) return answer;
-      throw new NotReplicated(answer, new Error(`${acknowledged} of ${replicas} replicas followed in time`));
-    } finally {
-      link.users--;
+  /** Does it on the connection to the keys' primary; again where that was lost, or is elsewhere by now, until the time is over. */
+  async #repeated<T>(
+    [key = ""]: readonly string[],
+    attempt: (link: Link) => Promise<T>,
+    failure: (cause: unknown) => ParleyError,
+  ): Promise<T> {
+    const deadline = performance.now() + this.#settings.commandTimeoutMs;
+    for (;;) {
+      try {
+        const link = this.#linkTo(slotOf(key));
+        if (!link) throw new Error("The primary of this key is not known");
+        link.users++;
+        try {
+          await link.ready(patienceMs);
+          return await attempt(link);
+        } finally {
+          link.users--;
+        }
+      } catch (error) {
+        if (error instanceof ParleyError) throw error;
+        const reply = error instanceof Error && error.name === "ReplyError" ? error.message : null;
+        if (reply !== null && !moving.test(reply)) throw error;
+        if (this.#closed || performance.now() >= deadline) throw failure(error);
+        if (reply === null || !onItsWay.test(reply)) this.#topology.refresh();
+      }
+      await sleep(retryMs);
     }
+  }
+
+  async #write(link: Link, call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
+    const { epoch } = link;
+    const again = progress.answer !== null;
+    const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
+    progress.answer = answer;
+    // Nothing was written now, but by an earlier attempt, over any connection: WAIT only looks at what this one wrote.
+    const touched = again || answer[0] === "KNOWN" ? this.#touch(link, call.keys) : Promise.resolve(0);
+    const [acknowledged] = await this.#waited(link, touched, epoch);
+    if (acknowledged >= this.#settings.replicas) return answer;
+    throw new NotReplicated(answer, this.#tooFew(acknowledged));
+  }
+
+  /** A write that changes nothing of weight. 0: there is nothing to touch. */
+  #touch(link: Link, [, , , , , ops = ""]: readonly string[]): Promise<number> {
+    return link.answered(link.redis.pexpire(ops, hours25));
+  }
+
+  /** How many replicas have what was written on this connection since `epoch`, and what `written` came to. */
+  async #waited(
+    link: Link,
+    written: Promise<number>,
+    epoch = link.epoch,
+  ): Promise<readonly [acknowledged: number, written: number]> {
+    const answers = await Promise.all([link.answered(link.wait()), written]);
+    if (link.epoch !== epoch) throw new Error("The connection changed between a write and its WAIT");
+    return answers;
+  }
+
+  #tooFew(acknowledged: number): Error {
+    return new Error(`${acknowledged} of ${this.#settings.replicas} replicas followed in time`);
   }
 
   #linkTo(slot: number): Link | null {

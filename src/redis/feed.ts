@@ -8,6 +8,7 @@ import { sessionKeys } from "./keys.ts";
 import { parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 import type { StoreRead } from "../conversation/store.ts";
+import { ToldEvents } from "./told-events.ts";
 
 export interface FeedSettings {
   /** Database of the keyspace channels. */
@@ -43,7 +44,10 @@ export class Feed implements Listener {
   readonly #settings: FeedSettings;
   readonly #channels: readonly string[];
   readonly #keyspaceChannel: string;
+  /** What subscribers in step share. */
+  readonly told = new ToldEvents();
   readonly #waiting = new Set<() => void>();
+  #waking = false;
   #ring: Entry[] = [];
   #ringChars = 0;
   #removed = false;
@@ -108,14 +112,15 @@ export class Feed implements Listener {
     return number < this.#first ? null : this.#ring[number - this.#first];
   }
 
-  /** Resolves when there is an entry of this number, or the feed is closed. */
-  wait(number: number, wake: () => void): () => void {
-    if (number < this.next || this.#closed) {
-      queueMicrotask(wake);
-      return () => undefined;
-    }
+  /** Calls `wake` once there is an entry of this number, or the feed is closed; false: that is so already. */
+  wait(number: number, wake: () => void): boolean {
+    if (number < this.next || this.#closed) return false;
     this.#waiting.add(wake);
-    return () => this.#waiting.delete(wake);
+    return true;
+  }
+
+  unwait(wake: () => void): void {
+    this.#waiting.delete(wake);
   }
 
   /** The session is gone: who opens it again gets a new feed. */
@@ -262,10 +267,16 @@ export class Feed implements Listener {
     this.#first += count;
   }
 
+  /** A moment later: of publications that arrive together the subscribers hear once, and take them in one go. */
   #wake(): void {
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const wake of waiting) wake();
+    if (this.#waking) return;
+    this.#waking = true;
+    queueMicrotask(() => {
+      this.#waking = false;
+      const waiting = [...this.#waiting];
+      this.#waiting.clear();
+      for (const wake of waiting) wake();
+    });
   }
 
   #planCheck(afterMs = this.#settings.checkMs()): void {

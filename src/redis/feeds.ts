@@ -3,6 +3,7 @@ import { encodeCursor, parseCursor } from "../conversation/cursor.ts";
 import { notFound } from "../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { Feeds, RunWatcher } from "../conversation/feeds.ts";
+import type { Live } from "../conversation/live.ts";
 import { pageRows } from "./catch-up.ts";
 import { invalidCursor } from "./cursor-args.ts";
 import { Feed, type FeedSettings } from "./feed.ts";
@@ -10,7 +11,7 @@ import { isFinal } from "../conversation/run.ts";
 import type { Client } from "./connection.ts";
 import type { Listener, PubSub } from "./hub.ts";
 import { sessionKeys } from "./keys.ts";
-import { parsePublication } from "./publication.ts";
+import { isBatch, parsePublication } from "./publication.ts";
 import { stateOf } from "./replies.ts";
 import { ListFeed, ListSubscription } from "./list-feed.ts";
 import type { RedisSessionStore } from "./session-store.ts";
@@ -45,7 +46,7 @@ export class RedisFeeds implements Feeds {
     after: string | null,
     read: ReadRequest,
     signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<SessionEvent>> {
+  ): Promise<Live<SessionEvent>> {
     const historyKey = this.#store.historyKey(sessionId);
     if (after !== null && after !== "" && !parseCursor(historyKey, after)) throw invalidCursor();
     // One feed an owner and session: what it reads, it reads as that owner (P11).
@@ -105,6 +106,7 @@ export class RedisFeeds implements Feeds {
     let stopped = false;
     const listener: Listener = {
       onMessage(_channel, message) {
+        if (isBatch(message)) return;
         const publication = parsePublication(message);
         if (!publication) watcher.onUnsure();
         else if (publication.kind === "write") {

@@ -13,15 +13,45 @@ export interface SessionKeys {
   readonly staging: (id: string) => string;
 }
 
-export const dueKey = "parley:due";
-export const expiriesKey = "parley:expiries";
-
-export function sessionsKey(owner: string): string {
-  return `parley:sessions:${owner}`;
+/** What the sessions of one history key prefix share, in slots of their own. */
+export interface SharedKeys {
+  /** Sessions with runs that need somebody by a time, and those that expire. */
+  readonly due: string;
+  readonly expiries: string;
+  readonly sessions: (owner: string) => string;
+  /** A channel. */
+  readonly list: (owner: string) => string;
 }
 
-export function listChannel(owner: string): string {
-  return `parley:list:${owner}`;
+/**
+ * Deployments of several prefixes on one Redis have models and owners of their own: none looks after another's sessions.
+ * The prefix stands behind an @ without colons and braces of its own, so that no owner's name can be read as part of it.
+ */
+export function sharedKeys(historyKeyPrefix: string): SharedKeys {
+  const at = deployment(historyKeyPrefix);
+  return {
+    due: `parley:due${at}`,
+    expiries: `parley:expiries${at}`,
+    sessions: (owner) => `parley:sessions${at}:${owner}`,
+    list: (owner) => `parley:list${at}:${owner}`,
+  };
+}
+
+function deployment(historyKeyPrefix: string): string {
+  return historyKeyPrefix === "" ? "" : `@${encodeURIComponent(historyKeyPrefix.toWellFormed())}`;
+}
+
+/** What a subject has cost lately, in one slot. */
+export interface QuotaKeys {
+  readonly sends: string;
+  readonly going: string;
+  readonly tokens: string;
+  readonly spent: string;
+}
+
+export function quotaKeys(historyKeyPrefix: string, owner: string): QuotaKeys {
+  const part = (name: string) => `parley:{${hashTag(owner)}}:quota-${name}${deployment(historyKeyPrefix)}:${owner}`;
+  return { sends: part("sends"), going: part("going"), tokens: part("tokens"), spent: part("spent") };
 }
 
 const slots = 16_384;

@@ -7,13 +7,16 @@ import { plainScripts, scriptText, sessionScripts, type ScriptName } from "./scr
 /** What a connection begins with; some servers know not all of it, and that is no failure. */
 const handshake = new Set(["hello", "auth", "client", "select"]);
 
-/** Script by the hash that EVALSHA names it with. */
+/** Script by the hash that EVALSHA names it with, and by the text that EVAL brings where a server does not know it yet. */
 let scripts: ReadonlyMap<string, string> | null = null;
 
 function scriptNames(): ReadonlyMap<string, string> {
   scripts ??= new Map(
     (Object.keys({ ...sessionScripts, ...plainScripts }) as ScriptName[]) // the keys of both records
-      .flatMap((name) => [[createHash("sha1").update(scriptText(name)).digest("hex"), name] as const]),
+      .flatMap((name) => {
+        const text = scriptText(name);
+        return [[createHash("sha1").update(text).digest("hex"), name] as const, [text, name] as const];
+      }),
   );
   return scripts;
 }
@@ -27,14 +30,13 @@ export function measure(redis: Client, role: string, telemetry: Telemetry): void
   redis.sendCommand = (...[command, ...rest]: Parameters<typeof send>) => {
     if (told.has(command) || handshake.has(command.name)) return send(command, ...rest);
     told.add(command);
-    const startedAt = performance.now();
-    const [hash] = command.args;
-    const script = command.name === "evalsha" && typeof hash === "string" ? names.get(hash) : undefined;
-    const name = script ?? command.name.toLowerCase();
-    const tell = (failed: boolean) => telemetry.redisCommand(name, (performance.now() - startedAt) / 1000, failed);
+    const [which] = command.args;
+    const isEval = command.name === "evalsha" || command.name === "eval";
+    const script = isEval && typeof which === "string" ? names.get(which) : undefined;
+    const answered = telemetry.redisCommand(script ?? command.name.toLowerCase(), script !== undefined);
     command.promise.then(
-      () => tell(false),
-      (error: unknown) => tell(!isUnknownScript(error)),
+      () => answered(null),
+      (error: unknown) => answered(isUnknownScript(error) ? null : codeOf(error)),
     );
     return send(command, ...rest);
   };
@@ -71,4 +73,10 @@ export function measured(topology: Topology, telemetry: Telemetry): Topology {
 /** A server that does not know a script yet says so, and gets its text. */
 function isUnknownScript(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith("NOSCRIPT");
+}
+
+/** The first word of what Redis answered ("OOM"), or the class of what came instead of an answer. Never more of its text. */
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "Error";
+  return (error.name === "ReplyError" ? /^[A-Z]{2,30}(?= )/.exec(error.message)?.[0] : undefined) ?? error.name;
 }

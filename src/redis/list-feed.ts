@@ -6,18 +6,20 @@ import { guarded } from "./failure.ts";
 import type { FeedSettings } from "./feed.ts";
 import type { Client } from "./connection.ts";
 import type { Listener, PubSub } from "./hub.ts";
-import { listChannel, sessionKeys, sessionsKey } from "./keys.ts";
+import { sessionKeys } from "./keys.ts";
 import { PulledIterator } from "./pulled-iterator.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 
 type Kind = "added" | "updated" | "removed";
 const batch = 200;
+const wholeEvery = 20;
 const retryMs = 250;
 
 /**
  * What changes among an owner's sessions. News are published beside the scripts, so one may be lost with its process or
- * with the connection: the feed knows each session's newest write and holds the list against it, after a reconnect and
- * from time to time.
+ * with the connection: the feed knows each session's newest write and holds the list against it. After a reconnect it does
+ * so with the whole list; from time to time with the newest sessions and some of the others in turn, so that a check costs
+ * the same however many there are.
  */
 export class ListFeed implements Listener {
   readonly removed = false;
@@ -31,7 +33,12 @@ export class ListFeed implements Listener {
   readonly #subscribers = new Set<ListSubscription>();
   #check: NodeJS.Timeout | null = null;
   #comparing = false;
-  #compareAgain = false;
+  /** All that was told on a lost connection is unknown. */
+  #mustAll = false;
+  #checks = 0;
+  /** How many the list names that are not there. */
+  #beside = 0;
+  #round = this.#known.keys();
   #closed = false;
 
   constructor(owner: string, store: RedisSessionStore, redis: Client, hub: PubSub, settings: FeedSettings) {
@@ -51,7 +58,7 @@ export class ListFeed implements Listener {
   }
 
   async start(): Promise<void> {
-    await this.#hub.subscribe([listChannel(this.#owner)], this);
+    await this.#hub.subscribe([this.#store.shared.list(this.#owner)], this);
     try {
       for (const [key, sequence] of await this.#members()) this.#known.set(key, sequence);
     } catch (error) {
@@ -63,7 +70,7 @@ export class ListFeed implements Listener {
 
   close(): void {
     this.#closed = true;
-    this.#hub.unsubscribe([listChannel(this.#owner)], this);
+    this.#hub.unsubscribe([this.#store.shared.list(this.#owner)], this);
     if (this.#check) clearTimeout(this.#check);
   }
 
@@ -82,6 +89,7 @@ export class ListFeed implements Listener {
   }
 
   onResumed(): void {
+    this.#mustAll = true;
     this.#compare();
   }
 
@@ -98,55 +106,89 @@ export class ListFeed implements Listener {
   }
 
   #compare(): void {
-    if (this.#closed) return;
-    if (this.#comparing) {
-      this.#compareAgain = true;
-      return;
-    }
+    if (this.#closed || this.#comparing) return;
     this.#comparing = true;
-    void this.#compareOnce().finally(() => {
+    void this.#compareOnce().then((compared) => {
       this.#comparing = false;
-      if (!this.#compareAgain) return;
-      this.#compareAgain = false;
-      this.#compare();
+      // The connection was lost again meanwhile.
+      if (compared && this.#mustAll) this.#compare();
     });
   }
 
-  async #compareOnce(): Promise<void> {
+  /** Whether it could; where it could not, it is tried again soon. */
+  async #compareOnce(): Promise<boolean> {
+    const whole = this.#mustAll;
+    this.#mustAll = false;
     try {
-      // One that comes while the list is read is not missing in it.
-      const before = [...this.#known.keys()];
-      const members = await this.#members();
-      for (const [key, sequence] of members) {
-        // Also where it was told: that may have been of an earlier write.
-        if (this.#known.get(key) !== sequence) this.#tell(key, "updated");
-        this.#known.set(key, sequence);
-      }
-      for (const key of before) if (!members.has(key)) this.#tell(key, "removed");
+      const listed = await guarded(this.#redis.zcard(this.#store.shared.sessions(this.#owner)));
+      this.#checks++;
+      // One that is not known here, or one too many: looked for seldom, as sessions that come and go look the same.
+      const differs = listed - this.#known.size !== this.#beside && this.#checks % wholeEvery === 0;
+      if (whole || differs || listed <= 2 * batch) await this.#compareAll();
+      else await this.#comparePart();
+      return true;
     } catch (error) {
+      this.#mustAll ||= whole;
       this.#settings.onError(error);
       this.#planCheck(retryMs);
+      return false;
     }
+  }
+
+  async #compareAll(): Promise<void> {
+    // One that comes while the list is read is not missing in it.
+    const before = [...this.#known.keys()];
+    const members = await this.#members();
+    for (const [key, sequence] of members) this.#met(key, sequence);
+    for (const key of before) if (!members.has(key)) this.#tell(key, "removed");
+  }
+
+  /** So many of the newest, and so many of all in turn. */
+  async #comparePart(): Promise<void> {
+    const newest = await guarded(this.#redis.zrange(this.#store.shared.sessions(this.#owner), -batch, "-1"));
+    const keys = new Set(newest);
+    for (let i = 0; i < batch; i++) {
+      const next = this.#round.next();
+      if (next.done) {
+        this.#round = this.#known.keys();
+        break;
+      }
+      keys.add(next.value);
+    }
+    for (const [key, sequence] of await this.#sequencesOf([...keys])) {
+      if (sequence !== null) this.#met(key, sequence);
+      else this.#tell(key, "removed");
+    }
+  }
+
+  #met(key: string, sequence: string): void {
+    // Also where it was told: that may have been of an earlier write.
+    if (this.#known.get(key) !== sequence) this.#tell(key, "updated");
+    this.#known.set(key, sequence);
   }
 
   /** All sessions that the list names and that are there. */
   async #members(): Promise<Map<string, string>> {
-    const keys = await guarded(this.#redis.zrange(sessionsKey(this.#owner), 0, "-1"));
+    const keys = await guarded(this.#redis.zrange(this.#store.shared.sessions(this.#owner), 0, "-1"));
     const found = new Map<string, string>();
     for (let i = 0; i < keys.length; i += batch) {
-      const part = keys.slice(i, i + batch).filter((key) => this.#store.sessionIdOf(key) !== null);
-      const sequences = await guarded(
-        Promise.all(part.map((key) => this.#redis.hget(sessionKeys(key).session, "seq"))),
-      );
-      sequences.forEach((sequence, at) => {
-        const key = part[at];
-        if (sequence !== null && key !== undefined) found.set(key, sequence);
-      });
+      for (const [key, sequence] of await this.#sequencesOf(keys.slice(i, i + batch))) {
+        if (sequence !== null) found.set(key, sequence);
+      }
     }
+    this.#beside = keys.length - found.size;
     return found;
   }
 
-  /** The whole list is compared, so less often than a session's feed reads. */
+  /** The number of each session's newest write; null: it is not there. */
+  async #sequencesOf(keys: readonly string[]): Promise<readonly (readonly [key: string, sequence: string | null])[]> {
+    const own = keys.filter((key) => this.#store.sessionIdOf(key) !== null);
+    return await guarded(
+      Promise.all(own.map(async (key) => [key, await this.#redis.hget(sessionKeys(key).session, "seq")] as const)),
+    );
+  }
+
+  /** Many sessions are compared, so less often than a session's feed reads. */
   #planCheck(afterMs = this.#settings.checkMs() * (2.5 + Math.random())): void {
     if (this.#closed) return;
     if (this.#check) clearTimeout(this.#check);

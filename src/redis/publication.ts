@@ -45,9 +45,14 @@ export type Line =
   | { readonly kind: "message"; readonly raw: string }
   | { readonly kind: "run"; readonly state: string; readonly input: string; readonly text: string };
 
+/** Whether it is a batch of text, for who only wants to pass those by. */
+export function isBatch(message: string): boolean {
+  return message.startsWith("P");
+}
+
 /** null: of a later version, or nothing that we know; then only reading helps. */
 export function parsePublication(message: string): Publication | null {
-  if (message.startsWith("P")) {
+  if (isBatch(message)) {
     const [runId = "", offset = "", text = ""] = message.slice(1).split("\t");
     return /^\d+$/.test(offset) ? { kind: "batch", runId, offset: Number(offset), text: joinFragments(text) } : null;
   }

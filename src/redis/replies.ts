@@ -95,6 +95,7 @@ export function stateOf(json: string): State {
     replyLocalId: stringIn(state, "rl") ?? "",
     replyHint: numberIn(state, "hint"),
     replyMessageId: stringIn(state, "rid") ?? "",
+    origin: stringIn(state, "tp"),
     replyPosition: time("rp"),
     queuedAt: numberIn(state, "q"),
     startedAt: time("s"),
@@ -167,18 +168,38 @@ export function runView(
   return runOf(sessionId, historyKey, generation, parts);
 }
 
+/** A list of texts that a script may have packed into one (view.lua). */
+function unpacked(reply: Reply | undefined): readonly string[] {
+  return typeof reply === "string" ? reply.split("\0") : list(reply).map(text);
+}
+
 /** Rows as LRANGE gives them, newest first, the oldest of them at `low`; here oldest first. */
-export function rowsOf(low: number, newestFirst: readonly Reply[]): readonly Row[] {
-  return newestFirst.toReversed().map((reply, i) => {
-    const raw = text(reply);
-    return { position: low + i, mark: markOf(raw), raw };
-  });
+export function rowsOf(low: number, newestFirst: Reply | undefined): readonly Row[] {
+  return unpacked(newestFirst)
+    .toReversed()
+    .map((raw, i) => new ReadRow(low + i, raw));
+}
+
+/** A row whose mark is worked out when it is asked for: most of a page's never are. */
+class ReadRow implements Row {
+  readonly position: number;
+  readonly raw: string;
+  #mark: string | null = null;
+
+  constructor(position: number, raw: string) {
+    this.position = position;
+    this.raw = raw;
+  }
+
+  get mark(): string {
+    return (this.#mark ??= markOf(this.raw));
+  }
 }
 
 export function pageOf(reply: Reply): MessagePage | Error {
   const [code, low, previous, next, rows] = list(reply);
   if (code === "EXPIRED") return cursorExpired();
-  return { rows: rowsOf(number(low), list(rows)), hasPreviousPage: previous === 1, hasNextPage: next === 1 };
+  return { rows: rowsOf(number(low), rows), hasPreviousPage: previous === 1, hasNextPage: next === 1 };
 }
 
 export function cursorExpired(): ParleyError {
@@ -204,9 +225,9 @@ export function packMemory(memory: MemorySettings): string {
 /** The answer of view.lua, without its code. */
 export function sessionOf(sessionId: string, historyKey: string, reply: readonly Reply[]): Session {
   const [flat, n, tipMark, expires, , , , active, last, queue, pages] = reply;
-  const pairs = list(flat);
+  const pairs = unpacked(flat);
   const record: Record<string, string> = Object.create(null) as Record<string, string>; // no prototype: field names are data
-  for (let i = 0; i < pairs.length; i += 2) record[text(pairs[i])] = text(pairs[i + 1]);
+  for (let i = 0; i < pairs.length; i += 2) record[pairs[i] ?? ""] = pairs[i + 1] ?? "";
   const field = (name: string) => record[name] ?? null;
   const count = (name: string) => Number(record[name] ?? 0);
   const generation = count("gen");

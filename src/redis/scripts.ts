@@ -23,11 +23,21 @@ export const sessionScripts = {
   remove: "frees",
   fork: "writes",
   restore: "writes",
+  give: "notes",
   touch: "notes",
   view: "reads",
 } as const satisfies Record<string, Effect>;
 
-export const plainScripts = { "due-claim": "frees", "due-settle": "frees" } as const satisfies Record<string, Effect>;
+export const plainScripts = {
+  "due-claim": "frees",
+  "due-settle": "frees",
+  "quota-admit": "writes",
+  "quota-hold": "frees",
+  "quota-spend": "frees",
+} as const satisfies Record<string, Effect>;
+
+/** Scripts that count what a subject costs (lua/quota.lua in front of them). */
+export const countingScripts: ReadonlySet<ScriptName> = new Set(["begin", "quota-admit", "quota-hold", "quota-spend"]);
 
 export type SessionScript = keyof typeof sessionScripts;
 export type PlainScript = keyof typeof plainScripts;
@@ -42,8 +52,10 @@ export function readScript(file: string): string {
 
 /** The whole text of a script as Redis gets it. The shebang makes Redis hold a script to its declared keys. */
 export function scriptText(name: ScriptName): string {
-  if (name in plainScripts) return `#!lua${flags[plainScripts[name as PlainScript]]}\n${readScript(name)}`;
-  return `#!lua${flags[sessionScripts[name as SessionScript]]}\n${readScript("lib")}\n${readScript(name)}`;
+  const isPlain = name in plainScripts;
+  const effect = isPlain ? plainScripts[name as PlainScript] : sessionScripts[name as SessionScript]; // as just looked up
+  const libraries = [...(isPlain ? [] : ["lib"]), ...(countingScripts.has(name) ? ["quota"] : [])];
+  return `#!lua${flags[effect]}\n${[...libraries, name].map(readScript).join("\n")}`;
 }
 
 /** A reply of a script: strings, integers and arrays of them. */

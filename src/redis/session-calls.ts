@@ -37,7 +37,14 @@ export interface FullOp extends Op {
 export interface CallExtras {
   /** A copy that the script puts in its place: one key more, in the session's slot. */
   readonly staging?: string;
+  /** Keys of the owner's that the script counts in; none in a cluster, where they lie in another slot. */
+  readonly counted?: readonly string[];
   readonly mode?: ForeignMode | undefined;
+}
+
+export interface MakeExtras extends CallExtras {
+  /** Of an owner that may start no other session: only a retry gets an answer. */
+  readonly full?: { refusal(): ParleyError } | null;
 }
 
 /** What a script makes of a session that has no record (ARGV 3). */
@@ -108,9 +115,10 @@ export class SessionCalls {
     key: string,
     op: Op,
     args: Args,
-    extras: CallExtras = {},
+    { full = null, ...extras }: MakeExtras = {},
   ): Promise<void> {
-    const answer = await this.run(script, owner, key, callersOp(op), args, extras);
+    const mode = full ? { mode: foreign.existingOnly } : {};
+    const answer = await this.run(script, owner, key, callersOp(op), args, { ...extras, ...mode });
     switch (answer[0]) {
       case "OK":
         this.note(owner, key, headOf(answer[1]));
@@ -119,7 +127,7 @@ export class SessionCalls {
         if (text(answer[1]) === op.fingerprint) return;
         throw new ParleyError("SESSION_EXISTS", "This idempotencyKey was used for another session.");
       case "NOT_FOUND":
-        throw notFound();
+        throw full?.refusal() ?? notFound();
       case "STAGING":
         throw new ParleyError("STORE_UNAVAILABLE", "The copy was not complete in time. Try again.", {
           retryAfterSeconds: 1,
@@ -160,14 +168,14 @@ export class SessionCalls {
     key: string,
     op: FullOp | null,
     args: Args,
-    { staging, mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
+    { staging, counted = [], mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
   ): ScriptCall {
     const { maxMessages, ttlSeconds } = this.#settings;
     const publish = this.#redis instanceof Cluster ? "SPUBLISH" : "PUBLISH";
     const kept = maxMessages === null ? "" : `:${maxMessages}`;
     const common = [publish, owner, `${mode}${kept}`, ttlSeconds ?? ""];
     const opArgs = [this.opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
-    const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging])];
+    const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted];
     return { name, keys, args: [...common, ...opArgs, ...args] };
   }
 }

@@ -2,7 +2,7 @@ import { Cluster } from "ioredis";
 import type { Client } from "./connection.ts";
 import type { ListPlace, ListQuery } from "../conversation/store.ts";
 import { guarded } from "./failure.ts";
-import { dueKey, expiriesKey, listChannel, sessionsKey } from "./keys.ts";
+import { sharedKeys, type SharedKeys } from "./keys.ts";
 import type { Head } from "./replies.ts";
 
 /** What a sidebar is told: which session changed, and how. */
@@ -16,18 +16,30 @@ const retryMs = 1000;
 const mostRetrying = 10_000;
 
 /**
+ * How long before its end a session is looked at, where it has `remainingMs`: foreign code may have given the list a longer
+ * life since, which the record is to have too. (Then it is looked at once more when it has ended, to be listed no longer.)
+ */
+export function lookAheadMs(remainingMs: number): number {
+  return Math.max(0, Math.min(mostAheadMs, Math.floor(remainingMs / 2)));
+}
+
+export const mostAheadMs = 30_000;
+
+/**
  * What lies in other slots than a session's: the owner's list by last change, the deadlines, the sidebar's channel. It is
  * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale.
  */
 export class SessionIndex {
   readonly #redis: Client;
   readonly #prefix: string;
+  readonly #shared: SharedKeys;
   readonly #failed: (error: unknown) => void;
   #retrying = 0;
 
   constructor(redis: Client, prefix: string, failed: (error: unknown) => void) {
     this.#redis = redis;
     this.#prefix = prefix;
+    this.#shared = sharedKeys(prefix);
     this.#failed = failed;
   }
 
@@ -37,21 +49,29 @@ export class SessionIndex {
    */
   expect(owner: string, key: string, leaseMs: number, mayBeNew: boolean): void {
     const now = Date.now();
-    if (mayBeNew) this.#send(() => this.#redis.zadd(sessionsKey(owner), "GT", now, key));
+    if (mayBeNew) this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), "GT", now, key));
     // Never later than it is: the session may be another's, whose run is not to wait for this one (P11).
-    this.#send(() => this.#redis.zadd(dueKey, "LT", now + leaseMs, key));
+    this.#send(() => this.#redis.zadd(this.#shared.due, "LT", now + leaseMs, key));
   }
 
   note(owner: string, key: string, head: Head): void {
-    this.#send(() => this.#redis.zadd(sessionsKey(owner), head.updated, key));
-    if (head.due > 0) this.#send(() => this.#redis.zadd(dueKey, head.due, key));
-    if (head.expires > 0) this.#send(() => this.#redis.zadd(expiriesKey, head.expires, JSON.stringify([owner, key])));
+    this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
+    if (head.due > 0) this.#send(() => this.#redis.zadd(this.#shared.due, head.due, key));
+    if (head.expires > 0) {
+      const at = head.expires - lookAheadMs(head.expires - head.now);
+      this.#send(() => this.#redis.zadd(this.#shared.expiries, at, JSON.stringify([owner, key])));
+    }
     this.tell(owner, { key, kind: head.added ? "added" : "updated" });
+  }
+
+  /** Nothing has changed: it stands where it stood before it was expected to. */
+  place(owner: string, key: string, head: Head): void {
+    this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
   }
 
   /** What was expected is not this owner's. Its deadline stays: whoever polls it sees what there is to do. */
   withdraw(owner: string, key: string): void {
-    this.#send(() => this.#redis.zrem(sessionsKey(owner), key));
+    this.#send(() => this.#redis.zrem(this.#shared.sessions(owner), key));
   }
 
   forget(owner: string, key: string): void {
@@ -61,11 +81,11 @@ export class SessionIndex {
 
   /** Nothing in this session needs anybody any more. */
   settled(key: string): void {
-    this.#send(() => this.#redis.zrem(dueKey, key));
+    this.#send(() => this.#redis.zrem(this.#shared.due, key));
   }
 
   tell(owner: string, news: ListNews): void {
-    const channel = listChannel(owner);
+    const channel = this.#shared.list(owner);
     const text = JSON.stringify(news);
     this.#send(() =>
       this.#redis instanceof Cluster ? this.#redis.spublish(channel, text) : this.#redis.publish(channel, text),
@@ -73,7 +93,7 @@ export class SessionIndex {
   }
 
   async list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {
-    const key = sessionsKey(owner);
+    const key = this.#shared.sessions(owner);
     const found: ListPlace[] = [];
     const from = query.from;
     // Members of one score come in the order of their names; those on the far side of the place are skipped.

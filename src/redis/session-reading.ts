@@ -56,7 +56,7 @@ function readingOf(
     .slice(request.pages.length - badPages.size)
     .map((page) => {
       const [, low, , , rows] = list(page);
-      return rowsOf(number(low), list(rows));
+      return rowsOf(number(low), rows);
     });
   const op = text(body[5]);
   const tab = op.indexOf("\t");

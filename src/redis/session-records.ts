@@ -1,14 +1,18 @@
 import type { Redis } from "ioredis";
 import { ParleyError } from "../conversation/errors.ts";
 import { guarded } from "./failure.ts";
-import { sessionKeys, sessionsKey } from "./keys.ts";
+import { sessionKeys } from "./keys.ts";
 import type { Client } from "./connection.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 
 export interface RecordedSession {
   readonly owner: string;
   readonly sessionId: string;
+  /** How much of all keys was looked through to find it, about, from 0 to 1; null: not known. */
+  readonly share: number | null;
 }
+
+const keysAScan = 1000;
 
 /**
  * All sessions that have a record, or those of one owner, looked for by SCAN: an owner's list is written beside the
@@ -21,10 +25,12 @@ export async function* recordedSessions(
   owner: string | null,
 ): AsyncGenerator<RecordedSession> {
   const given = new Set<string>();
-  for (const redis of primaries) {
+  for (const [index, redis] of primaries.entries()) {
+    const whole = await keysOf(redis);
+    let looked = 0;
     let cursor = "0";
     do {
-      const scan = redis.scan(cursor, "MATCH", "parley:{*}:session:*", "COUNT", 1000, "TYPE", "hash");
+      const scan = redis.scan(cursor, "MATCH", "parley:{*}:session:*", "COUNT", keysAScan, "TYPE", "hash");
       const [next, keys] = await guarded(scan);
       cursor = next;
       const owners = await guarded(Promise.all(keys.map((key) => redis.hget(key, "owner"))));
@@ -35,10 +41,32 @@ export async function* recordedSessions(
         if (sessionId === null || sessionKeys(historyKey).session !== key || given.has(key)) continue;
         if (found === null || (owner !== null && found !== owner)) continue;
         given.add(key);
-        yield { owner: found, sessionId };
+        const part = whole === null ? null : Math.min(1, (looked + (i / keys.length) * keysAScan) / whole);
+        yield { owner: found, sessionId, share: part === null ? null : (index + part) / primaries.length };
       }
+      looked += keysAScan;
     } while (cursor !== "0");
   }
+}
+
+/** SCAN looks at about COUNT of these at a time. null: that may not be asked (a user's ACL). */
+export async function keysOf(redis: Redis): Promise<number | null> {
+  const keys = await redis.dbsize().catch(() => 0);
+  return keys > 0 ? keys : null;
+}
+
+/** Makes sessions of one owner another's, each whole; a run that is going goes on. Gives how many there were. */
+export async function giveSessions(
+  primaries: readonly Redis[],
+  store: RedisSessionStore,
+  { from, to, match }: { readonly from: string; readonly to: string; readonly match: (sessionId: string) => boolean },
+  onProgress: (given: number, share: number | null) => void,
+): Promise<number> {
+  let given = 0;
+  for await (const { sessionId, share } of recordedSessions(primaries, store, from)) {
+    if (match(sessionId) && (await store.give(from, to, sessionId))) onProgress(++given, share);
+  }
+  return given;
 }
 
 /** Deletes all of an owner's sessions as deleteSession does, runs that are going included. Gives how many there were. */
@@ -47,22 +75,22 @@ export async function deleteOwner(
   primaries: readonly Redis[],
   store: RedisSessionStore,
   owner: string,
-  onProgress: (deleted: number) => void,
+  onProgress: (deleted: number, share: number | null) => void,
 ): Promise<number> {
   let deleted = 0;
-  for await (const { sessionId } of recordedSessions(primaries, store, owner)) {
+  for await (const { sessionId, share } of recordedSessions(primaries, store, owner)) {
     try {
       await store.remove(owner, sessionId);
-      onProgress(++deleted);
+      onProgress(++deleted, share);
     } catch (error) {
       // Somebody else was quicker.
       if (!(error instanceof ParleyError) || error.code !== "NOT_FOUND") throw error;
     }
   }
   // Names of sessions that went by themselves.
-  for (const key of await guarded(redis.zrange(sessionsKey(owner), 0, "-1"))) {
-    if ((await guarded(redis.exists(sessionKeys(key).session))) === 0)
-      await guarded(redis.zrem(sessionsKey(owner), key));
+  const listed = store.shared.sessions(owner);
+  for (const key of await guarded(redis.zrange(listed, 0, "-1"))) {
+    if ((await guarded(redis.exists(sessionKeys(key).session))) === 0) await guarded(redis.zrem(listed, key));
   }
   return deleted;
 }

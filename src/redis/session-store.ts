@@ -5,6 +5,7 @@ import { messageIdReused, notFound } from "../conversation/errors.ts";
 import type { Session } from "../conversation/session.ts";
 import type {
   AppendMessage,
+  Attended,
   BeginAnswer,
   BeginTurn,
   ListPlace,
@@ -23,17 +24,22 @@ import type {
 } from "../conversation/store.ts";
 import type { Client } from "./connection.ts";
 import { cursorArgs } from "./cursor-args.ts";
+import { guarded } from "./failure.ts";
 import { stageFork } from "./fork-copy.ts";
-import { sessionKeys } from "./keys.ts";
+import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import { dropsOf, recordFields } from "./record-fields.ts";
 import { headOf, text } from "./replies.ts";
 import type { Scripts } from "./scripts.ts";
 import { callersOp, foreign, ownOp, SessionCalls, type CallSettings } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
 import { readSession } from "./session-reading.ts";
+import type { SessionRoom } from "./session-room.ts";
 import { SessionTurns, type TurnSettings } from "./session-turns.ts";
 
-export interface StoreSettings extends CallSettings, TurnSettings {}
+export interface StoreSettings extends CallSettings, TurnSettings {
+  /** Whether an owner may start another session; left out: always. */
+  readonly room?: SessionRoom | null;
+}
 
 /** Rows of an archived session, copied into its slot. */
 export interface StagedCopy {
@@ -46,6 +52,7 @@ export interface StagedCopy {
 }
 
 export class RedisSessionStore implements SessionStore {
+  readonly shared: SharedKeys;
   readonly #redis: Client;
   readonly #index: SessionIndex;
   readonly #calls: SessionCalls;
@@ -53,10 +60,11 @@ export class RedisSessionStore implements SessionStore {
   readonly #settings: StoreSettings;
 
   constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
+    this.shared = sharedKeys(settings.historyKeyPrefix);
     this.#redis = redis;
     this.#index = index;
     this.#calls = new SessionCalls(redis, scripts, index, settings);
-    this.#turns = new SessionTurns(redis, this.#calls, index, settings);
+    this.#turns = new SessionTurns(this.#calls, index, settings);
     this.#settings = settings;
   }
 
@@ -97,16 +105,17 @@ export class RedisSessionStore implements SessionStore {
   }
 
   begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer> {
-    return this.#turns.begin(owner, this.historyKey(sessionId), turn);
+    const key = this.historyKey(sessionId);
+    if (turn.existingOnly === true) return this.#turns.begin(owner, key, turn);
+    return this.#starting(owner, async (full) => {
+      const answer = await this.#turns.begin(owner, key, full ? { ...turn, existingOnly: true } : turn);
+      if (full && answer.kind === "notFound") throw full.refusal();
+      return answer;
+    });
   }
 
-  attend(key: string, takeAny: boolean): Promise<StartedTurn | null> {
+  attend(key: string, takeAny: boolean): Promise<Attended> {
     return this.#turns.attend(key, takeAny);
-  }
-
-  /** When a session needs somebody again, as attend() left it. 0: not at all. */
-  dueAt(key: string): Promise<number> {
-    return this.#turns.dueAt(key);
   }
 
   progress(turn: TurnToken, offset: number, fragment: string): Promise<ProgressAnswer> {
@@ -137,11 +146,15 @@ export class RedisSessionStore implements SessionStore {
     });
     const key = this.historyKey(sessionId);
     const args = [messages.length, ...rows];
-    const mode = existingOnly ? foreign.existingOnly : undefined;
-    const answer = await this.#calls.run("append", owner, key, callersOp(op), args, { mode });
-    if (answer[0] === "NOT_FOUND") throw notFound();
+    const run = async (full: SessionRoom | null) => {
+      const mode = existingOnly || full ? foreign.existingOnly : undefined;
+      const appended = await this.#calls.run("append", owner, key, callersOp(op), args, { mode });
+      if (appended[0] === "NOT_FOUND") throw full?.refusal() ?? notFound();
+      if (appended[0] !== "REUSED") this.#calls.note(owner, key, headOf(appended[1]));
+      return appended;
+    };
+    const answer = await (existingOnly ? run(null) : this.#starting(owner, run));
     if (answer[0] === "REUSED") throw messageIdReused();
-    this.#calls.note(owner, key, headOf(answer[1]));
     return answer.slice(2).map((place) => {
       const [position, mark] = text(place).split(" ");
       return { position: Number(position), mark: mark ?? "" };
@@ -150,7 +163,9 @@ export class RedisSessionStore implements SessionStore {
 
   async create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void> {
     const ttl = record.ttlSeconds === undefined ? this.#settings.ttlSeconds : record.ttlSeconds;
-    await this.#calls.make("create", owner, this.historyKey(sessionId), op, [ttl ?? "", ...recordFields(record)]);
+    const args = [ttl ?? "", ...recordFields(record)];
+    const key = this.historyKey(sessionId);
+    await this.#starting(owner, (full) => this.#calls.make("create", owner, key, op, args, { full }));
   }
 
   async update(owner: string, sessionId: string, change: RecordChange): Promise<void> {
@@ -196,7 +211,6 @@ export class RedisSessionStore implements SessionStore {
     const target = this.historyKey(sessionId);
     const staging = sessionKeys(target).staging(randomUUID());
     const last = through ? through.position : source.end - 1;
-    const staged = await stageFork(this.#redis, this.#calls, owner, source, last, staging);
     const settings = recordFields({
       title,
       instructions: source.instructions,
@@ -205,8 +219,28 @@ export class RedisSessionStore implements SessionStore {
       metadata: source.metadata,
     });
     const ttl = source.ttlSeconds === null ? [] : ["ttl", source.ttlSeconds];
-    const args = [staged, "fork", source.sessionId, ...ttl, ...settings];
-    await this.#calls.make("fork", owner, target, op, args, { staging });
+    await this.#starting(owner, async (full) => {
+      // Where there is no room only a retry gets an answer, and that needs no copy.
+      const staged = full ? 0 : await stageFork(this.#redis, this.#calls, owner, source, last, staging);
+      const args = [staged, "fork", source.sessionId, ...ttl, ...settings];
+      await this.#calls.make("fork", owner, target, op, args, { staging, full });
+    });
+  }
+
+  /** Does what may start a session. `full`: it may not, and says why. */
+  #starting<T>(owner: string, act: (full: SessionRoom | null) => Promise<T>): Promise<T> {
+    const { room = null } = this.#settings;
+    return room ? room.starting(owner, (isFull) => act(isFull ? room : null)) : act(null);
+  }
+
+  /** Makes a session another owner's. false: it is not the first one's. */
+  async give(from: string, to: string, sessionId: string): Promise<boolean> {
+    const key = this.historyKey(sessionId);
+    const answer = await this.#calls.run("give", from, key, ownOp(), [to]);
+    if (answer[0] === "NOT_FOUND") return false;
+    this.#calls.note(to, key, { ...headOf(answer[1]), added: true });
+    this.#index.forget(from, key);
+    return true;
   }
 
   /** Puts an archived session, whose rows lie at `staging`, in its place. See lua/restore.lua. */
@@ -234,6 +268,11 @@ export class RedisSessionStore implements SessionStore {
 
   list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {
     return this.#index.list(owner, query);
+  }
+
+  async settle(sessionId: string): Promise<void> {
+    const { durable } = this.#settings;
+    if (durable) await guarded(durable.settle(sessionKeys(this.historyKey(sessionId)).all));
   }
 
   forget(owner: string, sessionId: string): void {

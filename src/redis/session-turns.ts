@@ -1,10 +1,16 @@
 import type { MemorySettings } from "../conversation/session.ts";
-import type { BeginAnswer, BeginTurn, ProgressAnswer, StartedTurn, TurnEnd, TurnToken } from "../conversation/store.ts";
+import type {
+  Attended,
+  BeginAnswer,
+  BeginTurn,
+  ProgressAnswer,
+  StartedTurn,
+  TurnEnd,
+  TurnToken,
+} from "../conversation/store.ts";
 import { escapeFragment } from "../conversation/stored-message.ts";
-import type { Client } from "./connection.ts";
 import { NotReplicated } from "./durable.ts";
-import { guarded } from "./failure.ts";
-import { sessionKeys } from "./keys.ts";
+import { refusalOf, uncounted, type RedisQuotas } from "./quotas.ts";
 import { headOf, list, memoryOf, number, packMemory, stateOf, text } from "./replies.ts";
 import type { Reply } from "./scripts.ts";
 import { callersOp, foreign, ownOp, type SessionCalls } from "./session-calls.ts";
@@ -21,6 +27,8 @@ export interface TurnSettings {
   readonly memory: MemorySettings;
   /** The most rows that a turn reads. */
   readonly memoryRows: number;
+  /** What an owner's turns are counted against; null: nothing. */
+  readonly quotas: RedisQuotas | null;
   /** Milliseconds that other processes' leases are given beyond their end (after a loss of Redis). */
   readonly leaseGraceMs: () => number;
   /** A turn has begun for this process, although begin() rejects: the replicas were too slow to acknowledge it. */
@@ -29,26 +37,26 @@ export interface TurnSettings {
 
 /** The turns of sessions as Redis keeps them, from begin.lua to finish.lua. */
 export class SessionTurns {
-  readonly #redis: Client;
   readonly #calls: SessionCalls;
   readonly #index: SessionIndex;
   readonly #settings: TurnSettings;
 
-  constructor(redis: Client, calls: SessionCalls, index: SessionIndex, settings: TurnSettings) {
-    this.#redis = redis;
+  constructor(calls: SessionCalls, index: SessionIndex, settings: TurnSettings) {
     this.#calls = calls;
     this.#index = index;
     this.#settings = settings;
   }
 
   async begin(owner: string, key: string, turn: BeginTurn): Promise<BeginAnswer> {
-    const { leaseMs, maxQueuedRuns, memory, memoryRows, model, processId } = this.#settings;
+    const { leaseMs, maxQueuedRuns, memory, memoryRows, model, processId, quotas } = this.#settings;
+    const quota = (await quotas?.ofTurn(owner, turn.runId)) ?? uncounted;
     const run = {
       id: turn.runId,
       own: processId,
       rid: turn.replyMessageId,
       model: turn.model ?? "",
       ...(turn.input ? {} : { re: 1 }),
+      ...(turn.origin ? { tp: turn.origin } : {}),
       ...(turn.replaceFrom
         ? { cg: turn.replaceFrom.generation, cp: turn.replaceFrom.position, cm: turn.replaceFrom.mark }
         : {}),
@@ -67,19 +75,30 @@ export class SessionTurns {
       packMemory(memory),
       memoryRows,
       model,
+      quota.limits,
+      quota.refused,
     ];
     const mode = turn.existingOnly === true ? foreign.existingOnly : undefined;
-    const beginning = this.#calls.run("begin", owner, key, callersOp(turn.op), args, { mode });
+    const extras = { mode, counted: quota.keys };
+    const beginning = this.#calls.run("begin", owner, key, callersOp(turn.op), args, extras);
     const answer = await beginning.catch((error: unknown) => {
       // It stands, and a retry asks for its reply: somebody has to make that.
       if (error instanceof NotReplicated && error.answer[0] === "STARTED") {
-        this.#settings.onStarted(this.#started(owner, key, error.answer));
+        this.#settings.onStarted(this.#started(key, error.answer));
       }
       throw error;
     });
+    if (answer[0] !== "STARTED" && answer[0] !== "QUEUED") quotas?.refund(owner, turn.runId);
     switch (answer[0]) {
       case "STARTED":
-        return this.#started(owner, key, answer);
+        return this.#started(key, answer);
+      case "LIMITED": {
+        const [, limit, seconds, head] = answer;
+        // What was expected of it does not come: its place in the list is what it was.
+        if (head === "") this.#index.withdraw(owner, key);
+        else this.#index.place(owner, key, headOf(head));
+        return { kind: "limited", refusal: refusalOf(limit, seconds) };
+      }
       case "QUEUED":
         this.#calls.note(owner, key, headOf(answer[1]));
         return { kind: "queued", runId: stateOf(text(answer[2])).runId };
@@ -106,7 +125,7 @@ export class SessionTurns {
     }
   }
 
-  async attend(key: string, takeAny: boolean): Promise<StartedTurn | null> {
+  async attend(key: string, takeAny: boolean): Promise<Attended> {
     const { leaseMs, memory, memoryRows, processId } = this.#settings;
     const answer = await this.#calls.run("attend", "*", key, ownOp(), [
       processId,
@@ -116,20 +135,9 @@ export class SessionTurns {
       packMemory(memory),
       memoryRows,
     ]);
-    if (answer[0] === "STARTED") {
-      const owner = await guarded(this.#redis.hget(sessionKeys(key).session, "owner"));
-      return this.#started(owner ?? "", key, answer);
-    }
-    return null;
-  }
-
-  /** When a session needs somebody again, as attend() left it. 0: not at all. */
-  async dueAt(key: string): Promise<number> {
-    const keys = sessionKeys(key);
-    const [active, until] = await guarded(this.#redis.hmget(keys.session, "active", "until"));
-    if (active && until) return Number(until);
-    const waiting = await guarded(this.#redis.llen(keys.queue));
-    return waiting > 0 ? Date.now() + 1000 : 0;
+    if (answer[0] === "NOT_FOUND") return { turn: null, dueAt: 0 };
+    const turn = answer[0] === "STARTED" ? this.#started(key, answer) : null;
+    return { turn, dueAt: headOf(answer[1]).due };
   }
 
   async progress(turn: TurnToken, offset: number, fragment: string): Promise<ProgressAnswer> {
@@ -175,9 +183,10 @@ export class SessionTurns {
     if (answer[0] !== "NOT_FOUND") this.#calls.note(turn.owner, turn.historyKey, headOf(answer[1]));
   }
 
-  #started(owner: string, key: string, answer: readonly Reply[]): StartedTurn {
-    const [, head, state, inputRow, memory, instructions, summary, low, rows] = answer;
+  #started(key: string, answer: readonly Reply[]): StartedTurn {
+    const [, head, state, inputRow, memory, instructions, summary, low, rows, ofWhom] = answer;
     const run = stateOf(text(state));
+    const owner = text(ofWhom);
     this.#calls.note(owner, key, headOf(head));
     return {
       kind: "started",

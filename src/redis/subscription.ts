@@ -1,11 +1,22 @@
 import type { ReadRequest } from "../conversation/api.ts";
 import { isStoreUnavailable } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
+import type { Live } from "../conversation/live.ts";
+import { isFinal } from "../conversation/run.ts";
 import type { MessagePage, Session } from "../conversation/session.ts";
 import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
 import type { Feed, FeedPlace } from "./feed.ts";
 import { Follower, settingsOf, type Entry, type RunText } from "./follower.ts";
 import { PulledIterator } from "./pulled-iterator.ts";
+import { sharedEntries, type ReadEvent } from "./told-events.ts";
+
+type ReadEntry = Entry & { readonly kind: "updated" | "reset" };
+type QuickEntry = Exclude<Entry, ReadEntry>;
+
+/** Whether it is told with a reading of its own. */
+function isReadAgain(entry: Entry): entry is ReadEntry {
+  return entry.kind === "updated" || entry.kind === "reset";
+}
 
 /** How long a subscriber waits before it asks a store that was away again, in ms. */
 const retryMs = 250;
@@ -14,9 +25,9 @@ const retryMs = 250;
  * One subscriber: its own place in a feed, pulled by its consumer. While it waits it holds nothing; when the ring has
  * moved past it, it reads on from its place as if it had been away (P10). return() ends it at once, also while it waits.
  */
-export class Subscription extends PulledIterator<SessionEvent> {
+export class Subscription extends PulledIterator<SessionEvent> implements Live<SessionEvent> {
   readonly #feed: Feed;
-  readonly #read: ReadRequest;
+  readonly #request: ReadRequest;
   readonly #me: Follower;
   /** Entries that are this subscriber's alone: what it catches up with. */
   #own: Entry[] = [];
@@ -32,14 +43,17 @@ export class Subscription extends PulledIterator<SessionEvent> {
   /** The write of the newest entry of the feed: one that is lower says that Redis lost writes, and counts anew. */
   #heard: number;
   #removed = false;
-  /** Ends what next() waits for. Not a promise to race with: it would keep every race for as long as the subscriber lives. */
+  /**
+   * Ends what next() waits for, or wakes who polls. Not a promise to race with: it would keep every race for as long as the
+   * subscriber lives.
+   */
   #interrupt: () => void = () => undefined;
 
   /** `from`: where the feed stood before the reading. */
   constructor(feed: Feed, session: Session, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
     super(onEnd);
     this.#feed = feed;
-    this.#read = read;
+    this.#request = read;
     this.#me = new Follower(session);
     this.#number = from.number;
     this.#heard = from.sequence;
@@ -70,45 +84,75 @@ export class Subscription extends PulledIterator<SessionEvent> {
   protected release(): void {
     this.#own = [];
     this.#ready = [];
-    this.#interrupt();
+    this.#feed.unwait(this.#interrupt);
+    queueMicrotask(this.#interrupt);
+  }
+
+  poll(): SessionEvent | null {
+    if (this.ended) return null;
+    if (this.#ready.length > 0) return this.#ready.shift() ?? null;
+    for (let entry = this.#peek(); entry !== null && !isReadAgain(entry); entry = this.#peek()) {
+      const event = this.#tell(entry);
+      if (event !== null) return event;
+    }
+    return null;
+  }
+
+  wait(wake: () => void): boolean {
+    if (this.ended || this.#removed || this.#ready.length > 0 || this.#peek() !== null || this.#behind) return false;
+    this.#interrupt = wake;
+    return this.#feed.wait(this.#number, wake);
   }
 
   protected async pull(): Promise<IteratorResult<SessionEvent>> {
-    for (;;) {
-      if (this.ended) return { done: true, value: undefined };
-      const ready = this.#ready.shift();
-      if (ready) return { done: false, value: ready };
-      if (this.#removed) {
-        this.end();
-        continue;
-      }
-      const entry = this.#own.shift();
-      if (entry) {
-        await this.#deliver(entry);
-        continue;
-      }
-      if (this.#behind) {
-        await this.#catchUp();
-        continue;
-      }
+    while (!this.ended) {
+      const ready = this.poll();
+      if (ready !== null) return { done: false, value: ready };
+      const entry = this.#peek();
+      if (entry !== null && isReadAgain(entry)) {
+        const event = await this.#withReading(entry);
+        if (event !== null) return { done: false, value: event };
+      } else if (this.#removed) this.end();
+      else if (this.#behind) await this.#catchUp();
+      else await this.#wait();
+    }
+    return { done: true, value: undefined };
+  }
+
+  /** The next entry that is new to this subscriber, which #take() takes. null: there is none, or it has to catch up. */
+  #peek(): Entry | null {
+    if (this.#removed) return null;
+    const own = this.#own[0];
+    if (own !== undefined) return own;
+    while (!this.#behind) {
       const next = this.#feed.entry(this.#number);
+      if (next === undefined) return null;
       if (next === null) {
         this.#behind = true;
-      } else if (next === undefined) {
-        await this.#wait();
-      } else {
-        this.#number++;
-        if (next.sequence < this.#heard) this.#covered = -1;
-        this.#heard = next.sequence;
-        if (this.#isNew(next)) await this.#deliver(next);
+        return null;
       }
+      if (next.sequence < this.#heard) this.#covered = -1;
+      this.#heard = next.sequence;
+      if (this.#isNew(next)) return next;
+      this.#number++;
     }
+    return null;
+  }
+
+  /** Takes what #peek() has shown. Whether subscribers in step are told the same of it. */
+  #take(): boolean {
+    if (this.#own.length > 0) {
+      this.#own.shift();
+      return false;
+    }
+    return this.#number++ >= this.#feed.next - sharedEntries;
   }
 
   async #wait(): Promise<void> {
-    let cancel: () => void = () => undefined;
-    await this.#orEnd<undefined>((resolve) => (cancel = this.#feed.wait(this.#number, () => resolve(undefined))));
-    cancel();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const wake = () => resolve(undefined);
+    this.#interrupt = wake;
+    if (this.#feed.wait(this.#number, wake)) await promise;
   }
 
   /** Settles as `wait` says, or with undefined when the subscriber ends before. */
@@ -158,95 +202,113 @@ export class Subscription extends PulledIterator<SessionEvent> {
     }
   }
 
-  async #deliver(entry: Entry): Promise<void> {
+  /** Takes the entry; null: there is nothing new in it. */
+  #tell(entry: QuickEntry): SessionEvent | null {
     const me = this.#me;
+    if (entry.kind === "progress") return this.#progress(entry);
+    const shared = this.#take();
+    if (entry.kind === "message") {
+      me.generation = entry.generation;
+      me.end = entry.row.position + 1;
+      me.tipMark = entry.row.mark;
+    } else if (entry.kind === "removed") this.#removed = true;
+    else if (isFinal(entry.run.status)) me.close(entry.run);
+    else me.open.set(entry.run.runId, entry.run.status);
+    const known = shared ? this.#feed.told.find(entry, 0) : undefined;
+    if (known !== undefined) return known;
+    const event = this.#eventOf(entry);
+    if (shared) this.#feed.told.keep(entry, 0, event);
+    return event;
+  }
+
+  #eventOf(entry: Exclude<QuickEntry, { readonly kind: "progress" }>): SessionEvent {
+    const { sessionId, historyKey, generation } = this.#me;
     switch (entry.kind) {
       case "message":
-        me.generation = entry.generation;
-        me.end = entry.row.position + 1;
-        me.tipMark = entry.row.mark;
-        this.#ready.push({
+        return {
           kind: "message",
           cursor: this.#cursor(),
-          message: { sessionId: me.sessionId, historyKey: me.historyKey, generation: me.generation, row: entry.row },
-        });
-        return;
-      case "progress":
-        this.#progress(entry);
-        return;
+          message: { sessionId, historyKey, generation, row: entry.row },
+        };
       case "run":
-        if (entry.run.status === "RUNNING" || entry.run.status === "QUEUED")
-          me.open.set(entry.run.runId, entry.run.status);
-        else me.close(entry.run);
-        this.#ready.push({ kind: "run", run: entry.run });
-        return;
+        return { kind: "run", run: entry.run };
       case "removed":
-        this.#ready.push({ kind: "removed", sessionId: me.sessionId });
-        this.#removed = true;
-        return;
-      case "updated":
-      case "reset":
-        await this.#withReading(entry);
+        return { kind: "removed", sessionId };
     }
   }
 
-  #progress(entry: Entry & { readonly kind: "progress" }): void {
+  #progress(entry: Entry & { readonly kind: "progress" }): SessionEvent | null {
+    let last = entry;
+    let shared = this.#take();
     // Batches of the same run that wait behind this one are told as one.
-    let end = entry.end;
     for (
       let next = this.#feed.entry(this.#number);
       this.#own.length === 0 && next?.kind === "progress";
       next = this.#feed.entry(this.#number)
     ) {
       if (next.of.runId !== entry.of.runId) break;
-      end = next.end;
-      this.#number++;
+      last = next;
+      shared = this.#take();
     }
-    const offset = this.#told?.of.runId === entry.of.runId ? this.#told.offset : 0;
-    if (end <= offset) return;
-    this.#told = { of: entry.of, offset: end };
-    this.#ready.push({
-      kind: "progress",
-      sessionId: this.#me.sessionId,
-      runId: entry.of.runId,
-      replyLocalId: entry.of.replyLocalId,
-      offset,
-      text: entry.of.text.slice(offset, end),
-    });
+    const { of, end } = last;
+    const offset = this.#told?.of.runId === of.runId ? this.#told.offset : 0;
+    if (end <= offset) return null;
+    this.#told = { of, offset: end };
+    const known = shared ? this.#feed.told.find(last, offset) : undefined;
+    if (known !== undefined) return known;
+    const { runId, replyLocalId } = of;
+    const text = of.text.slice(offset, end);
+    const event = { kind: "progress", sessionId: this.#me.sessionId, runId, replyLocalId, offset, text } as const;
+    if (shared) this.#feed.told.keep(last, offset, event);
+    return event;
   }
 
-  async #withReading(entry: Entry & { readonly kind: "updated" | "reset" }): Promise<void> {
-    const reading = await this.#retried(() => this.#feed.read(this.#read));
-    if (reading === undefined) return;
-    if (reading === null) {
-      this.#ready.push({ kind: "removed", sessionId: this.#me.sessionId });
-      this.#removed = true;
-      return;
-    }
-    const { session } = reading;
+  /** null: the subscriber has ended. */
+  async #withReading(entry: ReadEntry): Promise<SessionEvent | null> {
+    const { told } = this.#feed;
+    const ask = () => this.#read(entry);
+    const shared = this.#take();
+    const event = await this.#retried(() => (shared ? told.read(entry, this.#request, ask) : ask()));
+    if (event === undefined) return null;
     const me = this.#me;
-    if (entry.kind === "updated") {
+    if (event === null) {
+      this.#removed = true;
+      return { kind: "removed", sessionId: me.sessionId };
+    }
+    const { session } = event;
+    if (event.kind === "updated") {
       me.settings = settingsOf(session);
       me.readCount = session.readCount;
-      this.#ready.push({ kind: "updated", session });
-      return;
-    }
-    if (entry.kept > 0) {
+    } else if (entry.kind === "reset" && entry.kept > 0) {
       me.generation = entry.generation;
       me.end = entry.kept;
       me.tipMark = entry.mark;
-      this.#ready.push({ kind: "reset", kept: entry.kept, cursor: this.#cursor(), session });
-      return;
+    } else {
+      // Everything is taken from this very reading: the stream goes on behind it.
+      me.generation = session.generation;
+      me.end = session.end;
+      me.tipMark = session.tipMark;
+      this.#own = [];
+      this.#told = toldOf(session);
+      this.#covered = session.sequence;
+      this.#coveredRun = session.activeRun?.runId ?? null;
     }
-    // Everything is taken from this very reading: the stream goes on behind it.
-    me.generation = session.generation;
-    me.end = session.end;
-    me.tipMark = session.tipMark;
-    this.#own = [];
-    this.#told = toldOf(session);
-    this.#covered = session.sequence;
-    this.#coveredRun = session.activeRun?.runId ?? null;
-    this.#ready.push({ kind: "reset", kept: 0, cursor: this.#cursor(), session });
+    return event;
+  }
+
+  /** What an entry is told with that shows the session as it is; null: it is gone. */
+  async #read(entry: ReadEntry): Promise<ReadEvent | null> {
+    const reading = await this.#feed.read(this.#request);
+    if (reading === null) return null;
+    const { session } = reading;
+    if (entry.kind === "updated") return { kind: "updated", session };
+    const { historyKey } = this.#me;
+    const { kept } = entry;
+    const cursor =
+      kept > 0
+        ? placeCursor(historyKey, entry.generation, kept - 1, entry.mark)
+        : placeCursor(historyKey, session.generation, session.end - 1, session.tipMark);
+    return { kind: "reset", kept, cursor, session };
   }
 
   /** Until the store answers or the subscriber ends (undefined). */

@@ -12,6 +12,7 @@ import {
   type Role,
 } from "./connection.ts";
 import { Hub, type PubSub } from "./hub.ts";
+import { MuteNodes } from "./mute-nodes.ts";
 import { SentinelWatch, type ServerAddress } from "./sentinel-watch.ts";
 
 /** What of Redis depends on how many servers it is: one, one behind Sentinel, or a cluster. */
@@ -73,14 +74,27 @@ export function openTopology(source: RedisSource, settings: ConnectionSettings):
 }
 
 function clusterTopology(cluster: Cluster, options: ClusterOptions, settings: ConnectionSettings): Topology {
-  const connect = (node: string, role: Role) => connectNode(node, options, settings, role);
+  const durable = new Map<string, Redis>();
+  const connect = (node: string, role: Role) => {
+    const redis = connectNode(node, options, settings, role);
+    if (role === "durable") durable.set(node, redis);
+    return redis;
+  };
   const hub = new ClusterHub(
     cluster,
     (node) => connect(node, "subscriber"),
     settings.commandTimeoutMs,
     settings.onError,
   );
-  const mute = watchMute(cluster);
+  const mute = new MuteNodes(cluster);
+  const listeners = new Set<() => void>();
+  watchPrimaries(cluster, (replaced) => {
+    for (const node of replaced) {
+      durable.get(node)?.disconnect();
+      durable.delete(node);
+    }
+    for (const listener of listeners) listener();
+  });
   return {
     client: cluster,
     hub,
@@ -91,37 +105,19 @@ function clusterTopology(cluster: Cluster, options: ClusterOptions, settings: Co
       return node === undefined ? null : { name: node, connect: (role) => connect(node, role) };
     },
     refresh: () => cluster.refreshSlotsCache(),
-    onPrimaries: (listener) => watchPrimaries(cluster, listener),
+    onPrimaries: (listener) => void listeners.add(listener),
     close() {
       hub.close();
-      clearInterval(mute);
+      mute.close();
     },
   };
 }
 
-const muteMs = 500;
-
-/** A primary that is frozen closes nothing and says nothing: while one is mute, the others are asked who has its slots now. */
-function watchMute(cluster: Cluster): NodeJS.Timeout {
-  const asked = new Set<Redis>();
-  const timer = setInterval(() => {
-    const primaries = cluster.nodes("master").filter((redis) => redis.status === "ready");
-    if (primaries.some((redis) => asked.has(redis))) cluster.refreshSlotsCache();
-    for (const redis of primaries) {
-      if (asked.has(redis)) continue;
-      asked.add(redis);
-      const answered = () => asked.delete(redis);
-      redis.ping().then(answered, answered);
-    }
-  }, muteMs);
-  return timer.unref();
-}
-
 /**
  * A primary that was replaced may be frozen and hold what was sent to it until the time-out: its connection is dropped,
- * and the cluster sends that again, where the slot is now.
+ * and the cluster sends that again, where the slot is now. `onChange` gets the addresses of those that are none any more.
  */
-function watchPrimaries(cluster: Cluster, listener: () => void): void {
+function watchPrimaries(cluster: Cluster, onChange: (replaced: readonly string[]) => void): void {
   let before = new Set<Redis>();
   cluster.on("refresh", () => {
     const now = new Set(cluster.nodes("master"));
@@ -130,8 +126,14 @@ function watchPrimaries(cluster: Cluster, listener: () => void): void {
     const first = before.size === 0;
     before = now;
     for (const redis of replaced) redis.disconnect();
-    if (others && !first) listener();
+    const names = new Set([...now].map(nameOf));
+    if (others && !first) onChange(replaced.map(nameOf).filter((name) => !names.has(name)));
   });
+}
+
+/** As the cluster's slots have it. */
+function nameOf({ options }: Redis): string {
+  return `${options.host}:${options.port}`;
 }
 
 function isElsewhere(redis: Redis, { ips, port }: ServerAddress): boolean {

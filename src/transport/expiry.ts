@@ -1,3 +1,5 @@
+import type { Validity } from "./exchange.ts";
+
 /** The end of an identity, for what outlives the moment that it was checked in: streams and sockets. */
 export interface Expiry {
   /**
@@ -22,15 +24,14 @@ export function untilExpiry(results: AsyncIterator<unknown, unknown>, expiry: Ex
 /** Node's timers count milliseconds in 31 bits; what is later is looked at again then. */
 const longestTimerMs = 2 ** 31 - 1;
 
-/** `at`: milliseconds since the epoch; null: never. */
-export function watchExpiry(at: number | null, onExpired: () => void): Expiry {
+export function watchExpiry({ expiresAt: at, revocation = null }: Validity, onExpired: () => void): Expiry {
   let timer: NodeJS.Timeout | undefined;
   let over = false;
 
   function passed(): boolean {
-    if (!over && at !== null && Date.now() >= at) {
+    if (!over && (revocation?.revoked === true || (at !== null && Date.now() >= at))) {
       over = true;
-      clearTimeout(timer);
+      stop();
       onExpired();
     }
     return over;
@@ -45,6 +46,13 @@ export function watchExpiry(at: number | null, onExpired: () => void): Expiry {
     ).unref();
   }
 
+  const unlisten = revocation?.onRevoked(() => void passed());
+  function stop(): void {
+    clearTimeout(timer);
+    unlisten?.();
+  }
+
   if (at !== null) plan(at);
-  return { passed, stop: () => clearTimeout(timer) };
+  passed();
+  return { passed, stop };
 }

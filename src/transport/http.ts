@@ -1,25 +1,41 @@
-import { GraphQLError, NoSchemaIntrospectionCustomRule, OperationTypeNode, getOperationAST, validate } from "graphql";
-import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema, ValidationRule } from "graphql";
+import { GraphQLError, OperationTypeNode, getOperationAST } from "graphql";
+import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
 import { useDeferStream } from "@graphql-yoga/plugin-defer-stream";
 import { createYoga, isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
 import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
-import { requireScope } from "../conversation/access.ts";
 import type { Context } from "../graphql/context.ts";
-import type { Exchange, Identity } from "./exchange.ts";
+import type { QueryLimits } from "../graphql/limits.ts";
+import { useCompiled } from "./compiled.ts";
+import { Documents, useDocuments } from "./documents.ts";
+import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { untilExpiry, watchExpiry } from "./expiry.ts";
+import { Fanout } from "./fanout.ts";
 import { graphiqlPage } from "./graphiql.ts";
 import type { MaskError } from "./masking.ts";
 import { multipartFraming, multipartHeaders } from "./multipart.ts";
 import { acceptedTypes, chooseShape } from "./negotiation.ts";
+import type { DocumentReference, PersistedOperations } from "./persisted.ts";
+import {
+  checkOperation,
+  maskUnread,
+  useBoundedParser,
+  useChecks,
+  useHiddenSchema,
+  useRules,
+  withStatus,
+} from "./query-checks.ts";
 import { refusal, refusalResponse } from "./refusals.ts";
 import { parseGet, parsePost } from "./request-params.ts";
 import { formatResult } from "./results.ts";
+import type { Sink } from "./shared-results.ts";
 import { sseFraming, sseHeaders } from "./sse.ts";
 import { once, streamBody } from "./streams.ts";
-import { codeOfErrors, reportUnread, useTelemetry } from "./telemetry.ts";
+import { codeOfErrors, reportOperations, reportUnread } from "./telemetry.ts";
+import { createThinPath } from "./thin.ts";
+import type { PlainAnswer } from "./thin.ts";
 
 export interface HttpOptions {
   readonly conversations: Conversations;
@@ -30,6 +46,10 @@ export interface HttpOptions {
   readonly keepAliveMs: number;
   readonly mask: MaskError;
   readonly telemetry: Telemetry;
+  readonly queryLimits: QueryLimits;
+  readonly persisted: PersistedOperations;
+  /** Whether requests may take the thin path (thin.ts). */
+  readonly thin: boolean;
 }
 
 /** One operation that came over a WebSocket, parsed and validated. */
@@ -37,11 +57,11 @@ export type PreparedOperation =
   | { readonly errors: readonly GraphQLError[] }
   | {
       readonly args: ExecutionArgs;
-      readonly run: () => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
+      /** Results that others share go into the sink; what is given back then waits for their end. */
+      readonly run: (sink: Sink) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
     };
 
-export interface OperationRequest {
-  readonly query: string;
+export interface OperationRequest extends DocumentReference {
   readonly operationName?: string | null | undefined;
   readonly variables?: Record<string, unknown> | null | undefined;
 }
@@ -54,6 +74,8 @@ export interface Operations {
   refuse(exchange: Exchange): Promise<GraphQLError | null>;
   /** Answers a request on the endpoint whose body was read already. */
   respond(method: string, url: string, headers: Headers, body: string | null, exchange: Exchange): Promise<Response>;
+  /** The same for a POST, with less around it; null: only respond() can. */
+  answer(headers: RequestHeaders, body: string, exchange: Exchange): Promise<PlainAnswer | null>;
   /** Never throws for what a client got wrong: a syntax error is an error of that operation only. */
   prepare(request: OperationRequest, exchange: Exchange): Promise<PreparedOperation>;
 }
@@ -64,6 +86,9 @@ interface ServerContext extends Record<string, unknown> {
 
 export function createOperations(options: HttpOptions): Operations {
   const { conversations, mask, telemetry } = options;
+  const documents = new Documents(documentBytes);
+  const fanout = new Fanout(mask);
+  const reports = reportOperations(telemetry);
   const yoga = createYoga<ServerContext, Context>({
     schema: options.schema,
     graphqlEndpoint: options.path,
@@ -76,7 +101,9 @@ export function createOperations(options: HttpOptions): Operations {
     multipart: false,
     batching: false,
     maxRequestBodySize: false,
-    maskedErrors: { maskError: mask },
+    // In its place: useDocuments.
+    parserAndValidationCache: false,
+    maskedErrors: { maskError: maskUnread(mask) },
     // The mask logs what is unexpected. Yoga would log refusals too, with the document in them.
     logging: { debug() {}, info() {}, warn() {}, error() {} },
     context: async ({ exchange }) => ({
@@ -87,12 +114,25 @@ export function createOperations(options: HttpOptions): Operations {
     }),
     plugins: [
       useDeferStream(),
-      useStrictRequests(),
-      useScopes(options),
-      useTelemetry(telemetry),
-      useStreams(options),
+      useStrictRequests(options),
+      useBoundedParser(options),
+      useChecks(options),
+      fanout.plugin,
+      useStreams(options, fanout),
+      useRules(options),
       ...(options.introspection ? [] : [useHiddenSchema()]),
+      useDocuments(documents),
+      useCompiled(documents),
+      // Behind all that puts an executor of its own in place: what that does belongs to the operation's span.
+      reports.plugin,
     ],
+  });
+  const answerThinly = createThinPath({
+    documents,
+    persisted: options.persisted,
+    executor: (exchange, params) => yoga.getEnveloped({ exchange, params }),
+    mask,
+    onResult: reports.settled,
   });
 
   return {
@@ -109,7 +149,9 @@ export function createOperations(options: HttpOptions): Operations {
       const request = new yoga.fetchAPI.Request(url, { method, headers, body });
       return await yoga.handleRequest(request, { exchange });
     },
-    async prepare({ query, operationName, variables }, exchange) {
+    answer: options.thin ? answerThinly : () => Promise.resolve(null),
+    async prepare(request, exchange) {
+      const { operationName, variables } = request;
       const refused = (errors: readonly GraphQLError[]) => {
         reportUnread(telemetry, codeOfErrors(errors));
         return { errors };
@@ -118,7 +160,7 @@ export function createOperations(options: HttpOptions): Operations {
       const schema = enveloped.schema as GraphQLSchema; // Envelop types it as any
       let document: DocumentNode;
       try {
-        document = enveloped.parse(query) as DocumentNode; // as above
+        document = enveloped.parse(options.persisted.resolve(request)) as DocumentNode; // as above
       } catch (error) {
         return refused([error instanceof GraphQLError ? withCode(error, "GRAPHQL_PARSE_FAILED") : mask(error)]);
       }
@@ -128,30 +170,30 @@ export function createOperations(options: HttpOptions): Operations {
       if (!operation) {
         return refused([withCode(new GraphQLError(whichOperation), "OPERATION_RESOLUTION_FAILURE")]);
       }
-      let contextValue: unknown;
+      let args: ExecutionArgs;
       try {
-        requireScopeFor(operation.operation, await exchange.identity());
-        contextValue = await enveloped.contextFactory();
+        const contextValue: unknown = await enveloped.contextFactory();
+        args = { schema, document, contextValue, operationName, variableValues: variables };
+        checkOperation(operation, await exchange.identity(), args, options);
       } catch (error) {
         return refused([mask(error)]);
       }
-      const args: ExecutionArgs = { schema, document, contextValue, operationName, variableValues: variables };
       const execute = operation.operation === OperationTypeNode.SUBSCRIPTION ? enveloped.subscribe : enveloped.execute;
-      // Envelop types results as any; both give what graphql-js gives.
-      const run = async () => (await execute(args)) as ExecutionResult | AsyncIterable<ExecutionResult>;
+      const run = async (sink: Sink) => {
+        const result = (await execute(args)) as ExecutionResult | AsyncIterable<ExecutionResult>; // any to Envelop
+        const shared = fanout.resultsOf(exchange);
+        shared?.deliverTo(sink);
+        return shared ?? result;
+      };
       return { args, run };
     },
   };
 }
 
-const whichOperation = "Could not determine what operation to execute: give an operationName that the document holds.";
+/** Memory for documents that came lately. */
+const documentBytes = 32 * 1024 * 1024;
 
-const statusOfCode: Readonly<Record<string, number>> = {
-  UNAUTHENTICATED: 401,
-  FORBIDDEN: 403,
-  RATE_LIMITED: 429,
-  STORE_UNAVAILABLE: 503,
-};
+const whichOperation = "Could not determine what operation to execute: give an operationName that the document holds.";
 
 /** Who cannot be identified gets a status beside the error: nothing was executed. */
 async function identify(exchange: Exchange, mask: MaskError): Promise<Identity> {
@@ -162,53 +204,19 @@ async function identify(exchange: Exchange, mask: MaskError): Promise<Identity> 
   }
 }
 
-function withStatus({ message, extensions }: GraphQLError): GraphQLError {
-  const status = statusOfCode[String(extensions["code"])] ?? 500;
-  const headers = status === 401 ? { "www-authenticate": "Bearer" } : {};
-  return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
-}
-
-/** @throws {ParleyError} FORBIDDEN: the whole operation needs the scope, so nothing of it is executed */
-function requireScopeFor(operation: OperationTypeNode, { viewer }: Pick<Identity, "viewer">): void {
-  requireScope(viewer, operation === OperationTypeNode.MUTATION ? "chat:write" : "chat:read");
-}
-
-/** Over HTTP; prepare() asks before it gets here, so that a WebSocket gets an error instead of a result. */
-function useScopes({ mask }: HttpOptions): Plugin<Context> {
-  const refusalOf = ({ document, operationName, contextValue }: ExecutionArgs): ExecutionResult | null => {
-    const operation = getOperationAST(document, operationName);
-    try {
-      // Made by our context factory.
-      if (operation) requireScopeFor(operation.operation, contextValue as Context);
-      return null;
-    } catch (error) {
-      return { errors: [withStatus(mask(error))] };
-    }
-  };
-  return {
-    onExecute({ args, setResultAndStopExecution }) {
-      const refused = refusalOf(args);
-      if (refused !== null) setResultAndStopExecution(refused);
-    },
-    onSubscribe({ args, setResultAndStopExecution }) {
-      const refused = refusalOf(args);
-      if (refused !== null) setResultAndStopExecution(refused);
-    },
-  };
-}
-
 /** Yoga gives codes to what came over HTTP; errors are cached with their document, so these are copies. */
 function withCode(error: GraphQLError, code: string): GraphQLError {
   const { message, nodes = null, source, positions, path, originalError } = error;
-  return new GraphQLError(message, { nodes, source, positions, path, originalError, extensions: { code } });
+  const extensions = { code: error.extensions["code"] ?? code };
+  return new GraphQLError(message, { nodes, source, positions, path, originalError, extensions });
 }
 
 /** Takes the place of all parsers that Yoga brings: application/json by POST, queries by GET, nothing else. */
-function useStrictRequests(): Plugin {
+function useStrictRequests({ persisted }: HttpOptions): Plugin {
   return {
     onRequestParse({ request, setRequestParser }) {
-      if (request.method === "GET") setRequestParser(parseGet);
-      else if (request.method === "POST") setRequestParser(parsePost);
+      if (request.method === "GET") setRequestParser((given) => parseGet(given, persisted));
+      else if (request.method === "POST") setRequestParser((given) => parsePost(given, persisted));
       else {
         throw refusal(405, "BAD_REQUEST", "Use POST, or GET for a query or a subscription.", { allow: "GET, POST" });
       }
@@ -217,9 +225,10 @@ function useStrictRequests(): Plugin {
 }
 
 /** Streams of our own: with ids, without anything read ahead, ended at once when the client goes or the gateway stops. */
-function useStreams(options: HttpOptions): Plugin<object, ServerContext> {
+function useStreams(options: HttpOptions, fanout: Fanout): Plugin<object, ServerContext> {
   const subscriptions = new WeakSet<Exchange>();
-  const stringify = (result: unknown) => JSON.stringify(formatResult(result as ExecutionResult, options.mask)); // Yoga's
+  const stringify = (result: unknown) =>
+    fanout.jsonOf(result) ?? JSON.stringify(formatResult(result as ExecutionResult, options.mask)); // Yoga's
   return {
     onSubscribe({ args }) {
       const { exchange } = args.contextValue as Partial<ServerContext>; // undefined for who calls Yoga otherwise
@@ -239,7 +248,7 @@ function useStreams(options: HttpOptions): Plugin<object, ServerContext> {
       const sse = shape === "text/event-stream";
       const framing = sse ? sseFraming(exchange.resume, stringify, options.keepAliveMs) : multipartFraming(stringify);
       const streamEnded = options.telemetry.streamOpened();
-      const expiry = watchExpiry(exchange.expiresAt, exchange.end);
+      const expiry = watchExpiry(exchange, exchange.end);
       const body = streamBody(untilExpiry(results ?? once(result), expiry), framing, exchange.signal, () => {
         expiry.stop();
         streamEnded();
@@ -262,16 +271,4 @@ function statusOf(result: unknown): number {
   const errors = (result as Partial<ExecutionResult>).errors ?? []; // a stream of results has none
   const statuses = errors.map(({ extensions: { http } }) => (http?.spec === true ? 200 : (http?.status ?? 200)));
   return Math.max(200, ...statuses);
-}
-
-/** No introspection, and no "Did you mean" in errors, which would tell the schema name by name. */
-function useHiddenSchema(): Plugin {
-  return {
-    onValidate({ addValidationRule, setValidationFn }) {
-      addValidationRule(NoSchemaIntrospectionCustomRule);
-      setValidationFn((schema: GraphQLSchema, document: DocumentNode, rules?: readonly ValidationRule[]) =>
-        validate(schema, document, rules, { hideSuggestions: true }),
-      );
-    },
-  };
 }

@@ -2,7 +2,7 @@ import type { Framing } from "./streams.ts";
 
 export const multipartHeaders = {
   "content-type": 'multipart/mixed; boundary="-"',
-  "cache-control": "no-cache, no-transform",
+  "cache-control": "no-store, no-transform",
   "x-accel-buffering": "no",
 } as const;
 

@@ -29,3 +29,19 @@ export function chooseShape(types: readonly string[], several: boolean, subscrip
   // Neither JSON nor a stream: Yoga answers 406 to a single result.
   return multipart ? "multipart/mixed" : "single";
 }
+
+/**
+ * The media type of a single JSON result, as Yoga chooses it: the first that was asked for. null where that depends on
+ * more than this function looks at, or where JSON is not what was asked for.
+ */
+export function singleMediaType(accept: string | null): string | null {
+  if (accept === null || accept === "") return "application/json";
+  for (const entry of accept.replace(/\s/g, "").toLowerCase().split(",")) {
+    const [type, ...parameters] = entry.split(";");
+    if (parameters.some((parameter) => parameter.includes("charset=") || /^q=0(\.0*)?$/.test(parameter))) return null;
+    if (type === "application/graphql-response+json" || type === "application/json") return type;
+    if (type === "application/*" || type === "*/*") return "application/json";
+    if (type?.startsWith("*/") === true) return null;
+  }
+  return null;
+}

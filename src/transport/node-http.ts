@@ -1,22 +1,29 @@
 import { once as event } from "node:events";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
 
 import { watchStall } from "./stall.ts";
 import { isStream } from "./streams.ts";
+import { PlainAnswer } from "./thin.ts";
 
 /** Small enough that a slow reader shows progress, large enough not to cost. */
 const pieceBytes = 64 * 1024;
-
-/** The request's body as chunks; leaving the loop early keeps the connection, so that the refusal can be answered. */
-export function bodyOf(request: IncomingMessage): AsyncIterable<Uint8Array> {
-  return { [Symbol.asyncIterator]: () => request.iterator({ destroyOnReturn: false }) };
-}
 
 /**
  * Writes a response as fast as its reader reads, and no faster: each piece waits until the one before was taken. A
  * reader that takes nothing for `slowReaderMs` is disconnected (P10).
  */
-export async function writeResponse(response: Response, to: ServerResponse, slowReaderMs: number): Promise<void> {
+export async function writeResponse(
+  response: Response | PlainAnswer,
+  to: ServerResponse,
+  slowReaderMs: number,
+): Promise<void> {
+  if (response instanceof PlainAnswer) {
+    if (to.destroyed) return;
+    to.statusCode = response.status;
+    to.setHeaders(response.headers);
+    await writeBody(response.body, to, slowReaderMs);
+    return;
+  }
   if (to.destroyed) {
     await response.body?.cancel();
     return;
@@ -31,10 +38,16 @@ export async function writeResponse(response: Response, to: ServerResponse, slow
     await writePieces(response.body, to, slowReaderMs);
     return;
   }
-  const body = Buffer.from(await response.text());
-  to.setHeader("content-length", body.byteLength);
-  if (to.req.method === "HEAD" || body.byteLength <= pieceBytes) to.end(body);
-  else await writePieces([body], to, slowReaderMs);
+  await writeBody(await response.text(), to, slowReaderMs);
+}
+
+/** As text, for Node sends that along with the headers in one piece. */
+async function writeBody(body: string, to: ServerResponse, slowReaderMs: number): Promise<void> {
+  const bytes = Buffer.byteLength(body);
+  to.setHeader("content-length", bytes);
+  // Of ASCII the bytes are the same, and are taken as they are.
+  if (to.req.method === "HEAD" || bytes <= pieceBytes) to.end(body, bytes === body.length ? "latin1" : "utf8");
+  else await writePieces([Buffer.from(body)], to, slowReaderMs);
 }
 
 async function writePieces(

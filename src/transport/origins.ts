@@ -22,9 +22,13 @@ export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boole
   return policy.allowed === null && !policy.production && localHosts.has(url.hostname);
 }
 
-/** Whether the request says which page it comes from, and that may use the endpoint. Programs say nothing. */
+/**
+ * Whether the request says which page it comes from, and that may use the endpoint. Programs say nothing. For a GET to its
+ * page's own origin (EventSource) a browser sends no Origin, but Sec-Fetch-Site, which no page can set.
+ */
 export function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
-  return headers.get("origin") !== null && mayUpgrade(headers, policy);
+  if (headers.get("origin") === null) return headers.get("sec-fetch-site") === "same-origin";
+  return mayUpgrade(headers, policy);
 }
 
 /** CORS headers for a listed origin, echoed exactly; none without a list, and none for anyone else. */

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomUUID } from "node:crypto";
 
+import type { Telemetry } from "../conversation/telemetry.ts";
 import type { RequestHeaders } from "./exchange.ts";
 import type { Logger } from "./logger.ts";
 
@@ -19,11 +20,20 @@ export function withRequestId<Result>(requestId: string, work: () => Result): Re
   return current.run(requestId, work);
 }
 
-/** Adds `requestId` to each line that is logged on behalf of a request. */
-export function requestLogger(logger: Logger): Logger {
+/**
+ * Adds `requestId` to each line that is logged on behalf of a request, and where it is traced the names that OpenTelemetry
+ * has for its place: trace_id and span_id.
+ */
+export function requestLogger(logger: Logger, telemetry: Pick<Telemetry, "here">): Logger {
   const add = (fields: object): object => {
     const requestId = current.getStore();
-    return requestId === undefined ? fields : { requestId, ...fields };
+    const place = telemetry.here();
+    if (requestId === undefined && place === null) return fields;
+    return {
+      ...(requestId === undefined ? {} : { requestId }),
+      ...(place === null ? {} : { trace_id: place.traceId, span_id: place.spanId }),
+      ...fields,
+    };
   };
   return {
     debug: (fields, message) => logger.debug(add(fields), message),

@@ -1,3 +1,4 @@
+import type { PersistedOperations } from "./persisted.ts";
 import { badRequest, refusal } from "./refusals.ts";
 
 /** The parameters of one GraphQL request over HTTP, checked once. Parameters of other names are ignored. */
@@ -13,37 +14,52 @@ export interface RequestParams {
  * mutation with a user's cookies. For the same reason forms, multipart and text/plain are refused.
  * @throws {GraphQLError} with the status to answer in extensions.http
  */
-export async function parsePost(request: Request): Promise<RequestParams> {
-  const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0]?.trim().toLowerCase();
-  if (mediaType !== "application/json") {
+export async function parsePost(request: Request, persisted: PersistedOperations): Promise<RequestParams> {
+  if (!isJson(request.headers.get("content-type"))) {
     throw refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Send the operation as a POST with content-type application/json.");
   }
-  const body = parseJson(await request.text(), "The request body");
-  if (Array.isArray(body)) throw badRequest("Batching is not supported: send one operation a request.");
-  if (!isRecord(body)) throw badRequest("The request body must be a JSON object with a `query`.");
-  return check(body);
+  return paramsOfBody(await request.text(), persisted);
+}
+
+export function isJson(contentType: string | null): boolean {
+  if (contentType === "application/json") return true;
+  return contentType?.split(";", 1)[0]?.trim().toLowerCase() === "application/json";
 }
 
 /** @throws {GraphQLError} with the status to answer in extensions.http */
-export function parseGet(request: Request): RequestParams {
+export function paramsOfBody(text: string, persisted: PersistedOperations): RequestParams {
+  const body = parseJson(text, "The request body");
+  if (Array.isArray(body)) throw badRequest("Batching is not supported: send one operation a request.");
+  if (!isRecord(body)) throw badRequest("The request body must be a JSON object with a `query`.");
+  return check(body, persisted);
+}
+
+/** @throws {GraphQLError} with the status to answer in extensions.http */
+export function parseGet(request: Request, persisted: PersistedOperations): RequestParams {
   const search = request.url.indexOf("?");
   const given = new URLSearchParams(search < 0 ? "" : request.url.slice(search));
   const json = (name: string) => {
     const text = given.get(name);
     return text === null || text === "" ? null : parseJson(text, `The parameter ${name}`);
   };
-  return check({
-    query: given.get("query"),
-    operationName: given.get("operationName"),
-    variables: json("variables"),
-    extensions: json("extensions"),
-  });
+  const text = (name: string) => given.get(name);
+  return check(
+    {
+      query: text("query"),
+      documentId: text("documentId"),
+      doc_id: text("doc_id"),
+      id: text("id"),
+      operationName: text("operationName"),
+      variables: json("variables"),
+      extensions: json("extensions"),
+    },
+    persisted,
+  );
 }
 
-function check(given: Readonly<Record<string, unknown>>): RequestParams {
-  const { query, operationName, variables, extensions } = given;
-  if (typeof query !== "string" || query === "") throw badRequest("`query` must be a string: the GraphQL document.");
-  const params: RequestParams = { query };
+function check(given: Readonly<Record<string, unknown>>, persisted: PersistedOperations): RequestParams {
+  const { operationName, variables, extensions } = given;
+  const params: RequestParams = { query: persisted.resolve(given) };
   if (operationName !== undefined && operationName !== null && operationName !== "") {
     if (typeof operationName !== "string") throw badRequest("`operationName` must be a string.");
     params.operationName = operationName;

@@ -1,11 +1,20 @@
+import type { Duplex } from "node:stream";
+
 import { CloseCode } from "graphql-ws";
 import type { WebSocket } from "ws";
 
+import { paceOf } from "./limits/pace.ts";
+import type { Frame } from "./outcome.ts";
+import type { Sink } from "./shared-results.ts";
 import { watchStall } from "./stall.ts";
 
 export interface SocketOptions {
   readonly keepAliveMs: number;
   readonly slowReaderMs: number;
+  /** Messages, pings and pongs: more than that are left in the network for a while. */
+  readonly messagesPerSecond: number;
+  /** They were more than that. */
+  readonly onPaced: () => void;
   /** A handler threw: the socket is closed with 4500. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -14,6 +23,11 @@ export interface SocketOptions {
 export interface Wire {
   /** Settles when the message was written to the network; rejects once the socket is closing. */
   send(data: string): Promise<void>;
+  /**
+   * Writes a whole frame beside `ws`, which keeps nothing from one frame to the next while it does not compress. Nothing
+   * is made for the one delivery where the network takes it at once.
+   */
+  readonly write: (frame: Frame, go: () => void) => ReturnType<Sink["write"]>;
   readonly close: (code?: number, reason?: string) => void;
   onMessage(handle: (data: string) => Promise<void>): void;
 }
@@ -21,18 +35,26 @@ export interface Wire {
 /** Beyond it nothing more is read: a client that asks and asks without reading answers must not fill the memory. */
 const maxUnreadBytes = 1024 * 1024;
 
-export function openSocket(socket: WebSocket, { keepAliveMs, slowReaderMs, onFailure }: SocketOptions): Wire {
+const nothing = Buffer.alloc(0);
+
+/** `stream`: what the socket writes to. */
+export function openSocket(socket: WebSocket, stream: Duplex, options: SocketOptions): Wire {
+  const { keepAliveMs, slowReaderMs, messagesPerSecond, onPaced, onFailure } = options;
+  const reads = () => socket.bufferedAmount <= maxUnreadBytes;
+  const pace = paceOf(socket, messagesPerSecond, onPaced, reads);
+  for (const event of ["message", "ping", "pong"]) socket.on(event, () => pace.count());
   const watch = watchStall(slowReaderMs, () => socket.terminate());
   const stopPings = keepAlive(socket, keepAliveMs);
   socket.on("error", () => undefined); // `ws` closes by itself, with the fitting code; `close` follows
   socket.once("close", () => {
     watch.stop();
+    pace.stop();
     stopPings();
   });
 
   function written(): void {
     watch.taken();
-    if (socket.isPaused && socket.bufferedAmount <= maxUnreadBytes) socket.resume();
+    if (socket.isPaused && !pace.holds && reads()) socket.resume();
   }
 
   function close(code?: number, reason?: string): void {
@@ -53,8 +75,28 @@ export function openSocket(socket: WebSocket, { keepAliveMs, slowReaderMs, onFai
           if (error == null) resolve();
           else reject(error);
         });
-        if (socket.bufferedAmount > maxUnreadBytes) socket.pause();
+        if (!reads()) socket.pause();
       }),
+    write(frame, go) {
+      const { head, rest } = frame;
+      if (socket.readyState !== socket.OPEN) return "closed";
+      if (rest === null) stream.write(head);
+      else {
+        stream.cork();
+        stream.write(head);
+        stream.write(rest);
+        stream.uncork();
+      }
+      if (stream.writableLength === 0) return "taken";
+      frame.held = true;
+      watch.waiting();
+      // Written when all before it is.
+      stream.write(nothing, () => {
+        written();
+        go();
+      });
+      return "waits";
+    },
     close,
     onMessage(handle) {
       socket.on("message", (data) => {

@@ -4,7 +4,7 @@ import type { Framing } from "./streams.ts";
 /** What EventSource and graphql-sse (distinct connections) read. */
 export const sseHeaders = {
   "content-type": "text/event-stream; charset=utf-8",
-  "cache-control": "no-cache, no-transform",
+  "cache-control": "no-store, no-transform",
   // nginx would gather the events otherwise.
   "x-accel-buffering": "no",
 } as const;

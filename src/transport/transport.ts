@@ -2,28 +2,37 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 
-import type { GraphQLSchema } from "graphql";
+import type { GraphQLError, GraphQLSchema } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
 import { silentTelemetry } from "../conversation/telemetry.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
+import { defaultQueryLimits } from "../graphql/limits.ts";
+import type { QueryLimits } from "../graphql/limits.ts";
 import { anonymous } from "../conversation/session.ts";
-import { readBody } from "./body.ts";
+import { readBody, readIncoming } from "./body.ts";
 import { createExchange } from "./exchange.ts";
 import type { Authenticate, Exchange, RequestHeaders } from "./exchange.ts";
 import { healthz, readyz } from "./health.ts";
 import type { Readiness } from "./health.ts";
 import { createOperations } from "./http.ts";
+import { createGuard, tooManySockets } from "./limits/guard.ts";
+import { defaultTransportLimits } from "./limits/settings.ts";
+import type { TransportLimits } from "./limits/settings.ts";
 import type { Logger } from "./logger.ts";
 import { createMask } from "./masking.ts";
 import { metricsPage } from "./metrics-endpoint.ts";
 import type { MetricsSource } from "./metrics-endpoint.ts";
-import { bodyOf, writeResponse } from "./node-http.ts";
+import { writeResponse } from "./node-http.ts";
 import { acceptedTypes } from "./negotiation.ts";
 import { corsHeaders, isKnownPage, mayUpgrade, preflight } from "./origins.ts";
+import { persistedOperations } from "./persisted.ts";
+import type { PersistedOperations } from "./persisted.ts";
 import { payloadTooLarge, refusalResponse } from "./refusals.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
+import { securityHeaders } from "./security-headers.ts";
 import { isStream } from "./streams.ts";
+import { PlainAnswer } from "./thin.ts";
 import { createWebSocketEndpoint } from "./websocket.ts";
 
 export interface TransportOptions {
@@ -52,6 +61,16 @@ export interface TransportOptions {
   readonly slowReaderMs?: number;
   /** How long a WebSocket may take to say connection_init. Default 3 s. */
   readonly initTimeoutMs?: number;
+  /** What one operation may ask for; what is left out has its default. */
+  readonly queryLimits?: Partial<QueryLimits>;
+  /** Default: those that clients register. */
+  readonly persisted?: PersistedOperations;
+  /** For how long browsers are told to come by https alone. Default null: they are not told. */
+  readonly hstsSeconds?: number | null;
+  /** What clients may ask of this process; what is left out has its default. */
+  readonly limits?: Partial<TransportLimits>;
+  /** @internal false: each request goes the whole way through Yoga. Tests hold both ways against each other. */
+  readonly thin?: boolean;
 }
 
 export interface Transport {
@@ -61,6 +80,8 @@ export interface Transport {
   listen(port: number, host: string): Promise<{ readonly url: string; readonly port: number }>;
   /** Open WebSockets. */
   readonly sockets: number;
+  /** The operation of this signal waits for a reply that others make: it takes nobody's place until the returned function is called. */
+  waiting(signal: AbortSignal): () => void;
   /** /readyz answers 503 and nobody new gets in; what runs goes on. */
   drain(): void;
   /** Ends what runs: WebSockets with 1001, SSE without `complete` (so that clients reconnect), then the HTTP server. */
@@ -73,15 +94,23 @@ interface Incoming {
   /** Absolute. */
   readonly url: string;
   readonly headers: Headers;
-  readonly body: AsyncIterable<Uint8Array> | null;
+  /** By what its client is counted; null: by nothing. */
+  readonly address: string | null;
+  /** Whether the URL is the endpoint's and holds no more than that. */
+  readonly bare: boolean;
+  /** Reads the body; null: it is too long. */
+  readonly read: () => Promise<string | null>;
 }
+
+/** Media types of answers that go on. */
+const streamTypes: ReadonlySet<string> = new Set(["text/event-stream", "multipart/mixed"]);
 
 /** Sockets get so long to answer a close, requests to end. */
 const closeGraceMs = 1000;
 
 export function createTransport(options: TransportOptions): Transport {
   const { production, graphiql, ready, metrics = null, telemetry = silentTelemetry } = options;
-  const logger = requestLogger(options.logger);
+  const logger = requestLogger(options.logger, telemetry);
   const {
     authenticate = () => ({ viewer: anonymous, expiresAt: null }),
     introspection = !production,
@@ -91,9 +120,25 @@ export function createTransport(options: TransportOptions): Transport {
     keepAliveMs = 12_000,
     slowReaderMs = 30_000,
     initTimeoutMs = 3000,
+    persisted = persistedOperations("auto", new Map()),
+    thin = true,
   } = options;
+  const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
+  const security = securityHeaders(options.hstsSeconds ?? null);
   const mask = createMask(logger);
-  const operations = createOperations({ ...options, path, introspection, keepAliveMs, mask, telemetry });
+  const limits = { ...defaultTransportLimits, ...options.limits };
+  const guard = createGuard(limits, telemetry);
+  const operations = createOperations({
+    ...options,
+    path,
+    introspection,
+    keepAliveMs,
+    mask,
+    telemetry,
+    queryLimits,
+    persisted,
+    thin,
+  });
   const origins = { allowed: allowedOrigins, production };
   const identify = (headers: RequestHeaders, connectionParams: Readonly<Record<string, unknown>> | null) =>
     authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, origins) });
@@ -102,6 +147,10 @@ export function createTransport(options: TransportOptions): Transport {
     identify,
     mask,
     logger,
+    telemetry,
+    guard,
+    messagesPerSecond: limits.messagesPerSecond,
+    path,
     maxMessageBytes: maxBodyBytes,
     keepAliveMs,
     slowReaderMs,
@@ -111,36 +160,95 @@ export function createTransport(options: TransportOptions): Transport {
   let draining = false;
   let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
 
-  async function respond(incoming: Incoming, exchange: Exchange): Promise<Response> {
-    const { method, url, headers } = incoming;
-    const { pathname } = new URL(url);
+  async function respond(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const answer = await route(incoming, exchange);
+    const added = security.add(answer.headers, incoming.headers.get("host"));
+    if (added !== null) await added;
+    return answer;
+  }
+
+  async function route(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, url, headers, bare } = incoming;
+    const pathname = bare ? path : new URL(url).pathname;
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(draining, ready);
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
     if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
     if (pathname !== path) return new Response("Not found\n", { status: 404 });
-    const answer = preflight(method, headers, allowedOrigins) ?? (await operate(incoming, exchange));
+    const answer = preflight(method, headers, allowedOrigins) ?? (await operateFollowed(incoming, exchange));
     for (const [name, value] of Object.entries(corsHeaders(headers, allowedOrigins))) answer.headers.set(name, value);
     return answer;
   }
 
-  async function operate({ method, url, headers, body }: Incoming, exchange: Exchange): Promise<Response> {
-    // Who may not in is told so before anything of theirs is read. A GET without an operation may be GraphiQL's page.
-    const refused = method === "POST" || url.includes("?") ? await operations.refuse(exchange) : null;
+  /** Until there is an answer; a stream's is there when it is open. */
+  async function operateFollowed(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, headers } = incoming;
+    const span = telemetry.begin({ kind: "request", method, path, headers });
+    let status = 500;
+    try {
+      const answer = await span.inside(() => operate(incoming, exchange));
+      ({ status } = answer);
+      return answer;
+    } finally {
+      span.tell({ status });
+      span.end(status >= 500 ? String(status) : "OK");
+    }
+  }
+
+  async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, headers } = incoming;
+    const accepted = acceptedTypes(headers);
+    const modern = "application/graphql-response+json";
+    const refuse = (error: GraphQLError) =>
+      refusalResponse(error, accepted.includes(modern) ? modern : "application/json");
+    // Too much, and who may not in, is told so before anything is read. A GET without an operation may be GraphiQL's page.
+    const tooMuch = guard.request(incoming.address);
+    if (tooMuch !== null) return refuse(tooMuch);
+    const asks = method === "POST" || incoming.url.includes("?");
+    const refused = asks ? await operations.refuse(exchange) : null;
     if (refused !== null) {
       telemetry.refused(String(refused.extensions["code"]));
-      const modern = "application/graphql-response+json";
-      return refusalResponse(refused, acceptedTypes(headers).includes(modern) ? modern : "application/json");
+      return refuse(refused);
     }
+    if (asks && accepted.some((type) => streamTypes.has(type)) && !(await takesPlace(incoming, exchange))) {
+      return refuse(tooManySockets());
+    }
+    return await execute(incoming, exchange, refuse);
+  }
+
+  /** What may become a stream counts as one until its exchange ends. */
+  async function takesPlace({ address }: Incoming, exchange: Exchange): Promise<boolean> {
+    const { viewer } = await exchange.identity();
+    for (const leave of [guard.socketFrom(address), guard.socketOf(viewer)]) {
+      if (leave === null) return false;
+      exchange.signal.addEventListener("abort", leave, { once: true });
+      if (exchange.signal.aborted) leave();
+    }
+    return true;
+  }
+
+  async function execute(
+    incoming: Incoming,
+    exchange: Exchange,
+    refuse: (error: GraphQLError) => Response,
+  ): Promise<Response | PlainAnswer> {
+    const { method, url, headers, bare } = incoming;
     let text: string | null = null;
-    if (method === "POST" && body !== null) {
-      text = await readBody(body, headers.get("content-length"), maxBodyBytes);
+    if (method === "POST") {
+      text = await incoming.read();
       if (text === null) {
         telemetry.refused("PAYLOAD_TOO_LARGE");
         return refusalResponse(payloadTooLarge(maxBodyBytes));
       }
     }
-    return await operations.respond(method, url, headers, text, exchange);
+    const leave = guard.operation(exchange.signal);
+    if (typeof leave !== "function") return refuse(leave);
+    try {
+      const answer = bare && text !== null ? await operations.answer(headers, text, exchange) : null;
+      return answer ?? (await operations.respond(method, url, headers, text, exchange));
+    } finally {
+      leave();
+    }
   }
 
   function openExchange(headers: Headers): Exchange {
@@ -165,7 +273,9 @@ export function createTransport(options: TransportOptions): Transport {
     try {
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
-      const answer = await respond({ method, url: absolute, headers, body: bodyOf(request) }, exchange);
+      const read = () => readIncoming(request, maxBodyBytes);
+      const address = guard.address(headers, request.socket.remoteAddress ?? null);
+      const answer = await respond({ method, url: absolute, headers, address, bare: url === path, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
       await writeResponse(answer, response, slowReaderMs);
@@ -173,7 +283,7 @@ export function createTransport(options: TransportOptions): Transport {
       if (response.destroyed) return;
       logger.error({ err: error }, "A request failed unexpectedly.");
       if (response.headersSent) response.destroy();
-      else response.writeHead(500).end();
+      else response.writeHead(500, security.plain).end();
     }
   }
 
@@ -187,13 +297,23 @@ export function createTransport(options: TransportOptions): Transport {
     else if (!mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
       refuse("403 Forbidden");
-    } else webSockets.upgrade(request, headers, socket, head);
+    } else {
+      const leave = guard.socketFrom(guard.address(headers, request.socket.remoteAddress ?? null));
+      if (leave === null) {
+        refuse("429 Too Many Requests");
+        return;
+      }
+      socket.once("close", leave);
+      webSockets.upgrade(request, headers, socket, head);
+    }
   }
 
   return {
     get sockets() {
       return webSockets.size;
     },
+
+    waiting: (signal) => guard.waiting(signal),
 
     async fetch(request) {
       const requestId = requestIdOf(request.headers);
@@ -203,7 +323,13 @@ export function createTransport(options: TransportOptions): Transport {
       if (signal.aborted) exchange.end();
       let streams = false;
       try {
-        const response = await withRequestId(requestId, () => respond({ method, url, headers, body }, exchange));
+        const { pathname, search } = new URL(url);
+        const bare = pathname === path && search === "";
+        const read = () => readBody(body, headers.get("content-length"), maxBodyBytes);
+        const address = guard.address(headers, null);
+        const incoming = { method, url, headers, address, bare, read };
+        const answer = await withRequestId(requestId, () => respond(incoming, exchange));
+        const response = answer instanceof PlainAnswer ? answer.toResponse() : answer;
         response.headers.set("x-request-id", requestId);
         streams = isStream(response);
         return response;
@@ -213,8 +339,17 @@ export function createTransport(options: TransportOptions): Transport {
     },
 
     async listen(port, host) {
-      // A body has a minute to arrive; TCP keep-alive finds SSE clients that went without a word.
-      const created = createServer({ keepAlive: true, keepAliveInitialDelay: 30_000, requestTimeout: 60_000 });
+      const created = createServer({
+        // TCP keep-alive finds SSE clients that went without a word.
+        keepAlive: true,
+        keepAliveInitialDelay: 30_000,
+        headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+        requestTimeout: limits.requestTimeoutMs,
+        connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
+        maxHeaderSize: limits.headerBytes,
+      });
+      created.maxConnections = limits.connections;
+      created.on("drop", () => guard.limited("connections"));
       created.on("request", (request, response) => void onRequest(request, response));
       created.on("upgrade", onUpgrade);
       await new Promise<void>((resolve, reject) => {
@@ -238,6 +373,7 @@ export function createTransport(options: TransportOptions): Transport {
     async close() {
       if (!draining) server?.http.close();
       draining = true;
+      guard.close();
       for (const exchange of exchanges) exchange.end();
       // Who waits for a reply has it, as far as it goes, a moment later; then nothing keeps a connection open.
       const timer = setTimeout(() => server?.http.closeAllConnections(), closeGraceMs);

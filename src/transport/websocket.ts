@@ -8,15 +8,19 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 
 import { ParleyError } from "../conversation/errors.ts";
+import type { Span, Telemetry } from "../conversation/telemetry.ts";
 import { createExchange } from "./exchange.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { watchExpiry } from "./expiry.ts";
 import type { Expiry } from "./expiry.ts";
 import type { Operations } from "./http.ts";
+import type { Guard } from "./limits/guard.ts";
 import type { Logger } from "./logger.ts";
 import type { MaskError } from "./masking.ts";
 import { requestIdOf, withRequestId } from "./request-ids.ts";
+import { nextMessage } from "./outcome.ts";
 import { formatError, formatResult } from "./results.ts";
+import type { Sink } from "./shared-results.ts";
 import { openSocket } from "./socket.ts";
 import type { Wire } from "./socket.ts";
 
@@ -29,6 +33,12 @@ export interface WebSocketOptions {
   ) => Identity | Promise<Identity>;
   readonly mask: MaskError;
   readonly logger: Logger;
+  readonly telemetry: Telemetry;
+  readonly guard: Guard;
+  /** What is read of one socket: messages and pings a second. */
+  readonly messagesPerSecond: number;
+  /** Of the endpoint. */
+  readonly path: string;
   /** Longer messages close the socket with 1009. */
   readonly maxMessageBytes: number;
   readonly keepAliveMs: number;
@@ -50,9 +60,14 @@ interface Connection {
   readonly headers: RequestHeaders;
   readonly operations: Map<string, RunningOperation>;
   readonly close: Wire["close"];
+  readonly write: Wire["write"];
+  /** What its operations are linked to; each is a piece of work of its own, however long the socket is open. */
+  readonly handshake: Span;
   identity: Identity | null;
   /** Of the identity, once there is one. */
   expiry: Expiry | null;
+  /** Gives the subject's place among its sockets back. */
+  leave: () => void;
   closed: boolean;
 }
 
@@ -60,6 +75,7 @@ interface Connection {
 interface RunningOperation {
   readonly message: object;
   readonly exchange: Exchange;
+  readonly span: Span;
 }
 
 /** An id comes back in each message and in close reasons, which hold 123 bytes. */
@@ -78,17 +94,26 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   });
   const protocol = createProtocol(options);
 
-  function opened(socket: WebSocket, headers: RequestHeaders): void {
-    const wire = openSocket(socket, { ...options, onFailure: (err) => logger.error({ err }, "A WebSocket failed.") });
+  function opened(socket: WebSocket, stream: Duplex, headers: RequestHeaders): void {
+    const wire = openSocket(socket, stream, {
+      ...options,
+      onPaced: () => options.guard.limited("messagesPerSocket"),
+      onFailure: (err) => logger.error({ err }, "A WebSocket failed."),
+    });
     const requestId = requestIdOf(headers);
     const connection: Connection = {
       headers,
       operations: new Map(),
       close: wire.close,
+      write: (frame, go) => (connection.expiry?.passed() === true ? "closed" : wire.write(frame, go)),
+      handshake: options.telemetry.begin({ kind: "request", method: "GET", path: options.path, headers }),
       identity: null,
       expiry: null,
+      leave: () => undefined,
       closed: false,
     };
+    connection.handshake.tell({ status: 101 });
+    connection.handshake.end("OK");
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
@@ -108,6 +133,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
     socket.once("close", (code, reason) => {
       connection.closed = true;
       connection.expiry?.stop();
+      connection.leave();
       endOperations(connection);
       closed(code, reason.toString()).catch((err: unknown) =>
         logger.error({ err: mask(err) }, "A source did not end."),
@@ -120,7 +146,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
       return server.clients.size;
     },
     upgrade(request, headers, socket, head) {
-      server.handleUpgrade(request, socket, head, (webSocket) => opened(webSocket, headers));
+      server.handleUpgrade(request, socket, head, (webSocket) => opened(webSocket, socket, headers));
     },
     async close(graceMs) {
       const open = [...server.clients];
@@ -137,7 +163,8 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
 }
 
 /** The protocol over any socket: graphql-ws, with execution, rules and masking shared with HTTP. */
-function createProtocol({ operations, identify, mask, logger, initTimeoutMs }: WebSocketOptions) {
+function createProtocol(options: WebSocketOptions) {
+  const { operations, identify, mask, logger, telemetry, guard, path, initTimeoutMs } = options;
   const runs = new WeakMap<ExecutionArgs, () => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>>();
   const run = (args: ExecutionArgs) => {
     const start = runs.get(args);
@@ -150,8 +177,16 @@ function createProtocol({ operations, identify, mask, logger, initTimeoutMs }: W
     async onConnect({ extra: connection, connectionParams = {} }) {
       try {
         const identity = await identify(connection.headers, connectionParams);
+        if (connection.closed) return true;
+        const leave = guard.socketOf(identity.viewer);
+        if (leave === null) {
+          // "Try again later": clients do, and wait longer each time.
+          connection.close(1013, "Too many sockets");
+          return false;
+        }
+        connection.leave = leave;
         connection.identity = identity;
-        if (!connection.closed) connection.expiry = watchExpiry(identity.expiresAt, () => expire(connection));
+        connection.expiry = watchExpiry(identity, () => expire(connection));
         return true;
       } catch (error) {
         // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
@@ -167,15 +202,25 @@ function createProtocol({ operations, identify, mask, logger, initTimeoutMs }: W
         connection.close(CloseCode.BadRequest, "Operation id too long");
         return [new GraphQLError("Operation id too long")];
       }
+      const tooMany = guard.subscription(connection.operations.size);
+      if (tooMany !== null) return [tooMany];
       const exchange = createExchange(() => identity, null);
+      const leave = guard.operation(exchange.signal);
+      if (typeof leave !== "function") return [leave];
+      // One that is completed before it is run is never answered.
+      exchange.signal.addEventListener("abort", leave, { once: true });
       // Before it is prepared: a client may complete it meanwhile.
-      connection.operations.set(id, { message, exchange });
-      const prepared = await operations.prepare(message, exchange);
+      const given = message.extensions?.["traceparent"];
+      const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
+      connection.operations.set(id, { message, exchange, span });
+      const prepared = await span.inside(() => operations.prepare(message, exchange));
       if ("errors" in prepared) {
         endOperation(connection, id, message);
         return prepared.errors;
       }
-      runs.set(prepared.args, prepared.run);
+      const opening = nextMessage(id);
+      const sink: Sink = { write: (outcome, go) => connection.write(outcome.frame(opening), go) };
+      runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(leave));
       return prepared.args;
     },
     execute: run,
@@ -192,15 +237,33 @@ function expire(connection: Connection): void {
   endOperations(connection);
 }
 
+/** Until there is a result, or a stream is open. */
+async function follow<Result>(span: Span, run: () => Promise<Result>): Promise<Result> {
+  let code = "INTERNAL_SERVER_ERROR";
+  try {
+    const result = await span.inside(run);
+    code = "OK";
+    return result;
+  } finally {
+    span.end(code);
+  }
+}
+
 function endOperations({ operations }: Connection): void {
-  for (const { exchange } of operations.values()) exchange.end();
+  for (const operation of operations.values()) end(operation);
+}
+
+function end({ exchange, span }: RunningOperation): void {
+  exchange.end();
+  // Where it came to no result.
+  span.end("OK");
 }
 
 function endOperation({ operations }: Connection, id: string, message: object): void {
   const operation = operations.get(id);
   if (operation?.message !== message) return;
   operations.delete(id);
-  operation.exchange.end();
+  end(operation);
 }
 
 /**
@@ -220,5 +283,5 @@ function endCompleted({ operations }: Connection, data: string): void {
   if (message.type !== "complete" || typeof message.id !== "string") return;
   const operation = operations.get(message.id);
   operations.delete(message.id);
-  operation?.exchange.end();
+  if (operation) end(operation);
 }

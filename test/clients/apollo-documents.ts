@@ -89,21 +89,24 @@ export const Sessions: TypedDocumentNode<{ sessions: Connection<Listed> }, { aft
   ${ListedFields}
 `;
 
-export const Send: TypedDocumentNode<{ sendMessage: { userMessage: Message | null; run: Run } }, { input: SendInput }> =
-  gql`
-    mutation Send($input: SendMessageInput!) {
-      sendMessage(input: $input) {
-        userMessage {
-          ...MessageFields
-        }
-        run {
-          ...RunFields
-        }
+/** Nothing of the run that changes: an answer that comes late would take back what events have brought meanwhile. */
+export const Send: TypedDocumentNode<
+  { sendMessage: { userMessage: Message | null; run: Pick<Run, "__typename" | "id" | "replyId"> } },
+  { input: SendInput }
+> = gql`
+  mutation Send($input: SendMessageInput!) {
+    sendMessage(input: $input) {
+      userMessage {
+        ...MessageFields
+      }
+      run {
+        id
+        replyId
       }
     }
-    ${MessageFields}
-    ${RunFields}
-  `;
+  }
+  ${MessageFields}
+`;
 
 export const Delete: TypedDocumentNode<{ deleteSession: { deletedId: string } }, { sessionId: string }> = gql`
   mutation Delete($sessionId: String!) {

@@ -69,7 +69,7 @@ export function sendMessage(client: ApolloClient, chatId: string, input: SendInp
     optimisticResponse: {
       sendMessage: {
         userMessage: optimistic,
-        run: { __typename: "Run", id: input.messageId, status: "QUEUED", replyId: "", text: "" },
+        run: { __typename: "Run", id: input.messageId, replyId: "" },
       },
     },
     update(cache, { data }) {

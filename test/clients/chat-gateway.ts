@@ -1,6 +1,6 @@
 import { createGateway } from "../../src/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { startRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
 
 /** A gateway with a Redis of its own, as a client's developer has it on the desk. */
 export interface ChatGateway {
@@ -13,8 +13,8 @@ export interface ChatGateway {
 }
 
 export async function startChatGateway(options: Partial<GatewayOptions> = {}): Promise<ChatGateway> {
-  const redis = await startRedis();
-  const gateway = await createGateway({ redis: redis.url, ...options });
+  const redis = await startTopology();
+  const gateway = await createGateway({ redis: redis.redis, ...options });
   const { url, port } = await gateway.listen({ port: 0 });
   const endpoint = `${url}/graphql`;
   return {

@@ -79,19 +79,23 @@ export const Sessions = gql<{ sessions: { nodes: readonly Listed[]; pageInfo: Pa
   ${ListedFields}
 `;
 
-export const Send = gql<{ sendMessage: { userMessage: Message | null; run: Run } }, { input: SendInput }>`
+/** Nothing of the run that changes: an answer that comes late would take back what events have brought meanwhile. */
+export const Send = gql<
+  { sendMessage: { userMessage: Message | null; run: Pick<Run, "__typename" | "id" | "replyId"> } },
+  { input: SendInput }
+>`
   mutation Send($input: SendMessageInput!) {
     sendMessage(input: $input) {
       userMessage {
         ...MessageFields
       }
       run {
-        ...RunFields
+        id
+        replyId
       }
     }
   }
   ${MessageFields}
-  ${RunFields}
 `;
 
 export const Delete = gql<{ deleteSession: { deletedId: string } }, { sessionId: string }>`

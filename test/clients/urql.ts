@@ -4,7 +4,7 @@ import { cacheExchange } from "@urql/exchange-graphcache";
 import type { Cache, CacheExchangeOpts, Entity } from "@urql/exchange-graphcache";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 
-import type { Message, Run, SendInput, SessionChange, SessionEvent as EventOf } from "./chat-types.ts";
+import type { Message, SendInput, SessionChange, SessionEvent as EventOf } from "./chat-types.ts";
 import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
 import type { MessagePage } from "./urql-documents.ts";
@@ -74,7 +74,7 @@ const caching: CacheExchangeOpts = {
         text,
         cursor: "",
       };
-      const run: Run = { __typename: "Run", id: messageId, status: "QUEUED", replyId: "", text: "" };
+      const run = { __typename: "Run", id: messageId, replyId: "" };
       return { __typename: "SendMessagePayload", userMessage: message, run };
     },
   },

@@ -19,6 +19,7 @@ import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
+import { holdAnswer } from "../support/held-answer.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
@@ -128,6 +129,28 @@ test("an optimistic message becomes the stored one, and the reply grows and arri
   const drafts = view.shown.flatMap(({ session }) => session?.activeRun?.text ?? []);
   expect(drafts.length).toBeGreaterThan(1);
   expect(drafts.every((draft) => reply?.text.startsWith(draft))).toBe(true);
+});
+
+test("an answer that comes later than the reply's first words takes none of them back", async () => {
+  openai.behave({ kind: "gated", tokens: ["Hello", " Jim", "."] });
+  await fillSession(chat, "late", 2);
+  const view = await open("late");
+  const letGo = holdAnswer("mutation Send");
+  const input = { sessionId: "late", text: "Hi! I'm Jim.", messageId: "late", model: "openai:small" };
+  const sent = sendMessage(client, view.id, input);
+  const draft = () => view.chat()?.activeRun?.text;
+  openai.release();
+  // Behind the optimistic answer, which covers the session for as long as it stands for the real one.
+  const behind = () => JSON.stringify(client.cache.extract());
+  await waitUntil("the first word", () => Promise.resolve(behind().includes('"text":"Hello"')));
+  letGo();
+  expect((await sent).error).toBeUndefined();
+  await waitUntil("it is shown", () => Promise.resolve(draft() !== undefined));
+  expect(draft()).toBe("Hello");
+  openai.release();
+  await waitUntil("the second word", () => Promise.resolve(draft() === "Hello Jim"));
+  openai.releaseAll();
+  await waitUntil("the reply", () => Promise.resolve(textsOf(view.chat()?.messages).at(-1) === "Hello Jim."));
 });
 
 test("what is applied twice changes nothing", async () => {

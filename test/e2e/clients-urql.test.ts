@@ -11,6 +11,7 @@ import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
 import { createUrqlClient } from "../clients/urql.ts";
 import { Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql-documents.ts";
+import { holdAnswer } from "../support/held-answer.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
@@ -158,6 +159,28 @@ describe.each(["websocket", "sse"] as const)("urql with Graphcache, live over %s
       const ids = seen?.session?.messages.nodes.map((message) => message.id) ?? [];
       expect(new Set(ids).size).toBe(ids.length);
     }
+  });
+
+  test("an answer that comes later than the reply's first words takes none of them back", async () => {
+    openai.behave({ kind: "gated", tokens: ["Hello", " Jim", "."] });
+    const sessionId = `late-${live}`;
+    await fillSession(chat, sessionId, 2);
+    const { view } = await open(sessionId);
+    const letGo = holdAnswer("mutation Send");
+    const input = { sessionId, text: "Hi! I'm Jim.", messageId: `late-${live}`, model: "openai:small" };
+    const sent = client.mutation(Send, { input }).toPromise();
+    const draft = () => view.data?.session?.activeRun?.text;
+    openai.release();
+    await waitUntil("the first word", () => Promise.resolve(draft() === "Hello"));
+    letGo();
+    expect((await sent).error).toBeUndefined();
+    expect(draft()).toBe("Hello");
+    openai.release();
+    await waitUntil("the second word", () => Promise.resolve(draft() === "Hello Jim"));
+    openai.releaseAll();
+    await waitUntil("the reply", () =>
+      Promise.resolve(view.data?.session?.messages.nodes.at(-1)?.text === "Hello Jim."),
+    );
   });
 
   test("a cleared history leaves an empty list that goes on", async () => {

@@ -17,10 +17,10 @@ import { execute, refusal, request, requestParts } from "../support/graphql-clie
 import { secretOfErrors, startOpenAI } from "../support/openai-server.ts";
 import type { Behaviour, OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
-let redis: TestRedis;
+let redis: TestTopology;
 let openai: OpenAIServer;
 let gateway: TestGateway;
 let url: string;
@@ -28,9 +28,9 @@ let url: string;
 const apiKey = "sk-test-of-ours";
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
   gateway = await startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     models: ["offline"],
     openai: { apiKey, baseUrl: openai.baseUrl },

@@ -3,6 +3,7 @@ import { BufferMemory } from "@langchain/classic/memory";
 import { AIMessage, HumanMessage, SystemMessage } from "@langchain/core/messages";
 import { ChatOpenAI } from "@langchain/openai";
 import { RedisChatMessageHistory } from "@langchain/redis";
+import type { Cluster, Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   addMessages,
@@ -14,15 +15,16 @@ import {
   regenerate,
   send,
   texts,
-  withRedis,
 } from "../support/conversation.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { execute, refusal, subscribe } from "../support/graphql-client.ts";
+import { IoRedisHistory } from "../support/ioredis-history.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { command } from "../support/redis-command.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
 let openai: OpenAIServer;
 beforeAll(async () => {
@@ -35,20 +37,23 @@ beforeEach(() => {
 afterAll(() => openai.close());
 
 const keyspaceEvents = [
-  ["with keyspace events", ["--notify-keyspace-events", "Kglxe$"]],
-  ["without keyspace events", ["--notify-keyspace-events", ""]],
+  ["with keyspace events", "Kglxe$"],
+  ["without keyspace events", ""],
 ] as const;
 
-describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_name, args) => {
-  let redis: TestRedis;
+describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_name, flags) => {
+  let redis: TestTopology;
   let gateway: TestGateway;
   let url: string;
+  let raw: Redis | Cluster;
   const histories: RedisChatMessageHistory[] = [];
 
   beforeAll(async () => {
-    redis = await startRedis({ args });
+    redis = await startTopology();
+    raw = redis.raw();
+    await Promise.all(redis.servers.map((server) => command(server, "CONFIG", "SET", "notify-keyspace-events", flags)));
     gateway = await startGateway({
-      redis: redis.url,
+      redis: redis.redis,
       model: "openai:gpt-4o-mini",
       openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     });
@@ -62,9 +67,11 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     await redis.stop();
   });
 
-  function historyOf(sessionId: string, sessionTTL?: number): RedisChatMessageHistory {
+  /** What a LangChain program has there: @langchain/redis knows one server's URL, the community's class any ioredis client. */
+  function historyOf(sessionId: string, sessionTTL?: number): RedisChatMessageHistory | IoRedisHistory {
+    if (typeof redis.redis !== "string") return new IoRedisHistory(raw, sessionId, sessionTTL);
     const ttl = sessionTTL === undefined ? {} : { sessionTTL };
-    const history = new RedisChatMessageHistory({ sessionId, config: { url: redis.url }, ...ttl });
+    const history = new RedisChatMessageHistory({ sessionId, config: { url: redis.redis }, ...ttl });
     histories.push(history);
     return history;
   }
@@ -255,9 +262,7 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     type Data = { session: { ttlSeconds: number | null; expiresAt: string | null } | null };
     const query = `{ session(sessionId: "with-ttl") { ttlSeconds expiresAt } }`;
     const { session } = await execute<Data>(url, query);
-    await withRedis(redis.url, async (client) => {
-      expect(Date.parse(session?.expiresAt ?? "")).toBe(await client.pexpiretime("with-ttl"));
-    });
+    expect(Date.parse(session?.expiresAt ?? "")).toBe(await raw.pexpiretime("with-ttl"));
     await stream.waitForEnd();
     expect(stream.events.map(({ __typename }) => __typename)).toEqual(["StreamOpened", "SessionRemoved"]);
     expect(await execute(url, query)).toEqual({ session: null });
@@ -271,7 +276,7 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
   test("a TTL that another program sets later counts as well", async () => {
     await addMessages(url, "ttl-later", [{ role: "USER", text: "For ever" }]);
     const stream = await follow(url, "ttl-later");
-    await withRedis(redis.url, (client) => client.pexpire("ttl-later", 2500));
+    await raw.pexpire("ttl-later", 2500);
     await stream.waitForEnd();
     expect(stream.events.map(({ __typename }) => __typename)).toEqual(["StreamOpened", "SessionRemoved"]);
     expect(await execute(url, `{ session(sessionId: "ttl-later") { id } }`)).toEqual({ session: null });
@@ -283,15 +288,13 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
       new HumanMessage({ content: "Who?", additional_kwargs: { odd: { lc: 1 } } }),
       new AIMessage("Me"),
     ]);
-    await withRedis(redis.url, async (client) => {
-      const written = await client.lrange("bytes", 0, -1);
-      await ask(url, "bytes", "Again?");
-      await regenerate(url, "bytes");
-      const fork = `mutation { forkSession(input: { sessionId: "bytes", newSessionId: "bytes-fork" }) { session { messageCount } } }`;
-      await execute(url, fork);
-      expect((await client.lrange("bytes", 0, -1)).slice(-2)).toEqual(written);
-      expect((await client.lrange("bytes-fork", 0, -1)).slice(-2)).toEqual(written);
-    });
+    const written = await raw.lrange("bytes", 0, -1);
+    await ask(url, "bytes", "Again?");
+    await regenerate(url, "bytes");
+    const fork = `mutation { forkSession(input: { sessionId: "bytes", newSessionId: "bytes-fork" }) { session { messageCount } } }`;
+    await execute(url, fork);
+    expect((await raw.lrange("bytes", 0, -1)).slice(-2)).toEqual(written);
+    expect((await raw.lrange("bytes-fork", 0, -1)).slice(-2)).toEqual(written);
     expect((await historyOf("bytes-fork").getMessages()).map(({ content }) => content)).toEqual([
       "Who?",
       "Me",
@@ -301,39 +304,37 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
   });
 
   test("another program's keys are neither read nor harmed", async () => {
-    await withRedis(redis.url, async (client) => {
-      await client.lpush("jobs", "job-1", "job-2");
-      await client.set("counter", "7");
-      await client.hset("profile", "name", "x");
-      for (const sessionId of ["jobs", "counter", "profile"]) {
-        const given = { sessionId };
-        expect(
-          await execute(url, `query ($sessionId: String!) { session(sessionId: $sessionId) { id } }`, given),
-        ).toEqual({
-          session: null,
-        });
-        const refused = await Promise.all([
-          refusal(
-            url,
-            `mutation ($sessionId: String!) { sendMessage(input: { sessionId: $sessionId, text: "x" }) { run { id } } }`,
-            given,
-          ),
-          refusal(
-            url,
-            `mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }`,
-            given,
-          ),
-          refusal(
-            url,
-            `mutation ($sessionId: String!) { clearHistory(input: { sessionId: $sessionId }) { session { id } } }`,
-            given,
-          ),
-        ]);
-        expect(refused.map(({ extensions }) => extensions?.code)).toEqual(["NOT_FOUND", "NOT_FOUND", "NOT_FOUND"]);
-      }
-      expect(await client.lrange("jobs", 0, -1)).toEqual(["job-2", "job-1"]);
-      expect([await client.get("counter"), await client.hgetall("profile")]).toEqual(["7", { name: "x" }]);
-    });
+    await raw.lpush("jobs", "job-1", "job-2");
+    await raw.set("counter", "7");
+    await raw.hset("profile", "name", "x");
+    for (const sessionId of ["jobs", "counter", "profile"]) {
+      const given = { sessionId };
+      expect(
+        await execute(url, `query ($sessionId: String!) { session(sessionId: $sessionId) { id } }`, given),
+      ).toEqual({
+        session: null,
+      });
+      const refused = await Promise.all([
+        refusal(
+          url,
+          `mutation ($sessionId: String!) { sendMessage(input: { sessionId: $sessionId, text: "x" }) { run { id } } }`,
+          given,
+        ),
+        refusal(
+          url,
+          `mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }`,
+          given,
+        ),
+        refusal(
+          url,
+          `mutation ($sessionId: String!) { clearHistory(input: { sessionId: $sessionId }) { session { id } } }`,
+          given,
+        ),
+      ]);
+      expect(refused.map(({ extensions }) => extensions?.code)).toEqual(["NOT_FOUND", "NOT_FOUND", "NOT_FOUND"]);
+    }
+    expect(await raw.lrange("jobs", 0, -1)).toEqual(["job-2", "job-1"]);
+    expect([await raw.get("counter"), await raw.hgetall("profile")]).toEqual(["7", { name: "x" }]);
   });
 
   test("a subscriber of messageAdded sees foreign messages too", async () => {

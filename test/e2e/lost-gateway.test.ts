@@ -6,22 +6,22 @@ import { execute } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
 // What becomes of a process' replies when it is killed, stopped for a while, or asked to leave. The lease is short, so
 // that its end comes within the test.
 const leaseMs = 1500;
 
-let redis: TestRedis;
+let redis: TestTopology;
 let openai: OpenAIServer;
 let survivor: TestGateway;
 let url: string;
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
   survivor = await startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     runLeaseMs: leaseMs,
@@ -40,7 +40,7 @@ afterAll(async () => {
 
 function spawned(): Promise<GatewayProcess> {
   return spawnGateway({
-    REDIS_URL: redis.url,
+    ...redis.env,
     OPENAI_API_KEY: "sk-x",
     OPENAI_BASE_URL: openai.baseUrl,
     RUN_LEASE_MS: String(leaseMs),

@@ -8,19 +8,19 @@ import { execute, refusal } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer, RecordedRequest } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
 // What of a long history the model gets to see, by the session's memory strategy.
 
-let redis: TestRedis;
+let redis: TestTopology;
 let openai: OpenAIServer;
 let gateway: TestGateway;
 let url: string;
 
 function start(): Promise<TestGateway> {
   return startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     systemPrompt: "Be kind.",
@@ -29,7 +29,7 @@ function start(): Promise<TestGateway> {
 }
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
   gateway = await start();
   ({ url } = gateway);
 });

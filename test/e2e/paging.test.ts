@@ -4,16 +4,16 @@ import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { execute, refusal } from "../support/graphql-client.ts";
 import type { Variables } from "../support/graphql-client.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
-let redis: TestRedis;
+let redis: TestTopology;
 let gateway: TestGateway;
 let url: string;
 
 beforeAll(async () => {
-  redis = await startRedis();
-  gateway = await startGateway({ redis: redis.url });
+  redis = await startTopology();
+  gateway = await startGateway({ redis: redis.redis });
   ({ url } = gateway);
 });
 afterAll(async () => {
@@ -201,6 +201,8 @@ describe("pages of messages", () => {
 });
 
 describe("pages of sessions", () => {
+  // With nobody else's sessions in the list.
+  let alone: TestTopology;
   let own: TestGateway;
   const query = `query ($first: Int, $after: String, $last: Int, $before: String, $filter: SessionFilter) {
     sessions(first: $first, after: $after, last: $last, before: $before, filter: $filter) {
@@ -234,13 +236,17 @@ describe("pages of sessions", () => {
   }
 
   beforeAll(async () => {
-    own = await startGateway({ redis: redis.url.replace(/\/0$/, "/1") });
+    alone = await startTopology();
+    own = await startGateway({ redis: alone.redis });
     for (let i = 0; i < 7; i += 1) {
       const metadata = { kind: i % 2 === 0 ? "even" : "odd", nested: { n: i } };
       await create({ sessionId: `s${i}`, title: `Title ${i % 3} OF s${i}`, metadata });
     }
   });
-  afterAll(() => own.close());
+  afterAll(async () => {
+    await own.close();
+    await alone.stop();
+  });
 
   test("newest first; every window, in both directions, with true facts", async () => {
     const all = (await page()).edges.map(({ cursor, node }) => ({ cursor, name: node.name ?? "" }));

@@ -1,32 +1,26 @@
+import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  addMessages,
-  ask,
-  chosenId,
-  follow,
-  readMessages,
-  sendOnly,
-  texts,
-  withRedis,
-} from "../support/conversation.ts";
+import { addMessages, ask, chosenId, follow, readMessages, sendOnly, texts } from "../support/conversation.ts";
 import type { SessionFields } from "../support/conversation.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { execute, refusal } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
-let redis: TestRedis;
+let redis: TestTopology;
+let raw: Redis | Cluster;
 let openai: OpenAIServer;
 let gateway: TestGateway;
 let url: string;
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
+  raw = redis.raw();
   gateway = await startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     models: ["offline"],
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
@@ -142,7 +136,7 @@ describe("createSession and updateSession", () => {
       memory: usualMemory,
       expiresAt: null,
     });
-    await withRedis(redis.url, async (client) => expect(await client.pttl("settings")).toBeLessThan(0));
+    expect(await raw.pttl("settings")).toBeLessThan(0);
   });
 
   test("a change of settings is told to followers, and does not move updatedAt", async () => {
@@ -158,7 +152,7 @@ describe("createSession and updateSession", () => {
   test("SESSION_EXISTS, also for a history of foreign code; the same idempotencyKey gives the first one back", async () => {
     await session(createSession, { sessionId: "taken" });
     expect(await codeOf(createSession, { sessionId: "taken" })).toBe("SESSION_EXISTS");
-    await withRedis(redis.url, (client) => client.lpush("taken-foreign", `{"type":"human","data":{"content":"x"}}`));
+    await raw.lpush("taken-foreign", `{"type":"human","data":{"content":"x"}}`);
     expect(await codeOf(createSession, { sessionId: "taken-foreign" })).toBe("SESSION_EXISTS");
     const keyed = { title: "Keyed", idempotencyKey: "key-1" };
     const [one, two] = await Promise.all([session(createSession, keyed), session(createSession, keyed)]);
@@ -316,9 +310,7 @@ describe("forkSession", () => {
 describe("node", () => {
   test("finds each form of id, and nothing for what is none", async () => {
     const { run, reply, userMessage } = await ask(url, "each-form", "Chosen", { messageId: "mine" });
-    await withRedis(redis.url, (client) =>
-      client.lpush("each-form", `{"type":"human","data":{"content":"foreign","id":"mine"}}`),
-    );
+    await raw.lpush("each-form", `{"type":"human","data":{"content":"foreign","id":"mine"}}`);
     const [, , foreign] = await readMessages(url, "each-form");
     const sessionNode = Buffer.from("Session:each-form").toString("base64");
     const ids = [sessionNode, run.id, userMessage?.id, reply?.id, foreign?.id];

@@ -22,18 +22,18 @@ import { execute, refusal } from "../support/graphql-client.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
-let redis: TestRedis;
+let redis: TestTopology;
 let openai: OpenAIServer;
 let gateway: TestGateway;
 let url: string;
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
   gateway = await startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     modelMaxRetries: 0,
@@ -263,7 +263,7 @@ describe("cancelRun", () => {
 
 test("a mutation that has waited for the configured time answers with what there is; the run goes on", async () => {
   const hasty = await startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     replyWaitMs: 100,

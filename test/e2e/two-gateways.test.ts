@@ -19,14 +19,14 @@ import { execute, refusal, request, subscribe } from "../support/graphql-client.
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
-let redis: TestRedis;
+let redis: TestTopology;
 let openai: OpenAIServer;
 
 beforeAll(async () => {
-  [redis, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
 });
 beforeEach(() => {
   openai.releaseAll();
@@ -39,7 +39,7 @@ afterAll(async () => {
 
 function start(runLeaseMs: number): Promise<TestGateway> {
   return startGateway({
-    redis: redis.url,
+    redis: redis.redis,
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     runLeaseMs,

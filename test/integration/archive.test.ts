@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { anonymous } from "../../src/conversation/session.ts";
 import { createGateway, type Gateway } from "../../src/gateway.ts";
 import { linesOf } from "../../src/redis/restore.ts";
-import { sessionKeys, sessionsKey } from "../../src/redis/keys.ts";
+import { sessionKeys, sharedKeys } from "../../src/redis/keys.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 import { foreignRow, newMessage, newOp, newTurn, openStore, owner, type TestStore } from "../support/store.ts";
@@ -274,14 +274,14 @@ test("deleting an owner takes all that is the owner's, listed or not, and nothin
   }
   await at.store.begin("bob", "b1", newTurn("b1", "going"));
   // Written beside the scripts, so one may be missing, and one may be left of what is gone.
-  await here.zrem(sessionsKey("bob"), "b2");
-  await here.zadd(sessionsKey("bob"), 1, "long gone");
+  await here.zrem(sharedKeys("").sessions("bob"), "b2");
+  await here.zadd(sharedKeys("").sessions("bob"), 1, "long gone");
   const told: number[] = [];
   expect(await source.deleteOwner("bob", { onProgress: (deleted) => told.push(deleted) })).toBe(30);
   expect(told.at(-1)).toBe(30);
   expect(await here.exists(...Array.from({ length: 30 }, (_, i) => `b${i}`))).toBe(0);
   expect(await here.exists(...Array.from({ length: 30 }, (_, i) => `e${i}`))).toBe(30);
-  await waitUntil("the list is empty", async () => (await here.zcard(sessionsKey("bob"))) === 0);
+  await waitUntil("the list is empty", async () => (await here.zcard(sharedKeys("").sessions("bob"))) === 0);
   expect((await here.keys("parley:*:session:b*")).concat(await here.keys("parley:*:runs:b*"))).toEqual([]);
   expect(await source.deleteOwner("bob")).toBe(0);
 });

@@ -55,6 +55,11 @@ const fill = (...texts: string[]) => redis.lpush("s", ...texts.map((text) => for
 /** Of the session's own keys those that are there, but for what it is remembered by. */
 const left = async () => Object.keys(await contents(redis)).filter((key) => keys.includes(key) && !ops.includes(key));
 
+async function running(): Promise<AsyncDisposable & { readonly url: string }> {
+  const gateway = await startGateway({ redis: server.url });
+  return { url: gateway.url, [Symbol.asyncDispose]: () => gateway.close() };
+}
+
 describe("a list that expires takes its session along", () => {
   const cases: readonly (readonly [string, () => Promise<unknown>])[] = [
     ["that foreign code made", () => fill("hi").then(() => redis.pexpire("s", shortMs))],
@@ -144,19 +149,15 @@ describe("a list that expires takes its session along", () => {
 
   test("without anybody asking, where a gateway runs", async () => {
     await fill("hi");
-    const gateway = await startGateway({ redis: server.url });
-    try {
-      await redis.pexpire("s", 4000);
-      const query = 'query { session(sessionId: "s") { messageCount } }';
-      expect(await execute(gateway.url, query)).toEqual({ session: { messageCount: 1 } });
-      expect(await redis.exists(record)).toBe(1);
-      await gone("s");
-      await gone(record);
-      await waitUntil("it is not listed", async () => (await redis.zcard(`parley:sessions:${owner}`)) === 0);
-      expect(await left()).toEqual([]);
-    } finally {
-      await gateway.close();
-    }
+    await using gateway = await running();
+    await redis.pexpire("s", 4000);
+    const query = 'query { session(sessionId: "s") { messageCount } }';
+    expect(await execute(gateway.url, query)).toEqual({ session: { messageCount: 1 } });
+    expect(await redis.exists(record)).toBe(1);
+    await gone("s");
+    await gone(record);
+    await waitUntil("it is not listed", async () => (await redis.zcard(`parley:sessions:${owner}`)) === 0);
+    expect(await left()).toEqual([]);
   });
 });
 
@@ -175,6 +176,21 @@ describe("the record lives at least as long as its list", () => {
     await at.store.finish(turn, completed(turn, "answer"), "i:1");
     expect(await redis.pttl(record)).toBeGreaterThan(0);
     expect(await redis.pexpiretime(record)).toBe(await redis.pexpiretime("s"));
+  });
+
+  test.each([
+    ["another TTL", () => redis.pexpire("s", longMs)],
+    ["none", () => redis.persist("s")],
+  ])("where foreign code gives the list %s and nobody reads it, as long as a gateway runs", async (_what, give) => {
+    await using gateway = await running();
+    await at.store.create(owner, "s", newRecord("T", 4), newOp());
+    await at.store.append(owner, "s", [newMessage("s", "USER", "hi", null)], newOp());
+    const end = await redis.pexpiretime(record);
+    await give();
+    await waitUntil("its end has come", async () => Number((await redis.time())[0]) * 1000 > end);
+    expect(await redis.pexpiretime(record)).toBe(await redis.pexpiretime("s"));
+    const query = 'query { session(sessionId: "s") { title messageCount } }';
+    expect(await execute(gateway.url, query)).toEqual({ session: { title: "T", messageCount: 1 } });
   });
 
   test("where foreign code alone gives a TTL: it is kept by writes without one, and the record has none", async () => {

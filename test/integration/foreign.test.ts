@@ -67,7 +67,7 @@ async function expectOutOfReach(key: string): Promise<void> {
   expect(await store.read(owner, key, { pages: [], op: "m:1", runId: "r", ranges: [[0, 9]] })).toBeNull();
   expect(await store.touch(owner, key, null)).toBe(false);
   expect(await store.adopt(owner, key)).toBe(false);
-  expect(await store.attend(key, true)).toBeNull();
+  expect(await store.attend(key, true)).toEqual({ turn: null, dueAt: 0 });
   expect(await store.begin(owner, key, newTurn(key, "hi"))).toEqual({ kind: "notFound" });
   expect(await store.begin(owner, key, newTurn(key, null, { whenBusy: "INTERRUPT" }))).toEqual({ kind: "notFound" });
   await expect(store.append(owner, key, [newMessage(key, "USER", "hi", null)], newOp())).rejects.toMatchObject(gone);

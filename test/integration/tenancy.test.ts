@@ -69,7 +69,7 @@ afterAll(async () => {
 
 /** Everything that lies in Redis, but what lives by itself (deadlines). */
 async function everything(): Promise<Readonly<Record<string, string>>> {
-  const keys = (await redis.keys("*")).filter((key) => !/^parley:(due|expiries)$/.test(key)).sort();
+  const keys = (await redis.keys("*")).filter((key) => !/^parley:(due|expiries)(@|$)/.test(key)).sort();
   const dumps = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
   return Object.fromEntries(keys.map((key, i) => [key, dumps[i]?.toString("base64") ?? ""]));
 }

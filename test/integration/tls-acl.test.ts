@@ -2,6 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { recordOnly } from "../../src/conversation/api.ts";
+import { anonymous } from "../../src/conversation/session.ts";
 import { readScript } from "../../src/redis/scripts.ts";
 import { probeServer } from "../../src/redis/server/probe.ts";
 import { freePort } from "../../src/redis/server/port.ts";
@@ -169,7 +171,8 @@ describe.each([
   }
 
   async function startTwo(redis: Parameters<typeof startGateway>[0]["redis"]): Promise<readonly [string, string]> {
-    const options = { redis, historyKeyPrefix, runLeaseMs: 2000, sessionTtlSeconds: 100, feedCheckMs: 1000 };
+    const limits = { maxSendsPerMinute: 1000, maxRunsPerSubject: 100, maxTokensPerDay: 1e9, maxSessionsPerOwner: 100 };
+    const options = { redis, historyKeyPrefix, runLeaseMs: 2000, sessionTtlSeconds: 100, feedCheckMs: 1000, ...limits };
     const started = await Promise.all([startGateway(options), startGateway(options)]);
     gateways.push(...started);
     for (const { url } of started) await ready(url);
@@ -183,6 +186,8 @@ describe.each([
     await command(server, "LPUSH", key, foreignRow("before"));
     expect(await gateways.at(-1)?.gateway.adopt()).toMatchObject({ adopted: 1 });
     const stream = await chat.follow(there, "all");
+    const closing = new AbortController();
+    await gateways.at(-1)?.gateway.conversations.sessionChanged(anonymous, recordOnly, closing.signal);
     await chat.ask(here, "all", "Hi! I'm Jim.", { messageId: "first" });
     await command(server, "LPUSH", key, foreignRow("foreign"));
     await stream.waitFor(isText("foreign"));
@@ -214,6 +219,10 @@ describe.each([
           .join() === "all,fork"
       );
     });
+    await waitUntil("the list is held against what is known of it", async () => {
+      return (await command<string>(server, "INFO", "commandstats")).includes("cmdstat_zcard:");
+    });
+    closing.abort();
     await execute(here, `mutation { clearHistory(input: { sessionId: "fork" }) { session { id } } }`);
     await execute(here, `mutation { deleteSession(input: { sessionId: "all" }) { deletedId } }`);
     await stream.waitForEnd();

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { historyKeyProblem } from "../../src/conversation/session-id.ts";
-import { dueKey, expiriesKey, hashTag, sessionKeys, sessionsKey, slotOf } from "../../src/redis/keys.ts";
+import { hashTag, sessionKeys, sharedKeys, slotOf } from "../../src/redis/keys.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 /** Keys as Redis Cluster reads them, full of braces and of what the gateway's own keys are made of. */
@@ -87,11 +87,42 @@ describe("a session's keys", () => {
       fc.property(key, fc.string(), (history, owner) => {
         const { all, history: same, session, events } = sessionKeys(history);
         expect([all[0], all[1], all.at(-1)]).toEqual([same, session, events]);
-        expect(new Set([...all, dueKey, expiriesKey, sessionsKey(owner)]).size).toBe(all.length + 3);
+        const { due, expiries, sessions, list } = sharedKeys("");
+        expect(new Set([...all, due, expiries, sessions(owner), list(owner)]).size).toBe(all.length + 4);
         for (const own of all.slice(1)) expect(historyKeyProblem(own)).not.toBeNull();
         expect(same).toBe(history);
       }),
     );
+  });
+});
+
+describe("what the sessions of a prefix share", () => {
+  const prefix = fc.oneof(
+    fc.constantFrom("", "@", ":", "a", "a:", "a:b", "@a", "%40", "sessions", "{a}"),
+    fc.array(fc.constantFrom(...pieces, "@", "%"), { maxLength: 4 }).map((parts) => parts.join("")),
+    fc.string({ maxLength: 12 }),
+  );
+  const namesOf = (one: string, owner: string): readonly string[] => {
+    const { due, expiries, sessions, list } = sharedKeys(one);
+    return [due, expiries, sessions(owner), list(owner)];
+  };
+
+  it("is nobody else's, whatever the prefix and the owner are called", () => {
+    fc.assert(
+      fc.property(prefix, prefix, prefix, prefix, (a, ownerOfA, b, ownerOfB) => {
+        fc.pre(a !== b || ownerOfA !== ownerOfB);
+        const shared = a === b ? 2 : 0;
+        expect(new Set([...namesOf(a, ownerOfA), ...namesOf(b, ownerOfB)]).size).toBe(8 - shared);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it("has the names of ever without a prefix, and lies in no slot that a prefix chooses", () => {
+    expect(namesOf("", "jim")).toEqual(["parley:due", "parley:expiries", "parley:sessions:jim", "parley:list:jim"]);
+    for (const name of namesOf("{a}:b", "jim"))
+      expect([/[{}]/.test(name), name.split(":").length < 4]).toEqual([false, true]);
+    for (const name of namesOf("a:b", "{u}")) expect(historyKeyProblem(name)).not.toBeNull();
   });
 });
 

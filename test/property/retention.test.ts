@@ -1,11 +1,12 @@
 import fc from "fast-check";
-import { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { encodeCursor, type Cursor } from "../../src/conversation/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { markOf } from "../../src/conversation/ids.ts";
 import type { Session } from "../../src/conversation/session.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import type { Client } from "../../src/redis/connection.ts";
+import { startTopology } from "../support/project-topology.ts";
 import {
   completed,
   failed,
@@ -14,10 +15,11 @@ import {
   newMessage,
   newOp,
   newTurn,
-  openStore,
+  openStoreOn,
   owner,
   type TestStore,
 } from "../support/store.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
 // Retention against a plain model: all rows there ever were, of which the newest `max` are kept. Positions, cursors and
 // readCount must be those of the whole row of messages, as if nothing had been trimmed.
@@ -34,15 +36,14 @@ const command = fc.oneof(
 );
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
-let server: TestRedis;
-let redis: Redis;
+let topology: TestTopology;
+let redis: Redis | Cluster;
 beforeAll(async () => {
-  server = await startRedis({ appendonly: false });
-  redis = new Redis(server.url);
+  topology = await startTopology();
+  redis = topology.raw();
 });
 afterAll(async () => {
-  redis.disconnect();
-  await server.stop();
+  await topology.stop();
 });
 
 let worlds = 0;
@@ -50,7 +51,7 @@ let worlds = 0;
 class World {
   readonly id = `kept-${++worlds}`;
   readonly max: number;
-  readonly at: TestStore;
+  readonly at: TestStore<Client>;
   /** Every row that there ever was in this generation, by position. */
   all: string[] = [];
   read = 0;
@@ -60,7 +61,7 @@ class World {
 
   constructor(max: number) {
     this.max = max;
-    this.at = openStore(server.port, { maxMessages: max });
+    this.at = openStoreOn(topology.source, { maxMessages: max });
   }
 
   get base(): number {

@@ -1,12 +1,13 @@
 import fc from "fast-check";
-import { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
+import type { Client } from "../../src/redis/connection.ts";
 import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
 import { command, type Command } from "../support/store-commands.ts";
 import { World, type Kept } from "../support/store-world.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
 import {
   completed,
   failed,
@@ -15,10 +16,11 @@ import {
   newMessage,
   newRecord,
   newTurn,
-  openStore,
+  openStoreOn,
   owner,
   type TestStore,
 } from "../support/store.ts";
+import type { TestTopology } from "../support/topologies.ts";
 
 // The same random commands on Redis and on a plain model. Where they differ, fast-check prints the seed and the path
 // that repeat the shrunk case: fc.assert(…, { seed, path }).
@@ -26,18 +28,19 @@ import {
 const runs = 100;
 const maxQueued = 2;
 
-let server: TestRedis;
-let redis: Redis;
-let stores: readonly TestStore[];
+let topology: TestTopology;
+let redis: Redis | Cluster;
+let stores: readonly TestStore<Client>[];
 beforeAll(async () => {
-  server = await startRedis({ appendonly: false });
-  redis = new Redis(server.url);
-  stores = [60_000, 60_000, -1000].map((leaseMs) => openStore(server.port, { leaseMs, maxQueuedRuns: maxQueued }));
+  topology = await startTopology();
+  redis = topology.raw();
+  stores = [60_000, 60_000, -1000].map((leaseMs) =>
+    openStoreOn(topology.source, { leaseMs, maxQueuedRuns: maxQueued }),
+  );
 });
 afterAll(async () => {
-  redis.disconnect();
   for (const store of stores) store.close();
-  await server.stop();
+  await topology.stop();
 });
 
 function realCursor(id: string, kept: Kept | null): Cursor | null {
@@ -118,7 +121,7 @@ async function carryOut(world: World, one: Command): Promise<void> {
       const id = world.id(one.session);
       const at = must(stores[one.by]);
       const expected = model.attend(id, at.processId, one.takeAny, one.by === 2);
-      const turn = await at.store.attend(id, one.takeAny);
+      const { turn } = await at.store.attend(id, one.takeAny);
       expect([turn?.runId, turn?.token]).toEqual([expected?.id, expected?.token]);
       if (turn) world.started.push(turn);
       break;

@@ -11,10 +11,10 @@ import type { TestGateway } from "../support/gateway.ts";
 import { elsewhere, globalId, probes, subscriptions } from "../support/probes.ts";
 import type { Known } from "../support/probes.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startTopology } from "../support/project-topology.ts";
 import { callerOf } from "../support/tenant.ts";
 import type { Caller } from "../support/tenant.ts";
+import type { TestTopology } from "../support/topologies.ts";
 import { secret, tokenFor } from "../support/tokens.ts";
 
 const prefix = "chat:";
@@ -31,16 +31,16 @@ interface Tenant {
   readonly told: string[];
 }
 
-let server: TestRedis;
+let topology: TestTopology;
 let at: TestGateway;
 let tenants: readonly Tenant[] = [];
 /** What is known of sessions, by whomsoever: every tenant tries all of it. */
 const pool: Known[] = [];
 
 beforeAll(async () => {
-  server = await startRedis();
+  topology = await startTopology();
   at = await startGateway({
-    redis: server.url,
+    redis: topology.redis,
     historyKeyPrefix: prefix,
     auth: { kind: "jwt", key: { secret }, issuer: null, audience: null, clockSkewSeconds: 5, cookie: null },
   });
@@ -68,7 +68,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const { live } of tenants) await live.dispose();
   await at.close();
-  await server.stop();
+  await topology.stop();
 });
 
 function listen({ live, told }: Tenant, query: string, variables: Readonly<Record<string, unknown>> = {}): void {

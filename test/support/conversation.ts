@@ -1,4 +1,3 @@
-import { Redis } from "ioredis";
 import { execute, subscribe } from "./graphql-client.ts";
 import type { Collector } from "./graphql-client.ts";
 
@@ -149,6 +148,32 @@ export async function addMessages(
   return (await execute<Data>(url, query, { input: { sessionId, messages } })).addMessages.messages;
 }
 
+/** Of a long history, 200 messages at a time. */
+export interface Page {
+  readonly edges: readonly { readonly cursor: string }[];
+  readonly nodes: readonly { readonly text: string }[];
+  readonly pageInfo: Readonly<
+    Record<"hasNextPage" | "hasPreviousPage", boolean> & Record<"startCursor" | "endCursor", string | null>
+  >;
+}
+
+export function pageQuery(direction: "first" | "last"): string {
+  const window = direction === "first" ? "first: 200, after: $after" : "last: 200, before: $after";
+  return `query ($sessionId: String!, $after: String) { session(sessionId: $sessionId) { messages(${window}) {
+    edges { cursor } nodes { text } pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  } } }`;
+}
+
+export async function pageOf(
+  url: string,
+  sessionId: string,
+  direction: "first" | "last",
+  after: string | null,
+): Promise<Page> {
+  const query = pageQuery(direction);
+  return (await execute<{ session: { messages: Page } }>(url, query, { sessionId, after })).session.messages;
+}
+
 /** Follows a session; resolves once nothing can be missed. */
 export async function follow(
   url: string,
@@ -194,16 +219,6 @@ export function isRunEnd(runId: string): (event: SessionEvent) => boolean {
     event.__typename === "RunChanged" &&
     event.run.id === runId &&
     ["COMPLETED", "CANCELLED", "FAILED"].includes(event.run.status);
-}
-
-/** A connection of the test's own to look at what lies in Redis. */
-export async function withRedis<T>(url: string, look: (redis: Redis) => Promise<T>): Promise<T> {
-  const redis = new Redis(url);
-  try {
-    return await look(redis);
-  } finally {
-    redis.disconnect();
-  }
 }
 
 /** What a Message.id is where the caller chose the messageId. */

@@ -1,6 +1,7 @@
 import { Redis } from "ioredis";
 import type { SessionChange, SessionEvent } from "../../src/conversation/events.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
+import type { Live } from "../../src/conversation/live.ts";
 import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
 import { RedisBackend, type BackendOptions } from "../../src/redis/backend.ts";
 import { startRedis, type TestRedis } from "./redis-server.ts";
@@ -13,7 +14,7 @@ export interface TestBackend extends AsyncDisposable {
   /** Appends through the store, as addMessages does; one write for all. */
   append(sessionId: string, ...texts: readonly string[]): Promise<void>;
   /** A subscriber that pulls all the time, unless `slow`. */
-  open(sessionId: string, after?: string | null, pulls?: "always" | "never"): Promise<Reader<SessionEvent>>;
+  open(sessionId: string, after?: string | null, pulls?: "always" | "never"): Promise<LiveReader>;
   changes(): Promise<Reader<SessionChange>>;
   /** Ends all that were opened. */
   abortAll(): void;
@@ -42,7 +43,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     onAdvice: () => undefined,
     onTurnFree: () => undefined,
     onStarted: () => undefined,
-    attend: () => Promise.resolve(),
+    attend: () => Promise.resolve(null),
     ...options,
   });
   const read = { pages: [] };
@@ -62,7 +63,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     async open(sessionId, after = null, pulls = "always") {
       const stop = controller();
       const events = await backend.feeds.open(owner, sessionId, after, read, stop.signal);
-      return new Reader(events, stop, pulls);
+      return new Reader(events, stop, pulls) as LiveReader; // its source is the one that it was given
     },
     async changes() {
       const stop = controller();
@@ -76,6 +77,8 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
 }
 
 const limitMs = 20_000;
+
+export type LiveReader = Reader<SessionEvent> & { readonly source: Live<SessionEvent> };
 
 /** Collects what an iterator gives. */
 export class Reader<Event extends { readonly kind: string }> {

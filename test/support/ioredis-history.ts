@@ -7,16 +7,21 @@ import {
 } from "@langchain/core/messages";
 import type { Cluster, Redis } from "ioredis";
 
-/** As LangChain's community class keeps a history over an ioredis client: this is all that it sends to Redis. */
+/**
+ * As LangChain's community class (@langchain/community/stores/message/ioredis) keeps a history over an ioredis client:
+ * this is all that it sends to Redis. That package itself brings 80 MB of others.
+ */
 export class IoRedisHistory extends BaseListChatMessageHistory {
   lc_namespace = ["langchain", "stores", "message", "ioredis"];
   readonly #client: Redis | Cluster;
   readonly #sessionId: string;
+  readonly #sessionTTL: number | undefined;
 
-  constructor(client: Redis | Cluster, sessionId: string) {
+  constructor(client: Redis | Cluster, sessionId: string, sessionTTL?: number) {
     super();
     this.#client = client;
     this.#sessionId = sessionId;
+    this.#sessionTTL = sessionTTL;
   }
 
   async getMessages(): Promise<BaseMessage[]> {
@@ -26,5 +31,10 @@ export class IoRedisHistory extends BaseListChatMessageHistory {
 
   async addMessage(message: BaseMessage): Promise<void> {
     await this.#client.lpush(this.#sessionId, JSON.stringify(mapChatMessagesToStoredMessages([message])[0]));
+    if (this.#sessionTTL) await this.#client.expire(this.#sessionId, this.#sessionTTL);
+  }
+
+  override async clear(): Promise<void> {
+    await this.#client.del(this.#sessionId);
   }
 }

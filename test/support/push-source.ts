@@ -1,14 +1,17 @@
+import type { Live } from "../../src/conversation/live.ts";
+
 /**
  * A source of events that a test feeds by hand. It pulls as real ones do: return() settles a pending next() at once,
  * and `returned` resolves.
  */
-export class PushSource<Event> implements AsyncIterableIterator<Event, undefined> {
+export class PushSource<Event extends object> implements Live<Event> {
   readonly returned: Promise<void>;
   /** Events taken so far. */
   taken = 0;
   readonly #events: Event[] = [];
   readonly #markReturned: () => void;
   #waiting: ((result: IteratorResult<Event, undefined>) => void) | null = null;
+  #wake: (() => void) | null = null;
   #failure: Error | null = null;
   #done = false;
 
@@ -21,6 +24,7 @@ export class PushSource<Event> implements AsyncIterableIterator<Event, undefined
   push(event: Event): void {
     if (this.#waiting === null) {
       this.#events.push(event);
+      this.#wakeUp();
       return;
     }
     const settle = this.#waiting;
@@ -33,11 +37,26 @@ export class PushSource<Event> implements AsyncIterableIterator<Event, undefined
   end(): void {
     this.#done = true;
     this.#waiting?.({ value: undefined, done: true });
+    this.#wakeUp();
   }
 
   /** The next() after what was pushed rejects. */
   fail(error: Error): void {
     this.#failure = error;
+    this.#wakeUp();
+  }
+
+  poll(): Event | null {
+    const event = this.#events.shift();
+    if (event === undefined) return null;
+    this.taken += 1;
+    return event;
+  }
+
+  wait(wake: () => void): boolean {
+    if (this.#events.length > 0 || this.#failure !== null || this.#done) return false;
+    this.#wake = wake;
+    return true;
   }
 
   next(): Promise<IteratorResult<Event, undefined>> {
@@ -57,6 +76,12 @@ export class PushSource<Event> implements AsyncIterableIterator<Event, undefined
     this.end();
     this.#markReturned();
     return Promise.resolve({ value: undefined, done: true });
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = null;
+    if (wake !== null) queueMicrotask(wake);
   }
 
   [Symbol.asyncIterator](): this {

@@ -73,7 +73,7 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
     prepare: async (at, id) => {
       const turn = await busy(at, id);
       await at.store.finish(turn, completed(turn, "answer"), "i:1");
-      return (by) => by.store.attend(id, false);
+      return async (by) => (await by.store.attend(id, false)).turn;
     },
     effect: async (at, id, result) => {
       const { session } = await readWhole(at, id);
@@ -239,6 +239,20 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       expect(textsOf(session)).toEqual(["one", "two"]);
       expect(session).toMatchObject({ title: "Archived", base: 7, end: 9, readCount: 9, updatedAt: 1700000000000 });
       expect(session.generation).toBeGreaterThan(7);
+    },
+  },
+  give: {
+    prepare: async (at, id) => {
+      await busy(at, id);
+      return (by) => by.store.give(owner, "ann", id);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect(await at.store.read(owner, id, { pages: [] })).toBeNull();
+      const { session } = must(await at.store.read("ann", id, { pages: [page] }));
+      expect(textsOf(session)).toEqual(["before", "question"]);
+      expect([session.activeRun?.text, session.queuedRuns.length]).toEqual(["half", 1]);
+      await at.store.give("ann", owner, id);
     },
   },
   touch: {

@@ -1,12 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { Redis, type RedisOptions } from "ioredis";
+import type { Redis, RedisOptions } from "ioredis";
 import type { WhenBusy } from "../../src/conversation/api.ts";
 import type { Cursor } from "../../src/conversation/cursor.ts";
 import { sessionTag, uuidv7 } from "../../src/conversation/ids.ts";
 import type { NewMessage, TokenUsage } from "../../src/conversation/message.ts";
 import type { AppendMessage, BeginTurn, NewRecord, Op, StartedTurn, TurnEnd } from "../../src/conversation/store.ts";
 import { templateOfMessage, templateOfPartial, templateOfReply } from "../../src/conversation/stored-message.ts";
-import { connectRedis } from "../../src/redis/connection.ts";
+import {
+  connectCluster,
+  connectRedis,
+  type Client,
+  type ConnectionSettings,
+  type RedisSource,
+} from "../../src/redis/connection.ts";
 import { sessionKeys } from "../../src/redis/keys.ts";
 import { Scripts, type Reply, type ScriptName } from "../../src/redis/scripts.ts";
 import { SessionIndex } from "../../src/redis/session-index.ts";
@@ -41,10 +47,10 @@ export class WatchedScripts extends Scripts {
 }
 
 /** A store of one process, as the gateway puts it together. */
-export interface TestStore {
+export interface TestStore<Connection extends Client = Redis> {
   readonly store: RedisSessionStore;
   readonly scripts: WatchedScripts;
-  readonly redis: Redis;
+  readonly redis: Connection;
   readonly processId: string;
   /** History keys whose turn was told to be free for this process. */
   readonly freed: string[];
@@ -62,17 +68,36 @@ export interface StoreOptions extends Partial<StoreSettings> {
 
 export const owner = "anonymous";
 
+const connection = (commandTimeoutMs = 10_000): ConnectionSettings => ({
+  commandTimeoutMs,
+  // A connection that a test cuts says so; what it does to a call is what the test looks at.
+  onError: () => undefined,
+});
+
 export function openStore(port: number, options: StoreOptions = {}): TestStore {
-  const { commandTimeoutMs = 10_000, indexPort, connection = {}, ...settings } = options;
-  const to = (at: number) =>
-    connectRedis(
-      { kind: "options", options: { host: "127.0.0.1", port: at, ...connection } },
-      // A connection that a test cuts says so; what it does to a call is what the test looks at.
-      { commandTimeoutMs, onError: () => undefined },
-      "commands",
-    );
+  const { commandTimeoutMs, indexPort, connection: more = {}, ...settings } = options;
+  const to = (at: number) => {
+    const source = { kind: "options", options: { host: "127.0.0.1", port: at, ...more } } as const;
+    return connectRedis(source, connection(commandTimeoutMs), "commands");
+  };
   const redis = to(port);
-  const indexRedis = indexPort === undefined ? redis : to(indexPort);
+  return storeOver(redis, indexPort === undefined ? redis : to(indexPort), settings);
+}
+
+/** The same, whatever the shape of Redis. */
+export function openStoreOn(source: RedisSource, settings: Partial<StoreSettings> = {}): TestStore<Client> {
+  const redis =
+    source.kind === "cluster"
+      ? connectCluster(source.nodes, source.options, connection())
+      : connectRedis(source, connection(), "commands");
+  return storeOver(redis, redis, settings);
+}
+
+function storeOver<Connection extends Client>(
+  redis: Connection,
+  indexRedis: Connection,
+  settings: Partial<StoreSettings>,
+): TestStore<Connection> {
   const scripts = new WatchedScripts(redis);
   const processId = settings.processId ?? randomUUID();
   const freed: string[] = [];
@@ -88,6 +113,7 @@ export function openStore(port: number, options: StoreOptions = {}): TestStore {
     model: "offline",
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
     memoryRows: 200,
+    quotas: null,
     leaseGraceMs: () => 0,
     durable: null,
     onTurnFree: (key) => freed.push(key),

@@ -1,5 +1,7 @@
 import { Cluster, Redis } from "ioredis";
+import { redisSourceOf } from "../../src/gateway-options.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
+import type { RedisSource } from "../../src/redis/connection.ts";
 import { startCluster } from "./redis-cluster.ts";
 import { startSentinel } from "./redis-sentinel.ts";
 import { startRedis, type TestRedis } from "./redis-server.ts";
@@ -8,6 +10,8 @@ import { startRedis, type TestRedis } from "./redis-server.ts";
 export interface TestTopology {
   /** As createGateway takes it. */
   readonly redis: GatewayOptions["redis"];
+  /** The same as a store takes it. */
+  readonly source: RedisSource;
   /** The same for a gateway that is a process of its own. */
   readonly env: Readonly<Record<string, string>>;
   /** Who names the primary, where somebody does. */
@@ -73,7 +77,7 @@ export const topologies: Readonly<Record<"standalone" | "Sentinel" | "Cluster", 
   Cluster: cluster,
 };
 
-type Servers = Omit<TestTopology, "raw" | "stop"> & {
+type Servers = Omit<TestTopology, "source" | "raw" | "stop"> & {
   readonly client: (options?: { readonly keyPrefix?: string }) => Redis | Cluster;
   readonly stop: () => Promise<void>;
 };
@@ -82,6 +86,7 @@ function withClients({ client, stop, ...rest }: Servers): TestTopology {
   const clients: (Redis | Cluster)[] = [];
   return {
     ...rest,
+    source: redisSourceOf(rest.redis, null),
     raw(options) {
       const made = client(options);
       // A failover that a test brings about says so on every connection.

@@ -41,6 +41,7 @@ test("a key lets its subject in, and the file does not tell it", async () => {
   expect(await verify(key)).toEqual({
     viewer: { subject: "jim", scopes: ["chat:read", "chat:write"], sessions: ["jim:*"], granted: false },
     expiresAt: null,
+    revocation: { revoked: false, onRevoked: expect.any(Function) as unknown },
   });
   expect((await verify(team)).viewer).toEqual({
     subject: "ann",

@@ -44,9 +44,21 @@ test("nothing set: everything has its default", () => {
     replyWaitMs: 120_000,
     shutdownGraceMs: 10_000,
     maxBodyBytes: 1_048_576,
+    queryLimits: {
+      maxTokens: 3000,
+      maxDepth: 20,
+      maxAliases: 30,
+      maxDirectives: 50,
+      maxRootFields: 20,
+      maxDeferred: 10,
+      maxCost: 50_000,
+    },
+    persistedOperations: { mode: "auto", file: null },
+    hstsSeconds: null,
     production: false,
     metrics: true,
     metricsToken: null,
+    tracing: null,
     graphiql: true,
     introspection: true,
     allowedOrigins: null,
@@ -143,6 +155,16 @@ test("everything set", () => {
     REPLY_WAIT_MS: "0",
     SHUTDOWN_GRACE_MS: "0",
     MAX_BODY_BYTES: "2000",
+    MAX_QUERY_TOKENS: "100",
+    MAX_QUERY_DEPTH: "2",
+    MAX_QUERY_ALIASES: "3",
+    MAX_QUERY_DIRECTIVES: "4",
+    MAX_QUERY_ROOT_FIELDS: "5",
+    MAX_QUERY_DEFERS: "6",
+    MAX_QUERY_COST: "7",
+    PERSISTED_OPERATIONS: "auto",
+    PERSISTED_OPERATIONS_FILE: "operations.json",
+    HSTS_SECONDS: "3600",
     NODE_ENV: "production",
     METRICS: "on",
     METRICS_TOKEN: "0123456789abcdef",
@@ -185,9 +207,21 @@ test("everything set", () => {
     replyWaitMs: 0,
     shutdownGraceMs: 0,
     maxBodyBytes: 2000,
+    queryLimits: {
+      maxTokens: 100,
+      maxDepth: 2,
+      maxAliases: 3,
+      maxDirectives: 4,
+      maxRootFields: 5,
+      maxDeferred: 6,
+      maxCost: 7,
+    },
+    persistedOperations: { mode: "auto", file: "operations.json" },
+    hstsSeconds: 3600,
     production: true,
     metrics: true,
     metricsToken: "0123456789abcdef",
+    tracing: null,
     graphiql: true,
     introspection: true,
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
@@ -216,6 +250,19 @@ test("all mistakes are told at once, each with its variable, none with its value
   expect(Object.keys(problems).sort()).toEqual(Object.keys(env).sort());
   expect(JSON.stringify(problems)).not.toContain("secret");
   expect(problems["PORT"]).toBe("must be a whole number from 0 to 65535");
+});
+
+describe("persisted operations", () => {
+  test("only what is listed needs a list, and leaves GraphiQL nothing to do", () => {
+    expect(problemsOf({ PERSISTED_OPERATIONS: "only" })).toHaveProperty("PERSISTED_OPERATIONS_FILE");
+    expect(problemsOf({ PERSISTED_OPERATIONS: "off", PERSISTED_OPERATIONS_FILE: "a.json" })).toHaveProperty(
+      "PERSISTED_OPERATIONS_FILE",
+    );
+    const only = { PERSISTED_OPERATIONS: "only", PERSISTED_OPERATIONS_FILE: "a.json" };
+    expect(loadConfig(only)).toMatchObject({ graphiql: false, persistedOperations: { mode: "only", file: "a.json" } });
+    expect(problemsOf({ ...only, GRAPHIQL: "on" })).toHaveProperty("GRAPHIQL");
+    expect(problemsOf({ PERSISTED_OPERATIONS: "some" })).toHaveProperty("PERSISTED_OPERATIONS");
+  });
 });
 
 describe("defaults that follow from others", () => {

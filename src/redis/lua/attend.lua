@@ -3,7 +3,7 @@
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 process id, 9 grace of expired leases in ms, 10 "1": take any process' run, 11 lease in ms, 12 default memory,
 --       13 most rows a turn reads
--- Returns STARTED head run input-row memory instructions summary low rows... | IDLE head | NOT_FOUND | CORRUPT
+-- Returns STARTED head run input-row memory instructions summary low rows owner | IDLE head | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end

@@ -1,11 +1,12 @@
 -- Accepts a turn: claims the op, then starts the run, queues it, or refuses. One write (P2, P7, P8).
--- KEYS: the eight of lib.lua
--- ARGV: 8 run state (JSON: id, own, rid, model ("" = the session's), re (regenerate), cg, cp, cm (cursor to replace from)),
+-- KEYS: the eight of lib.lua, 9 sends (zset), 10 going (zset), 11 tokens (hash): of its owner (quota.lua), with ARGV 19
+-- ARGV: 8 run state (JSON: id, own, rid, model ("" = the session's), re (regenerate), tp (traceparent), cg, cp, cm (cursor to replace from)),
 --       9 input row head, 10 input row tail ("" when regenerating), 11 partial template (head, middle, tail by tabs),
 --       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
---       16 default memory, 17 most rows a turn reads, 18 default model
--- Returns STARTED head run input-row memory instructions summary low rows... | QUEUED head run | KNOWN fingerprint result
---         | BUSY run-id | FULL | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
+--       16 default memory, 17 most rows a turn reads, 18 default model,
+--       19 limits of the owner (quota.lua) or "", 20 where these were asked elsewhere and leave no room: limit and seconds
+-- Returns STARTED head run input-row memory instructions summary low rows owner | QUEUED head run | KNOWN fingerprint result
+--         | BUSY run-id | FULL | LIMITED limit seconds head ("" for a new session) | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
 local run = cjson.decode(ARGV[8])
@@ -24,6 +25,13 @@ if op then
   return { 'KNOWN', op.fingerprint, op.result }
 end
 if x.none and run.re then return { 'NOT_FOUND' } end
+local limit, seconds = string.match(ARGV[20], '^(%u+) (%d+)$')
+if ARGV[19] ~= '' then limit, seconds = quota.refusal(KEYS[9], KEYS[10], KEYS[11], run.id, ARGV[19], now) end
+if limit then return { 'LIMITED', limit, tonumber(seconds), x.none and '' or headOf(x) } end
+-- Behind the last refusal: what is refused counts for nothing.
+local function count()
+  if ARGV[19] ~= '' then quota.take(KEYS[9], KEYS[10], run.id, ARGV[19], now, o.leaseMs) end
+end
 
 local p = plan(x)
 settleLoss(p)
@@ -49,6 +57,7 @@ if (x.s.active or waiting > 0) and not interrupt then
   p.runs[#p.runs + 1] = run
   p.queuePush = run.id
   commit(p)
+  count()
   return { 'QUEUED', headOf(x), cjson.encode(run) }
 end
 if x.s.active then
@@ -58,4 +67,5 @@ end
 local ok, why = start(p, run, o)
 if not ok then return { why } end
 commit(p)
+count()
 return startedAnswer(x, cjson.encode(run), p.turn)

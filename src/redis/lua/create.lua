@@ -3,7 +3,7 @@
 -- ARGV: 8 TTL in seconds, "" for none; then field, value, … of the record
 -- Returns OK head | KNOWN fingerprint | EXISTS | NOT_FOUND (made by this op, and gone since) | CORRUPT
 local x, code = load()
-if not x then return { code == 'CORRUPT' and code or 'EXISTS' } end
+if not x then return { (code == 'CORRUPT' or adopts == '2') and code or 'EXISTS' } end
 local op = knownOp(ARGV[5])
 if op then return { x.none and 'NOT_FOUND' or 'KNOWN', op.fingerprint } end
 if not x.none then return { 'EXISTS' } end

@@ -493,7 +493,7 @@ end
 -- What the process that has the turn needs for it.
 local function startedAnswer(x, state, turn)
   local memory, instructions, summary, low, input, rows = unpack(turn)
-  return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows }
+  return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows, x.s.owner }
 end
 
 -- The same for a run that this very attempt started before its reply was lost.

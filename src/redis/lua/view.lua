@@ -5,8 +5,9 @@
 --       after generation ("" none), position, mark, before generation ("" none), position, mark
 --       (range: generation "", from, "", "", to, "")
 -- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH | NOT_FOUND | CORRUPT
---   record: flat list; a run: { state, input, text, user-row, reply-row }, empty where there is none;
---   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first }
+--   record: flat list, packed; a run: { state, input, text, user-row, reply-row }, empty where there is none;
+--   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first, packed }
+--   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
 local x, code = load()
 if not x then return { code } end
 if x.none and not x.purge then return { 'NOT_FOUND' } end
@@ -27,6 +28,14 @@ local function runView(id)
   local text
   if id == s.active then text = call('GET', PART) else text = call('HGET', RUNS, id .. ':text') end
   return { state, call('HGET', RUNS, id .. ':input') or '', text or '', placed(run.up, run.um), placed(run.rp, run.rm) }
+end
+
+-- A client decodes one text in a fraction of the time that it takes for the items.
+local function packed(items)
+  local text, from = table.concat(items, '\0'), 1
+  for _ = 2, #items do from = string.find(text, '\0', from, true) + 1 end
+  if #items == 0 or string.find(text, '\0', from, true) then return items end
+  return text
 end
 
 local record = {}
@@ -57,9 +66,9 @@ for i = 10, #ARGV, 8 do
     pages[#pages + 1] = { 'EXPIRED' }
   else
     if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
-    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, rowsOf(x, low, high) }
+    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rowsOf(x, low, high)) }
   end
 end
 
 local op = ARGV[8] ~= '' and call('HGET', OPS, ARGV[8]) or ''
-return { 'OK', record, x.n, s.newest or '', expires, now, op or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }
+return { 'OK', packed(record), x.n, s.newest or '', expires, now, op or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }

@@ -4,17 +4,30 @@ import { stat } from "node:fs/promises";
 import { unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { hashOf, readKeyFile } from "./key-file.ts";
 import type { KeyEntry } from "./key-file.ts";
+import { Revocations } from "./revocations.ts";
 import type { VerifyToken } from "./token.ts";
 
 interface HashedEntry extends KeyEntry {
   readonly hash: Buffer;
 }
 
+/** How often the file is looked at while a socket or a stream is open that a key of it let in. */
+const recheckMs = 2000;
+/** An editor may put a new file in the old one's place in two steps. */
+const failuresBelieved = 2;
+
 /**
  * API keys against the hashes of a file, which is read again when it has changed: a key that is added lets in at once,
- * one that is taken out no longer. A file that is gone lets nobody in.
+ * one that is taken out no longer, and what it let in before ends within `everyMs`, as does what it let in with other
+ * rights than it has now. A file that is gone lets nobody in.
  */
-export function keyVerifier(path: string, onProblem: (problem: string) => void): VerifyToken {
+export function keyVerifier(
+  path: string,
+  onProblem: (problem: string) => void,
+  everyMs: number = recheckMs,
+): VerifyToken {
+  const revocations = new Revocations(everyMs, recheck);
+  let failures = 0;
   let seen: string | null = null;
   let reading: Promise<readonly HashedEntry[]> = Promise.resolve([]);
 
@@ -37,6 +50,18 @@ export function keyVerifier(path: string, onProblem: (problem: string) => void):
     return await reading;
   }
 
+  async function recheck(): Promise<void> {
+    try {
+      const entries = await current();
+      failures = 0;
+      const rights = new Map(entries.map((entry) => [entry.sha256, rightsOf(entry)]));
+      revocations.keep((sha256) => rights.get(sha256) ?? null);
+    } catch {
+      // Who comes with a key meanwhile is refused, and the operator told of it.
+      if (++failures >= failuresBelieved) revocations.keep(() => null);
+    }
+  }
+
   return async (token) => {
     let entries: readonly HashedEntry[] = [];
     try {
@@ -49,6 +74,10 @@ export function keyVerifier(path: string, onProblem: (problem: string) => void):
     // All of them, each in constant time: how long it takes says nothing about which key is nearly right.
     for (const entry of entries) if (timingSafeEqual(entry.hash, hash)) found = entry;
     if (found === null) throw unauthenticated();
-    return { viewer: viewerOf(found), expiresAt: null };
+    return { viewer: viewerOf(found), expiresAt: null, revocation: revocations.of(found.sha256, rightsOf(found)) };
   };
+}
+
+function rightsOf({ subject, scopes, sessions }: KeyEntry): string {
+  return JSON.stringify([subject, scopes, sessions]);
 }

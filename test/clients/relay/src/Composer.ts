@@ -1,6 +1,9 @@
 import { graphql } from "./tag.ts";
 
-/** Relay appends a node once: whether this answer or the subscription's MessageAdded comes first makes no difference. */
+/**
+ * Relay appends a node once: whether this answer or the subscription's MessageAdded comes first makes no difference.
+ * Nothing of the run that changes: an answer that comes late would take back what events have brought meanwhile.
+ */
 export const send = graphql`
   mutation ComposerSendMutation($input: SendMessageInput!, $connections: [ID!]!) @raw_response_type {
     sendMessage(input: $input) {
@@ -8,7 +11,8 @@ export const send = graphql`
         ...MessageItem_message
       }
       run {
-        ...Reply_run
+        id
+        replyId
       }
     }
   }

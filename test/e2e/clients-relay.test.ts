@@ -1,9 +1,6 @@
-import { execFile } from "node:child_process";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { promisify } from "node:util";
+import { pathToFileURL } from "node:url";
 
 import { buildSchema, parse, validate } from "graphql";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -12,37 +9,10 @@ import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import { connect } from "../clients/graphql-ws.ts";
 import { optimisticId } from "../clients/message-id.ts";
+import { project, removeProjects, run } from "../support/client-project.ts";
 import { waitUntil } from "../support/redis-command.ts";
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
-const folders: string[] = [];
-
-/** A copy of one of test/clients' folders with the schema beside it: what is generated stays out of the repository. */
-async function project(name: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "parley-clients-"));
-  folders.push(folder);
-  await cp(join(root, "test/clients", name), folder, { recursive: true });
-  await cp(join(root, "schema.graphql"), join(folder, "schema.graphql"));
-  await symlink(join(root, "node_modules"), join(folder, "node_modules"));
-  await mkdir(join(folder, "artifacts")); // relay-compiler makes none itself
-  await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module" }));
-  return folder;
-}
-
-/** Runs a package's command; rejects with what it said where it fails. */
-async function run(folder: string, command: string, ...args: string[]): Promise<void> {
-  const script = join(root, "node_modules/.bin", command);
-  try {
-    await promisify(execFile)(process.execPath, [script, ...args], { cwd: folder });
-  } catch (error) {
-    const { stdout, stderr } = error as { stdout: string; stderr: string }; // execFile's error
-    throw new Error(`${command} failed:\n${stdout}\n${stderr}`, { cause: error });
-  }
-}
-
-afterAll(async () => {
-  for (const folder of folders) await rm(folder, { recursive: true, force: true });
-});
+afterAll(removeProjects);
 
 /** What a Relay app sends for an operation. */
 interface Artifact {
@@ -92,7 +62,7 @@ describe("Relay", () => {
   }
 
   test("relay-compiler takes a chat UI's documents, and makes of them what the gateway's schema allows", async () => {
-    const schema = buildSchema(await readFile(join(root, "schema.graphql"), "utf8"));
+    const schema = buildSchema(await readFile(new URL("../../schema.graphql", import.meta.url), "utf8"));
     expect([...operations.keys()].sort()).toEqual([
       "ComposerAskMutation",
       "ComposerSendMutation",
@@ -224,16 +194,4 @@ describe("Relay", () => {
     expect(events.at(-1)).toMatchObject({ __typename: "SessionRemoved", removedId: session.id });
     await client.dispose();
   });
-});
-
-test("graphql-codegen's client preset gives types that a strict program compiles with", async () => {
-  const folder = await project("codegen");
-  await cp(join(folder, "chat.ts.txt"), join(folder, "chat.ts"));
-  await run(folder, "graphql-codegen", "--config", "codegen.ts");
-  await run(folder, "tsc", "--project", "tsconfig.chat.json");
-
-  // The same program with one field misspelt is no program.
-  const chat = await readFile(join(folder, "chat.ts"), "utf8");
-  await writeFile(join(folder, "chat.ts"), chat.replace("run.error.message", "run.error.massage"));
-  await expect(run(folder, "tsc", "--project", "tsconfig.chat.json")).rejects.toThrow(/massage/);
 });

@@ -1,0 +1,98 @@
+import { anonymous } from "../src/conversation/session.ts";
+import type { PageRequest } from "../src/conversation/session.ts";
+import { createGateway, type MemoryOptions } from "../src/gateway.ts";
+import { PacedModel, type Pace } from "./model.ts";
+import { machineMs, settings, takeOrders } from "./orders.ts";
+import { newMessage } from "./sessions.ts";
+
+// Parley as its users run it, with a model that keeps a pace.
+
+const { redisUrl, pace, memory } = settings<{
+  readonly redisUrl: string;
+  readonly pace: Pace;
+  readonly memory?: Partial<MemoryOptions>;
+}>();
+const model = new PacedModel(pace);
+const gateway = await createGateway({
+  redis: redisUrl,
+  production: true,
+  // The benchmarks' clients are all at one address; the limit is counted, and not met.
+  maxSocketsPerAddress: 100_000,
+  model: "paced",
+  customModels: { paced: model },
+  ...(memory ? { memory } : {}),
+});
+const { conversations } = gateway;
+const never = new AbortController().signal;
+
+/** One after the other; how long each took, in ms. */
+async function timed(count: number, once: (i: number) => Promise<unknown>): Promise<readonly number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const start = machineMs();
+    await once(i);
+    times.push(machineMs() - start);
+  }
+  return times;
+}
+
+const page = (part: Partial<PageRequest>): PageRequest => ({
+  first: null,
+  after: null,
+  last: null,
+  before: null,
+  ...part,
+});
+
+const orders = {
+  modelEndedAt: (): number => model.endedAtMs,
+
+  /** Whole turns, without GraphQL. */
+  turns: ({ sessionIds }: { readonly sessionIds: readonly string[] }) =>
+    timed(sessionIds.length, async (i) => {
+      const sessionId = sessionIds[i] ?? "";
+      const { reply } = await conversations.sendMessage(
+        anonymous,
+        {
+          sessionId,
+          content: [{ kind: "text", text: "Hello" }],
+          messageId: null,
+          whenBusy: "QUEUE",
+          replaceFrom: null,
+          model: null,
+        },
+        { pages: [] },
+        true,
+        never,
+      );
+      if (reply === null) throw new Error("There is no reply");
+    }),
+
+  pages: ({
+    sessionId,
+    count,
+    newest,
+  }: {
+    readonly sessionId: string;
+    readonly count: number;
+    readonly newest: boolean;
+  }) =>
+    timed(count, async () => {
+      const pages = [page(newest ? { last: 50 } : { first: 50 })];
+      const session = await conversations.readSession(anonymous, sessionId, { pages });
+      const answer = session?.pages[0];
+      if (answer === undefined || answer instanceof Error || answer.rows.length !== 50)
+        throw new Error("The page is not whole");
+    }),
+
+  appends: ({ sessionIds, chars = 1 }: { readonly sessionIds: readonly string[]; readonly chars?: number }) =>
+    timed(sessionIds.length, async (i) => {
+      const messages = [newMessage("x".repeat(chars))];
+      const input = { sessionId: sessionIds[i] ?? "", messages, idempotencyKey: null };
+      await conversations.addMessages(anonymous, input, { pages: [] });
+    }),
+};
+
+export type ParleyOrders = typeof orders;
+
+takeOrders(orders, (await gateway.listen({ port: 0 })).url);

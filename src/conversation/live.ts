@@ -1,0 +1,16 @@
+/**
+ * A stream of events for who serves many readers at once. Any consumer can await it event by event. One that polls
+ * instead pays no promise for each event, and does so only while none of its next() waits:
+ *
+ *     poll() gives an event ──▶ poll again
+ *        └─ null ──▶ wait(wake) is true ──(wake is called)──▶ poll again
+ *                        └─ false ──▶ await next(): catching up, a reading, an error, or the end
+ *
+ * Readers who are in step are given the same object for the same event, so that what was made of it for one serves all.
+ */
+export interface Live<Event extends object> extends AsyncIterableIterator<Event> {
+  /** An event that is there already, or null. */
+  poll(): Event | null;
+  /** Calls `wake`, later and at least once, when there may be more; false: only next() leads on. */
+  wait(wake: () => void): boolean;
+}

@@ -1,0 +1,142 @@
+import { Cluster } from "ioredis";
+import { rateLimited, type QuotaLimits, type Quotas, type Refusal } from "../conversation/limits.ts";
+import type { Client } from "./connection.ts";
+import { guarded } from "./failure.ts";
+import { quotaKeys, type QuotaKeys } from "./keys.ts";
+import { number, text } from "./replies.ts";
+import type { Reply, ScriptCall, Scripts } from "./scripts.ts";
+
+export interface QuotaSettings {
+  readonly historyKeyPrefix: string;
+  readonly limits: QuotaLimits;
+  /** How long a run counts as going when nobody holds it any more, in ms: a lease. */
+  readonly holdMs: number;
+  readonly onError: (error: unknown) => void;
+}
+
+/** What begin.lua takes along: where to count and up to what, or what came of asking before. */
+export interface TurnQuota {
+  readonly keys: readonly string[];
+  readonly limits: string;
+  /** "" where there is room, and where the script asks itself. */
+  readonly refused: string;
+}
+
+export const uncounted: TurnQuota = { keys: [], limits: "", refused: "" };
+
+const limitOfCode = { SENDS: "sendsPerMinute", GOING: "runs", TOKENS: "tokensPerDay" } as const;
+/** For one script; a process may have more runs of one owner than that. */
+const mostHeldAtOnce = 500;
+
+/** What subjects may cost over all gateways (lua/quota.lua). */
+export class RedisQuotas implements Quotas {
+  readonly #redis: Client;
+  readonly #scripts: Scripts;
+  readonly #settings: QuotaSettings;
+  readonly #limits: string;
+  /** Runs of this process by owner, where there is a limit on them. */
+  readonly #held = new Map<string, Set<string>>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(redis: Client, scripts: Scripts, settings: QuotaSettings) {
+    this.#redis = redis;
+    this.#scripts = scripts;
+    this.#settings = settings;
+    const { sendsPerMinute, runs, tokensPerDay } = settings.limits;
+    this.#limits = `${sendsPerMinute ?? ""}:${runs ?? ""}:${tokensPerDay ?? ""}`;
+  }
+
+  /**
+   * On one server the turn's own script counts it, so that a turn is one write and costs no round trip more. In a
+   * cluster an owner has another slot than the session: it is counted ahead, and begin.lua is told what came of that, so
+   * that a retry gets its answer all the same.
+   */
+  async ofTurn(owner: string, runId: string): Promise<TurnQuota> {
+    const { sends, going, tokens } = this.#keys(owner);
+    if (!(this.#redis instanceof Cluster)) {
+      return { keys: [sends, going, tokens], limits: this.#limits, refused: "" };
+    }
+    const [code, limit, seconds] = await this.#admit(owner, runId);
+    return code === "LIMITED" ? { ...uncounted, refused: `${text(limit)} ${number(seconds)}` } : uncounted;
+  }
+
+  /** A turn that was asked for ahead has not begun. */
+  refund(owner: string, runId: string): void {
+    if (!(this.#redis instanceof Cluster)) return;
+    const { sends, going } = this.#keys(owner);
+    this.#send(this.#redis.zrem(sends, runId));
+    this.#send(this.#redis.zrem(going, runId));
+  }
+
+  async admit(owner: string, id: string): Promise<void> {
+    const [code, limit, seconds] = await this.#admit(owner, id);
+    if (code === "LIMITED") throw rateLimited(refusalOf(limit, seconds));
+  }
+
+  hold(owner: string, runId: string): void {
+    if (this.#settings.limits.runs === null) return;
+    const held = this.#held.get(owner);
+    if (held) held.add(runId);
+    else this.#held.set(owner, new Set([runId]));
+    this.#timer ??= setInterval(() => this.#renew(), this.#settings.holdMs / 3).unref();
+  }
+
+  release(owner: string, runId: string): void {
+    if (this.#settings.limits.runs === null) return;
+    const held = this.#held.get(owner);
+    if (held?.delete(runId) !== true) return;
+    if (held.size === 0) this.#held.delete(owner);
+    this.#send(this.#redis.zrem(this.#keys(owner).going, runId));
+  }
+
+  spend(owner: string, id: string, tokens: () => number): void {
+    if (this.#settings.limits.tokensPerDay === null) return;
+    const cost = Math.ceil(tokens());
+    if (!(cost > 0)) return;
+    const keys = this.#keys(owner);
+    this.#run({ name: "quota-spend", keys: [keys.tokens, keys.spent], args: [id, cost] });
+  }
+
+  /** What is held counts for a lease longer, whoever is still there to let it go then. */
+  close(): void {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#held.clear();
+  }
+
+  #keys(owner: string): QuotaKeys {
+    return quotaKeys(this.#settings.historyKeyPrefix, owner);
+  }
+
+  #admit(owner: string, id: string): Promise<readonly Reply[]> {
+    const { sends, going, tokens } = this.#keys(owner);
+    const args = [id, this.#limits, this.#settings.holdMs];
+    return guarded(this.#scripts.run("quota-admit", [sends, going, tokens], args));
+  }
+
+  #renew(): void {
+    for (const [owner, runs] of this.#held) {
+      const ids = [...runs];
+      const keys = [this.#keys(owner).going];
+      for (let at = 0; at < ids.length; at += mostHeldAtOnce) {
+        const args = [this.#settings.holdMs, ...ids.slice(at, at + mostHeldAtOnce)];
+        this.#run({ name: "quota-hold", keys, args });
+      }
+    }
+  }
+
+  #run({ name, keys, args }: ScriptCall): void {
+    this.#send(this.#scripts.run(name, keys, args));
+  }
+
+  /** What is lost here frees a place a lease later, or lets a subject use some tokens more. */
+  #send(sent: Promise<unknown>): void {
+    sent.catch(this.#settings.onError);
+  }
+}
+
+/** As quota.lua says it. */
+export function refusalOf(limit: Reply | undefined, seconds: Reply | undefined): Refusal {
+  const code = text(limit);
+  const name = code === "SENDS" || code === "GOING" || code === "TOKENS" ? limitOfCode[code] : "sendsPerMinute";
+  return { limit: name, retryAfterSeconds: number(seconds) };
+}

@@ -1,0 +1,88 @@
+import type { LimitName } from "../../conversation/limits.ts";
+
+/**
+ * How much the process executes at a time. What is too much is refused at once, which costs next to nothing, so that what
+ * was let in is answered soon (P10) and refused clients come back when there is room.
+ *
+ *     enter ─▶ executing ─(it waits for a reply)─▶ waiting ─(the reply is there)─▶ executing ─▶ left
+ *                  └──────────────────────────(answered)─────────────────────────────▶ left
+ */
+export interface Gate {
+  /** Which limit leaves no room for an operation, or null. */
+  full(): LimitName | null;
+  /** Takes a place until it is left; leaving twice is safe. It takes one also where there is none. */
+  enter(signal: AbortSignal): () => void;
+  /** The operation of this signal waits for something that others do. Returns what to call when it goes on. */
+  wait(signal: AbortSignal): () => void;
+  /** Operations being executed. */
+  readonly size: number;
+  close(): void;
+}
+
+export interface GateSettings {
+  readonly operations: number;
+  readonly eventLoopLagMs: number;
+}
+
+/** How often the event loop is asked how late it is. */
+const tickMs = 100;
+
+export function createGate({ operations, eventLoopLagMs }: GateSettings): Gate {
+  let executing = 0;
+  let expectedAt = performance.now() + tickMs;
+  let lagMs = 0;
+  let before = 0;
+  const places = new WeakMap<AbortSignal, Place>();
+  const timer = setInterval(() => {
+    const now = performance.now();
+    before = lagMs;
+    lagMs = now - expectedAt;
+    expectedAt = now + tickMs;
+  }, tickMs).unref();
+
+  return {
+    get size() {
+      return executing;
+    },
+    full() {
+      if (executing >= operations) return "operations";
+      // Twice in a row: once may be a collection of garbage, or one large answer.
+      return Math.min(lagMs, before) > eventLoopLagMs ? "eventLoopLag" : null;
+    },
+    enter(signal) {
+      const place = new Place((change) => (executing += change));
+      places.set(signal, place);
+      return () => place.leave();
+    },
+    wait: (signal) => places.get(signal)?.wait() ?? (() => undefined),
+    close: () => clearInterval(timer),
+  };
+}
+
+/** Several fields of one operation may wait at a time: while one of them does, the operation counts as waiting. */
+class Place {
+  readonly #count: (change: 1 | -1) => void;
+  #waits = 0;
+  #left = false;
+
+  constructor(count: (change: 1 | -1) => void) {
+    this.#count = count;
+    count(1);
+  }
+
+  wait(): () => void {
+    if (this.#waits++ === 0 && !this.#left) this.#count(-1);
+    let over = false;
+    return () => {
+      if (over) return;
+      over = true;
+      if (--this.#waits === 0 && !this.#left) this.#count(1);
+    };
+  }
+
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    if (this.#waits === 0) this.#count(-1);
+  }
+}

@@ -1,0 +1,183 @@
+import {
+  GraphQLError,
+  NoSchemaIntrospectionCustomRule,
+  OperationTypeNode,
+  OverlappingFieldsCanBeMergedRule,
+  getOperationAST,
+  getVariableValues,
+  validate,
+} from "graphql";
+import type {
+  ASTVisitor,
+  DocumentNode,
+  ExecutionArgs,
+  ExecutionResult,
+  GraphQLSchema,
+  OperationDefinitionNode,
+  Source,
+  ValidationContext,
+  ValidationRule,
+} from "graphql";
+import { isAsyncIterable } from "graphql-yoga";
+import type { Plugin } from "graphql-yoga";
+
+import { requireScope } from "../conversation/access.ts";
+import { ParleyError } from "../conversation/errors.ts";
+import type { Telemetry } from "../conversation/telemetry.ts";
+import type { Context } from "../graphql/context.ts";
+import { checkCost, planCost } from "../graphql/limits-cost.ts";
+import { parseBounded } from "../graphql/limits.ts";
+import type { QueryLimits } from "../graphql/limits.ts";
+import type { Identity } from "./exchange.ts";
+import type { MaskError } from "./masking.ts";
+
+// What an operation must pass before it is executed, whichever transport it came by.
+
+export interface CheckOptions {
+  readonly queryLimits: QueryLimits;
+  readonly mask: MaskError;
+  readonly telemetry: Telemetry;
+}
+
+const statusOfCode: Readonly<Record<string, number>> = {
+  UNAUTHENTICATED: 401,
+  FORBIDDEN: 403,
+  RATE_LIMITED: 429,
+  STORE_UNAVAILABLE: 503,
+  TOO_COMPLEX: 400,
+};
+
+/** The status beside the error of what was not executed. */
+export function withStatus({ message, extensions }: GraphQLError): GraphQLError {
+  const status = statusOfCode[String(extensions["code"])] ?? 500;
+  const headers = status === 401 ? { "www-authenticate": "Bearer" } : {};
+  return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
+}
+
+/**
+ * @throws {ParleyError} FORBIDDEN: the whole operation needs the scope, so nothing of it is executed; TOO_COMPLEX with
+ * the variables that it came with
+ */
+export function checkOperation(
+  operation: OperationDefinitionNode,
+  { viewer }: Pick<Identity, "viewer">,
+  { schema, document, variableValues }: ExecutionArgs,
+  { queryLimits: { maxCost }, telemetry }: CheckOptions,
+): void {
+  requireScope(viewer, operation.operation === OperationTypeNode.MUTATION ? "chat:write" : "chat:read");
+  counted(telemetry, () => checkCost(planCost(schema, document, operation), variableValues ?? {}, maxCost));
+}
+
+/** What a limit refuses is counted under its name. */
+function counted<Result>(telemetry: Telemetry, check: () => Result): Result {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof ParleyError && error.details.limit !== undefined) telemetry.limited(error.details.limit);
+    throw error;
+  }
+}
+
+/** The parser's and all other limits of the document are met before it is validated, which costs more than reading it. */
+export function useBoundedParser({ queryLimits, telemetry }: CheckOptions): Plugin {
+  return {
+    onParse({ setParseFn }) {
+      setParseFn((source: string | Source) => {
+        const text = typeof source === "string" ? source : source.body;
+        return counted(telemetry, () => parseBounded(text, queryLimits));
+      });
+    },
+  };
+}
+
+/** What refuses a document is thrown out of Yoga's parsing, and becomes an answer here. */
+export function maskUnread(mask: MaskError): MaskError {
+  return (error) => {
+    const refused = error instanceof ParleyError && error.code === "TOO_COMPLEX";
+    return refused ? withStatus(mask(error)) : mask(error);
+  };
+}
+
+/** Over HTTP; prepare() asks before it gets here, so that a WebSocket gets an error instead of a result. */
+export function useChecks(options: CheckOptions): Plugin<Context> {
+  const refusalOf = (args: ExecutionArgs): ExecutionResult | null => {
+    const operation = getOperationAST(args.document, args.operationName);
+    try {
+      // Made by our context factory.
+      if (operation) checkOperation(operation, args.contextValue as Context, args, options);
+      return null;
+    } catch (error) {
+      return { errors: [withStatus(options.mask(error))] };
+    }
+  };
+  return {
+    onExecute({ args, setResultAndStopExecution }) {
+      const refused = refusalOf(args);
+      if (refused !== null) setResultAndStopExecution(refused);
+    },
+    onSubscribe({ args, setResultAndStopExecution }) {
+      const refused = refusalOf(args);
+      if (refused !== null) setResultAndStopExecution(refused);
+    },
+  };
+}
+
+/**
+ * Yoga's plugin for @defer brings @stream along, which our schema does not have, and an older rule about fields that
+ * cannot be merged beside graphql's own: that one takes seconds for a document of 3,000 fields, where graphql's gives up.
+ */
+export function useRules({ introspection }: { readonly introspection: boolean }): Plugin {
+  return {
+    onValidate({ addValidationRule, setValidationFn }) {
+      addValidationRule(NoStreamRule);
+      if (!introspection) addValidationRule(NoSchemaIntrospectionCustomRule);
+      setValidationFn((schema: GraphQLSchema, document: DocumentNode, rules: readonly ValidationRule[] = []) =>
+        validate(schema, document, rules.filter(isWanted), { hideSuggestions: !introspection }),
+      );
+    },
+  };
+}
+
+function isWanted(rule: ValidationRule): boolean {
+  return rule === OverlappingFieldsCanBeMergedRule || rule.name !== OverlappingFieldsCanBeMergedRule.name;
+}
+
+function NoStreamRule(context: ValidationContext): ASTVisitor {
+  return {
+    Directive(node) {
+      if (node.name.value === "stream") {
+        context.reportError(new GraphQLError('Unknown directive "@stream".', { nodes: node }));
+      }
+    },
+  };
+}
+
+/**
+ * No "Did you mean" about variables: with introspection off it would tell the schema name by name. The executor has no
+ * way to be told, so what it found wrong is found once more.
+ */
+export function useHiddenSchema(): Plugin {
+  const discreet = ({ schema, document, operationName, variableValues }: ExecutionArgs, result: unknown) => {
+    if (isAsyncIterable(result) || (result as ExecutionResult).data !== undefined) return null; // else one result
+    const definitions = getOperationAST(document, operationName)?.variableDefinitions ?? [];
+    const { errors } = getVariableValues(schema, definitions, variableValues ?? {}, {
+      maxErrors: 50,
+      hideSuggestions: true,
+    });
+    return errors === undefined ? null : { errors };
+  };
+  return {
+    onExecute: ({ args }) => ({
+      onExecuteDone({ result, setResult }) {
+        const shown = discreet(args, result);
+        if (shown !== null) setResult(shown);
+      },
+    }),
+    onSubscribe: ({ args }) => ({
+      onSubscribeResult({ result, setResult }) {
+        const shown = discreet(args, result);
+        if (shown !== null) setResult(shown);
+      },
+    }),
+  };
+}

@@ -1,0 +1,93 @@
+import { OperationTypeNode, getOperationAST } from "graphql";
+import type { ExecutionArgs, ExecutionResult } from "graphql";
+import { processRegularResult } from "graphql-yoga";
+import type { FetchAPI } from "graphql-yoga";
+
+import type { Documents } from "./documents.ts";
+import type { Exchange, RequestHeaders } from "./exchange.ts";
+import type { MaskError } from "./masking.ts";
+import { singleMediaType } from "./negotiation.ts";
+import type { PersistedOperations } from "./persisted.ts";
+import { isJson, paramsOfBody } from "./request-params.ts";
+import type { RequestParams } from "./request-params.ts";
+
+/** A whole response, as much of the platform's as one result needs. */
+export class PlainAnswer {
+  readonly body: string;
+  readonly status: number;
+  readonly headers = new Map<string, string>();
+
+  constructor(body: string, init: { readonly status: number; readonly headers: Readonly<Record<string, string>> }) {
+    this.body = body;
+    this.status = init.status;
+    for (const name in init.headers) this.headers.set(name.toLowerCase(), init.headers[name] ?? "");
+  }
+
+  toResponse(): Response {
+    return new Response(this.body, { status: this.status, headers: [...this.headers] });
+  }
+}
+
+/** What Yoga's plugins make of GraphQL, as much of it as an operation needs that was parsed and validated before. */
+export interface Executor {
+  readonly schema: unknown;
+  readonly contextFactory: () => unknown;
+  readonly execute: (args: ExecutionArgs) => unknown;
+}
+
+export interface ThinPathOptions {
+  readonly documents: Documents;
+  readonly persisted: PersistedOperations;
+  readonly executor: (exchange: Exchange, params: RequestParams) => Executor;
+  readonly mask: MaskError;
+  /** Called with each result, as Yoga calls `onResultProcess`. */
+  readonly onResult: (result: ExecutionResult, exchange: Exchange) => void;
+}
+
+/** null: it is not for this path, and nothing was done. */
+export type ThinPath = (headers: RequestHeaders, body: string, exchange: Exchange) => Promise<PlainAnswer | null>;
+
+// Yoga's own processor decides on status, headers and form; all that it wants to have is a class for the response.
+const plainFetch = { Response: PlainAnswer } as unknown as FetchAPI; // of which it uses nothing else
+
+/**
+ * The way of most requests: application/json by POST, a document that came before and was found valid, one result. Yoga's
+ * plugins do with it what they do with any other; what is left out is the platform's Request and Response, streams and
+ * URLs, which cost more than the operation. Whatever is unusual, and all that is wrong, is Yoga's to answer: a document
+ * gets in here only when it was let through there.
+ */
+export function createThinPath({ documents, persisted, executor, mask, onResult }: ThinPathOptions): ThinPath {
+  return async (headers, body, exchange) => {
+    const mediaType = isJson(headers.get("content-type")) ? singleMediaType(headers.get("accept")) : null;
+    if (mediaType === null) return null;
+    const params = wellFormed(body, persisted);
+    if (params === null) return null;
+    const prepared = documents.find(params.query);
+    if (prepared === undefined || prepared.deferred || prepared.errors.length > 0) return null;
+    const { document } = prepared;
+    const { operationName, variables: variableValues } = params;
+    const operation = getOperationAST(document, operationName);
+    if (!operation || operation.operation === OperationTypeNode.SUBSCRIPTION) return null;
+
+    let result: ExecutionResult;
+    try {
+      const { schema, contextFactory, execute } = executor(exchange, params);
+      const contextValue = await contextFactory();
+      const args = { schema, document, contextValue, variableValues, operationName };
+      // Envelop types both as any; a query or mutation without @defer has one result.
+      result = (await execute(args as ExecutionArgs)) as ExecutionResult;
+    } catch (error) {
+      result = { errors: [mask(error)] };
+    }
+    onResult(result, exchange);
+    return processRegularResult(result, plainFetch, mediaType) as unknown as PlainAnswer; // what plainFetch makes
+  };
+}
+
+function wellFormed(body: string, persisted: PersistedOperations): RequestParams | null {
+  try {
+    return paramsOfBody(body, persisted);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,50 @@
+import { expect, test } from "vitest";
+import { startGateway } from "../support/gateway.ts";
+import { execute, refusal, request, subscribe } from "../support/graphql-client.ts";
+import { startOpenAI } from "../support/openai-server.ts";
+import { startRedis } from "../support/redis-server.ts";
+
+const ask = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { reply { text } } }`;
+const send = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { run { id } } }`;
+
+test("mutations that wait for a reply, and open streams, keep nobody out; what is refused leaves nothing behind", async () => {
+  const [server, openai] = await Promise.all([startRedis(), startOpenAI()]);
+  const gateway = await startGateway({
+    redis: server.url,
+    model: "openai:small",
+    openai: { apiKey: "key", baseUrl: openai.baseUrl },
+    maxConcurrentOperations: 1,
+  });
+  const { url } = gateway;
+  openai.behave({ kind: "gated", tokens: ["a", "b"] });
+  const stream = subscribe<{ __typename: string }>(url, `subscription { sessionChanged { __typename } }`);
+  await stream.waitFor(({ __typename }) => __typename === "SessionListOpened");
+  const asked: Promise<unknown>[] = [];
+  for (const id of ["a", "b", "c"]) {
+    asked.push(execute(url, ask, { id }));
+    // Past begin: it waits for its model now.
+    await openai.waitForRequests(asked.length);
+  }
+  expect(await execute(url, `{ viewer { subject } }`)).toEqual({ viewer: { subject: "anonymous" } });
+
+  // More at a time than there is room for: some are refused, with nothing done, and those that are not are answered.
+  const burst = await Promise.all(Array.from({ length: 30 }, (_, i) => request(url, send, { id: `x${i}` })));
+  const refused = burst.filter(({ errors }) => errors !== undefined);
+  expect(refused.length).toBeGreaterThan(0);
+  expect(refused.length).toBeLessThan(burst.length);
+  for (const { errors } of refused) {
+    expect(errors?.[0]?.extensions).toEqual({ code: "OVERLOADED", limit: "operations", retryAfterSeconds: 1 });
+  }
+  const { sessions } = await execute<{ sessions: { nodes: readonly unknown[] } }>(
+    url,
+    `{ sessions(first: 100) { nodes { id } } }`,
+  );
+  expect(sessions.nodes).toHaveLength(3 + burst.length - refused.length);
+  openai.releaseAll();
+  await Promise.all(asked);
+  expect(await execute(url, ask, { id: "later" })).toEqual({ sendMessage: { reply: { text: "ab" } } });
+  expect((await refusal(url, "{ nothing }")).extensions?.code).toBe("GRAPHQL_VALIDATION_FAILED");
+  stream.close();
+  await gateway.close();
+  await Promise.all([server.stop(), openai.close()]);
+});

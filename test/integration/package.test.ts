@@ -1,0 +1,204 @@
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { execute } from "../support/graphql-client.ts";
+import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { temporaryDirectory } from "../support/server-process.ts";
+
+// What is published, as who installs it has it: packed, unpacked into an empty folder, with nothing but the dependencies
+// that it declares beside it. (They are links to this checkout's: CI has no registry, and npm's cache may lack them.)
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+interface Manifest {
+  readonly dependencies: Readonly<Record<string, string>>;
+  readonly devDependencies: Readonly<Record<string, string>>;
+}
+
+let app: string;
+let files: readonly string[];
+let packedBytes: number;
+let redis: TestRedis;
+beforeAll(async () => {
+  redis = await startRedis({ appendonly: false });
+  const folder = await temporaryDirectory();
+  // Packed from a copy: the build of `npm pack` would write into a dist/ that somebody uses.
+  const source = join(folder, "source");
+  mkdirSync(source);
+  const own = readdirSync(root).filter(
+    (name) => !["node_modules", "dist", ".git", ".parley", "coverage"].includes(name),
+  );
+  for (const name of own) cpSync(join(root, name), join(source, name), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(source, "node_modules"));
+  execFileSync("npm", ["pack", "--pack-destination", folder, "--loglevel=error"], { cwd: source, stdio: "pipe" });
+  const [tarball = ""] = readdirSync(folder).filter((name) => name.endsWith(".tgz"));
+  packedBytes = statSync(join(folder, tarball)).size;
+
+  app = join(folder, "app");
+  const installed = join(app, "node_modules", "parley");
+  mkdirSync(installed, { recursive: true });
+  execFileSync("tar", ["-xzf", join(folder, tarball), "-C", installed, "--strip-components=1"]);
+  files = readdirSync(installed, { recursive: true, encoding: "utf8" })
+    .filter((name) => statSync(join(installed, name)).isFile())
+    .sort();
+  const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest; // ours
+  for (const name of Object.keys(dependencies)) link(name, join(installed, "node_modules"));
+  link("@types/node", join(app, "node_modules"));
+  writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
+});
+afterAll(() => redis.stop());
+
+function link(name: string, into: string): void {
+  mkdirSync(dirname(join(into, name)), { recursive: true });
+  symlinkSync(join(root, "node_modules", name), join(into, name));
+}
+
+/** Its environment is what is given, and what a program needs to be found. */
+function environment(env: Readonly<Record<string, string>>): Record<string, string> {
+  const { PATH = "", HOME = "" } = process.env;
+  return { PATH, HOME, ...env };
+}
+
+test("the tarball holds what is run, read and operated with, and nothing else", () => {
+  const [expected, others] = [new Set<string>(), [] as string[]];
+  for (const file of files) {
+    if (/^dist\/.*\.(js|d\.ts|lua)$/.test(file) || /^ops\/[^/]+\.(json|ya?ml)$/.test(file)) expected.add(dirname(file));
+    else others.push(file);
+  }
+  expect(others).toEqual([
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "SECURITY.md",
+    "bin/parley.js",
+    "package.json",
+    "schema.graphql",
+  ]);
+  expect([...expected]).toEqual(expect.arrayContaining(["dist", "dist/redis/lua", "dist/graphql", "ops"]));
+  expect(files).toEqual(expect.arrayContaining(["ops/grafana-dashboard.json", "ops/alerts.yml"]));
+  // Each script for Redis that the sources have.
+  const scripts = readdirSync(join(root, "src/redis/lua")).filter((name) => name.endsWith(".lua"));
+  expect(files).toEqual(expect.arrayContaining(scripts.map((name) => `dist/redis/lua/${name}`)));
+  expect(packedBytes).toBeLessThan(600_000);
+});
+
+test("it runs as a server, on the pinned Node", async () => {
+  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest; // ours
+  expect(process.versions.node).toBe(devDependencies["node"]);
+  const child = spawn(process.execPath, [join(app, "node_modules/parley/bin/parley.js")], {
+    cwd: app,
+    env: environment({ PORT: "0", REDIS_URL: redis.url, MODEL: "offline", NODE_ENV: "production" }),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  const url = await new Promise<string>((resolve, reject) => {
+    const take = (chunk: Buffer) => {
+      output += chunk.toString();
+      const [found] = /http:\/\/[^\s"]+:\d+/.exec(output) ?? [];
+      if (found !== undefined) resolve(`${found}/graphql`);
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+    child.once("exit", (code) => reject(new Error(`It ended with ${String(code)}:\n${output}`)));
+  });
+  try {
+    const { sendMessage } = await execute<{ sendMessage: { reply: { text: string } } }>(
+      url,
+      'mutation { sendMessage(input: { sessionId: "packed", text: "I am Ada." }) { reply { text } } }',
+    );
+    expect(sendMessage.reply.text).not.toBe("");
+  } finally {
+    child.kill("SIGTERM");
+    await once(child, "exit");
+  }
+  expect(child.exitCode).toBe(0);
+  const version = execFileSync(process.execPath, [join(app, "node_modules/parley/bin/parley.js"), "--version"]);
+  expect(version.toString().trim()).toMatch(/^\d+\.\d+\.\d+$/);
+});
+
+test("it runs as a library, and each of its modules finds what it imports", () => {
+  writeFileSync(
+    join(app, "library.mjs"),
+    `import { readdirSync } from "node:fs";
+import { createGateway, ParleyError, ArchiveError } from "parley";
+import manifest from "parley/package.json" with { type: "json" };
+
+const gateway = await createGateway({
+  redis: process.env.REDIS_URL,
+  model: "offline",
+  tracing: { url: "http://127.0.0.1:9/v1/traces" },
+});
+const answer = await gateway.fetch(
+  new Request("http://localhost/graphql", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ query: '{ session(sessionId: "packed") { messages { nodes { role text } } } }' }),
+  }),
+);
+const schema = import.meta.resolve("parley/schema.graphql");
+// Also what is loaded only where it is needed.
+const dist = new URL("./node_modules/parley/dist/", import.meta.url);
+const modules = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith(".js"));
+for (const name of modules) await import(new URL(name, dist));
+await gateway.close();
+console.log(JSON.stringify({
+  answer: await answer.json(),
+  errors: [ParleyError.name, ArchiveError.name],
+  name: manifest.name,
+  schema: schema.endsWith("/parley/schema.graphql"),
+  modules: modules.length,
+}));
+process.exit();
+`,
+  );
+  const output = execFileSync(process.execPath, [join(app, "library.mjs")], {
+    cwd: app,
+    env: environment({ REDIS_URL: redis.url }),
+    encoding: "utf8",
+  });
+  const { answer, ...rest } = JSON.parse(output) as { answer: unknown; modules: number };
+  expect(answer).toMatchObject({
+    data: { session: { messages: { nodes: [{ role: "USER", text: "I am Ada." }, {}] } } },
+  });
+  expect(rest).toMatchObject({ errors: ["ParleyError", "ArchiveError"], name: "parley", schema: true });
+  expect(rest.modules).toBeGreaterThan(100);
+});
+
+test("its types are there for who imports it", () => {
+  writeFileSync(
+    join(app, "typed.ts"),
+    `import { createGateway, ParleyError } from "parley";
+import type { Gateway, GatewayOptions } from "parley";
+
+const options: GatewayOptions = { redis: { host: "localhost" }, authenticate: ({ headers }) =>
+  headers.get("authorization") === null ? null : { subject: "a", scopes: ["chat:read"] } };
+const gateway: Gateway = await createGateway(options);
+const { port }: { readonly port: number } = await gateway.listen({ port: 0 });
+// @ts-expect-error there is no such option: with types that were not found it would be none
+await createGateway({ redis: "redis://localhost", noSuchOption: true });
+// @ts-expect-error a number is no URL
+await createGateway({ redis: port });
+export const code: string = new ParleyError("NOT_FOUND", "x").code;
+`,
+  );
+  writeFileSync(
+    join(app, "tsconfig.json"),
+    JSON.stringify({
+      compilerOptions: {
+        target: "es2024",
+        module: "nodenext",
+        moduleResolution: "nodenext",
+        strict: true,
+        noEmit: true,
+        skipLibCheck: true,
+        types: ["node"],
+      },
+      files: ["typed.ts"],
+    }),
+  );
+  const compiler = join(root, "node_modules/typescript/bin/tsc");
+  expect(() => execFileSync(process.execPath, [compiler, "-p", app], { encoding: "utf8" })).not.toThrow();
+});

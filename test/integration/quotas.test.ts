@@ -1,0 +1,243 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { quotaKeys } from "../../src/redis/keys.ts";
+import { startGateway, type TestGateway } from "../support/gateway.ts";
+import type { GatewayOptions } from "../../src/gateway.ts";
+import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { callerOf, type Caller } from "../support/tenant.ts";
+import { topologies, type TestTopology } from "../support/topologies.ts";
+import { secret, tokenFor } from "../support/tokens.ts";
+
+const send = `mutation ($sessionId: String!, $text: String!, $messageId: String) {
+  sendMessage(input: { sessionId: $sessionId, text: $text, messageId: $messageId }) { run { id status } session { messageCount } }
+}`;
+const ask = send.replace("run {", "reply { text } run {");
+const count = `query ($sessionId: String!) { session(sessionId: $sessionId) { messageCount } }`;
+const listed = `{ sessions { nodes { sessionId } } }`;
+
+interface Sent {
+  readonly sendMessage: { readonly run: { readonly id: string; readonly status: string } };
+}
+interface Refused {
+  readonly code: string;
+  readonly limit: string;
+  readonly retryAfterSeconds: number;
+}
+
+describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
+  let topology: TestTopology;
+  let openai: OpenAIServer;
+  let gateways: TestGateway[] = [];
+  let subjects = 0;
+
+  beforeAll(async () => {
+    [topology, openai] = await Promise.all([topologies[shape](), startOpenAI()]);
+  });
+  afterEach(async () => {
+    openai.behave(null);
+    await Promise.all(gateways.map((gateway) => gateway.close()));
+    gateways = [];
+  });
+  afterAll(async () => {
+    await topology.stop();
+    await openai.close();
+  });
+
+  async function start(options: Partial<GatewayOptions>): Promise<TestGateway> {
+    const gateway = await startGateway({
+      redis: topology.redis,
+      historyKeyPrefix: "chat:",
+      auth: {
+        kind: "jwt",
+        key: { secret },
+        issuer: null,
+        audience: null,
+        clockSkewSeconds: 0,
+        cookie: null,
+      },
+      model: "openai:small",
+      openai: { apiKey: "key", baseUrl: openai.baseUrl },
+      metrics: true,
+      ...options,
+    });
+    gateways.push(gateway);
+    await waitUntil("it is ready", async () => (await fetch(new URL("/readyz", gateway.url))).ok);
+    return gateway;
+  }
+
+  /** A subject that nobody was before, over two gateways. */
+  async function newcomer(options: Partial<GatewayOptions>): Promise<{
+    readonly here: Caller;
+    readonly there: Caller;
+    readonly subject: string;
+    readonly of: (subject: string) => Promise<Caller>;
+  }> {
+    const [one, two] = await Promise.all([start(options), start(options)]);
+    // Braces are what a hash tag is made of.
+    const subject = `jim{${shape}}-${++subjects}`;
+    const token = await tokenFor(subject);
+    return {
+      here: callerOf(one.url, token),
+      there: callerOf(two.url, token),
+      subject,
+      of: async (other) => callerOf(one.url, await tokenFor(other)),
+    };
+  }
+
+  async function refusedBy(caller: Caller, query: string, variables: Record<string, unknown>): Promise<Refused> {
+    const { errors } = await caller.request(query, variables);
+    return errors?.[0]?.extensions as unknown as Refused; // what a refusal carries
+  }
+
+  test("sends a minute, over two gateways; what is refused leaves no trace, a retry is free", async () => {
+    const { here, there, subject, of } = await newcomer({ maxSendsPerMinute: 3, maxRunsPerSubject: null });
+    const sessionId = `${subject}:a`;
+    const first = await here.execute<Sent>(ask, { sessionId, text: "1", messageId: "one" });
+    await there.execute(ask, { sessionId, text: "2" });
+    // A retry behind the limit's half, and at its end, counts for nothing.
+    const again = await there.execute<Sent>(send, { sessionId, text: "1", messageId: "one" });
+    expect(again.sendMessage.run.id).toBe(first.sendMessage.run.id);
+    await here.execute(ask, { sessionId, text: "3" });
+    const asked = openai.requests.length;
+
+    const refused = await refusedBy(there, send, { sessionId, text: "4", messageId: "four" });
+    expect(refused).toMatchObject({ code: "RATE_LIMITED", limit: "sendsPerMinute" });
+    expect(refused.retryAfterSeconds).toBeGreaterThan(0);
+    expect(refused.retryAfterSeconds).toBeLessThanOrEqual(60);
+    expect(await here.execute(count, { sessionId })).toEqual({ session: { messageCount: 6 } });
+    const last = await here.execute<Sent>(send, { sessionId, text: "1", messageId: "one" });
+    expect(last.sendMessage.run.id).toBe(first.sendMessage.run.id);
+    expect(openai.requests.length).toBe(asked);
+
+    // A new session is not started, nor listed, and other calls of a model are refused alike.
+    expect(await refusedBy(here, send, { sessionId: `${subject}:b`, text: "5" })).toMatchObject({
+      code: "RATE_LIMITED",
+    });
+    expect(await here.execute(count, { sessionId: `${subject}:b` })).toEqual({ session: null });
+    expect(await here.execute(listed)).toEqual({ sessions: { nodes: [{ sessionId }] } });
+    const regenerate = `mutation ($sessionId: String!) { regenerateReply(input: { sessionId: $sessionId }) { run { id } } }`;
+    expect(await refusedBy(here, regenerate, { sessionId })).toMatchObject({ code: "RATE_LIMITED" });
+    const title = `mutation ($sessionId: String!) { generateTitle(input: { sessionId: $sessionId }) { session { title } } }`;
+    expect(await refusedBy(there, title, { sessionId })).toMatchObject({
+      code: "RATE_LIMITED",
+      limit: "sendsPerMinute",
+    });
+    // Somebody else is not held back by it.
+    const other = await of(`${subject}-other`);
+    await other.execute(send, { sessionId: `${subject}-other:a`, text: "hello" });
+    const metrics = await (await fetch(new URL("/metrics", gateways[0]?.url))).text();
+    expect(metrics).toMatch(/parley_limits_reached_total\{limit="sendsPerMinute"\} [1-9]/);
+  });
+
+  test("what is refused for another reason does not count", async () => {
+    const { here, subject } = await newcomer({ maxSendsPerMinute: 2 });
+    openai.behave({ kind: "gated", tokens: ["a"] });
+    const sessionId = `${subject}:a`;
+    await here.execute(send, { sessionId, text: "1" });
+    const reject = send.replace("messageId: $messageId", "whenBusy: REJECT").replace(", $messageId: String", "");
+    for (let i = 0; i < 3; i++) {
+      expect(await refusedBy(here, reject, { sessionId, text: "2" })).toMatchObject({ code: "SESSION_BUSY" });
+    }
+    openai.releaseAll();
+    await here.execute(send, { sessionId, text: "3" });
+    expect(await refusedBy(here, send, { sessionId, text: "4" })).toMatchObject({ code: "RATE_LIMITED" });
+  });
+
+  test("a burst over both is let in up to the limit, exactly", async () => {
+    const { here, there, subject } = await newcomer({ maxSendsPerMinute: 7 });
+    const burst = Array.from({ length: 40 }, (_, i) =>
+      (i % 2 === 0 ? here : there).request<Sent>(send, { sessionId: `${subject}:${i % 5}`, text: String(i) }),
+    );
+    const answers = await Promise.all(burst);
+    expect(answers.filter(({ errors }) => errors === undefined)).toHaveLength(7);
+    const codes = answers.flatMap(({ errors }) => errors?.[0]?.extensions?.code ?? []);
+    expect(new Set(codes)).toEqual(new Set(["RATE_LIMITED"]));
+  });
+
+  test("replies at a time: waiting ones count, and their places come free with their end", async () => {
+    const { here, there, subject } = await newcomer({
+      maxRunsPerSubject: 2,
+      maxSendsPerMinute: null,
+      runLeaseMs: 1000,
+    });
+    openai.behave({ kind: "gated", tokens: ["a"] });
+    const { sendMessage: one } = await here.execute<Sent>(send, { sessionId: `${subject}:a`, text: "1" });
+    await there.execute(send, { sessionId: `${subject}:a`, text: "2" });
+    const third = { sessionId: `${subject}:b`, text: "3" };
+    expect(await refusedBy(here, send, third)).toMatchObject({ code: "RATE_LIMITED", limit: "runs" });
+    // Longer than a lease: they are held.
+    const { going } = quotaKeys("chat:", subject);
+    const raw = topology.raw();
+    const until = async () =>
+      Math.min(...(await raw.zrange(going, 0, "-1", "WITHSCORES")).map(Number).filter((n) => n > 1e12));
+    const before = await until();
+    await waitUntil("both are held anew", async () => (await until()) > before + 1000);
+    expect(await refusedBy(there, send, third)).toMatchObject({ code: "RATE_LIMITED", limit: "runs" });
+    const cancel = `mutation ($runId: ID!) { cancelRun(input: { runId: $runId }) { run { status } } }`;
+    await there.execute(cancel, { runId: one.run.id });
+    await waitUntil("a place is free", async () => (await here.request(send, third)).errors === undefined);
+    openai.releaseAll();
+    await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
+  });
+
+  test("a gateway that died holds no places", async () => {
+    const { here, subject } = await newcomer({ maxRunsPerSubject: 1, runLeaseMs: 1000 });
+    const raw = topology.raw();
+    const { going } = quotaKeys("chat:", subject);
+    // As a process leaves it that was killed right behind begin.
+    await raw.zadd(going, Date.now() + 1500, "of-a-dead-process");
+    const message = { sessionId: `${subject}:a`, text: "1" };
+    expect(await refusedBy(here, send, message)).toMatchObject({ limit: "runs" });
+    await waitUntil("its time is over", async () => (await here.request(send, message)).errors === undefined);
+  });
+
+  test("tokens a day: what runs have cost is counted once, also that of stopped ones", async () => {
+    const { here, there, subject } = await newcomer({ maxTokensPerDay: 20, maxSendsPerMinute: null });
+    const { tokens } = quotaKeys("chat:", subject);
+    const raw = topology.raw();
+    const spent = async () => Number(Object.values(await raw.hgetall(tokens))[0] ?? 0);
+    const sessionId = `${subject}:a`;
+    openai.behave({ kind: "gated", tokens: ["a word", "another"] });
+    const { sendMessage: sent } = await here.execute<Sent>(send, { sessionId, text: "Hello, this is a text." });
+    openai.release(1);
+    await waitUntil("it has text", async () => {
+      const run = `query ($id: ID!) { node(id: $id) { ... on Run { text } } }`;
+      const { node } = await here.execute<{ node: { text: string } }>(run, { id: sent.run.id });
+      return node.text !== "";
+    });
+    await there.execute(`mutation ($runId: ID!) { cancelRun(input: { runId: $runId }) { run { status } } }`, {
+      runId: sent.run.id,
+    });
+    await waitUntil("it is counted, as estimated", async () => (await spent()) > 0);
+    const estimated = await spent();
+    openai.behave(null);
+    const asked = await here.execute<{ sendMessage: { run: { usage: { totalTokens: number } } } }>(
+      ask.replace("id status", "id status usage { totalTokens }"),
+      { sessionId, text: "And now?" },
+    );
+    const { totalTokens } = asked.sendMessage.run.usage;
+    expect(await spent()).toBe(estimated + totalTokens);
+    await raw.hset(tokens, String(Math.floor(Date.now() / 86_400_000)), 20);
+    const refused = await refusedBy(there, send, { sessionId, text: "More" });
+    expect(refused).toMatchObject({ code: "RATE_LIMITED", limit: "tokensPerDay" });
+    expect(refused.retryAfterSeconds).toBeLessThanOrEqual(86_400);
+  });
+});
+
+describe("without authentication", () => {
+  test("there is no limit unless one is set, and then it is everybody's", async () => {
+    const topology = await topologies.standalone();
+    const free = await startGateway({ redis: topology.redis });
+    const limited = await startGateway({ redis: topology.redis, maxSendsPerMinute: 2 });
+    const sent = Array.from({ length: 5 }, (_, i) =>
+      callerOf(free.url, null).execute(send, { sessionId: `free${i}`, text: "hello" }),
+    );
+    await Promise.all(sent);
+    const caller = callerOf(limited.url, null);
+    await caller.execute(send, { sessionId: "a", text: "1" });
+    await caller.execute(send, { sessionId: "b", text: "2" });
+    expect(await caller.refusal(send, { sessionId: "c", text: "3" })).toContain("RATE_LIMITED");
+    await Promise.all([free.close(), limited.close()]);
+    await topology.stop();
+  });
+});

@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startGateway, type TestGateway } from "../support/gateway.ts";
+import type { GatewayOptions } from "../../src/gateway.ts";
+import { execute, refusal, request } from "../support/graphql-client.ts";
+import { command } from "../support/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis-server.ts";
+
+const create = `mutation ($id: String, $key: String) {
+  createSession(input: { sessionId: $id, idempotencyKey: $key }) { session { sessionId } }
+}`;
+const send = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "x" }) { run { id } } }`;
+const add = `mutation ($id: String!, $messageId: String) {
+  addMessages(input: { sessionId: $id, messages: [{ role: USER, text: "x", messageId: $messageId }] }) { messages { id } }
+}`;
+const fork = `mutation ($id: String!, $to: String!) { forkSession(input: { sessionId: $id, newSessionId: $to }) { session { sessionId } } }`;
+const remove = `mutation ($id: String!) { deleteSession(input: { sessionId: $id }) { deletedId } }`;
+const reached = { code: "LIMIT_REACHED", limit: "sessions" };
+
+describe("sessions of an owner", () => {
+  let server: TestRedis;
+  const gateways: TestGateway[] = [];
+
+  beforeAll(async () => {
+    server = await startRedis();
+  });
+  afterAll(async () => {
+    await Promise.all(gateways.map((gateway) => gateway.close()));
+    await server.stop();
+  });
+
+  async function start(options: Partial<GatewayOptions>): Promise<string> {
+    await command(server, "FLUSHALL");
+    const gateway = await startGateway({ redis: server.url, ...options });
+    gateways.push(gateway);
+    return gateway.url;
+  }
+
+  test("no way leads beyond the limit; what is there goes on, and a retry is answered", async () => {
+    const url = await start({ maxSessionsPerOwner: 3 });
+    await execute(url, create, { id: "a", key: "k" });
+    await execute(url, send, { id: "b" });
+    await execute(url, add, { id: "c", messageId: "m" });
+    for (const [query, variables] of [
+      [create, { id: "d" }],
+      [send, { id: "d" }],
+      [add, { id: "d" }],
+      [fork, { id: "c", to: "d" }],
+    ] as const) {
+      expect((await refusal(url, query, variables)).extensions).toMatchObject(reached);
+    }
+    expect(await execute(url, `{ session(sessionId: "d") { id } }`)).toEqual({ session: null });
+    expect(await command(server, "EXISTS", "d")).toBe(0);
+
+    await execute(url, send, { id: "a" });
+    await execute(url, add, { id: "c", messageId: "m" });
+    expect(await execute(url, create, { id: "a", key: "k" })).toEqual({
+      createSession: { session: { sessionId: "a" } },
+    });
+    expect((await refusal(url, create, { id: "a" })).extensions?.code).toBe("SESSION_EXISTS");
+    await execute(url, remove, { id: "b" });
+    await execute(url, fork, { id: "c", to: "d" });
+    expect((await refusal(url, create, {})).extensions).toMatchObject(reached);
+  });
+
+  test.each([
+    ["created", create],
+    ["sent to", send],
+    ["added to", add],
+  ])("of many %s at the same time as many stand as may", async (_what, query) => {
+    const url = await start({ maxSessionsPerOwner: 7 });
+    const all = Array.from({ length: 60 }, (_, i) => request(url, query, { id: `s${i}` }));
+    const answers = await Promise.all(all);
+    expect(answers.filter(({ errors }) => errors === undefined)).toHaveLength(7);
+    expect(await command(server, "ZCARD", "parley:sessions:anonymous")).toBe(7);
+  });
+
+  test("messages to one session at the limit are not mistaken for new sessions", async () => {
+    const url = await start({ maxSessionsPerOwner: 2 });
+    await execute(url, create, { id: "a" });
+    const sent = Array.from({ length: 10 }, () => execute(url, add, { id: "a" }));
+    await Promise.all([...sent, execute(url, create, { id: "b" })]);
+    expect((await refusal(url, create, { id: "c" })).extensions).toMatchObject(reached);
+  });
+});
+
+describe("sizes", () => {
+  test("titles, metadata and messages have limits of their own", async () => {
+    const server = await startRedis();
+    const gateway = await startGateway({
+      redis: server.url,
+      maxTitleChars: 5,
+      maxMetadataBytes: 20,
+      maxMessagesPerAdd: 2,
+      maxMessageChars: 10,
+    });
+    const { url } = gateway;
+    const update = (input: string) => `mutation { createSession(input: { ${input} }) { session { id } } }`;
+    const messages = (count: number) => Array.from({ length: count }, () => `{ role: USER, text: "x" }`).join(" ");
+    const adding = (list: string) =>
+      `mutation { addMessages(input: { sessionId: "s", messages: [${list}] }) { session { id } } }`;
+    await execute(url, update(`title: "12345", metadata: { a: "45678901234" }`));
+    await execute(url, adding(messages(2)));
+    for (const [query, field] of [
+      [update(`title: "123456"`), "input.title"],
+      [update(`metadata: { a: "4567890123456" }`), "input.metadata"],
+      [adding(messages(3)), "input.messages"],
+      [adding(`{ role: USER, text: "12345678901" }`), "input.messages.0.text"],
+    ] as const) {
+      expect((await refusal(url, query)).extensions).toEqual({ code: "BAD_USER_INPUT", field });
+    }
+    await gateway.close();
+    await server.stop();
+  });
+});
