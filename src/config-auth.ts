@@ -6,7 +6,7 @@ import type { Definition } from "./config-values.ts";
 /** Who may use the gateway, and how that is told. */
 export type AuthConfig =
   /** Everyone who reaches the port is the one owner of everything. */
-  | { readonly kind: "none" }
+  | { readonly kind: "none"; readonly allowAnonymous: boolean }
   | {
       readonly kind: "jwt";
       readonly key: { readonly secret: string } | { readonly jwksUrl: string };
@@ -48,7 +48,11 @@ export const authDefinitions = {
     null,
     "A cookie that may hold the token, for pages of the gateway's own origin or of ALLOWED_ORIGINS.",
   ),
-  ALLOW_ANONYMOUS: variable(onOff, "off", "Lets AUTH=none listen beyond this machine: whoever reaches it may do all."),
+  ALLOW_ANONYMOUS: variable(
+    onOff,
+    "off",
+    "Lets AUTH=none listen beyond this machine, and answer by any name there: whoever reaches it may do all.",
+  ),
   ALLOW_BARE_KEYS: variable(
     onOff,
     "off",
@@ -89,7 +93,7 @@ export function authConfig(
     if (!isLoopback(host) && !allowAnonymous) {
       problem("HOST", "is reached from elsewhere, and everyone may do everything: set AUTH, or ALLOW_ANONYMOUS=1");
     }
-    return { kind };
+    return { kind, allowAnonymous };
   }
   if (historyKeyPrefix === "" && !allowBareKeys) {
     problem(

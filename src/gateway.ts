@@ -111,10 +111,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const memorySettings = memorySettingsOf(memory);
   const model = options.model ?? "offline";
   const leaseMs = options.runLeaseMs ?? 15_000;
-  const authenticates = options.authenticate !== undefined || (options.auth ?? noAuth).kind !== "none";
+  const auth: AuthOptions = options.auth ?? noAuth;
+  const authenticates = options.authenticate !== undefined || auth.kind !== "none";
   const authenticate = options.authenticate
     ? ownAuthenticator(options.authenticate, logger)
-    : authenticator(options.auth ?? noAuth, logger);
+    : authenticator(auth, logger);
   const embedded = await embeddedOf(options);
   const source = redisSourceOf(options.redis, embedded);
   const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
@@ -201,6 +202,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     persisted,
     hstsSeconds: options.hstsSeconds ?? null,
     allowedOrigins: options.allowedOrigins ?? null,
+    localOnly: !authenticates && !allowsAnonymous(auth),
     limits: transportLimits(options),
     ...(options.maxBodyBytes === undefined ? {} : { maxBodyBytes: options.maxBodyBytes }),
     ...(options.slowReaderMs === undefined ? {} : { slowReaderMs: options.slowReaderMs }),
@@ -252,11 +254,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       }),
     importSessions: (archive, { owner, replace = false, onProgress = () => undefined } = {}) =>
       new Importer(backend.commands, backend.store, { owner: owner ?? null, replace }, onProgress).import(archive),
-    async give({ from, to, match = "*", onProgress = () => undefined }) {
+    give({ from, to, match = "*", onProgress = () => undefined }) {
       const problem = subjectProblem(to);
       if (problem !== null) throw new TypeError(`The new owner ${problem}`);
       const which = { from, to, match: idMatcher(match) };
-      return await giveSessions(await backend.primaries(), backend.store, which, onProgress);
+      return backend.primaries().then((primaries) => giveSessions(primaries, backend.store, which, onProgress));
     },
     deleteOwner: async (owner, { onProgress = () => undefined } = {}) =>
       deleteOwner(backend.commands, await backend.primaries(), backend.store, owner, onProgress),
@@ -264,6 +266,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 }
 
 const noAuth: AuthOptions = { kind: "none" };
+
+function allowsAnonymous(auth: AuthOptions): boolean {
+  return auth.kind === "none" && auth.allowAnonymous === true;
+}
 
 async function embeddedOf({ redis }: GatewayOptions): Promise<EmbeddedRedis | null> {
   return typeof redis === "object" && "embedded" in redis ? await startEmbeddedRedis(redis.embedded) : null;

@@ -1,3 +1,5 @@
+import { isIP } from "node:net";
+
 import type { RequestHeaders } from "./exchange.ts";
 
 const localHosts: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
@@ -29,6 +31,21 @@ export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boole
 export function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
   if (headers.get("origin") === null) return headers.get("sec-fetch-site") === "same-origin";
   return mayUpgrade(headers, policy);
+}
+
+/**
+ * Whether the client means this machine, or a name that was listed. A page whose own name was made to resolve to 127.0.0.1
+ * (DNS rebinding) is of the same origin for its browser, and only Host still tells its name. Programs may send none.
+ */
+export function namesThisMachine(host: string | null, allowed: readonly string[] | null): boolean {
+  if (host === null) return true;
+  const url = `http://${host}`;
+  if (!URL.canParse(url)) return false;
+  const { hostname } = new URL(url);
+  if (hostname === "localhost" || hostname.endsWith(".localhost")) return true;
+  // An address cannot be made to mean another machine.
+  if (hostname.startsWith("[") || isIP(hostname) !== 0) return true;
+  return (allowed ?? []).some((origin) => URL.canParse(origin) && new URL(origin).hostname === hostname);
 }
 
 /** CORS headers for a listed origin, echoed exactly; none without a list, and none for anyone else. */

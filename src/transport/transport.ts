@@ -25,10 +25,10 @@ import { metricsPage } from "./metrics-endpoint.ts";
 import type { MetricsSource } from "./metrics-endpoint.ts";
 import { writeResponse } from "./node-http.ts";
 import { acceptedTypes } from "./negotiation.ts";
-import { corsHeaders, isKnownPage, mayUpgrade, preflight } from "./origins.ts";
+import { corsHeaders, isKnownPage, mayUpgrade, namesThisMachine, preflight } from "./origins.ts";
 import { persistedOperations } from "./persisted.ts";
 import type { PersistedOperations } from "./persisted.ts";
-import { payloadTooLarge, refusalResponse } from "./refusals.ts";
+import { payloadTooLarge, refusal, refusalResponse } from "./refusals.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { securityHeaders } from "./security-headers.ts";
 import { isStream } from "./streams.ts";
@@ -69,6 +69,8 @@ export interface TransportOptions {
   readonly hstsSeconds?: number | null;
   /** What clients may ask of this process; what is left out has its default. */
   readonly limits?: Partial<TransportLimits>;
+  /** Over this machine's own addresses answers only those who call it by them, or by a name of `allowedOrigins`. Default false. */
+  readonly localOnly?: boolean;
   /** @internal false: each request goes the whole way through Yoga. Tests hold both ways against each other. */
   readonly thin?: boolean;
 }
@@ -121,6 +123,7 @@ export function createTransport(options: TransportOptions): Transport {
     slowReaderMs = 30_000,
     initTimeoutMs = 3000,
     persisted = persistedOperations("auto", new Map()),
+    localOnly = false,
     thin = true,
   } = options;
   const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
@@ -235,6 +238,11 @@ export function createTransport(options: TransportOptions): Transport {
     const { method, url, headers, bare } = incoming;
     let text: string | null = null;
     if (method === "POST") {
+      // What is small on the wire may be endless when it is unpacked.
+      if ((headers.get("content-encoding") ?? "identity") !== "identity") {
+        telemetry.refused("UNSUPPORTED_MEDIA_TYPE");
+        return refuse(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Request bodies are taken as they are, not compressed."));
+      }
       text = await incoming.read();
       if (text === null) {
         telemetry.refused("PAYLOAD_TOO_LARGE");
@@ -274,6 +282,11 @@ export function createTransport(options: TransportOptions): Transport {
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
       const read = () => readIncoming(request, maxBodyBytes);
+      if (isRebound(request)) {
+        telemetry.refused("FORBIDDEN");
+        await writeResponse(refusalResponse(foreignHost), response, slowReaderMs);
+        return;
+      }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
       const answer = await respond({ method, url: absolute, headers, address, bare: url === path, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
@@ -287,6 +300,12 @@ export function createTransport(options: TransportOptions): Transport {
     }
   }
 
+  /** Where everyone who reaches this machine is let in, no page from elsewhere may be among them. */
+  function isRebound({ socket, headers }: IncomingMessage): boolean {
+    if (!localOnly || !isLoopback(socket.localAddress ?? "")) return false;
+    return !namesThisMachine(headers.host ?? null, allowedOrigins);
+  }
+
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const headers = operations.headers(request.headers);
     const refuse = (status: string) =>
@@ -294,7 +313,7 @@ export function createTransport(options: TransportOptions): Transport {
     socket.on("error", () => socket.destroy());
     if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
     else if (draining) refuse("503 Service Unavailable");
-    else if (!mayUpgrade(headers, origins)) {
+    else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
       refuse("403 Forbidden");
     } else {
@@ -382,6 +401,16 @@ export function createTransport(options: TransportOptions): Transport {
       clearTimeout(timer);
     },
   };
+}
+
+const foreignHost = refusal(
+  403,
+  "FORBIDDEN",
+  "Without authentication this gateway answers only under this machine's own names. Set AUTH, list the name in ALLOWED_ORIGINS, or set ALLOW_ANONYMOUS=1.",
+);
+
+function isLoopback(address: string): boolean {
+  return address === "::1" || /^(::ffff:)?127\./.test(address);
 }
 
 /** An address to click on: a wildcard is none. */

@@ -20,7 +20,7 @@ test("nothing set: everything has its default", () => {
   expect(loadConfig({})).toEqual({
     host: "127.0.0.1",
     port: 4000,
-    auth: { kind: "none" },
+    auth: { kind: "none", allowAnonymous: false },
     redis: { kind: "embedded", directory: resolve(".parley") },
     redisCommandTimeoutMs: 5000,
     waitReplicas: 0,
@@ -301,7 +301,7 @@ describe("who may", () => {
     expect(problemsOf({ HOST: "0.0.0.0" })["HOST"]).toMatch(/AUTH.*ALLOW_ANONYMOUS=1/);
     for (const HOST of ["::", "10.0.0.1", "chat.example"]) expect(problemsOf({ HOST })).toHaveProperty("HOST");
     for (const HOST of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) expect(problemsOf({ HOST })).toEqual({});
-    expect(loadConfig({ HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).auth).toEqual({ kind: "none" });
+    expect(loadConfig({ HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).auth).toEqual({ kind: "none", allowAnonymous: true });
     expect(problemsOf({ HOST: "0.0.0.0", AUTH: "keys", AUTH_KEYS_FILE: "k", ...prefixed })).toEqual({});
   });
 

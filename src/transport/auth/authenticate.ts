@@ -10,7 +10,8 @@ import { tokenOf } from "./token.ts";
 import type { VerifyToken } from "./token.ts";
 
 export type AuthOptions =
-  | { readonly kind: "none" }
+  /** `allowAnonymous`: whoever reaches the gateway means it, by whatever name it is called. Default false. */
+  | { readonly kind: "none"; readonly allowAnonymous?: boolean }
   /** `cookie`: the name of a cookie that may hold the token, null: none. */
   | ({ readonly kind: "jwt"; readonly cookie: string | null } & JwtOptions)
   | { readonly kind: "keys"; readonly cookie: string | null; readonly file: string };

@@ -1,0 +1,71 @@
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { expect } from "vitest";
+
+/** "take" asks for what was seen since the last time. */
+export type WitnessOrder = "take" | "leave";
+
+/** What a client that does no harm saw. */
+export interface Testimony {
+  readonly requests: number;
+  readonly medianMs: number;
+  readonly p99Ms: number;
+  /** Whatever was not answered as it should be. */
+  readonly problems: readonly string[];
+  /** Messages that its subscription has brought so far. */
+  readonly heard: number;
+  /** Each of them once, in the order in which they were written, and none is missing. */
+  readonly inOrder: boolean;
+}
+
+/** A client of a gateway that goes on as usual while others attack it. */
+export interface Witness {
+  /** Fails where the client was not served all along, or was served out of proportion later than when all was quiet. */
+  servedDuring(attack: () => Promise<unknown>): Promise<void>;
+  leave(): Promise<void>;
+}
+
+/** How often as late an answer may come as the latest of the quiet time: a server that is held up is so a thousand times. */
+const slack = 30;
+const quietMs = 1500;
+/** Also what is refused at once is looked at for so long. */
+const leastMs = 500;
+
+/** `url`: of /graphql, on this machine. Resolves when its subscription stands. */
+export async function startWitness(url: string, sessionId: string): Promise<Witness> {
+  const child = fork(fileURLToPath(new URL("witness-process.ts", import.meta.url)), [url, sessionId], {
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  const failed = once(child, "exit").then(([code]) => {
+    throw new Error(`The witness ended with ${String(code)}`);
+  });
+  failed.catch(() => undefined);
+  const told = () => Promise.race([once(child, "message").then(([message]) => message as unknown), failed]);
+  await told();
+  const take = async (): Promise<Testimony> => {
+    const answer = told();
+    child.send("take" satisfies WitnessOrder);
+    return (await answer) as Testimony; // what the program above sends
+  };
+  return {
+    async servedDuring(attack) {
+      await take();
+      await new Promise((resolve) => setTimeout(resolve, quietMs));
+      const before = await take();
+      await Promise.all([attack(), new Promise((resolve) => setTimeout(resolve, leastMs))]);
+      const during = await take();
+      for (const { problems, requests, inOrder } of [before, during]) {
+        expect(problems).toEqual([]);
+        expect(requests).toBeGreaterThan(0);
+        expect(inOrder).toBe(true);
+      }
+      // The worst of a hundred answers says little: twenty times the usual one is no more than that.
+      expect(during.p99Ms / Math.max(before.p99Ms, 20 * before.medianMs)).toBeLessThan(slack);
+    },
+    async leave() {
+      child.send("leave" satisfies WitnessOrder);
+      await failed.catch(() => undefined);
+    },
+  };
+}
