@@ -8,7 +8,6 @@ import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
-import { useCompiled } from "./compiled.ts";
 import { Documents, useDocuments } from "./documents.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { untilExpiry, watchExpiry } from "./expiry.ts";
@@ -122,7 +121,6 @@ export function createOperations(options: HttpOptions): Operations {
       useRules(options),
       ...(options.introspection ? [] : [useHiddenSchema()]),
       useDocuments(documents),
-      useCompiled(documents),
       // Behind all that puts an executor of its own in place: what that does belongs to the operation's span.
       reports.plugin,
     ],

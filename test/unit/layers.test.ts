@@ -23,7 +23,7 @@ const layers: Readonly<Record<string, Layer>> = {
   },
   "transport/": {
     ours: ["transport/", "graphql/", "conversation/"],
-    vendors: ["graphql", "graphql-jit", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "lru-cache", "ws"],
+    vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "lru-cache", "ws"],
   },
   "config-values.ts": { ours: [], vendors: ["zod"] },
   "config-auth.ts": { ours: ["config-values.ts"], vendors: ["zod"] },
