@@ -103,7 +103,8 @@ async function testify(): Promise<void> {
     p99Ms: at(0.99),
     problems: problems.splice(0),
     heard: heard.length,
-    inOrder: heard.every((text, i) => text === `word ${i}`) && heard.length === written.length,
+    // One that is being written may be heard ahead of its answer.
+    inOrder: heard.every((text, i) => text === `word ${i}`) && allHeard(),
   };
   state.telling = false;
   process.send?.(testimony);

@@ -26,8 +26,11 @@ export interface Witness {
   leave(): Promise<void>;
 }
 
-/** How often as late an answer may come as the latest of the quiet time: a server that is held up is so a thousand times. */
-const slack = 30;
+/**
+ * How often as late an answer may come as the latest of the quiet time. Wide, since the attackers share the cores of the test
+ * machine with the gateway; one that is held up answers thousands of times as late, or not at all.
+ */
+const slack = 150;
 const quietMs = 1500;
 /** Also what is refused at once is looked at for so long. */
 const leastMs = 500;
