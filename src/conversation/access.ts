@@ -54,9 +54,13 @@ export function unauthenticated(options?: ErrorOptions): ParleyError {
   return new ParleyError("UNAUTHENTICATED", message, {}, options);
 }
 
+export function hasScope({ scopes }: Viewer, scope: Scope): boolean {
+  return scopes.includes(scope) || scopes.includes("admin");
+}
+
 /** @throws {ParleyError} FORBIDDEN */
 export function requireScope(viewer: Viewer, scope: Scope): void {
-  if (viewer.scopes.includes(scope) || viewer.scopes.includes("admin")) return;
+  if (hasScope(viewer, scope)) return;
   throw new ParleyError("FORBIDDEN", `This needs the scope ${scope}, which your credentials do not have.`);
 }
 

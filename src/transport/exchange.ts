@@ -1,5 +1,7 @@
 import type { Viewer } from "../conversation/session.ts";
 import type { Resume } from "../graphql/context.ts";
+import type { Place } from "./limits/gate.ts";
+import type { OperationInProgress } from "./telemetry.ts";
 
 /** By lower-case name; what was sent several times comes joined by ", ". */
 export interface RequestHeaders {
@@ -40,39 +42,93 @@ export type Authenticate = (credentials: Credentials) => Identity | Promise<Iden
 /** One operation on its way: an HTTP request, or one `subscribe` message of a WebSocket. */
 export interface Exchange extends Validity {
   /** Asked once, however often it is called. */
-  readonly identity: () => Promise<Identity>;
+  identity(): Promise<Identity>;
   /** These two are the identity's, once that is known. */
   readonly expiresAt: number | null;
   readonly revocation: Revocation | null;
   readonly resume: Resume;
-  /** Aborts when the operation is over, or its client gone. */
+  /** Aborts when the operation is over, or its client gone. Made when it is first asked for: few operations need one. */
   readonly signal: AbortSignal;
+  /** The listener is called when the operation is over: at once, if it is. */
+  onEnd(listener: () => void): void;
   /** Safe to call twice. */
   readonly end: () => void;
+  /** Its place among the operations that are being executed, once it has one. */
+  place: Place | null;
+  /** How it is told of to the operator, once it is executed. */
+  report: OperationInProgress | null;
 }
+
+export function createExchange(identify: () => Identity | Promise<Identity>, lastEventId: string | null): Exchange {
+  return new OpenExchange(identify, lastEventId);
+}
+
+/** The operation that a signal is of; undefined for all other signals. */
+export function exchangeOf(signal: AbortSignal): Exchange | undefined {
+  return exchanges.get(signal);
+}
+
+const exchanges = new WeakMap<AbortSignal, Exchange>();
 
 /** One for all: making an error for each request, with its stack, costs more than the signal. */
 const over = new DOMException("The operation is over, or its client gone.", "AbortError");
 
-export function createExchange(identify: () => Identity | Promise<Identity>, lastEventId: string | null): Exchange {
-  const controller = new AbortController();
-  let identity: Promise<Identity> | null = null;
-  let validity: Validity = { expiresAt: null };
-  const ask = async () => {
-    const known = await identify();
-    validity = known;
+class OpenExchange implements Exchange {
+  readonly resume: Resume;
+  place: Place | null = null;
+  report: OperationInProgress | null = null;
+  readonly #identify: () => Identity | Promise<Identity>;
+  #identity: Promise<Identity> | null = null;
+  #validity: Validity = unknownValidity;
+  #controller: AbortController | null = null;
+  #listeners: (() => void)[] = [];
+  #ended = false;
+
+  constructor(identify: () => Identity | Promise<Identity>, lastEventId: string | null) {
+    this.#identify = identify;
+    this.resume = { lastEventId, cursor: null };
+  }
+
+  identity(): Promise<Identity> {
+    return (this.#identity ??= this.#ask());
+  }
+
+  get expiresAt(): number | null {
+    return this.#validity.expiresAt;
+  }
+
+  get revocation(): Revocation | null {
+    return this.#validity.revocation ?? null;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller !== null) return this.#controller.signal;
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
+    exchanges.set(signal, this);
+    if (this.#ended) this.#controller.abort(over);
+    return signal;
+  }
+
+  onEnd(listener: () => void): void {
+    if (this.#ended) listener();
+    else this.#listeners.push(listener);
+  }
+
+  readonly end = (): void => {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#controller?.abort(over);
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    for (const listener of listeners) listener();
+  };
+
+  async #ask(): Promise<Identity> {
+    const known = await this.#identify();
+    this.#validity = known;
     return known;
-  };
-  return {
-    identity: () => (identity ??= ask()),
-    get expiresAt() {
-      return validity.expiresAt;
-    },
-    get revocation() {
-      return validity.revocation ?? null;
-    },
-    resume: { lastEventId, cursor: null },
-    signal: controller.signal,
-    end: () => controller.abort(over),
-  };
+  }
 }
+
+const unknownValidity: Validity = { expiresAt: null };

@@ -8,6 +8,7 @@ import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
+import { runCompiled } from "./compiled.ts";
 import { Documents, useDocuments } from "./documents.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { untilExpiry, watchExpiry } from "./expiry.ts";
@@ -15,7 +16,7 @@ import { Fanout } from "./fanout.ts";
 import { graphiqlPage } from "./graphiql.ts";
 import type { MaskError } from "./masking.ts";
 import { multipartFraming, multipartHeaders } from "./multipart.ts";
-import { acceptedTypes, chooseShape } from "./negotiation.ts";
+import { acceptedBy, chooseShape } from "./negotiation.ts";
 import type { DocumentReference, PersistedOperations } from "./persisted.ts";
 import {
   checkOperation,
@@ -60,6 +61,9 @@ export type PreparedOperation =
       readonly run: (sink: Sink) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
     };
 
+/** As Node has them, or the platform. */
+export type PlatformHeaders = Headers | Readonly<Record<string, string | readonly string[] | undefined>>;
+
 export interface OperationRequest extends DocumentReference {
   readonly operationName?: string | null | undefined;
   readonly variables?: Record<string, unknown> | null | undefined;
@@ -67,12 +71,16 @@ export interface OperationRequest extends DocumentReference {
 
 /** The GraphQL server: Yoga, and what must hold alike over every transport (rules, masking, context). */
 export interface Operations {
-  /** Cheaper than the platform's own; the same interface. */
-  headers(given: Readonly<Record<string, string | readonly string[] | undefined>>): Headers;
   /** Why nothing of this caller's is worth reading, or null. */
   refuse(exchange: Exchange): Promise<GraphQLError | null>;
   /** Answers a request on the endpoint whose body was read already. */
-  respond(method: string, url: string, headers: Headers, body: string | null, exchange: Exchange): Promise<Response>;
+  respond(
+    method: string,
+    url: string,
+    headers: PlatformHeaders,
+    body: string | null,
+    exchange: Exchange,
+  ): Promise<Response>;
   /** The same for a POST, with less around it; null: only respond() can. */
   answer(headers: RequestHeaders, body: string, exchange: Exchange): Promise<PlainAnswer | null>;
   /** Never throws for what a client got wrong: a syntax error is an error of that operation only. */
@@ -128,13 +136,13 @@ export function createOperations(options: HttpOptions): Operations {
   const answerThinly = createThinPath({
     documents,
     persisted: options.persisted,
+    compiled: runCompiled(options, reports),
     executor: (exchange, params) => yoga.getEnveloped({ exchange, params }),
     mask,
     onResult: reports.settled,
   });
 
   return {
-    headers: (given) => new yoga.fetchAPI.Headers(given as Record<string, string>), // it joins arrays itself
     async refuse(exchange) {
       try {
         await identify(exchange, mask);
@@ -144,7 +152,7 @@ export function createOperations(options: HttpOptions): Operations {
       }
     },
     async respond(method, url, headers, body, exchange) {
-      const request = new yoga.fetchAPI.Request(url, { method, headers, body });
+      const request = new yoga.fetchAPI.Request(url, { method, headers: headers as HeadersInit, body }); // joins lists
       return await yoga.handleRequest(request, { exchange });
     },
     answer: options.thin ? answerThinly : () => Promise.resolve(null),
@@ -236,7 +244,7 @@ function useStreams(options: HttpOptions, fanout: Fanout): Plugin<object, Server
       const { request, result, serverContext } = event;
       const { exchange } = serverContext;
       const results = isAsyncIterable(result) ? result[Symbol.asyncIterator]() : null;
-      const shape = chooseShape(acceptedTypes(request.headers), results !== null, subscriptions.has(exchange));
+      const shape = chooseShape(acceptedBy(request.headers).types, results !== null, subscriptions.has(exchange));
       if (shape === "single") return;
       if (shape === null) {
         results?.return?.().catch(() => undefined);

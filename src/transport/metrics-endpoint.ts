@@ -1,5 +1,7 @@
 import { hash, timingSafeEqual } from "node:crypto";
 
+import type { RequestHeaders } from "./exchange.ts";
+
 /** What GET /metrics answers with; null elsewhere means that there is no such page. */
 export interface MetricsSource {
   text(): Promise<string>;
@@ -8,7 +10,7 @@ export interface MetricsSource {
   readonly token: string | null;
 }
 
-export async function metricsPage(method: string, headers: Headers, source: MetricsSource): Promise<Response> {
+export async function metricsPage(method: string, headers: RequestHeaders, source: MetricsSource): Promise<Response> {
   if (source.token !== null && !holdsToken(headers.get("authorization"), source.token)) {
     return new Response("Unauthorized\n", { status: 401, headers: { "www-authenticate": "Bearer" } });
   }

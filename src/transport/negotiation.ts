@@ -1,6 +1,30 @@
-/** What a request's Accept header lists, in its order, without parameters. Absent: anything. */
-export function acceptedTypes(headers: { get(name: string): string | null }): readonly string[] {
+/** What is known of an Accept header. */
+export interface Accepted {
+  /** What it lists, in its order, without parameters. Absent: anything. */
+  readonly types: readonly string[];
+  /** It may be answered with several results. */
+  readonly streams: boolean;
+  /** As singleMediaType() has it. */
+  readonly single: string | null;
+}
+
+/** Clients send few different ones, and each in all of its requests. */
+const known = new Map<string | null, Accepted>();
+const mostKnown = 100;
+const longestKnown = 256;
+
+export function acceptedBy(headers: { get(name: string): string | null }): Accepted {
   const accept = headers.get("accept");
+  const before = known.get(accept);
+  if (before !== undefined) return before;
+  const types = acceptedTypes(accept);
+  const streams = types.some((type) => type === "text/event-stream" || type === "multipart/mixed");
+  const accepted = { types, streams, single: singleMediaType(accept) };
+  if (known.size < mostKnown && (accept?.length ?? 0) <= longestKnown) known.set(accept, accepted);
+  return accepted;
+}
+
+function acceptedTypes(accept: string | null): readonly string[] {
   if (accept === null || accept.trim() === "") return ["*/*"];
   return accept.split(",").flatMap((entry) => {
     const [type, ...parameters] = entry
@@ -34,7 +58,7 @@ export function chooseShape(types: readonly string[], several: boolean, subscrip
  * The media type of a single JSON result, as Yoga chooses it: the first that was asked for. null where that depends on
  * more than this function looks at, or where JSON is not what was asked for.
  */
-export function singleMediaType(accept: string | null): string | null {
+function singleMediaType(accept: string | null): string | null {
   if (accept === null || accept === "") return "application/json";
   for (const entry of accept.replace(/\s/g, "").toLowerCase().split(",")) {
     const [type, ...parameters] = entry.split(";");

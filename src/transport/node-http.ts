@@ -18,33 +18,48 @@ export async function writeResponse(
   slowReaderMs: number,
 ): Promise<void> {
   if (response instanceof PlainAnswer) {
-    if (to.destroyed) return;
-    to.statusCode = response.status;
-    to.setHeaders(response.headers);
-    await writeBody(response.body, to, slowReaderMs);
+    if (!to.destroyed) await writeBody(response.status, response.headers, response.body, to, slowReaderMs);
     return;
   }
   if (to.destroyed) {
     await response.body?.cancel();
     return;
   }
-  to.statusCode = response.status;
-  to.statusMessage = response.statusText;
-  to.setHeaders(response.headers);
   if (isStream(response)) {
+    to.writeHead(response.status, headerList(response.headers));
     to.flushHeaders();
     // Events are small and wait for nothing to be sent along with.
     to.socket?.setNoDelay(true);
     await writePieces(response.body, to, slowReaderMs);
     return;
   }
-  await writeBody(await response.text(), to, slowReaderMs);
+  await writeBody(response.status, response.headers, await response.text(), to, slowReaderMs);
+}
+
+type HeaderEntries = Iterable<readonly [name: string, value: string]>;
+
+/**
+ * Names and values in turn: Node checks them and writes them as they are, and keeps nothing of them. Some makers of
+ * responses tell a length that is told here, too.
+ */
+function headerList(headers: HeaderEntries): string[] {
+  const list: string[] = [];
+  for (const [name, value] of headers) if (name !== "content-length") list.push(name, value);
+  return list;
 }
 
 /** As text, for Node sends that along with the headers in one piece. */
-async function writeBody(body: string, to: ServerResponse, slowReaderMs: number): Promise<void> {
+async function writeBody(
+  status: number,
+  headers: HeaderEntries,
+  body: string,
+  to: ServerResponse,
+  slowReaderMs: number,
+): Promise<void> {
   const bytes = Buffer.byteLength(body);
-  to.setHeader("content-length", bytes);
+  const list = headerList(headers);
+  list.push("content-length", String(bytes));
+  to.writeHead(status, list);
   // Of ASCII the bytes are the same, and are taken as they are.
   if (to.req.method === "HEAD" || bytes <= pieceBytes) to.end(body, bytes === body.length ? "latin1" : "utf8");
   else await writePieces([Buffer.from(body)], to, slowReaderMs);

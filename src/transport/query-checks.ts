@@ -21,11 +21,13 @@ import type {
 import { isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
-import { requireScope } from "../conversation/access.ts";
+import { hasScope, requireScope } from "../conversation/access.ts";
+import type { Scope } from "../conversation/access.ts";
 import { ParleyError } from "../conversation/errors.ts";
+import type { Viewer } from "../conversation/session.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
-import { checkCost, planCost } from "../graphql/limits-cost.ts";
+import { checkCost, costOf, planCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
 import type { Identity } from "./exchange.ts";
@@ -64,8 +66,26 @@ export function checkOperation(
   { schema, document, variableValues }: ExecutionArgs,
   { queryLimits: { maxCost }, telemetry }: CheckOptions,
 ): void {
-  requireScope(viewer, operation.operation === OperationTypeNode.MUTATION ? "chat:write" : "chat:read");
+  requireScope(viewer, scopeOf(operation));
   counted(telemetry, () => checkCost(planCost(schema, document, operation), variableValues ?? {}, maxCost));
+}
+
+/** Whether checkOperation() lets it pass. Counts nothing: what is refused goes through there. */
+export function mayExecute(
+  operation: OperationDefinitionNode,
+  viewer: Viewer,
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  variables: Readonly<Record<string, unknown>> | undefined,
+  { queryLimits: { maxCost } }: CheckOptions,
+): boolean {
+  return (
+    hasScope(viewer, scopeOf(operation)) && costOf(planCost(schema, document, operation), variables ?? {}) <= maxCost
+  );
+}
+
+function scopeOf({ operation }: OperationDefinitionNode): Scope {
+  return operation === OperationTypeNode.MUTATION ? "chat:write" : "chat:read";
 }
 
 /** What a limit refuses is counted under its name. */

@@ -1,9 +1,9 @@
 import { GraphQLError, Kind, getOperationAST } from "graphql";
-import type { DocumentNode, ExecutionResult } from "graphql";
+import type { ExecutionArgs, ExecutionResult, OperationDefinitionNode } from "graphql";
 import { isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
-import { noSpan, type OperationType, type Telemetry } from "../conversation/telemetry.ts";
+import { noSpan, type OperationType, type Span, type Telemetry } from "../conversation/telemetry.ts";
 import { toGraphQLError } from "../graphql/errors.ts";
 import type { Exchange } from "./exchange.ts";
 
@@ -13,50 +13,57 @@ interface ServerContext extends Record<string, unknown> {
 
 export interface OperationReports {
   readonly plugin: Plugin<object, ServerContext>;
+  /** Of an operation that is executed beside Yoga; where Yoga executes it after all, that goes on with the same report. */
+  readonly begin: (operation: OperationDefinitionNode, exchange: Exchange) => OperationInProgress;
   /** What was refused before it could be executed is reported from its result. */
   readonly settled: (result: unknown, exchange: Exchange) => void;
 }
 
+export interface OperationInProgress {
+  readonly span: Span;
+  readonly end: (result: unknown) => void;
+}
+
 /** Reports operations over every transport. */
 export function reportOperations(telemetry: Telemetry): OperationReports {
-  const reported = new WeakSet<Exchange>();
-  function begin(args: {
-    readonly document: DocumentNode;
-    readonly operationName?: string | null | undefined;
-    readonly contextValue?: unknown;
-  }) {
-    const { exchange } = args.contextValue as Partial<ServerContext>; // undefined for who calls Yoga otherwise
-    if (exchange !== undefined) reported.add(exchange);
+  function begin(operation: OperationDefinitionNode | null, exchange: Exchange | undefined): OperationInProgress {
+    if (exchange?.report) return exchange.report;
     const startedAt = performance.now();
-    const { name, ...what } = describeOperation(args.document, args.operationName);
-    const span = telemetry.begin({ kind: "operation", ...what, name });
+    const { type, field, name } = describeOperation(operation);
+    const span = telemetry.begin({ kind: "operation", type, field, name });
     const end = (result: unknown) => {
       // The first of several results says how it went so far; what comes later is no new operation.
       const code = isAsyncIterable(result) ? "OK" : codeOfResult(result);
-      telemetry.operation({ ...what, code, seconds: (performance.now() - startedAt) / 1000 });
+      telemetry.operation({ type, field, code, seconds: (performance.now() - startedAt) / 1000 });
       span.end(code);
     };
-    return { span, end };
+    const begun = { span, end };
+    if (exchange !== undefined) exchange.report = begun;
+    return begun;
+  }
+  function beginOf({ document, operationName, contextValue }: ExecutionArgs): OperationInProgress {
+    const { exchange } = contextValue as Partial<ServerContext>; // undefined for who calls Yoga otherwise
+    return begin(getOperationAST(document, operationName) ?? null, exchange);
   }
   function settled(result: unknown, exchange: Exchange): void {
-    if (isAsyncIterable(result) || reported.has(exchange)) return;
+    if (isAsyncIterable(result) || exchange.report !== null) return;
     const code = codeOfResult(result);
     if (code !== "OK") reportUnread(telemetry, code);
   }
   const plugin: Plugin<object, ServerContext> = {
     onExecute({ args, executeFn, setExecuteFn }) {
-      const { span, end } = begin(args);
+      const { span, end } = beginOf(args);
       if (span !== noSpan) setExecuteFn((given) => span.inside(() => executeFn(given) as unknown)); // any to Envelop
       return { onExecuteDone: ({ result }) => end(result) };
     },
     onSubscribe({ args, subscribeFn, setSubscribeFn }) {
-      const { span, end } = begin(args);
+      const { span, end } = beginOf(args);
       if (span !== noSpan) setSubscribeFn((given) => span.inside(() => subscribeFn(given) as unknown)); // as above
       return { onSubscribeResult: ({ result }) => end(result) };
     },
     onResultProcess: ({ result, serverContext: { exchange } }) => settled(result, exchange),
   };
-  return { plugin, settled };
+  return { plugin, begin, settled };
 }
 
 /** An operation that has a wrong form, or whose sender is nobody. */
@@ -80,15 +87,25 @@ function codeOfResult(result: unknown): string {
   return codeOfErrors(errors);
 }
 
-function describeOperation(
-  document: DocumentNode,
-  operationName: string | null | undefined,
-): { readonly type: OperationType; readonly field: string; readonly name: string | null } {
-  const operation = getOperationAST(document, operationName);
-  if (!operation) return { type: "unknown", field: "", name: null };
+interface Description {
+  readonly type: OperationType;
+  readonly field: string;
+  readonly name: string | null;
+}
+
+const descriptions = new WeakMap<OperationDefinitionNode, Description>();
+const unknownOperation: Description = { type: "unknown", field: "", name: null };
+
+function describeOperation(operation: OperationDefinitionNode | null): Description {
+  if (operation === null) return unknownOperation;
+  const known = descriptions.get(operation);
+  if (known !== undefined) return known;
   const { selections } = operation.selectionSet;
   // Validation was passed: a field's name is the schema's. What stands in fragments is not looked for.
   const fields = new Set(selections.map((one) => (one.kind === Kind.FIELD ? one.name.value : "several")));
-  const [field = ""] = fields;
-  return { type: operation.operation, field: fields.size > 1 ? "several" : field, name: operation.name?.value ?? null };
+  const [first = ""] = fields;
+  const field = fields.size > 1 ? "several" : first;
+  const description = { type: operation.operation, field, name: operation.name?.value ?? null };
+  descriptions.set(operation, description);
+  return description;
 }

@@ -3,10 +3,11 @@ import type { ExecutionArgs, ExecutionResult } from "graphql";
 import { processRegularResult } from "graphql-yoga";
 import type { FetchAPI } from "graphql-yoga";
 
+import type { RunCompiled } from "./compiled.ts";
 import type { Documents } from "./documents.ts";
 import type { Exchange, RequestHeaders } from "./exchange.ts";
 import type { MaskError } from "./masking.ts";
-import { singleMediaType } from "./negotiation.ts";
+import { acceptedBy } from "./negotiation.ts";
 import type { PersistedOperations } from "./persisted.ts";
 import { isJson, paramsOfBody } from "./request-params.ts";
 import type { RequestParams } from "./request-params.ts";
@@ -38,6 +39,7 @@ export interface Executor {
 export interface ThinPathOptions {
   readonly documents: Documents;
   readonly persisted: PersistedOperations;
+  readonly compiled: RunCompiled;
   readonly executor: (exchange: Exchange, params: RequestParams) => Executor;
   readonly mask: MaskError;
   /** Called with each result, as Yoga calls `onResultProcess`. */
@@ -56,9 +58,10 @@ const plainFetch = { Response: PlainAnswer } as unknown as FetchAPI; // of which
  * URLs, which cost more than the operation. Whatever is unusual, and all that is wrong, is Yoga's to answer: a document
  * gets in here only when it was let through there.
  */
-export function createThinPath({ documents, persisted, executor, mask, onResult }: ThinPathOptions): ThinPath {
+export function createThinPath(options: ThinPathOptions): ThinPath {
+  const { documents, persisted, compiled, executor, mask, onResult } = options;
   return async (headers, body, exchange) => {
-    const mediaType = isJson(headers.get("content-type")) ? singleMediaType(headers.get("accept")) : null;
+    const mediaType = isJson(headers.get("content-type")) ? acceptedBy(headers).single : null;
     if (mediaType === null) return null;
     const params = wellFormed(body, persisted);
     if (params === null) return null;
@@ -68,6 +71,9 @@ export function createThinPath({ documents, persisted, executor, mask, onResult 
     const { operationName, variables: variableValues } = params;
     const operation = getOperationAST(document, operationName);
     if (!operation || operation.operation === OperationTypeNode.SUBSCRIPTION) return null;
+
+    const data = await compiled({ document, operation, length: params.query.length }, variableValues, exchange);
+    if (data !== null) return new PlainAnswer(`{"data":${data}}`, { status: 200, headers: headersOf(mediaType) });
 
     let result: ExecutionResult;
     try {
@@ -82,6 +88,11 @@ export function createThinPath({ documents, persisted, executor, mask, onResult 
     onResult(result, exchange);
     return processRegularResult(result, plainFetch, mediaType) as unknown as PlainAnswer; // what plainFetch makes
   };
+}
+
+/** As Yoga's processor has them. */
+function headersOf(mediaType: string): Readonly<Record<string, string>> {
+  return { "content-type": `${mediaType}; charset=utf-8` };
 }
 
 function wellFormed(body: string, persisted: PersistedOperations): RequestParams | null {

@@ -2,7 +2,8 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 
-import type { GraphQLError, GraphQLSchema } from "graphql";
+import { GraphQLError } from "graphql";
+import type { GraphQLSchema } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
 import { silentTelemetry } from "../conversation/telemetry.ts";
@@ -11,11 +12,13 @@ import { defaultQueryLimits } from "../graphql/limits.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
 import { anonymous } from "../conversation/session.ts";
 import { readBody, readIncoming } from "./body.ts";
-import { createExchange } from "./exchange.ts";
+import { createExchange, exchangeOf } from "./exchange.ts";
 import type { Authenticate, Exchange, RequestHeaders } from "./exchange.ts";
 import { healthz, readyz } from "./health.ts";
 import type { Readiness } from "./health.ts";
 import { createOperations } from "./http.ts";
+import type { PlatformHeaders } from "./http.ts";
+import { IncomingHeaders } from "./incoming-headers.ts";
 import { createGuard, tooManySockets } from "./limits/guard.ts";
 import { defaultTransportLimits } from "./limits/settings.ts";
 import type { TransportLimits } from "./limits/settings.ts";
@@ -24,8 +27,8 @@ import { createMask } from "./masking.ts";
 import { metricsPage } from "./metrics-endpoint.ts";
 import type { MetricsSource } from "./metrics-endpoint.ts";
 import { writeResponse } from "./node-http.ts";
-import { acceptedTypes } from "./negotiation.ts";
-import { corsHeaders, isKnownPage, mayUpgrade, namesThisMachine, preflight } from "./origins.ts";
+import { acceptedBy } from "./negotiation.ts";
+import { corsHeaders, isKnownPage, machineNames, mayUpgrade, preflight } from "./origins.ts";
 import { persistedOperations } from "./persisted.ts";
 import type { PersistedOperations } from "./persisted.ts";
 import { payloadTooLarge, refusal, refusalResponse } from "./refusals.ts";
@@ -95,7 +98,9 @@ interface Incoming {
   readonly method: string;
   /** Absolute. */
   readonly url: string;
-  readonly headers: Headers;
+  readonly headers: RequestHeaders;
+  /** The same, as whoever brought them has them. */
+  readonly given: PlatformHeaders;
   /** By what its client is counted; null: by nothing. */
   readonly address: string | null;
   /** Whether the URL is the endpoint's and holds no more than that. */
@@ -103,9 +108,6 @@ interface Incoming {
   /** Reads the body; null: it is too long. */
   readonly read: () => Promise<string | null>;
 }
-
-/** Media types of answers that go on. */
-const streamTypes: ReadonlySet<string> = new Set(["text/event-stream", "multipart/mixed"]);
 
 /** Sockets get so long to answer a close, requests to end. */
 const closeGraceMs = 1000;
@@ -143,6 +145,7 @@ export function createTransport(options: TransportOptions): Transport {
     thin,
   });
   const origins = { allowed: allowedOrigins, production };
+  const isOurs = machineNames(allowedOrigins);
   const identify = (headers: RequestHeaders, connectionParams: Readonly<Record<string, unknown>> | null) =>
     authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, origins) });
   const webSockets = createWebSocketEndpoint({
@@ -179,6 +182,7 @@ export function createTransport(options: TransportOptions): Transport {
     if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
     if (pathname !== path) return new Response("Not found\n", { status: 404 });
     const answer = preflight(method, headers, allowedOrigins) ?? (await operateFollowed(incoming, exchange));
+    if (allowedOrigins === null) return answer;
     for (const [name, value] of Object.entries(corsHeaders(headers, allowedOrigins))) answer.headers.set(name, value);
     return answer;
   }
@@ -200,10 +204,10 @@ export function createTransport(options: TransportOptions): Transport {
 
   async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
-    const accepted = acceptedTypes(headers);
+    const { types, streams } = acceptedBy(headers);
     const modern = "application/graphql-response+json";
     const refuse = (error: GraphQLError) =>
-      refusalResponse(error, accepted.includes(modern) ? modern : "application/json");
+      refusalResponse(error, types.includes(modern) ? modern : "application/json");
     // Too much, and who may not in, is told so before anything is read. A GET without an operation may be GraphiQL's page.
     const tooMuch = guard.request(incoming.address);
     if (tooMuch !== null) return refuse(tooMuch);
@@ -213,7 +217,7 @@ export function createTransport(options: TransportOptions): Transport {
       telemetry.refused(String(refused.extensions["code"]));
       return refuse(refused);
     }
-    if (asks && accepted.some((type) => streamTypes.has(type)) && !(await takesPlace(incoming, exchange))) {
+    if (asks && streams && !(await takesPlace(incoming, exchange))) {
       return refuse(tooManySockets());
     }
     return await execute(incoming, exchange, refuse);
@@ -224,8 +228,7 @@ export function createTransport(options: TransportOptions): Transport {
     const { viewer } = await exchange.identity();
     for (const leave of [guard.socketFrom(address), guard.socketOf(viewer)]) {
       if (leave === null) return false;
-      exchange.signal.addEventListener("abort", leave, { once: true });
-      if (exchange.signal.aborted) leave();
+      exchange.onEnd(leave);
     }
     return true;
   }
@@ -235,7 +238,7 @@ export function createTransport(options: TransportOptions): Transport {
     exchange: Exchange,
     refuse: (error: GraphQLError) => Response,
   ): Promise<Response | PlainAnswer> {
-    const { method, url, headers, bare } = incoming;
+    const { method, url, headers, given, bare } = incoming;
     let text: string | null = null;
     if (method === "POST") {
       // What is small on the wire may be endless when it is unpacked.
@@ -249,34 +252,43 @@ export function createTransport(options: TransportOptions): Transport {
         return refusalResponse(payloadTooLarge(maxBodyBytes));
       }
     }
-    const leave = guard.operation(exchange.signal);
-    if (typeof leave !== "function") return refuse(leave);
+    const place = guard.operation();
+    if (place instanceof GraphQLError) return refuse(place);
+    exchange.place = place;
     try {
       const answer = bare && text !== null ? await operations.answer(headers, text, exchange) : null;
-      return answer ?? (await operations.respond(method, url, headers, text, exchange));
+      return answer ?? (await operations.respond(method, url, given, text, exchange));
     } finally {
-      leave();
+      place.leave();
     }
   }
 
-  function openExchange(headers: Headers): Exchange {
+  function openExchange(headers: RequestHeaders): Exchange {
     const exchange = createExchange(() => identify(headers, null), headers.get("last-event-id"));
     exchanges.add(exchange);
-    exchange.signal.addEventListener("abort", () => exchanges.delete(exchange), { once: true });
+    exchange.onEnd(() => exchanges.delete(exchange));
     return exchange;
   }
 
   function onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const headers = operations.headers(request.headers);
+    const headers = new IncomingHeaders(request.headers);
     const requestId = requestIdOf(headers);
-    response.setHeader("x-request-id", requestId);
-    return withRequestId(requestId, () => answerRequest(request, headers, response));
+    return withRequestId(requestId, () => answerRequest(request, headers, requestId, response));
   }
 
-  async function answerRequest(request: IncomingMessage, headers: Headers, response: ServerResponse): Promise<void> {
+  async function answerRequest(
+    request: IncomingMessage,
+    headers: IncomingHeaders,
+    requestId: string,
+    response: ServerResponse,
+  ): Promise<void> {
     const exchange = openExchange(headers);
     response.once("close", exchange.end);
-    if (draining) response.setHeader("connection", "close");
+    const write = (answer: Response | PlainAnswer) => {
+      answer.headers.set("x-request-id", requestId);
+      if (draining) answer.headers.set("connection", "close");
+      return writeResponse(answer, response, slowReaderMs);
+    };
     const { method = "GET", url = "/" } = request;
     try {
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
@@ -284,30 +296,34 @@ export function createTransport(options: TransportOptions): Transport {
       const read = () => readIncoming(request, maxBodyBytes);
       if (isRebound(request)) {
         telemetry.refused("FORBIDDEN");
-        await writeResponse(refusalResponse(foreignHost), response, slowReaderMs);
+        await write(refusalResponse(foreignHost));
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
-      const answer = await respond({ method, url: absolute, headers, address, bare: url === path, read }, exchange);
+      const bare = url === path;
+      const answer = await respond(
+        { method, url: absolute, headers, given: headers.given, address, bare, read },
+        exchange,
+      );
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
-      await writeResponse(answer, response, slowReaderMs);
+      await write(answer);
     } catch (error) {
       if (response.destroyed) return;
       logger.error({ err: error }, "A request failed unexpectedly.");
       if (response.headersSent) response.destroy();
-      else response.writeHead(500, security.plain).end();
+      else response.writeHead(500, { ...security.plain, "x-request-id": requestId }).end();
     }
   }
 
   /** Where everyone who reaches this machine is let in, no page from elsewhere may be among them. */
   function isRebound({ socket, headers }: IncomingMessage): boolean {
     if (!localOnly || !isLoopback(socket.localAddress ?? "")) return false;
-    return !namesThisMachine(headers.host ?? null, allowedOrigins);
+    return !isOurs(headers.host ?? null);
   }
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const headers = operations.headers(request.headers);
+    const headers = new IncomingHeaders(request.headers);
     const refuse = (status: string) =>
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
     socket.on("error", () => socket.destroy());
@@ -332,7 +348,7 @@ export function createTransport(options: TransportOptions): Transport {
       return webSockets.size;
     },
 
-    waiting: (signal) => guard.waiting(signal),
+    waiting: (signal) => exchangeOf(signal)?.place?.wait() ?? (() => undefined),
 
     async fetch(request) {
       const requestId = requestIdOf(request.headers);
@@ -346,7 +362,7 @@ export function createTransport(options: TransportOptions): Transport {
         const bare = pathname === path && search === "";
         const read = () => readBody(body, headers.get("content-length"), maxBodyBytes);
         const address = guard.address(headers, null);
-        const incoming = { method, url, headers, address, bare, read };
+        const incoming = { method, url, headers, given: headers, address, bare, read };
         const answer = await withRequestId(requestId, () => respond(incoming, exchange));
         const response = answer instanceof PlainAnswer ? answer.toResponse() : answer;
         response.headers.set("x-request-id", requestId);

@@ -205,10 +205,11 @@ function createProtocol(options: WebSocketOptions) {
       const tooMany = guard.subscription(connection.operations.size);
       if (tooMany !== null) return [tooMany];
       const exchange = createExchange(() => identity, null);
-      const leave = guard.operation(exchange.signal);
-      if (typeof leave !== "function") return [leave];
+      const place = guard.operation();
+      if (place instanceof GraphQLError) return [place];
+      exchange.place = place;
       // One that is completed before it is run is never answered.
-      exchange.signal.addEventListener("abort", leave, { once: true });
+      exchange.onEnd(() => place.leave());
       // Before it is prepared: a client may complete it meanwhile.
       const given = message.extensions?.["traceparent"];
       const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
@@ -220,7 +221,7 @@ function createProtocol(options: WebSocketOptions) {
       }
       const opening = nextMessage(id);
       const sink: Sink = { write: (outcome, go) => connection.write(outcome.frame(opening), go) };
-      runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(leave));
+      runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(() => place.leave()));
       return prepared.args;
     },
     execute: run,

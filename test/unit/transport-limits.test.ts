@@ -81,33 +81,30 @@ describe("the gate", () => {
 
   test("counts what executes, once each, until it is answered", () => {
     const gate = createGate(settings);
-    const leave = gate.enter(new AbortController().signal);
-    const leaveToo = gate.enter(new AbortController().signal);
+    const one = gate.enter();
+    const other = gate.enter();
     expect([gate.size, gate.full()]).toEqual([2, "operations"]);
-    leave();
-    leave();
+    one.leave();
+    one.leave();
     expect([gate.size, gate.full()]).toEqual([1, null]);
-    leaveToo();
+    other.leave();
     expect(gate.size).toBe(0);
     gate.close();
   });
 
   test("what waits takes no place, however many of its fields do", () => {
     const gate = createGate(settings);
-    const { signal } = new AbortController();
-    const leave = gate.enter(signal);
-    const [one, two] = [gate.wait(signal), gate.wait(signal)];
+    const place = gate.enter();
+    const [one, two] = [place.wait(), place.wait()];
     expect(gate.size).toBe(0);
     one();
     one();
     expect(gate.size).toBe(0);
     two();
     expect(gate.size).toBe(1);
-    const last = gate.wait(signal);
-    leave();
+    const last = place.wait();
+    place.leave();
     last();
-    expect(gate.size).toBe(0);
-    gate.wait(new AbortController().signal)();
     expect(gate.size).toBe(0);
     gate.close();
   });

@@ -10,13 +10,19 @@ import type { LimitName } from "../../conversation/limits.ts";
 export interface Gate {
   /** Which limit leaves no room for an operation, or null. */
   full(): LimitName | null;
-  /** Takes a place until it is left; leaving twice is safe. It takes one also where there is none. */
-  enter(signal: AbortSignal): () => void;
-  /** The operation of this signal waits for something that others do. Returns what to call when it goes on. */
-  wait(signal: AbortSignal): () => void;
+  /** Takes a place until it is left. It takes one also where there is none. */
+  enter(): Place;
   /** Operations being executed. */
   readonly size: number;
   close(): void;
+}
+
+/** Of one operation. */
+export interface Place {
+  /** Twice is safe. */
+  leave(): void;
+  /** The operation waits for something that others do. Returns what to call when it goes on. */
+  wait(): () => void;
 }
 
 export interface GateSettings {
@@ -32,7 +38,7 @@ export function createGate({ operations, eventLoopLagMs }: GateSettings): Gate {
   let expectedAt = performance.now() + tickMs;
   let lagMs = 0;
   let before = 0;
-  const places = new WeakMap<AbortSignal, Place>();
+  const count = (change: 1 | -1) => void (executing += change);
   const timer = setInterval(() => {
     const now = performance.now();
     before = lagMs;
@@ -49,18 +55,13 @@ export function createGate({ operations, eventLoopLagMs }: GateSettings): Gate {
       // Twice in a row: once may be a collection of garbage, or one large answer.
       return Math.min(lagMs, before) > eventLoopLagMs ? "eventLoopLag" : null;
     },
-    enter(signal) {
-      const place = new Place((change) => (executing += change));
-      places.set(signal, place);
-      return () => place.leave();
-    },
-    wait: (signal) => places.get(signal)?.wait() ?? (() => undefined),
+    enter: () => new TakenPlace(count),
     close: () => clearInterval(timer),
   };
 }
 
 /** Several fields of one operation may wait at a time: while one of them does, the operation counts as waiting. */
-class Place {
+class TakenPlace implements Place {
   readonly #count: (change: 1 | -1) => void;
   #waits = 0;
   #left = false;

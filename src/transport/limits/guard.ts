@@ -11,6 +11,7 @@ import type { RequestHeaders } from "../exchange.ts";
 import { addressReader } from "./address.ts";
 import { Counts } from "./counts.ts";
 import { createGate } from "./gate.ts";
+import type { Place } from "./gate.ts";
 import { Rates } from "./rate.ts";
 import type { TransportLimits } from "./settings.ts";
 
@@ -22,10 +23,8 @@ export interface Guard {
   address(headers: RequestHeaders, peer: string | null): string | null;
   /** Why nothing of this request is worth reading now, or null. Counts it. */
   request(address: string | null): GraphQLError | null;
-  /** An operation begins: gives what to call when it is answered (twice is safe), or why it is refused. */
-  operation(signal: AbortSignal): Leave | GraphQLError;
-  /** The operation of this signal waits for what others do. Returns what to call when it goes on. */
-  waiting(signal: AbortSignal): Leave;
+  /** An operation begins: gives the place that it takes until it is answered, or why it is refused. */
+  operation(): Place | GraphQLError;
   /** A WebSocket or a stream is opened from this address, and by this viewer: each null where there are too many. */
   socketFrom(address: string | null): Leave | null;
   socketOf(viewer: Viewer): Leave | null;
@@ -73,8 +72,7 @@ export function createGuard(limits: TransportLimits, telemetry: Telemetry): Guar
       const limit = "requestsPerAddress";
       return refuse(rateLimited({ limit, retryAfterSeconds }), limit);
     },
-    operation: (signal) => overload() ?? gate.enter(signal),
-    waiting: (signal) => gate.wait(signal),
+    operation: () => overload() ?? gate.enter(),
     socketFrom: (from) => take(fromAddress, from, "socketsPerAddress"),
     // Who is everyone cannot be held to one person's share.
     socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),
