@@ -1,5 +1,6 @@
 import type { Conversations } from "../conversation/api.ts";
 import type { Viewer } from "../conversation/session.ts";
+import type { Readings } from "./readings.ts";
 
 /** What a resolver knows of its operation. The transport makes one for each operation. */
 export interface Context {
@@ -8,6 +9,8 @@ export interface Context {
   /** Aborts when the client goes away or the operation is complete. */
   readonly signal: AbortSignal;
   readonly resume: Resume;
+  /** What a query has read so far: readingsOfQuery(). */
+  readings?: Readings;
 }
 
 /**

@@ -83,13 +83,9 @@ export class Readings {
   }
 }
 
-const ofQueries = new WeakMap<Context, Readings>();
-
 /** A query is one reading from end to end; a mutation field or an event has its own, `new Readings()`. */
 export function readingsOfQuery(context: Context): Readings {
-  const readings = ofQueries.get(context) ?? new Readings();
-  ofQueries.set(context, readings);
-  return readings;
+  return (context.readings ??= new Readings());
 }
 
 /** @throws what is wrong with this page: INVALID_CURSOR, CURSOR_EXPIRED. */

@@ -2,8 +2,10 @@ import { OperationTypeNode } from "graphql";
 import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
+import type { Viewer } from "../conversation/session.ts";
 import { CompiledQuery } from "../graphql/compiled-query.ts";
-import type { Context } from "../graphql/context.ts";
+import type { Context, Resume } from "../graphql/context.ts";
+import type { Readings } from "../graphql/readings.ts";
 import type { Exchange } from "./exchange.ts";
 import { mayExecute } from "./query-checks.ts";
 import type { CheckOptions } from "./query-checks.ts";
@@ -21,12 +23,12 @@ export interface KnownOperation {
   readonly length: number;
 }
 
-/** The JSON of `data`, of an answer without errors; null: only the executor can answer, and nothing was told of it yet. */
+/** `data` of an answer without errors, fit for JSON; null: only the executor can answer, and nothing was told of it yet. */
 export type RunCompiled = (
   known: KnownOperation,
   variables: Readonly<Record<string, unknown>> | undefined,
   exchange: Exchange,
-) => Promise<string | null>;
+) => Promise<object | null>;
 
 /** A plan takes some 200 bytes for each of its fields: in proportion to its text, it is counted with that (documents.ts). */
 const charactersPerField = 4;
@@ -54,20 +56,33 @@ export function runCompiled(options: CompiledOptions, reports: OperationReports)
       () => null,
     );
     if (viewer === null || !mayExecute(operation, viewer, schema, document, variables, options)) return null;
-    const context: Context = {
-      conversations,
-      viewer,
-      resume: exchange.resume,
-      get signal() {
-        return exchange.signal;
-      },
-    };
+    const context = new QueryContext(conversations, viewer, exchange);
     const query = queryOf(known);
     const { span, end } = reports.begin(operation, exchange);
-    const text = await span.inside(() => query.run(context, variables));
-    if (text !== null) end(noErrors);
-    return text;
+    const data = await span.inside(() => query.run(context, variables));
+    if (data !== null) end(noErrors);
+    return data;
   };
 }
 
 const noErrors = {};
+
+/** A signal is made where a resolver asks for it, which queries' resolvers don't. */
+class QueryContext implements Context {
+  readonly conversations: Conversations;
+  readonly viewer: Viewer;
+  readonly resume: Resume;
+  readings?: Readings;
+  readonly #exchange: Exchange;
+
+  constructor(conversations: Conversations, viewer: Viewer, exchange: Exchange) {
+    this.conversations = conversations;
+    this.viewer = viewer;
+    this.resume = exchange.resume;
+    this.#exchange = exchange;
+  }
+
+  get signal(): AbortSignal {
+    return this.#exchange.signal;
+  }
+}

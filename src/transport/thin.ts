@@ -73,7 +73,7 @@ export function createThinPath(options: ThinPathOptions): ThinPath {
     if (!operation || operation.operation === OperationTypeNode.SUBSCRIPTION) return null;
 
     const data = await compiled({ document, operation, length: params.query.length }, variableValues, exchange);
-    if (data !== null) return new PlainAnswer(`{"data":${data}}`, { status: 200, headers: headersOf(mediaType) });
+    if (data !== null) return new PlainAnswer(JSON.stringify({ data }), { status: 200, headers: headersOf(mediaType) });
 
     let result: ExecutionResult;
     try {
