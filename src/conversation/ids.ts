@@ -55,7 +55,8 @@ const uuidv7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[
 
 /** Milliseconds since the epoch; null where `id` is no UUIDv7. */
 export function timeOfUuidv7(id: string): number | null {
-  return uuidv7Pattern.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : null;
+  if (!uuidv7Pattern.test(id)) return null;
+  return Number.parseInt(id.slice(0, 8), 16) * 0x1_0000 + Number.parseInt(id.slice(9, 13), 16);
 }
 
 /** What Row.mark holds; in Lua: `redis.sha1hex(row):sub(1, 16)`. */

@@ -340,26 +340,20 @@ function argumentReader(field: GraphQLField<unknown, unknown>, node: FieldNode):
   }
 }
 
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  if (typeof value !== "object" || value === null || !("then" in value)) return false;
-  const { then }: { readonly then: unknown } = value;
-  return typeof then === "function";
-}
-
 /** Fields are begun in their order and waited for together, as the executor does. */
 function completeObject(fields: readonly FieldPlan[]): Complete {
   return (source, run, path) => {
     if (source instanceof Error) refuse();
     const object: Record<string, unknown> = {};
-    const pending: Promise<unknown>[] = [];
+    let pending: Promise<unknown>[] | null = null;
     for (const { key, parentName, resolves, read, complete } of fields) {
       const at = resolves ? { prev: path, key, typename: parentName } : undefined;
       const value = completeValue(read(source, run, at), complete, run, at);
       // Also while it is a promise, so that the keys stand in their order.
       object[key] = value;
-      if (value instanceof Promise) pending.push(value.then((settled: unknown) => (object[key] = settled)));
+      if (value instanceof Promise) (pending ??= []).push(value.then((settled: unknown) => (object[key] = settled)));
     }
-    return pending.length === 0 ? object : whole(object, pending);
+    return pending === null ? object : whole(object, pending);
   };
 }
 
@@ -369,22 +363,25 @@ function completeList({ complete, resolves }: Completer): Completer {
       // Other iterables there may be are none of this schema's.
       const items: readonly unknown[] = Array.isArray(value) ? value : refuse();
       const list: unknown[] = [];
-      const pending: Promise<unknown>[] = [];
-      for (const [i, item] of items.entries()) {
+      let pending: Promise<unknown>[] | null = null;
+      for (let i = 0; i < items.length; i++) {
         const at = resolves ? { prev: path, key: i, typename: undefined } : undefined;
-        const completed = completeValue(item, complete, run, at);
+        const completed = completeValue(items[i], complete, run, at);
         list.push(completed);
-        if (completed instanceof Promise) pending.push(completed.then((settled: unknown) => (list[i] = settled)));
+        if (completed instanceof Promise) {
+          (pending ??= []).push(completed.then((settled: unknown) => (list[i] = settled)));
+        }
       }
-      return pending.length === 0 ? list : whole(list, pending);
+      return pending === null ? list : whole(list, pending);
     },
     resolves,
   };
 }
 
+/** Of a promise of the platform's, which is what all of this schema's resolvers give that give one. */
 function completeValue(value: unknown, complete: Complete, run: Run, path: Path | undefined): unknown {
-  if (!isPromise(value)) return complete(value, run, path);
-  const completed = Promise.resolve(value).then((settled) => complete(settled, run, path));
+  if (!(value instanceof Promise)) return complete(value, run, path);
+  const completed = value.then((settled: unknown) => complete(settled, run, path));
   // What is begun behind it may throw before this is waited for.
   completed.catch(() => undefined);
   return completed;
