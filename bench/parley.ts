@@ -61,7 +61,7 @@ const orders = {
           replaceFrom: null,
           model: null,
         },
-        { pages: [] },
+        null,
         true,
         never,
       );

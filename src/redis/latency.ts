@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Telemetry } from "../conversation/telemetry.ts";
+import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import type { Client } from "./connection.ts";
 import type { Topology } from "./topology.ts";
 import { plainScripts, scriptText, sessionScripts, type ScriptName } from "./scripts.ts";
@@ -23,23 +23,8 @@ function scriptNames(): ReadonlyMap<string, string> {
 
 /** Tells how long each command of this connection takes, a script under its own name, and that a lost connection is back. */
 export function measure(redis: Client, role: string, telemetry: Telemetry): void {
-  const names = scriptNames();
-  // ioredis sends a command anew through the same door when a connection is back: one command, one time.
-  const told = new WeakSet<object>();
-  const send = redis.sendCommand.bind(redis);
-  redis.sendCommand = (...[command, ...rest]: Parameters<typeof send>) => {
-    if (told.has(command) || handshake.has(command.name)) return send(command, ...rest);
-    told.add(command);
-    const [which] = command.args;
-    const isEval = command.name === "evalsha" || command.name === "eval";
-    const script = isEval && typeof which === "string" ? names.get(which) : undefined;
-    const answered = telemetry.redisCommand(script ?? command.name.toLowerCase(), script !== undefined);
-    command.promise.then(
-      () => answered(null),
-      (error: unknown) => answered(isUnknownScript(error) ? null : codeOf(error)),
-    );
-    return send(command, ...rest);
-  };
+  // Where nobody hears of it, it would be the dearest part of sending a command.
+  if (telemetry.redisCommand !== silentTelemetry.redisCommand) measureCommands(redis, telemetry);
   let lost = false;
   redis.on("close", () => {
     lost = true;
@@ -48,6 +33,33 @@ export function measure(redis: Client, role: string, telemetry: Telemetry): void
     if (lost) telemetry.redisReconnected(role);
     lost = false;
   });
+}
+
+function measureCommands(redis: Client, telemetry: Telemetry): void {
+  const names = scriptNames();
+  // ioredis sends a command anew through the same door when a connection is back: one command, one time. Not a WeakSet:
+  // it would keep each command alive until the next full collection.
+  const underWay = new Set<object>();
+  const send = redis.sendCommand.bind(redis);
+  redis.sendCommand = (...[command, ...rest]: Parameters<typeof send>) => {
+    if (underWay.has(command) || handshake.has(command.name)) return send(command, ...rest);
+    underWay.add(command);
+    const [which] = command.args;
+    const isEval = command.name === "evalsha" || command.name === "eval";
+    const script = isEval && typeof which === "string" ? names.get(which) : undefined;
+    const answered = telemetry.redisCommand(script ?? command.name.toLowerCase(), script !== undefined);
+    command.promise.then(
+      () => {
+        underWay.delete(command);
+        answered(null);
+      },
+      (error: unknown) => {
+        underWay.delete(command);
+        answered(isUnknownScript(error) ? null : codeOf(error));
+      },
+    );
+    return send(command, ...rest);
+  };
 }
 
 /** The same, of which each connection that place() gives is measured too. */

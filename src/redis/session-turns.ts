@@ -1,3 +1,4 @@
+import type { Run } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import type {
   Attended,
@@ -8,10 +9,10 @@ import type {
   TurnEnd,
   TurnToken,
 } from "../conversation/store.ts";
-import { escapeFragment } from "../conversation/stored-message.ts";
+import { escapeFragment, fillTemplate, type RowTemplate } from "../conversation/stored-message.ts";
 import { NotReplicated } from "./durable.ts";
 import { refusalOf, uncounted, type RedisQuotas } from "./quotas.ts";
-import { headOf, list, memoryOf, number, packMemory, stateOf, text } from "./replies.ts";
+import { headOf, list, memoryOf, number, packMemory, runIn, stateOf, text, type Head } from "./replies.ts";
 import type { Reply } from "./scripts.ts";
 import { callersOp, foreign, ownOp, type SessionCalls } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
@@ -33,6 +34,13 @@ export interface TurnSettings {
   readonly leaseGraceMs: () => number;
   /** A turn has begun for this process, although begin() rejects: the replicas were too slow to acknowledge it. */
   readonly onStarted: (turn: StartedTurn) => void;
+}
+
+interface WrittenParts {
+  readonly input: string;
+  readonly text: string;
+  readonly userRow: string;
+  readonly reply: RowTemplate | null;
 }
 
 /** The turns of sessions as Redis keeps them, from begin.lua to finish.lua. */
@@ -99,9 +107,13 @@ export class SessionTurns {
         else this.#index.place(owner, key, headOf(head));
         return { kind: "limited", refusal: refusalOf(limit, seconds) };
       }
-      case "QUEUED":
-        this.#calls.note(owner, key, headOf(answer[1]));
-        return { kind: "queued", runId: stateOf(text(answer[2])).runId };
+      case "QUEUED": {
+        const head = headOf(answer[1]);
+        this.#calls.note(owner, key, head);
+        const input = turn.input ? `${turn.input.head}\t${turn.input.tail}` : "";
+        const run = this.#runOf(key, head, answer[2], { input, text: "", userRow: "", reply: null });
+        return { kind: "queued", runId: run.runId, run };
+      }
       case "KNOWN": {
         const result = text(answer[2]);
         return {
@@ -162,7 +174,7 @@ export class SessionTurns {
     return answer[0] === "OK";
   }
 
-  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void> {
+  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null> {
     const usage = end.kind === "completed" ? end.usage : null;
     const reply = end.kind === "completed" ? end.reply : { head: "", tail: "" };
     const error = end.kind === "failed" ? end.error : null;
@@ -180,23 +192,51 @@ export class SessionTurns {
       error?.message ?? "",
       error?.retryable ? 1 : 0,
     ]);
-    if (answer[0] !== "NOT_FOUND") this.#calls.note(turn.owner, turn.historyKey, headOf(answer[1]));
+    if (answer[0] === "NOT_FOUND") return null;
+    const head = headOf(answer[1]);
+    this.#calls.note(turn.owner, turn.historyKey, head);
+    // A repeat may come after others have changed the session: what is known of it then is not of this moment.
+    if (answer[0] !== "OK") return null;
+    const parts = { input: turn.inputRow, text: end.text, userRow: turn.inputRow };
+    const template = end.kind === "completed" ? end.reply : null;
+    return this.#runOf(turn.historyKey, head, answer[2], { ...parts, reply: template });
+  }
+
+  /** The run that a script has just written, with what this process gave it: as a reading of that moment would have it. */
+  #runOf(key: string, head: Head, answer: Reply | undefined, { reply, ...parts }: WrittenParts): Run {
+    const state = stateOf(text(answer));
+    const { userPosition, replyPosition } = state;
+    return runIn(this.#sessionIdOf(key), key, head.generation, state, {
+      ...parts,
+      // Retention may have trimmed what it answers.
+      userRow: userPosition !== null && userPosition >= head.base ? parts.userRow : "",
+      replyRow: reply && replyPosition !== null ? fillTemplate(reply, replyPosition) : "",
+    });
+  }
+
+  #sessionIdOf(key: string): string {
+    return key.slice(this.#settings.historyKeyPrefix.length);
   }
 
   #started(key: string, answer: readonly Reply[]): StartedTurn {
-    const [, head, state, inputRow, memory, instructions, summary, low, rows, ofWhom] = answer;
-    const run = stateOf(text(state));
+    const [, headJson, stateJson, input, memory, instructions, summary, low, rows, ofWhom] = answer;
+    const head = headOf(headJson);
+    const state = stateOf(text(stateJson));
+    const inputRow = text(input);
     const owner = text(ofWhom);
-    this.#calls.note(owner, key, headOf(head));
+    const sessionId = this.#sessionIdOf(key);
+    const parts = { input: inputRow, text: "", userRow: inputRow, replyRow: "" };
+    this.#calls.note(owner, key, head);
     return {
       kind: "started",
       owner,
-      sessionId: key.slice(this.#settings.historyKeyPrefix.length),
+      sessionId,
       historyKey: key,
-      runId: run.runId,
-      token: run.token,
-      state: run,
-      inputRow: text(inputRow),
+      runId: state.runId,
+      token: state.token,
+      state,
+      run: runIn(sessionId, key, head.generation, state, parts),
+      inputRow,
       memory: memoryOf(text(memory)),
       instructions: text(instructions) || null,
       summary: text(summary) || null,

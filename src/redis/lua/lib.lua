@@ -476,6 +476,7 @@ end
 local function headOf(x)
   local s = x.s
   local head = { now = now, added = x.fresh and 1 or 0, updated = tonumber(s.updated or now), due = 0, expires = 0 }
+  head.gen, head.base = tonumber(s.gen or x.gen), tonumber(s.base or x.base)
   local active, lease, lives = unpack(call('HMGET', S, 'active', 'until', 'xat'))
   if active then head.due = tonumber(lease) end
   local first = call('LINDEX', QUEUE, 0)
