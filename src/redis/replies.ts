@@ -40,6 +40,8 @@ export interface Head {
   readonly generation: number;
   /** Position of the oldest row. */
   readonly base: number;
+  /** Whether the script has written the index too (SessionIndex): "", or what went wrong there; null: it has not. */
+  readonly indexed: string | null;
 }
 
 function numberIn(object: Readonly<Record<string, unknown>>, key: string): number {
@@ -70,6 +72,7 @@ export function headOf(reply: Reply | undefined): Head {
     nextOwner: stringIn(head, "nextOwner"),
     generation: numberIn(head, "gen"),
     base: numberIn(head, "base"),
+    indexed: stringIn(head, "indexed"),
   };
 }
 

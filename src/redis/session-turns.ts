@@ -70,7 +70,9 @@ export class SessionTurns {
         : {}),
     };
     const { head, middle, tail } = turn.partial;
-    this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
+    // Where the script writes the index itself, nothing can come between the two.
+    const ahead = this.#index.keysOf(owner) === null;
+    if (ahead) this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
     const args = [
       JSON.stringify(run),
       turn.input?.head ?? "",
@@ -87,7 +89,7 @@ export class SessionTurns {
       quota.refused,
     ];
     const mode = turn.existingOnly === true ? foreign.existingOnly : undefined;
-    const extras = { mode, counted: quota.keys };
+    const extras = { mode, counted: quota.keys, indexOf: owner };
     const beginning = this.#calls.run("begin", owner, key, callersOp(turn.op), args, extras);
     const answer = await beginning.catch((error: unknown) => {
       // It stands, and a retry asks for its reply: somebody has to make that.
@@ -103,8 +105,8 @@ export class SessionTurns {
       case "LIMITED": {
         const [, limit, seconds, head] = answer;
         // What was expected of it does not come: its place in the list is what it was.
-        if (head === "") this.#index.withdraw(owner, key);
-        else this.#index.place(owner, key, headOf(head));
+        if (ahead && head === "") this.#index.withdraw(owner, key);
+        else if (ahead) this.#index.place(owner, key, headOf(head));
         return { kind: "limited", refusal: refusalOf(limit, seconds) };
       }
       case "QUEUED": {
@@ -132,7 +134,7 @@ export class SessionTurns {
         return { kind: "nothing" };
       default:
         // Another's session, perhaps: it must not stay in this owner's list, where it would tell that it is there (P11).
-        this.#index.withdraw(owner, key);
+        if (ahead) this.#index.withdraw(owner, key);
         return { kind: "notFound" };
     }
   }
@@ -178,7 +180,7 @@ export class SessionTurns {
     const usage = end.kind === "completed" ? end.usage : null;
     const reply = end.kind === "completed" ? end.reply : { head: "", tail: "" };
     const error = end.kind === "failed" ? end.error : null;
-    const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), [
+    const args = [
       turn.runId,
       turn.token,
       end.kind === "completed" ? "COMPLETED" : "FAILED",
@@ -191,7 +193,9 @@ export class SessionTurns {
       error?.code ?? "",
       error?.message ?? "",
       error?.retryable ? 1 : 0,
-    ]);
+    ];
+    const extras = { indexOf: turn.owner };
+    const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);
     if (answer[0] === "NOT_FOUND") return null;
     const head = headOf(answer[1]);
     this.#calls.note(turn.owner, turn.historyKey, head);
