@@ -35,28 +35,29 @@ export function measure(redis: Client, role: string, telemetry: Telemetry): void
   });
 }
 
+/**
+ * ioredis sends a command anew through the same door when a connection is back: one command, one time. On the command
+ * itself, since a set of them, weak or not, would keep each alive until the next full collection.
+ */
+const told = Symbol("told");
+interface Told {
+  [told]?: true;
+}
+
 function measureCommands(redis: Client, telemetry: Telemetry): void {
   const names = scriptNames();
-  // ioredis sends a command anew through the same door when a connection is back: one command, one time. Not a WeakSet:
-  // it would keep each command alive until the next full collection.
-  const underWay = new Set<object>();
   const send = redis.sendCommand.bind(redis);
   redis.sendCommand = (...[command, ...rest]: Parameters<typeof send>) => {
-    if (underWay.has(command) || handshake.has(command.name)) return send(command, ...rest);
-    underWay.add(command);
+    const marked: typeof command & Told = command;
+    if (marked[told] === true || handshake.has(command.name)) return send(command, ...rest);
+    marked[told] = true;
     const [which] = command.args;
     const isEval = command.name === "evalsha" || command.name === "eval";
     const script = isEval && typeof which === "string" ? names.get(which) : undefined;
     const answered = telemetry.redisCommand(script ?? command.name.toLowerCase(), script !== undefined);
     command.promise.then(
-      () => {
-        underWay.delete(command);
-        answered(null);
-      },
-      (error: unknown) => {
-        underWay.delete(command);
-        answered(isUnknownScript(error) ? null : codeOf(error));
-      },
+      () => answered(null),
+      (error: unknown) => answered(isUnknownScript(error) ? null : codeOf(error)),
     );
     return send(command, ...rest);
   };
