@@ -15,6 +15,8 @@ export interface Contender {
   readonly name: string;
   readonly note: string;
   readonly window: () => Promise<Figures>;
+  /** What goes ahead of the first window; left out: a window whose figures are not kept. */
+  readonly warmUp?: () => Promise<unknown>;
 }
 
 export interface ContenderResult {
@@ -81,11 +83,11 @@ export class Stage {
 
 /**
  * Forth and back in each round (ABBA), so that what else the machine does, and what grows as time goes by, hits all
- * alike. One window each goes ahead to warm up. Gives the median of each figure.
+ * alike. Each warms up first. Gives the median of each figure.
  */
 export async function inRounds(contenders: readonly Contender[], rounds: number): Promise<readonly ContenderResult[]> {
   const windows = new Map(contenders.map((contender) => [contender, [] as Figures[]]));
-  for (const contender of contenders) await contender.window();
+  for (const { warmUp, window } of contenders) await (warmUp ?? window)();
   for (let round = 0; round < rounds; round++) {
     for (const contender of [...contenders, ...contenders.toReversed()])
       windows.get(contender)?.push(await contender.window());

@@ -26,6 +26,26 @@ export function machineMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
+/** So many of them, `atOnce` at a time; how long each took, in ms. */
+export async function timed(
+  count: number,
+  atOnce: number,
+  once: (i: number) => Promise<unknown>,
+): Promise<readonly number[]> {
+  const times: number[] = [];
+  let begun = 0;
+  const work = async () => {
+    while (begun < count) {
+      const i = begun++;
+      const start = machineMs();
+      await once(i);
+      times.push(machineMs() - start);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  return times;
+}
+
 /** What the process that forked this one passed along. */
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the cast stands here once
 export function settings<Settings>(): Settings {

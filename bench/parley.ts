@@ -2,7 +2,7 @@ import { anonymous } from "../src/conversation/session.ts";
 import type { PageRequest } from "../src/conversation/session.ts";
 import { createGateway, type MemoryOptions } from "../src/gateway.ts";
 import { PacedModel, type Pace } from "./model.ts";
-import { machineMs, settings, takeOrders } from "./orders.ts";
+import { settings, takeOrders, timed } from "./orders.ts";
 import { newMessage } from "./sessions.ts";
 
 // Parley as its users run it, with a model that keeps a pace.
@@ -23,18 +23,6 @@ const gateway = await createGateway({
   ...(memory ? { memory } : {}),
 });
 const { conversations } = gateway;
-const never = new AbortController().signal;
-
-/** One after the other; how long each took, in ms. */
-async function timed(count: number, once: (i: number) => Promise<unknown>): Promise<readonly number[]> {
-  const times: number[] = [];
-  for (let i = 0; i < count; i++) {
-    const start = machineMs();
-    await once(i);
-    times.push(machineMs() - start);
-  }
-  return times;
-}
 
 const page = (part: Partial<PageRequest>): PageRequest => ({
   first: null,
@@ -48,8 +36,8 @@ const orders = {
   modelEndedAt: (): number => model.endedAtMs,
 
   /** Whole turns, without GraphQL. */
-  turns: ({ sessionIds }: { readonly sessionIds: readonly string[] }) =>
-    timed(sessionIds.length, async (i) => {
+  turns: ({ sessionIds, atOnce }: { readonly sessionIds: readonly string[]; readonly atOnce: number }) =>
+    timed(sessionIds.length, atOnce, async (i) => {
       const sessionId = sessionIds[i] ?? "";
       const { reply } = await conversations.sendMessage(
         anonymous,
@@ -61,9 +49,10 @@ const orders = {
           replaceFrom: null,
           model: null,
         },
-        { pages: [] },
+        // As for `{ reply { text } }`, which has nothing of the session in it; and each request has a signal of its own.
+        null,
         true,
-        never,
+        new AbortController().signal,
       );
       if (reply === null) throw new Error("There is no reply");
     }),
@@ -77,7 +66,7 @@ const orders = {
     readonly count: number;
     readonly newest: boolean;
   }) =>
-    timed(count, async () => {
+    timed(count, 1, async () => {
       const pages = [page(newest ? { last: 50 } : { first: 50 })];
       const session = await conversations.readSession(anonymous, sessionId, { pages });
       const answer = session?.pages[0];
@@ -86,7 +75,7 @@ const orders = {
     }),
 
   appends: ({ sessionIds, chars = 1 }: { readonly sessionIds: readonly string[]; readonly chars?: number }) =>
-    timed(sessionIds.length, async (i) => {
+    timed(sessionIds.length, 1, async (i) => {
       const messages = [newMessage("x".repeat(chars))];
       const input = { sessionId: sessionIds[i] ?? "", messages, idempotencyKey: null };
       await conversations.addMessages(anonymous, input, { pages: [] });

@@ -3,7 +3,7 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import express from "express";
 import { PacedModel, type Pace } from "../model.ts";
-import { machineMs, settings, takeOrders } from "../orders.ts";
+import { machineMs, settings, takeOrders, timed } from "../orders.ts";
 import { historyChain, tokenHandler } from "./history-chain.ts";
 
 // LangChain's own ConversationChain over its own Redis history: bare, when it is ordered to, and as a service in Express.
@@ -38,25 +38,21 @@ await once(server, "listening");
 interface TurnsOrder {
   readonly sessionIds: readonly string[];
   readonly windowTurns: number | null;
+  readonly atOnce: number;
   /** Whether somebody listens to the tokens: the model streams then, as it must for readers. */
   readonly streams: boolean;
 }
 
 const orders = {
-  /** One after the other; how long each took, in ms. */
-  async turns({ sessionIds, windowTurns, streams }: TurnsOrder) {
-    const times: number[] = [];
-    for (const sessionId of sessionIds) {
-      const start = machineMs();
+  turns: ({ sessionIds, windowTurns, atOnce, streams }: TurnsOrder) =>
+    timed(sessionIds.length, atOnce, async (i) => {
+      const sessionId = sessionIds[i] ?? "";
       let streamed = "";
       const callbacks = streams ? [tokenHandler((text) => void (streamed += text))] : [];
       const { response } = await chains.chain(sessionId, windowTurns).invoke({ input: "Hello" }, { callbacks });
       if (streams && streamed !== response) throw new Error("The tokens are not the reply");
       if (response === "") throw new Error("There is no reply");
-      times.push(machineMs() - start);
-    }
-    return times;
-  },
+    }),
 
   /** From the call to the first token, in ms. */
   async firstTokens({ sessionIds }: { readonly sessionIds: readonly string[] }) {

@@ -34,7 +34,7 @@ export const flat: Benchmark = {
         what: "turn, window of 5",
         count: 30,
         once: (sessionId: string, count: number) =>
-          parley.order("turns", { sessionIds: Array.from({ length: count }, () => sessionId) }),
+          parley.order("turns", { sessionIds: Array.from({ length: count }, () => sessionId), atOnce: 1 }),
       },
     ];
     const all = works.flatMap(({ what, count, once }) =>

@@ -52,7 +52,7 @@ function chainContender(chain: BenchProcess<ExpressOrders>): Contender {
     note: "the same model and LangChain's history, its tokens to nobody",
     async window() {
       const before = await chain.usage();
-      await chain.order("turns", { sessionIds: [randomUUID()], windowTurns: null, streams: true });
+      await chain.order("turns", { sessionIds: [randomUUID()], windowTurns: null, atOnce: 1, streams: true });
       const after = await chain.usage();
       return { cpuMs: (after.cpuUs - before.cpuUs) / 1000 };
     },

@@ -44,18 +44,21 @@ export interface Conversations {
     read: ReadRequest,
   ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
 
-  /** With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the message is stored or queued. */
+  /**
+   * With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the
+   * message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
+   */
   sendMessage(
     viewer: Viewer,
     input: SendMessage,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult>;
   regenerateReply(
     viewer: Viewer,
     input: RegenerateReply,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult>;
@@ -146,5 +149,6 @@ export interface TurnResult {
   /** null while queued. */
   readonly userMessage: PlacedMessage | null;
   readonly reply: PlacedMessage | null;
-  readonly session: Session;
+  /** All of it is of one reading then; null where nothing of the session was asked for. */
+  readonly session: Session | null;
 }

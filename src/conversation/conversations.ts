@@ -221,7 +221,7 @@ export class StoredConversations implements Conversations {
   sendMessage(
     viewer: Viewer,
     input: SendMessage,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
@@ -231,7 +231,7 @@ export class StoredConversations implements Conversations {
   regenerateReply(
     viewer: Viewer,
     input: RegenerateReply,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {

@@ -10,8 +10,9 @@ export interface PlacedMessage {
   readonly row: Row;
 }
 
-export function placed(session: Session, row: Row): PlacedMessage {
-  return { sessionId: session.sessionId, historyKey: session.historyKey, generation: session.generation, row };
+/** `where`: the reading that the row is of. */
+export function placed(where: Session | Run, row: Row): PlacedMessage {
+  return { sessionId: where.sessionId, historyKey: where.historyKey, generation: where.generation, row };
 }
 
 /** What sessionEvents delivers; `cursor` (where present) is what a client resumes from. */

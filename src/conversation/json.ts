@@ -28,12 +28,22 @@ export function parseJson(text: string): unknown {
 
 /** The entries of `data` that JSON can hold, as JSON holds them. */
 export function jsonEntries(data: JsonObject): Record<string, unknown> {
-  const entries = Object.entries(data).map(([key, value]): [string, unknown] => {
-    try {
-      return [key, JSON.parse(JSON.stringify(value))];
-    } catch {
-      return [key, undefined];
-    }
-  });
-  return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+  const entries: [string, unknown][] = [];
+  for (const [key, value] of Object.entries(data)) {
+    const kept = jsonValue(value);
+    if (kept !== undefined) entries.push([key, kept]);
+  }
+  return Object.fromEntries(entries);
+}
+
+/** undefined: JSON cannot hold it. */
+function jsonValue(value: unknown): unknown {
+  // What most entries are is what it is in JSON too: no need to write it down and read it back.
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return value;
+  if (Array.isArray(value) && value.length === 0) return [];
+  try {
+    return JSON.parse(JSON.stringify(value));
+  } catch {
+    return undefined;
+  }
 }

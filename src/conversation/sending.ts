@@ -1,5 +1,12 @@
 import { mayUse } from "./access.ts";
-import type { AddMessages, ReadRequest, RegenerateReply, SendMessage, TurnResult } from "./api.ts";
+import {
+  recordOnly,
+  type AddMessages,
+  type ReadRequest,
+  type RegenerateReply,
+  type SendMessage,
+  type TurnResult,
+} from "./api.ts";
 import { ParleyError, badInput, messageIdReused, notFound } from "./errors.ts";
 import { placed, type PlacedMessage } from "./events.ts";
 import { joinLocal, sessionTag, uuidv7 } from "./ids.ts";
@@ -23,6 +30,16 @@ export interface SendingSettings {
   readonly waiting?: (signal: AbortSignal) => () => void;
   readonly telemetry?: Telemetry;
   readonly now: () => number;
+}
+
+/** A run's rows lie in the history of its own generation. */
+function turnResult(run: Run, session: Session | null): TurnResult {
+  return {
+    run,
+    session,
+    userMessage: run.userRow && placed(run, run.userRow),
+    reply: isFinal(run.status) && run.replyRow ? placed(run, run.replyRow) : null,
+  };
 }
 
 /** How messages come into a session: added as they are, or sent for a reply, with the runs that make it. */
@@ -76,7 +93,7 @@ export class Sending {
   async sendMessage(
     viewer: Viewer,
     input: SendMessage,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
@@ -109,7 +126,7 @@ export class Sending {
   async regenerateReply(
     viewer: Viewer,
     input: RegenerateReply,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
@@ -149,10 +166,11 @@ export class Sending {
     historyKey: string,
     runId: string,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<Run | null> {
     const goOn = this.#settings.waiting?.(signal);
-    await this.#turns.ended(owner, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    const run = await this.#turns.ended(owner, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
     goOn?.();
+    return run;
   }
 
   /** A run's end may be another process' write, which its caller is about to be told of as done. */
@@ -166,7 +184,7 @@ export class Sending {
     viewer: Viewer,
     sessionId: string,
     turn: BeginTurn,
-    read: ReadRequest,
+    read: ReadRequest | null,
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
@@ -179,17 +197,14 @@ export class Sending {
     const historyKey = this.#settings.historyKeyPrefix + sessionId;
     if (answer.kind === "started") this.#turns.start(answer);
     if (answer.kind === "queued") this.#turns.enqueued(viewer.subject, sessionId, historyKey, runId);
-    if (wait) await this.#ended(viewer.subject, sessionId, historyKey, runId, signal);
-    const reading = await this.#sessions.read(viewer, sessionId, { ...read, runId });
+    const begun = answer.kind === "started" || answer.kind === "queued" ? answer.run : null;
+    const written = wait ? await this.#ended(viewer.subject, sessionId, historyKey, runId, signal) : begun;
+    // What this process wrote itself, as safely as it is to be, it need not read back.
+    if (read === null && written !== null) return turnResult(written, null);
+    const reading = await this.#sessions.read(viewer, sessionId, { ...(read ?? recordOnly), runId });
     if (!reading?.run) throw notFound(reading ? "run" : "session");
-    const { run, session } = reading;
-    await this.#settled(run);
-    return {
-      run,
-      session,
-      userMessage: run.userRow && placed(session, run.userRow),
-      reply: isFinal(run.status) && run.replyRow ? placed(session, run.replyRow) : null,
-    };
+    await this.#settled(reading.run);
+    return turnResult(reading.run, read && reading.session);
   }
 
   #accepted(sessionId: string, turn: BeginTurn, answer: Exclude<BeginAnswer, { readonly kind: "notFound" }>): string {

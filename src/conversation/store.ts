@@ -20,8 +20,8 @@ export interface SessionStore {
   progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
-  /** Resolves when the run has ended, by this call or by who was quicker. */
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void>;
+  /** Resolves when the run has ended: as this call ended it, or null where somebody was quicker or it is gone. */
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null>;
   cancel(owner: string, sessionId: string, runId: string): Promise<void>;
   /** `existingOnly`: an unknown session is NOT_FOUND instead of being started. */
   append(
@@ -126,6 +126,8 @@ export interface StartedTurn extends TurnToken {
   readonly kind: "started";
   readonly owner: string;
   readonly state: RunState;
+  /** As the script left it. */
+  readonly run: Run;
   readonly inputRow: string;
   readonly memory: MemorySettings;
   readonly instructions: string | null;
@@ -144,7 +146,7 @@ export interface Attended {
 
 export type BeginAnswer =
   | StartedTurn
-  | { readonly kind: "queued"; readonly runId: string }
+  | { readonly kind: "queued"; readonly runId: string; readonly run: Run }
   | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
   | { readonly kind: "busy"; readonly runId: string }
   | { readonly kind: "full" }

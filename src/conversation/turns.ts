@@ -5,7 +5,7 @@ import { markOf, sessionTag } from "./ids.ts";
 import { noQuotas, type Quotas } from "./limits.ts";
 import type { Replies, ReplyOutcome } from "./replies.ts";
 import { ReplyStream } from "./reply-stream.ts";
-import { isFinal, type RunErrorCode } from "./run.ts";
+import { isFinal, type Run, type RunErrorCode } from "./run.ts";
 import { fillTemplate, templateOfReply } from "./stored-message.ts";
 import type { SessionStore, StartedTurn, TurnEnd } from "./store.ts";
 import { silentTelemetry, type RunEnding, type Span, type Telemetry } from "./telemetry.ts";
@@ -24,7 +24,8 @@ export interface TurnSettings {
 interface Going {
   readonly turn: StartedTurn;
   readonly controller: AbortController;
-  readonly ended: Promise<void>;
+  /** As this process ended it; null: somebody else did. */
+  readonly ended: Promise<Run | null>;
 }
 
 const retryMs = 250;
@@ -77,7 +78,10 @@ export class Turns {
     const span = this.#telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
     const ended = span
       .inside(() => this.#carryOut(turn, controller, span))
-      .catch(this.#settings.onError)
+      .catch((error: unknown) => {
+        this.#settings.onError(error);
+        return null;
+      })
       // Told already, unless something unexpected was thrown.
       .finally(() => span.end("INTERNAL_SERVER_ERROR"))
       .finally(() => {
@@ -128,7 +132,7 @@ export class Turns {
     this.#waiting.set(runId, stop);
   }
 
-  /** Resolves when the run has ended, after `waitMs`, or when `signal` aborts. */
+  /** Resolves when the run has ended, after `waitMs`, or when `signal` aborts; with the run, where this process has ended it. */
   async ended(
     owner: string,
     sessionId: string,
@@ -136,35 +140,36 @@ export class Turns {
     runId: string,
     waitMs: number,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<Run | null> {
     const here = this.#going.get(runId);
     let stop: () => void = () => undefined;
     const told = here
       ? here.ended
-      : new Promise<void>((resolve) => {
+      : new Promise<null>((resolve) => {
           const ask = async (): Promise<void> => {
             const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
-            if (!reading?.run || isFinal(reading.run.status)) resolve();
+            if (!reading?.run || isFinal(reading.run.status)) resolve(null);
           };
           stop = this.#feeds.watch(historyKey, {
             onEnded: (ended) => {
-              if (ended.includes(runId)) resolve();
+              if (ended.includes(runId)) resolve(null);
             },
             onUnsure: () => void ask().catch(this.#settings.onError),
           });
         });
     let timer: NodeJS.Timeout | undefined;
     let onAbort: () => void = () => undefined;
-    const limit = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, waitMs);
-      onAbort = resolve;
+    const limit = new Promise<null>((resolve) => {
+      onAbort = () => resolve(null);
+      timer = setTimeout(onAbort, waitMs);
       signal.addEventListener("abort", onAbort, { once: true });
-      if (signal.aborted) resolve();
+      if (signal.aborted) onAbort();
     });
-    await Promise.race([told, limit]);
+    const ended = await Promise.race([told, limit]);
     clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
     stop();
+    return ended;
   }
 
   /** Lets what is going end within `graceMs`, then closes the rest as lost, their text kept. */
@@ -191,7 +196,7 @@ export class Turns {
     this.#waiting.delete(runId);
   }
 
-  async #carryOut(turn: StartedTurn, controller: AbortController, span: Span): Promise<void> {
+  async #carryOut(turn: StartedTurn, controller: AbortController, span: Span): Promise<Run | null> {
     const telemetry = this.#telemetry;
     const startedAt = performance.now();
     const seconds = () => (performance.now() - startedAt) / 1000;
@@ -251,13 +256,14 @@ export class Turns {
       this.#quotas.release(turn.owner, turn.runId);
       if (isClosed()) {
         endsAs("CLOSED", null);
-        return;
+        return null;
       }
       const end = this.#endOf(turn, outcome, stream.text);
-      await this.#finish(turn, end, isClosed);
+      const run = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
       if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
+      return run;
     } finally {
       chain.end("INTERNAL_SERVER_ERROR");
       stream.stop();
@@ -299,17 +305,16 @@ export class Turns {
   }
 
   /** Repeated until Redis takes it: a reply that was paid for is not given up. */
-  async #finish(turn: StartedTurn, end: TurnEnd, isClosed: () => boolean): Promise<void> {
+  async #finish(turn: StartedTurn, end: TurnEnd, isClosed: () => boolean): Promise<Run | null> {
     const op = `i:${randomUUID()}`;
     for (;;) {
       try {
-        await this.#store.finish(turn, end, op);
-        return;
+        return await this.#store.finish(turn, end, op);
       } catch (error) {
         this.#settings.onError(error);
         await new Promise((resolve) => setTimeout(resolve, retryMs));
         // Another process found the lease ended and closed the run: nothing left to write.
-        if (isClosed()) return;
+        if (isClosed()) return null;
       }
     }
   }

@@ -4,6 +4,7 @@ import {
   getNamedType,
   GraphQLIncludeDirective,
   GraphQLSkipDirective,
+  isAbstractType,
   isCompositeType,
   isObjectType,
   isUnionType,
@@ -40,6 +41,13 @@ export function pagesBelow(info: GraphQLResolveInfo): readonly PageRequest[] {
   const pages = new Pages(info);
   for (const node of info.fieldNodes) pages.collect(node.selectionSet, namedTypeOf(info));
   return pages.found;
+}
+
+/** The same, or null where no field below this one leads to a session: nothing of it has to be read. */
+export function pagesOfSessionBelow(info: GraphQLResolveInfo): readonly PageRequest[] | null {
+  const pages = new Pages(info);
+  for (const node of info.fieldNodes) pages.collect(node.selectionSet, namedTypeOf(info));
+  return pages.leadToSession ? pages.found : null;
 }
 
 /**
@@ -83,6 +91,7 @@ function namedTypeOf(info: GraphQLResolveInfo): GraphQLCompositeType {
 
 class Pages {
   readonly found: PageRequest[] = [];
+  leadToSession = false;
   readonly #info: GraphQLResolveInfo;
   /** A selection is entered once for each type: fragments that spread others over and over would cost exponentially. */
   readonly #entered = new Map<SelectionSetNode, Set<GraphQLCompositeType>>();
@@ -106,6 +115,8 @@ class Pages {
       if (field.name === "messages") this.#add(argumentsOf(this.#info, field, node));
     }
     const type = getNamedType(field.type);
+    // What is behind an abstract type may be a session.
+    if (type.name === "Session" || isAbstractType(type)) this.leadToSession = true;
     if (isCompositeType(type)) this.collect(node.selectionSet, type);
   }
 

@@ -48,6 +48,11 @@ export class Readings {
     return parent;
   }
 
+  /** The run that the rest of the answer is of. */
+  giveRun(run: Run): void {
+    this.#runs.set(joinLocal(run.sessionId, run.runId), Promise.resolve(run));
+  }
+
   /** The reading that is here, else a new one with these pages. null: there is no such session. */
   read(context: Context, sessionId: string, pages: () => readonly PageRequest[]): Promise<SessionParent | null> {
     const known = this.#sessions.get(sessionId);

@@ -1,10 +1,11 @@
 import type { GraphQLResolveInfo } from "graphql";
 import type { ReadRequest, TurnResult } from "../conversation/api.ts";
+import type { PageRequest } from "../conversation/session.ts";
 import { isFinal } from "../conversation/run.ts";
 import { builder } from "./builder.ts";
 import { ContentBlockInput, parseContent } from "./content.ts";
 import type { Context } from "./context.ts";
-import { pagesBelow, selectsAtOnce } from "./lookahead.ts";
+import { pagesOfSessionBelow, selectsAtOnce } from "./lookahead.ts";
 import { MessageParent } from "./message-parent.ts";
 import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
@@ -24,30 +25,39 @@ const WhenBusyRef = builder.enumType("WhenBusy", {
 
 interface TurnParent {
   readonly turn: TurnResult;
-  readonly session: SessionParent;
+  readonly pages: readonly PageRequest[];
+  /** Hold the session, if the answer's selection leads to it, and the run. */
+  readonly readings: Readings;
   /** Whether the use case has waited for the end already. */
   readonly waited: boolean;
 }
 
-/** Carries out a turn as the answer's selection wants it: whether it waits for `reply`, and what of the session it reads. */
+/** Carries out a turn as the answer's selection wants it: whether it waits for `reply`, and what of the session it reads, if anything. */
 async function answerOf(
   info: GraphQLResolveInfo,
-  take: (read: ReadRequest, wait: boolean) => Promise<TurnResult>,
+  take: (read: ReadRequest | null, wait: boolean) => Promise<TurnResult>,
 ): Promise<TurnParent> {
   const waited = selectsAtOnce(info, "reply");
-  const pages = pagesBelow(info);
-  const turn = await take({ pages }, waited);
-  return { turn, session: new Readings().give(turn.session, pages), waited };
+  const pages = pagesOfSessionBelow(info);
+  const turn = await take(pages && { pages }, waited);
+  const readings = new Readings();
+  readings.giveRun(turn.run);
+  if (turn.session) readings.give(turn.session, pages ?? []);
+  return { turn, pages: pages ?? [], readings, waited };
 }
 
-function runOf({ turn, session }: TurnParent) {
-  return { run: turn.run, readings: session.readings };
+function runOf({ turn, readings }: TurnParent) {
+  return { run: turn.run, readings };
+}
+
+function sessionOf({ turn, pages, readings }: TurnParent, context: Context): Promise<SessionParent> {
+  return readings.require(context, turn.run.sessionId, () => pages);
 }
 
 /** Only a deferred `reply` comes here without having waited. */
 async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Context): Promise<MessageParent | null> {
   const { run, reply } = parent.turn;
-  const { readings } = parent.session;
+  const { readings } = parent;
   if (reply !== null) return new MessageParent(reply, readings);
   const ended =
     parent.waited || isFinal(run.status) ? run : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
@@ -93,8 +103,8 @@ const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").i
       type: MessageRef,
       nullable: true,
       description: "The message as it is stored; null while the run is queued: see run.input.",
-      resolve: ({ turn, session }) =>
-        turn.userMessage === null ? null : new MessageParent(turn.userMessage, session.readings),
+      resolve: ({ turn, readings }) =>
+        turn.userMessage === null ? null : new MessageParent(turn.userMessage, readings),
     }),
     run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
     reply: t.field({
@@ -103,7 +113,11 @@ const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").i
       description: replyDescription,
       resolve: (parent, _args, context) => replyOf(parent, context),
     }),
-    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
+    session: t.field({
+      type: SessionRef,
+      description: "The session after it.",
+      resolve: (parent, _args, context) => sessionOf(parent, context),
+    }),
   }),
 });
 
@@ -158,7 +172,11 @@ const RegenerateReplyPayload = builder.objectRef<TurnParent>("RegenerateReplyPay
       description: replyDescription,
       resolve: (parent, _args, context) => replyOf(parent, context),
     }),
-    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
+    session: t.field({
+      type: SessionRef,
+      description: "The session after it.",
+      resolve: (parent, _args, context) => sessionOf(parent, context),
+    }),
   }),
 });
 

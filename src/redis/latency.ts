@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Telemetry } from "../conversation/telemetry.ts";
+import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import type { Client } from "./connection.ts";
 import type { Topology } from "./topology.ts";
 import { plainScripts, scriptText, sessionScripts, type ScriptName } from "./scripts.ts";
@@ -23,13 +23,34 @@ function scriptNames(): ReadonlyMap<string, string> {
 
 /** Tells how long each command of this connection takes, a script under its own name, and that a lost connection is back. */
 export function measure(redis: Client, role: string, telemetry: Telemetry): void {
+  // Where nobody hears of it, it would be the dearest part of sending a command.
+  if (telemetry.redisCommand !== silentTelemetry.redisCommand) measureCommands(redis, telemetry);
+  let lost = false;
+  redis.on("close", () => {
+    lost = true;
+  });
+  redis.on("ready", () => {
+    if (lost) telemetry.redisReconnected(role);
+    lost = false;
+  });
+}
+
+/**
+ * ioredis sends a command anew through the same door when a connection is back: one command, one time. On the command
+ * itself, since a set of them, weak or not, would keep each alive until the next full collection.
+ */
+const told = Symbol("told");
+interface Told {
+  [told]?: true;
+}
+
+function measureCommands(redis: Client, telemetry: Telemetry): void {
   const names = scriptNames();
-  // ioredis sends a command anew through the same door when a connection is back: one command, one time.
-  const told = new WeakSet<object>();
   const send = redis.sendCommand.bind(redis);
   redis.sendCommand = (...[command, ...rest]: Parameters<typeof send>) => {
-    if (told.has(command) || handshake.has(command.name)) return send(command, ...rest);
-    told.add(command);
+    const marked: typeof command & Told = command;
+    if (marked[told] === true || handshake.has(command.name)) return send(command, ...rest);
+    marked[told] = true;
     const [which] = command.args;
     const isEval = command.name === "evalsha" || command.name === "eval";
     const script = isEval && typeof which === "string" ? names.get(which) : undefined;
@@ -40,14 +61,6 @@ export function measure(redis: Client, role: string, telemetry: Telemetry): void
     );
     return send(command, ...rest);
   };
-  let lost = false;
-  redis.on("close", () => {
-    lost = true;
-  });
-  redis.on("ready", () => {
-    if (lost) telemetry.redisReconnected(role);
-    lost = false;
-  });
 }
 
 /** The same, of which each connection that place() gives is measured too. */

@@ -37,6 +37,11 @@ export interface Head {
   /** Runs wait and none is going. */
   readonly free: boolean;
   readonly nextOwner: string | null;
+  readonly generation: number;
+  /** Position of the oldest row. */
+  readonly base: number;
+  /** Whether the script has written the index too (SessionIndex): "", or what went wrong there; null: it has not. */
+  readonly indexed: string | null;
 }
 
 function numberIn(object: Readonly<Record<string, unknown>>, key: string): number {
@@ -65,10 +70,14 @@ export function headOf(reply: Reply | undefined): Head {
     expires: numberIn(head, "expires"),
     free: numberIn(head, "free") === 1,
     nextOwner: stringIn(head, "nextOwner"),
+    generation: numberIn(head, "gen"),
+    base: numberIn(head, "base"),
+    indexed: stringIn(head, "indexed"),
   };
 }
 
-interface State extends RunState {
+/** A run as the scripts keep it. */
+export interface RunRecord extends RunState {
   readonly replyLocalId: string;
   readonly queuedAt: number;
   readonly startedAt: number | null;
@@ -83,7 +92,7 @@ interface State extends RunState {
   readonly usage: TokenUsage | null;
 }
 
-export function stateOf(json: string): State {
+export function stateOf(json: string): RunRecord {
   const state = objectOf(json);
   const status = runStatuses.find((one) => one === state["st"]) ?? "FAILED";
   const time = (key: string) => (typeof state[key] === "number" ? state[key] : null);
@@ -117,7 +126,6 @@ function usageOf(input: unknown, output: unknown, total: unknown): TokenUsage | 
 }
 
 export interface RunParts {
-  readonly state: string;
   readonly input: string;
   readonly text: string;
   /** Raw rows, "" where they are not (or no longer) where the run says. */
@@ -125,8 +133,24 @@ export interface RunParts {
   readonly replyRow: string;
 }
 
-export function runOf(sessionId: string, historyKey: string, generation: number, parts: RunParts): Run {
-  const state = stateOf(parts.state);
+/** `parts.state`: as it is stored, and `parts.text` as escaped fragments. */
+export function runOf(
+  sessionId: string,
+  historyKey: string,
+  generation: number,
+  parts: RunParts & { readonly state: string },
+): Run {
+  const read = { ...parts, text: joinFragments(parts.text) };
+  return runIn(sessionId, historyKey, generation, stateOf(parts.state), read);
+}
+
+export function runIn(
+  sessionId: string,
+  historyKey: string,
+  generation: number,
+  state: RunRecord,
+  parts: RunParts,
+): Run {
   const placed = (raw: string, position: number | null, mark: string): Row | null =>
     raw === "" || position === null ? null : { position, mark, raw };
   return {
@@ -144,7 +168,7 @@ export function runOf(sessionId: string, historyKey: string, generation: number,
     userRow: state.status === "QUEUED" ? null : placed(parts.userRow, state.userPosition, state.userMark),
     replyLocalId: state.replyLocalId,
     replyRow: placed(parts.replyRow, state.replyPosition, state.replyMark),
-    text: joinFragments(parts.text),
+    text: parts.text,
     error: state.error,
     usage: state.usage,
   };

@@ -39,6 +39,8 @@ export interface CallExtras {
   readonly staging?: string;
   /** Keys of the owner's that the script counts in; none in a cluster, where they lie in another slot. */
   readonly counted?: readonly string[];
+  /** Whose list and sidebar the script writes itself, where all is on one server. */
+  readonly indexOf?: string;
   readonly mode?: ForeignMode | undefined;
 }
 
@@ -168,14 +170,15 @@ export class SessionCalls {
     key: string,
     op: FullOp | null,
     args: Args,
-    { staging, counted = [], mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
+    { staging, counted = [], indexOf, mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
   ): ScriptCall {
     const { maxMessages, ttlSeconds } = this.#settings;
-    const publish = this.#redis instanceof Cluster ? "SPUBLISH" : "PUBLISH";
+    const index = indexOf === undefined ? null : this.#index.keysOf(indexOf);
+    const publish = this.#redis instanceof Cluster ? "SPUBLISH" : index ? "PUBLISH+" : "PUBLISH";
     const kept = maxMessages === null ? "" : `:${maxMessages}`;
     const common = [publish, owner, `${mode}${kept}`, ttlSeconds ?? ""];
     const opArgs = [this.opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
-    const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted];
+    const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted, ...(index ?? [])];
     return { name, keys, args: [...common, ...opArgs, ...args] };
   }
 }

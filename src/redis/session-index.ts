@@ -27,7 +27,8 @@ export const mostAheadMs = 30_000;
 
 /**
  * What lies in other slots than a session's: the owner's list by last change, the deadlines, the sidebar's channel. It is
- * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale.
+ * written beside the scripts, idempotently, awaited by nobody, and mended when a reader finds it stale. On a single server
+ * a turn's scripts write it themselves: as commands of their own these would cost more than the turn's two scripts.
  */
 export class SessionIndex {
   readonly #redis: Client;
@@ -54,14 +55,22 @@ export class SessionIndex {
     this.#send(() => this.#redis.zadd(this.#shared.due, "LT", now + leaseMs, key));
   }
 
+  /** What a script takes along to write all but the expiries itself; null in a cluster, where these lie in other slots. */
+  keysOf(owner: string): readonly string[] | null {
+    if (this.#redis instanceof Cluster) return null;
+    return [this.#shared.sessions(owner), this.#shared.due, this.#shared.list(owner)];
+  }
+
   note(owner: string, key: string, head: Head): void {
-    this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
-    if (head.due > 0) this.#send(() => this.#redis.zadd(this.#shared.due, head.due, key));
+    if (head.indexed === null) {
+      this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
+      if (head.due > 0) this.#send(() => this.#redis.zadd(this.#shared.due, head.due, key));
+      this.tell(owner, { key, kind: head.added ? "added" : "updated" });
+    } else if (head.indexed !== "") this.#failed(new Error(`The index was not written: ${head.indexed}`));
     if (head.expires > 0) {
       const at = head.expires - lookAheadMs(head.expires - head.now);
       this.#send(() => this.#redis.zadd(this.#shared.expiries, at, JSON.stringify([owner, key])));
     }
-    this.tell(owner, { key, kind: head.added ? "added" : "updated" });
   }
 
   /** Nothing has changed: it stands where it stood before it was expected to. */

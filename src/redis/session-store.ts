@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { ArchivedSession } from "../conversation/archive.ts";
 import type { Cursor } from "../conversation/cursor.ts";
 import { messageIdReused, notFound } from "../conversation/errors.ts";
+import type { Run } from "../conversation/run.ts";
 import type { Session } from "../conversation/session.ts";
 import type {
   AppendMessage,
@@ -126,7 +127,7 @@ export class RedisSessionStore implements SessionStore {
     return this.#turns.renew(turn);
   }
 
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void> {
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null> {
     return this.#turns.finish(turn, end, op);
   }
 

@@ -1,3 +1,4 @@
+import type { Run } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import type {
   Attended,
@@ -8,10 +9,10 @@ import type {
   TurnEnd,
   TurnToken,
 } from "../conversation/store.ts";
-import { escapeFragment } from "../conversation/stored-message.ts";
+import { escapeFragment, fillTemplate, type RowTemplate } from "../conversation/stored-message.ts";
 import { NotReplicated } from "./durable.ts";
 import { refusalOf, uncounted, type RedisQuotas } from "./quotas.ts";
-import { headOf, list, memoryOf, number, packMemory, stateOf, text } from "./replies.ts";
+import { headOf, list, memoryOf, number, packMemory, runIn, stateOf, text, type Head } from "./replies.ts";
 import type { Reply } from "./scripts.ts";
 import { callersOp, foreign, ownOp, type SessionCalls } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
@@ -33,6 +34,13 @@ export interface TurnSettings {
   readonly leaseGraceMs: () => number;
   /** A turn has begun for this process, although begin() rejects: the replicas were too slow to acknowledge it. */
   readonly onStarted: (turn: StartedTurn) => void;
+}
+
+interface WrittenParts {
+  readonly input: string;
+  readonly text: string;
+  readonly userRow: string;
+  readonly reply: RowTemplate | null;
 }
 
 /** The turns of sessions as Redis keeps them, from begin.lua to finish.lua. */
@@ -62,7 +70,9 @@ export class SessionTurns {
         : {}),
     };
     const { head, middle, tail } = turn.partial;
-    this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
+    // Where the script writes the index itself, nothing can come between the two.
+    const ahead = this.#index.keysOf(owner) === null;
+    if (ahead) this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
     const args = [
       JSON.stringify(run),
       turn.input?.head ?? "",
@@ -79,7 +89,7 @@ export class SessionTurns {
       quota.refused,
     ];
     const mode = turn.existingOnly === true ? foreign.existingOnly : undefined;
-    const extras = { mode, counted: quota.keys };
+    const extras = { mode, counted: quota.keys, indexOf: owner };
     const beginning = this.#calls.run("begin", owner, key, callersOp(turn.op), args, extras);
     const answer = await beginning.catch((error: unknown) => {
       // It stands, and a retry asks for its reply: somebody has to make that.
@@ -95,13 +105,17 @@ export class SessionTurns {
       case "LIMITED": {
         const [, limit, seconds, head] = answer;
         // What was expected of it does not come: its place in the list is what it was.
-        if (head === "") this.#index.withdraw(owner, key);
-        else this.#index.place(owner, key, headOf(head));
+        if (ahead && head === "") this.#index.withdraw(owner, key);
+        else if (ahead) this.#index.place(owner, key, headOf(head));
         return { kind: "limited", refusal: refusalOf(limit, seconds) };
       }
-      case "QUEUED":
-        this.#calls.note(owner, key, headOf(answer[1]));
-        return { kind: "queued", runId: stateOf(text(answer[2])).runId };
+      case "QUEUED": {
+        const head = headOf(answer[1]);
+        this.#calls.note(owner, key, head);
+        const input = turn.input ? `${turn.input.head}\t${turn.input.tail}` : "";
+        const run = this.#runOf(key, head, answer[2], { input, text: "", userRow: "", reply: null });
+        return { kind: "queued", runId: run.runId, run };
+      }
       case "KNOWN": {
         const result = text(answer[2]);
         return {
@@ -120,7 +134,7 @@ export class SessionTurns {
         return { kind: "nothing" };
       default:
         // Another's session, perhaps: it must not stay in this owner's list, where it would tell that it is there (P11).
-        this.#index.withdraw(owner, key);
+        if (ahead) this.#index.withdraw(owner, key);
         return { kind: "notFound" };
     }
   }
@@ -162,11 +176,11 @@ export class SessionTurns {
     return answer[0] === "OK";
   }
 
-  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<void> {
+  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null> {
     const usage = end.kind === "completed" ? end.usage : null;
     const reply = end.kind === "completed" ? end.reply : { head: "", tail: "" };
     const error = end.kind === "failed" ? end.error : null;
-    const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), [
+    const args = [
       turn.runId,
       turn.token,
       end.kind === "completed" ? "COMPLETED" : "FAILED",
@@ -179,24 +193,54 @@ export class SessionTurns {
       error?.code ?? "",
       error?.message ?? "",
       error?.retryable ? 1 : 0,
-    ]);
-    if (answer[0] !== "NOT_FOUND") this.#calls.note(turn.owner, turn.historyKey, headOf(answer[1]));
+    ];
+    const extras = { indexOf: turn.owner };
+    const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);
+    if (answer[0] === "NOT_FOUND") return null;
+    const head = headOf(answer[1]);
+    this.#calls.note(turn.owner, turn.historyKey, head);
+    // A repeat may come after others have changed the session: what is known of it then is not of this moment.
+    if (answer[0] !== "OK") return null;
+    const parts = { input: turn.inputRow, text: end.text, userRow: turn.inputRow };
+    const template = end.kind === "completed" ? end.reply : null;
+    return this.#runOf(turn.historyKey, head, answer[2], { ...parts, reply: template });
+  }
+
+  /** The run that a script has just written, with what this process gave it: as a reading of that moment would have it. */
+  #runOf(key: string, head: Head, answer: Reply | undefined, { reply, ...parts }: WrittenParts): Run {
+    const state = stateOf(text(answer));
+    const { userPosition, replyPosition } = state;
+    return runIn(this.#sessionIdOf(key), key, head.generation, state, {
+      ...parts,
+      // Retention may have trimmed what it answers.
+      userRow: userPosition !== null && userPosition >= head.base ? parts.userRow : "",
+      replyRow: reply && replyPosition !== null ? fillTemplate(reply, replyPosition) : "",
+    });
+  }
+
+  #sessionIdOf(key: string): string {
+    return key.slice(this.#settings.historyKeyPrefix.length);
   }
 
   #started(key: string, answer: readonly Reply[]): StartedTurn {
-    const [, head, state, inputRow, memory, instructions, summary, low, rows, ofWhom] = answer;
-    const run = stateOf(text(state));
+    const [, headJson, stateJson, input, memory, instructions, summary, low, rows, ofWhom] = answer;
+    const head = headOf(headJson);
+    const state = stateOf(text(stateJson));
+    const inputRow = text(input);
     const owner = text(ofWhom);
-    this.#calls.note(owner, key, headOf(head));
+    const sessionId = this.#sessionIdOf(key);
+    const parts = { input: inputRow, text: "", userRow: inputRow, replyRow: "" };
+    this.#calls.note(owner, key, head);
     return {
       kind: "started",
       owner,
-      sessionId: key.slice(this.#settings.historyKeyPrefix.length),
+      sessionId,
       historyKey: key,
-      runId: run.runId,
-      token: run.token,
-      state: run,
-      inputRow: text(inputRow),
+      runId: state.runId,
+      token: state.token,
+      state,
+      run: runIn(sessionId, key, head.generation, state, parts),
+      inputRow,
       memory: memoryOf(text(memory)),
       instructions: text(instructions) || null,
       summary: text(summary) || null,

@@ -1,16 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { sessionKeys } from "../../src/redis/keys.ts";
+import { sessionKeys, sharedKeys } from "../../src/redis/keys.ts";
 import { scriptText, sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 import { readWhole, scriptCases, started, textsOf } from "../support/script-cases.ts";
+import { waitUntil } from "../support/redis-command.ts";
 import {
+  completed,
   contents,
   foreignRow,
   keysByPart,
   must,
   newOp,
+  newRecord,
   newTurn,
   openStore,
   owner,
@@ -49,14 +52,14 @@ function newId(name: string): string {
   return `${name}-${randomUUID()}`;
 }
 
-/** An answer without what time it is, and without whether it was the first. */
+/** An answer without what time it is, and without whether it was the first, which alone writes the index. */
 function essence(answer: readonly Reply[]): unknown {
   const withoutTime = (reply: Reply): unknown => {
     if (typeof reply !== "string" || !reply.startsWith('{"')) return reply;
     const value = JSON.parse(reply) as Record<string, unknown>; // a head or a run: JSON objects
     // Where a turn is free, it is due a moment from now.
     const due = value["free"] === 1 ? Number(value["due"]) - Number(value["now"]) : value["due"];
-    return { ...value, now: null, added: null, due };
+    return { ...value, now: null, added: null, indexed: null, due };
   };
   return answer.map((reply, i) => (i === 0 ? String(reply).replace("KNOWN", "OK") : withoutTime(reply)));
 }
@@ -276,7 +279,54 @@ test("keys of a session are declared whole: no script reaches beyond them", asyn
   await done;
   monitor.disconnect();
   client.disconnect();
-  const allowed = new Set<string>([...sessionKeys(id).all, ""]);
+  const { sessions, due, list } = sharedKeys("");
+  const index = [sessions(owner), due, list(owner)];
+  expect(at.scripts.last.get("begin")?.keys.slice(-3)).toEqual(index);
+  const allowed = new Set<string>([...sessionKeys(id).all, ...index, ""]);
   expect(seen.size).toBeGreaterThan(5);
   expect([...seen].filter((key) => !allowed.has(key))).toEqual([]);
+});
+
+describe("on one server a turn's scripts write the index", () => {
+  const { sessions, due, list } = sharedKeys("");
+  const usage = { inputTokens: 1, outputTokens: 1, totalTokens: 2 };
+
+  test("the owner's list, the deadline while somebody is needed, and the sidebar's news", async () => {
+    const id = newId('turn/"é');
+    const sidebar = new Redis(server.url);
+    const news: unknown[] = [];
+    sidebar.on("message", (_channel, text: string) => news.push(JSON.parse(text)));
+    await sidebar.subscribe(list(owner));
+    const turn = await started(at, id, "question");
+    const { session } = await readWhole(at, id);
+    expect(await at.redis.zscore(sessions(owner), id)).toBe(String(session.updatedAt));
+    expect(await at.redis.zscore(due, id)).toBe(await at.redis.hget(sessionKeys(id).session, "until"));
+    await at.store.begin(owner, id, newTurn(id, "next"));
+    await at.store.finish(turn, completed(turn, "answer", usage), "i:1");
+    // One waits: it is due soon.
+    expect(Number(await at.redis.zscore(due, id)) - Date.now()).toBeLessThan(5000);
+    const next = must((await at.store.attend(id, true)).turn);
+    await at.store.finish(next, completed(next, "answer", usage), "i:2");
+    expect(await at.redis.zscore(due, id)).toBeNull();
+    await waitUntil("the news is there", () => Promise.resolve(news.length === 5));
+    expect(news).toEqual(["added", ...Array.from({ length: 4 }, () => "updated")].map((kind) => ({ key: id, kind })));
+    sidebar.disconnect();
+  });
+
+  test("nothing, where the turn does not begin", async () => {
+    const id = newId("another's");
+    await at.store.create("ann", id, { ...newRecord("Ann's"), ttlSeconds: null }, newOp());
+    expect((await at.store.begin(owner, id, newTurn(id, "question"))).kind).toBe("notFound");
+    expect(await at.redis.exists(sessions(owner), due)).toBe(0);
+  });
+
+  test("what fails there is told, and the turn stands", async () => {
+    const id = newId("foreign");
+    await at.redis.set(due, "a text");
+    const told = at.indexErrors.length;
+    await started(at, id, "question");
+    expect(textsOf((await readWhole(at, id)).session)).toEqual(["question"]);
+    expect(String(at.indexErrors[told])).toContain("WRONGTYPE");
+    expect(await at.redis.zscore(sessions(owner), id)).not.toBeNull();
+  });
 });

@@ -1,4 +1,4 @@
-import type { Conversations, TurnResult } from "../../src/conversation/api.ts";
+import type { Conversations, ReadRequest, TurnResult } from "../../src/conversation/api.ts";
 import { parseCursor } from "../../src/conversation/cursor.ts";
 import { notFound, ParleyError } from "../../src/conversation/errors.ts";
 import type { PlacedMessage, SessionChange, SessionEvent } from "../../src/conversation/events.ts";
@@ -141,12 +141,12 @@ export class FakeConversations implements Conversations {
   /** The run is what putRun was given last, RUNNING; its reply is there when it was waited for. */
   sendMessage: Conversations["sendMessage"] = (...args) => {
     this.calls.push({ method: "sendMessage", args });
-    return Promise.resolve(this.#turn(args[1].sessionId, args[2].pages, args[3]));
+    return Promise.resolve(this.#turn(args[1].sessionId, args[2], args[3]));
   };
 
   regenerateReply: Conversations["regenerateReply"] = (...args) => {
     this.calls.push({ method: "regenerateReply", args });
-    return Promise.resolve(this.#turn(args[1].sessionId, args[2].pages, args[3]));
+    return Promise.resolve(this.#turn(args[1].sessionId, args[2], args[3]));
   };
 
   awaitRun: Conversations["awaitRun"] = (...args) => {
@@ -175,10 +175,10 @@ export class FakeConversations implements Conversations {
     return Promise.resolve(this.changes);
   };
 
-  #turn(sessionId: string, pages: readonly PageRequest[], wait: boolean): TurnResult {
+  #turn(sessionId: string, read: ReadRequest | null, wait: boolean): TurnResult {
     const run = wait ? this.#ended(sessionId) : runningRun(sessionId);
     const reply = run.replyRow && { sessionId, historyKey: sessionId, generation: 1, row: run.replyRow };
-    return { run, userMessage: null, reply, session: this.session(sessionId, pages) };
+    return { run, userMessage: null, reply, session: read && this.session(sessionId, read.pages) };
   }
 
   #ended(sessionId: string): Run {

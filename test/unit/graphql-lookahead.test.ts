@@ -156,7 +156,7 @@ describe("the pages that a reading is asked for", () => {
     }`;
     const { errors } = await operate(contextOf(fake), document);
     expect(errors).toEqual([]);
-    expect(fake.callsOf("sendMessage").map(([, , read]) => read.pages)).toEqual([
+    expect(fake.callsOf("sendMessage").map(([, , read]) => read?.pages)).toEqual([
       [page({ last: 1 }), page({ last: 2 })],
     ]);
     expect(fake.callsOf("readSession")).toEqual([]);

@@ -54,6 +54,28 @@ describe("sendMessage", () => {
     expect(fake.callsOf("awaitRun").map(([, sessionId]) => sessionId)).toEqual(["jim"]);
   });
 
+  test.each([
+    ["the run alone", `run { id status text } userMessage { id }`],
+    ["the reply and the runs of its messages", `run { id } reply { text cursor run { id status } }`],
+    ["a deferred reply", `run { id } ... @defer { reply { text } }`],
+    ["a session that is skipped", `run { id } session @skip(if: true) { id }`],
+  ])("reads nothing of the session for %s", async (_, selection) => {
+    const { fake } = await send(selection);
+    expect(fake.callsOf("sendMessage").map(([, , read]) => read)).toEqual([null]);
+    expect([...fake.callsOf("readSession"), ...fake.callsOf("readRun")]).toEqual([]);
+  });
+
+  test.each([
+    ["asked for", `session { id }`],
+    ["of the run", `run { session { id } }`],
+    ["of the reply", `reply { session { id } }`],
+    ["of a deferred part", `run { id } ... @defer { session { id } }`],
+  ])("takes the session %s from the reading that its run is of", async (_, selection) => {
+    const { fake } = await send(selection);
+    expect(fake.callsOf("sendMessage").map(([, , read]) => read)).toEqual([{ pages: [] }]);
+    expect(fake.callsOf("readSession")).toEqual([]);
+  });
+
   test("hands the message on, with QUEUE for whenBusy", async () => {
     const fake = new FakeConversations();
     const document = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } } }`;

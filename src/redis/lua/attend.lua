@@ -19,7 +19,7 @@ if op and op.result ~= '' then
   local mine = runOf(op.result)
   if mine and mine.st == 'RUNNING' then return startedAgain(x, mine, o) end
 elseif not op and not x.s.active and #p.push == 0 then
-  local id = call('LINDEX', QUEUE, 0)
+  local id = there[QUEUE] and call('LINDEX', QUEUE, 0)
   local head = id and runOf(id)
   if id and not head then
     p.queuePop = true
@@ -40,4 +40,4 @@ elseif not op and not x.s.active and #p.push == 0 then
 end
 if not op and (x.lost or #p.runs > 0 or #p.drop > 0 or p.queuePop) then commit(p) end
 if not run then return { 'IDLE', headOf(x) } end
-return startedAnswer(x, cjson.encode(run), p.turn)
+return startedAnswer(x, p.states[run.id], p.turn)

@@ -45,7 +45,7 @@ p.template[run.id] = ARGV[11]
 p.newRun = run.id
 p.result = 'run:' .. run.id
 
-local waiting = call('LLEN', QUEUE)
+local waiting = there[QUEUE] and call('LLEN', QUEUE) or 0
 -- Where the reply will lie, as far as one can tell now: part of its id.
 run.hint = (run.cp or (x.base + x.n)) + (run.re and 0 or 1) + 2 * waiting
 run.rl = '~' .. base36(run.hint) .. '~' .. run.rid
@@ -58,7 +58,7 @@ if (x.s.active or waiting > 0) and not interrupt then
   p.queuePush = run.id
   commit(p)
   count()
-  return { 'QUEUED', headOf(x), cjson.encode(run) }
+  return { 'QUEUED', headOf(x), p.states[run.id] }
 end
 if x.s.active then
   local active = runOf(x.s.active)
@@ -68,4 +68,4 @@ local ok, why = start(p, run, o)
 if not ok then return { why } end
 commit(p)
 count()
-return startedAnswer(x, cjson.encode(run), p.turn)
+return startedAnswer(x, p.states[run.id], p.turn)

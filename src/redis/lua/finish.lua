@@ -53,4 +53,4 @@ p.partial = true
 p.drop[1], p.drop[2] = 'active', 'until'
 x.s.active = nil
 commit(p)
-return { 'OK', headOf(x), cjson.encode(run) }
+return { 'OK', headOf(x), p.states[run.id] }

@@ -2,8 +2,9 @@
 -- commit() alone: an error midway keeps what was written, so nothing may fail behind the first write (P2).
 --
 -- KEYS: 1 history (list), 2 session (hash), 3 runs (hash), 4 partial (string), 5 queue (list), 6 ops (hash),
---       7 ops-due (zset), 8 events (channel). All in one slot.
--- ARGV: 1 PUBLISH or SPUBLISH, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
+--       7 ops-due (zset), 8 events (channel). All in one slot. On a single server a turn's scripts have three more behind
+--       their own: the owner's sessions (zset), the deadlines (zset) and the owner's sidebar (channel).
+-- ARGV: 1 PUBLISH or SPUBLISH, or "PUBLISH+" where there are these three, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
 --       a list without a record is nobody's, "2" where nothing without a record is there at all and none is started,
 --       and behind a colon the most rows that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
 --       A script's own arguments start at 8.
@@ -15,14 +16,26 @@ local OPS_MS = 90000000 -- 25 hours (P8)
 local RUNS_KEPT = 200
 local adopts, most = string.match(ARGV[3], '^(%d):?(%d*)$')
 local MOST = tonumber(most) or math.huge
+local publish, indexed = string.match(ARGV[1], '^(%u+)(%+?)$')
 
 local NO_MARK = '0000000000000000'
 
 local function int(n) return string.format('%.0f', n) end
-local function mark(raw) return string.sub(redis.sha1hex(raw), 1, 16) end
+local marks = {}
+local function mark(raw)
+  local known = marks[raw]
+  if not known then
+    known = string.sub(redis.sha1hex(raw), 1, 16)
+    marks[raw] = known
+  end
+  return known
+end
 
+-- Which of the keys there are, as their types told: what is not there need not be asked.
+local there = {}
 local function expectType(key, wanted)
   local kind = call('TYPE', key).ok
+  there[key] = kind ~= 'none'
   return kind == wanted or kind == 'none'
 end
 
@@ -63,8 +76,8 @@ end
 local function load()
   local wrong = wrongType()
   if wrong then return nil, wrong end
-  local flat = call('HGETALL', S)
-  local x = { n = call('LLEN', H), seq = 0, token = 0, fresh = #flat == 0 }
+  local flat = there[S] and call('HGETALL', S) or {}
+  local x = { n = there[H] and call('LLEN', H) or 0, seq = 0, token = 0, fresh = #flat == 0 }
   local s = {}
   for i = 1, #flat, 2 do s[flat[i]] = flat[i + 1] end
   x.s = s
@@ -126,7 +139,7 @@ end
 
 -- A known op: its fingerprint and result. The op outlives the session as its tombstone.
 local function knownOp(id)
-  if id == '' then return nil end
+  if id == '' or not there[OPS] then return nil end
   local raw = call('HGET', OPS, id)
   if not raw then return nil end
   local fingerprint, result = string.match(raw, '^([^\t]*)\t(.*)$')
@@ -305,8 +318,30 @@ local function runLine(id, state, p)
   local input = p.input[id] or call('HGET', RUNS, id .. ':input') or ''
   -- a waiting message has a hole for its position; elsewhere white space can only stand between JSON tokens
   input = string.gsub(input, '[\t\n\r]', string.find(state, '"st":"QUEUED"', 1, true) and '0' or ' ')
-  local text = p.text[id] or call('HGET', RUNS, id .. ':text') or ''
+  local text = p.text[id] or (id ~= p.newRun and call('HGET', RUNS, id .. ':text')) or ''
   return 'R' .. state .. '\t' .. input .. '\t' .. text
+end
+
+-- When somebody should look after the session's runs (0: never), and the run that waits at the head of the queue.
+local function dueOf(x)
+  local first = there[QUEUE] and call('LINDEX', QUEUE, 0) or nil
+  if x.s.active then return tonumber(x.s['until']), first end
+  return first and now + 1000 or 0, first
+end
+
+-- What lies beside the session, where all is on one server. It comes last, and what fails in it (a key of a foreign type)
+-- is told and takes nothing back: the session is written, and the index is mended when a reader finds it stale.
+local function writeIndex(x)
+  local failure = ''
+  local function try(...)
+    local answer = redis.pcall(...)
+    if type(answer) == 'table' and answer.err then failure = answer.err end
+  end
+  local due = dueOf(x)
+  try('ZADD', KEYS[#KEYS - 2], x.s.updated, H)
+  if due > 0 then try('ZADD', KEYS[#KEYS - 1], int(due), H) else try('ZREM', KEYS[#KEYS - 1], H) end
+  try('PUBLISH', KEYS[#KEYS], '{"key":' .. cjson.encode(H) .. ',"kind":"' .. (x.fresh and 'added' or 'updated') .. '"}')
+  return failure
 end
 
 -- The one place that writes. Order: publication, then the list (a keyspace event finds its explanation), then the rest.
@@ -332,9 +367,17 @@ local function commit(p)
 
   local states = {}
   for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
-  local tip = kept > 0 and call('LINDEX', p.staged or H, -kept) or nil
+  p.states = states
   -- the row before may be trimmed already; its place is told by a mark that no row has
-  local prev = tip and mark(tip) or (finish > 0 and NO_MARK or '')
+  local prev = finish > 0 and NO_MARK or ''
+  if kept > 0 then
+    if kept == before and not (x.fresh or x.foreign or p.staged) then
+      prev = s.newest -- load() has looked
+    else
+      local tip = call('LINDEX', p.staged or H, -kept)
+      if tip then prev = mark(tip) end
+    end
+  end
   local trims = (excess > 0 and 1 or 0) + ((kept < before and kept > 0 and not p.removed) and 1 or 0)
   local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base + excess, at = finish, prev = prev, pushes = math.ceil(#p.push / 500) + trims }
   header.read = math.min(tonumber(set.read or s.read or 0), finish + #p.push)
@@ -360,7 +403,12 @@ local function commit(p)
   for _, run in ipairs(p.runs) do
     if run.st == 'QUEUED' or (run.st == 'RUNNING' and run.re) then tell(run) end
   end
-  call(ARGV[1], CH, table.concat(lines, '\n'))
+  local dues = {}
+  local function due(at, member)
+    dues[#dues + 1] = int(at)
+    dues[#dues + 1] = member
+  end
+  call(publish, CH, table.concat(lines, '\n'))
 
   if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
   if p.staged then
@@ -372,7 +420,7 @@ local function commit(p)
     call('DEL', H, S, RUNS, PART, QUEUE)
   else
     -- a list that is emptied and filled again keeps the TTL that foreign code gave it
-    local lives = call('PEXPIRETIME', H)
+    local lives = kept == 0 and before > 0 and call('PEXPIRETIME', H) or -1
     if kept < before then
       if kept == 0 then call('DEL', H) else call('LTRIM', H, before - kept, -1) end
     end
@@ -388,21 +436,28 @@ local function commit(p)
     set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
     if n > 0 then
       local newest = p.push[#p.push]
-      if not newest then newest = tip end
-      set.newest = mark(newest)
-      set.oldest = (kept > 0 and excess == 0 and not x.foreign and s.oldest) or mark(call('LINDEX', H, -1))
+      set.newest = newest and mark(newest) or prev
+      if excess > 0 then set.oldest = mark(call('LINDEX', H, -1))
+      elseif kept == 0 then set.oldest = mark(p.push[1])
+      else set.oldest = not x.foreign and s.oldest or mark(call('LINDEX', H, -1)) end
     else
       p.drop[#p.drop + 1] = 'newest'
       p.drop[#p.drop + 1] = 'oldest'
     end
     local behind = x.base + excess + n
     if tonumber(set.read or s.read or 0) > behind then set.read = behind end
-    if p.partial then call('DEL', PART) end
+    if p.partial and there[PART] then call('DEL', PART) end
     if p.queuePop then call('LPOP', QUEUE) end
     if p.dropQueue then call('DEL', QUEUE) end
     if p.queueRemove then call('LREM', QUEUE, 0, p.queueRemove) end
-    if p.queuePush then call('RPUSH', QUEUE, p.queuePush) end
-    if #p.drop > 0 then call('HDEL', S, unpack(p.drop)) end
+    if p.queuePush then
+      call('RPUSH', QUEUE, p.queuePush)
+      there[QUEUE] = true
+    end
+    if #p.drop > 0 then
+      call('HDEL', S, unpack(p.drop))
+      for _, field in ipairs(p.drop) do s[field] = nil end
+    end
 
     local expire
     if ttl then
@@ -411,8 +466,14 @@ local function commit(p)
     else
       local foreign = n > 0 and call('PEXPIRETIME', H) or -1
       if p.forever and foreign > 0 then call('PERSIST', H); foreign = -1 end
-      if foreign > 0 then set.xat = foreign else call('HDEL', S, 'xat') end
+      if foreign > 0 then
+        set.xat = foreign
+      elseif s.xat then
+        call('HDEL', S, 'xat')
+        s.xat = nil
+      end
     end
+    if p.newRun then set.runs = (tonumber(s.runs) or 0) + 1 end
     local flat = {}
     for field, value in pairs(set) do
       flat[#flat + 1] = field
@@ -432,16 +493,15 @@ local function commit(p)
       if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
     end
+    if p.newRun then field('#' .. int(set.runs), p.newRun) end
     if #fields > 0 then call('HSET', RUNS, unpack(fields)) end
-    if p.newRun then
-      local count = call('HINCRBY', S, 'runs', 1)
-      call('HSET', RUNS, '#' .. count, p.newRun)
-      local old = '#' .. (count - RUNS_KEPT)
+    if p.newRun and set.runs > RUNS_KEPT then
+      local old = '#' .. int(set.runs - RUNS_KEPT)
       local id = call('HGET', RUNS, old)
       if id and id ~= s.active then call('HDEL', RUNS, old, id, id .. ':input', id .. ':text', id .. ':template') end
     end
     for _, run in ipairs(p.runs) do
-      if run.f then call('ZADD', DUE, now + OPS_MS, 'r:' .. run.id) end
+      if run.f then due(now + OPS_MS, 'r:' .. run.id) end
     end
 
     if expire then
@@ -452,23 +512,28 @@ local function commit(p)
   end
 
   if ARGV[5] ~= '' then p.ops[#p.ops + 1] = { ARGV[5], ARGV[6], p.result or '', tonumber(ARGV[7]) } end
+  local results = {}
   for _, op in ipairs(p.ops) do
-    call('HSET', OPS, op[1], op[2] .. '\t' .. op[3])
-    call('ZADD', DUE, now + op[4], op[1])
+    results[#results + 1] = op[1]
+    results[#results + 1] = op[2] .. '\t' .. op[3]
+    due(now + op[4], op[1])
   end
-  for _, due in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 4)) do
-    local id = string.match(due, '^r:(.*)$')
+  for i = 1, #results, 1000 do call('HSET', OPS, unpack(results, i, math.min(i + 999, #results))) end
+  for i = 1, #dues, 1000 do call('ZADD', DUE, unpack(dues, i, math.min(i + 999, #dues))) end
+  local over = there[DUE] and call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 4) or {}
+  for _, member in ipairs(over) do
+    local id = string.match(member, '^r:(.*)$')
     if id then
       if id ~= s.last and id ~= s.active then call('HDEL', RUNS, id, id .. ':input', id .. ':text', id .. ':template') end
     else
-      call('HDEL', OPS, due)
+      call('HDEL', OPS, member)
     end
-    call('ZREM', DUE, due)
+    call('ZREM', DUE, member)
   end
-  if #p.ops > 0 then
-    call('PEXPIRE', OPS, OPS_MS)
-  end
-  call('PEXPIRE', DUE, OPS_MS * 2)
+  if #p.ops > 0 then call('PEXPIRE', OPS, OPS_MS) end
+  if there[DUE] or #dues > 0 then call('PEXPIRE', DUE, OPS_MS * 2) end
+  if indexed == '+' then p.indexFailure = writeIndex(x) end
+  x.plan = p
   return p
 end
 
@@ -476,17 +541,18 @@ end
 local function headOf(x)
   local s = x.s
   local head = { now = now, added = x.fresh and 1 or 0, updated = tonumber(s.updated or now), due = 0, expires = 0 }
-  local active, lease, lives = unpack(call('HMGET', S, 'active', 'until', 'xat'))
-  if active then head.due = tonumber(lease) end
-  local first = call('LINDEX', QUEUE, 0)
+  head.gen, head.base = tonumber(s.gen or x.gen), tonumber(s.base or x.base)
+  if x.plan then head.indexed = x.plan.indexFailure end
+  local due, first = dueOf(x)
+  head.due = due
   if first then
     head.next = first
     local run = runOf(first)
     head.nextOwner = run and run.own or ''
-    if not active then head.due, head.free = now + 1000, 1 end
+    if not s.active then head.free = 1 end
   end
   -- also where the list alone expires, by foreign code: the record is to go with it
-  if lives then head.expires = tonumber(lives) end
+  if s.xat then head.expires = tonumber(s.xat) end
   return cjson.encode(head)
 end
 

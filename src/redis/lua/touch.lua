@@ -28,5 +28,6 @@ elseif x.n > 0 then
     end
   end
   if expires > 0 then call('HSET', S, 'xat', int(expires)) elseif x.s.xat then call('HDEL', S, 'xat') end
+  x.s.xat = expires > 0 and int(expires) or nil
 end
 return { 'OK', headOf(x) }

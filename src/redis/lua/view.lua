@@ -44,7 +44,7 @@ for field, value in pairs(s) do
   record[#record + 1] = value
 end
 local queue = {}
-for _, id in ipairs(call('LRANGE', QUEUE, 0, -1)) do queue[#queue + 1] = runView(id) end
+for _, id in ipairs(there[QUEUE] and call('LRANGE', QUEUE, 0, -1) or {}) do queue[#queue + 1] = runView(id) end
 
 local pages = {}
 local finish = x.base + x.n
