@@ -21,6 +21,8 @@ export interface Sink {
   write(outcome: Outcome, writer: Writer): "taken" | "waits" | "closed";
 }
 
+export type DeliveryState = "new" | "delivering" | "idle" | "full" | "awaiting" | "ended";
+
 /** Executes events, each once for all who share the operation. */
 export interface EventExecution {
   readonly operation: OperationDefinitionNode;
@@ -46,7 +48,7 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult>, Li
   readonly #source: LiveSource;
   readonly #resume: Resume;
   #sink: Sink | null = null;
-  #state: "new" | "delivering" | "idle" | "full" | "awaiting" | "ended" = "new";
+  #state: DeliveryState = "new";
   #end: PromiseWithResolvers<IteratorResult<ExecutionResult>> | null = null;
 
   constructor(execution: EventExecution, source: LiveSource, resume: Resume) {
