@@ -42,12 +42,23 @@ export class InStep {
     if (place === null) return;
     this.#delivering = true;
     try {
-      for (let event = place.poll(); event !== null; event = place.poll()) this.#hand(event, place);
+      for (let event = this.#poll(place); event !== null; event = this.#poll(place)) this.#hand(event, place);
     } finally {
       this.#delivering = false;
     }
     if (closed || !place.isAtTip) this.#part(place);
     else if (this.#members.size === 0) this.#place = null;
+  }
+
+  /** What cannot be told is met by each alone, and ends its stream as it would have without others. */
+  #poll(place: Place): SessionEvent | null {
+    const before = place.copy();
+    try {
+      return place.poll();
+    } catch {
+      this.#part(before);
+      return null;
+    }
   }
 
   #hand(event: SessionEvent, place: Place): void {
