@@ -136,9 +136,9 @@ class Sockets {
       lazy: false,
       retryAttempts: 0,
       connectionParams: { authorization: token },
-      // Of several lengths, some the same as other sockets', some not ASCII.
+      // No two alike, many of one length, some not ASCII: written over one another wrongly, they would be another's.
       generateID: () => {
-        const id = `${n % 2 === 0 ? "é" : ""}${this.#ids.size * 7}`;
+        const id = `${n % 4 === 3 ? "é" : ""}${n}${this.#ids.size}`;
         this.#ids.add(id);
         return id;
       },
