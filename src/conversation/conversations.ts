@@ -19,7 +19,7 @@ import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { noQuotas, type Quotas } from "./limits.ts";
 import { listSessions } from "./listing.ts";
 import type { Live } from "./live.ts";
-import { messagesOnly } from "./messages-only.ts";
+import { MessagesOnly } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";
 import type { ModelChoice, Replies } from "./replies.ts";
@@ -265,7 +265,7 @@ export class StoredConversations implements Conversations {
     after: string | null,
     signal: AbortSignal,
   ): Promise<Live<PlacedMessage>> {
-    return messagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
+    return new MessagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
   }
 
   async sessionChanged(

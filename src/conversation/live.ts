@@ -3,7 +3,8 @@
  * instead pays no promise for each event, and does so only while none of its next() waits:
  *
  *     poll() gives an event ──▶ poll again
- *        └─ null ──▶ wait(wake) is true ──(wake is called)──▶ poll again
+ *        └─ null ──▶ wait(reader) is true ──▶ waits ──(take() answers true)──▶ waits
+ *                        │                      └─(take() answers false, or wake() is called)──▶ poll again
  *                        └─ false ──▶ await next(): catching up, a reading, an error, or the end
  *
  * Readers who are in step are given the same object for the same event, so that what was made of it for one serves all.
@@ -11,6 +12,14 @@
 export interface Live<Event extends object> extends AsyncIterableIterator<Event> {
   /** An event that is there already, or null. */
   poll(): Event | null;
-  /** Calls `wake`, later and at least once, when there may be more; false: only next() leads on. */
-  wait(wake: () => void): boolean;
+  /** Tells the reader, later and at least once, when there is or may be more; false: only next() leads on. */
+  wait(reader: LiveReader<Event>): boolean;
+}
+
+/** One who waits. */
+export interface LiveReader<Event extends object> {
+  /** The next event, where it is at hand. Whether it waits for more; if not it polls, but not before this has returned. */
+  take(event: Event): boolean;
+  /** There may be more. It waits no longer. */
+  wake(): void;
 }

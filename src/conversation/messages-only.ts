@@ -1,49 +1,76 @@
 import { notFound, ParleyError } from "./errors.ts";
 import type { PlacedMessage, SessionEvent } from "./events.ts";
-import type { Live } from "./live.ts";
+import type { Live, LiveReader } from "./live.ts";
 
 /**
  * The messages of a stream of session events; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes.
  * Not an async generator: one that is parked on a pending next() could not be ended.
  */
-export function messagesOnly(events: Live<SessionEvent>): Live<PlacedMessage> {
-  /** What ended it, met by a poll: the next next() says so. */
-  let failure: ParleyError | null = null;
-  const end = async (): Promise<IteratorResult<PlacedMessage>> => {
-    await events.return?.();
+export class MessagesOnly implements Live<PlacedMessage>, LiveReader<SessionEvent> {
+  readonly #events: Live<SessionEvent>;
+  /** What ended it, met where it could not be thrown: the next next() says so. */
+  #failure: ParleyError | null = null;
+  #reader: LiveReader<PlacedMessage> | null = null;
+
+  constructor(events: Live<SessionEvent>) {
+    this.#events = events;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  poll(): PlacedMessage | null {
+    while (this.#failure === null) {
+      const event = this.#events.poll();
+      if (event === null) return null;
+      if (event.kind === "message") return event.message;
+      this.#failure = failureOf(event);
+    }
+    return null;
+  }
+
+  wait(reader: LiveReader<PlacedMessage>): boolean {
+    if (this.#failure !== null) return false;
+    this.#reader = reader;
+    return this.#events.wait(this);
+  }
+
+  take(event: SessionEvent): boolean {
+    if (event.kind === "message") return this.#reader?.take(event.message) === true;
+    this.#failure = failureOf(event);
+    if (this.#failure === null) return true;
+    // Not from here: it would go on before the source knows that this one takes no more.
+    queueMicrotask(() => this.wake());
+    return false;
+  }
+
+  wake(): void {
+    this.#reader?.wake();
+  }
+
+  async next(): Promise<IteratorResult<PlacedMessage>> {
+    while (this.#failure === null) {
+      const result: IteratorResult<SessionEvent> = await this.#events.next();
+      if (result.done) return { done: true, value: undefined };
+      if (result.value.kind === "message") return { done: false, value: result.value.message };
+      this.#failure = failureOf(result.value);
+    }
+    const error = this.#failure;
+    this.#failure = null;
+    await this.return();
+    throw error;
+  }
+
+  async return(): Promise<IteratorResult<PlacedMessage>> {
+    await this.#events.return?.();
     return { done: true, value: undefined };
-  };
-  const messages: Live<PlacedMessage> = {
-    [Symbol.asyncIterator]: () => messages,
-    poll() {
-      while (failure === null) {
-        const event = events.poll();
-        if (event === null) return null;
-        if (event.kind === "message") return event.message;
-        failure = failureOf(event);
-      }
-      return null;
-    },
-    wait: (wake) => failure === null && events.wait(wake),
-    async next() {
-      while (failure === null) {
-        const result: IteratorResult<SessionEvent> = await events.next();
-        if (result.done) return { done: true, value: undefined };
-        if (result.value.kind === "message") return { done: false, value: result.value.message };
-        failure = failureOf(result.value);
-      }
-      const error = failure;
-      failure = null;
-      await end();
-      throw error;
-    },
-    return: end,
-    async throw(error: unknown) {
-      await end();
-      throw error;
-    },
-  };
-  return messages;
+  }
+
+  async throw(error: unknown): Promise<IteratorResult<PlacedMessage>> {
+    await this.return();
+    throw error;
+  }
 }
 
 /** Why there are no messages behind this event, or null. */

@@ -4,6 +4,7 @@ import { notFound } from "../conversation/errors.ts";
 import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "./hub.ts";
+import { InStep } from "./in-step.ts";
 import { sessionKeys } from "./keys.ts";
 import { parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "./session-store.ts";
@@ -46,6 +47,7 @@ export class Feed implements Listener {
   readonly #keyspaceChannel: string;
   /** What subscribers in step share. */
   readonly told = new ToldEvents();
+  readonly inStep = new InStep();
   readonly #waiting = new Set<() => void>();
   #waking = false;
   #ring: Entry[] = [];
@@ -80,7 +82,7 @@ export class Feed implements Listener {
     try {
       const reading = await this.#store.read(this.owner, this.sessionId, { pages: [] });
       if (!reading) throw notFound();
-      this.#follower = new Follower(reading.session);
+      this.#follower = Follower.of(reading.session);
     } catch (error) {
       this.close();
       throw error;
@@ -233,7 +235,7 @@ export class Feed implements Listener {
         const reading = await this.read({ pages: [] });
         if (!reading) this.#readAgain = true;
         else if (!isAt(follower, reading.session)) {
-          this.#follower = new Follower(reading.session);
+          this.#follower = Follower.of(reading.session);
           this.#drop(this.#ring.length);
           this.#first += 1;
           entries = [];
@@ -273,6 +275,7 @@ export class Feed implements Listener {
     this.#waking = true;
     queueMicrotask(() => {
       this.#waking = false;
+      this.inStep.deliver(this.#closed);
       const waiting = [...this.#waiting];
       this.#waiting.clear();
       for (const wake of waiting) wake();

@@ -74,7 +74,7 @@ export class RedisFeeds implements Feeds {
       return this.#opened(
         signal,
         (onEnd) => new Subscription(feed, session, read, from, start, onEnd),
-        () => this.#leave(this.#feeds, name, shared),
+        this.#leaving(this.#feeds, name, shared),
       );
     } catch (error) {
       this.#leave(this.#feeds, name, shared);
@@ -97,7 +97,7 @@ export class RedisFeeds implements Feeds {
     return this.#opened(
       signal,
       (onEnd) => new ListSubscription(shared.feed, read, onEnd),
-      () => this.#leave(this.#lists, owner, shared),
+      this.#leaving(this.#lists, owner, shared),
     );
   }
 
@@ -174,6 +174,11 @@ export class RedisFeeds implements Feeds {
     const shared: Shared<T> = { feed, started: feed.start(), subscribers: 1 };
     feeds.set(name, shared);
     return shared;
+  }
+
+  /** Made here, where nothing of the reading is at hand: a subscriber keeps it as long as it listens. */
+  #leaving<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, shared: Shared<T>): () => void {
+    return () => this.#leave(feeds, name, shared);
   }
 
   #leave<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, shared: Shared<T>): void {

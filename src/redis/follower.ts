@@ -24,43 +24,88 @@ export type Entry = { readonly sequence: number; readonly generation: number } &
   | { readonly kind: "removed" }
 );
 
+interface Standing {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly generation: number;
+  /** Position behind the last row that was told, and that row's mark. */
+  readonly end: number;
+  readonly tipMark: string;
+  readonly sequence: number;
+  /** Runs that were told and have not ended. */
+  readonly open: ReadonlyMap<string, RunStatus>;
+  /** The newest run that had begun and was told to have ended. */
+  readonly lastEnded: string | null;
+  readonly text: RunText | null;
+  /** Whether own writes prolong the list's life. */
+  readonly slides: boolean;
+  readonly settings: string;
+  readonly readCount: number;
+}
+
 /**
  * Where a reader of a session stands, and how it gets on: by a publication that fits exactly (apply), else by holding a
  * reading of the session against what it knows (reconcile). Both give the same entries in the same order (P3):
  * a run that starts before its message, text before its reply, the reply before its run's end.
  */
-export class Follower {
+export class Follower implements Standing {
   readonly sessionId: string;
   readonly historyKey: string;
   generation: number;
-  /** Position behind the last row that was told, and that row's mark. */
   end: number;
   tipMark: string;
   sequence: number;
-  /** Runs that were told and have not ended. */
-  readonly open = new Map<string, RunStatus>();
-  /** The newest run that had begun and was told to have ended. */
-  lastEnded: string | null = null;
-  text: RunText | null = null;
-  /** Whether own writes prolong the list's life. */
+  readonly open: Map<string, RunStatus>;
+  lastEnded: string | null;
+  text: RunText | null;
   slides: boolean;
   settings: string;
   readCount: number;
 
-  constructor(session: Session) {
-    this.sessionId = session.sessionId;
-    this.historyKey = session.historyKey;
-    this.generation = session.generation;
-    this.end = session.end;
-    this.tipMark = session.tipMark;
-    this.sequence = session.sequence;
-    this.slides = session.ttlSeconds !== null;
-    this.settings = settingsOf(session);
-    this.readCount = session.readCount;
-    for (const run of session.queuedRuns) this.open.set(run.runId, run.status);
-    if (session.activeRun) this.open.set(session.activeRun.runId, "RUNNING");
-    else this.lastEnded = session.lastRun?.runId ?? null;
-    this.text = session.activeRun ? textOf(session.activeRun) : null;
+  private constructor(standing: Standing) {
+    this.sessionId = standing.sessionId;
+    this.historyKey = standing.historyKey;
+    this.generation = standing.generation;
+    this.end = standing.end;
+    this.tipMark = standing.tipMark;
+    this.sequence = standing.sequence;
+    this.open = new Map(standing.open);
+    this.lastEnded = standing.lastEnded;
+    this.text = standing.text;
+    this.slides = standing.slides;
+    this.settings = standing.settings;
+    this.readCount = standing.readCount;
+  }
+
+  static of(session: Session): Follower {
+    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount } = session;
+    const open = new Map(queuedRuns.map((run) => [run.runId, run.status]));
+    if (activeRun) open.set(activeRun.runId, "RUNNING");
+    return new Follower({
+      ...{ sessionId, historyKey, generation, end, tipMark, sequence, open, readCount },
+      lastEnded: activeRun ? null : (session.lastRun?.runId ?? null),
+      text: activeRun ? textOf(activeRun) : null,
+      slides: session.ttlSeconds !== null,
+      settings: settingsOf(session),
+    });
+  }
+
+  copy(): Follower {
+    return new Follower(this);
+  }
+
+  /** Whether a reading leads both to the same entries. What is set before each reading counts for nothing. */
+  standsLike(other: Follower): boolean {
+    return (
+      this.generation === other.generation &&
+      this.end === other.end &&
+      this.tipMark === other.tipMark &&
+      this.lastEnded === other.lastEnded &&
+      this.settings === other.settings &&
+      this.readCount === other.readCount &&
+      this.open.size === other.open.size &&
+      [...this.open].every(([runId, status]) => other.open.get(runId) === status)
+    );
   }
 
   /** null: it does not fit; read. */

@@ -53,13 +53,17 @@ export interface Exchange extends Validity {
   onEnd(listener: () => void): void;
   /** Safe to call twice. */
   readonly end: () => void;
-  /** Its place among the operations that are being executed, once it has one. */
+  /** Its place among the operations that are being executed, once it has one; left at its end, if not before. */
   place: Place | null;
   /** How it is told of to the operator, once it is executed. */
   report: OperationInProgress | null;
 }
 
-export function createExchange(identify: () => Identity | Promise<Identity>, lastEventId: string | null): Exchange {
+/** `identify`: who it is, or what tells. */
+export function createExchange(
+  identify: Identity | (() => Identity | Promise<Identity>),
+  lastEventId: string | null,
+): Exchange {
   return new OpenExchange(identify, lastEventId);
 }
 
@@ -73,18 +77,19 @@ const exchanges = new WeakMap<AbortSignal, Exchange>();
 /** One for all: making an error for each request, with its stack, costs more than the signal. */
 const over = new DOMException("The operation is over, or its client gone.", "AbortError");
 
+/** A class without closures but one: each subscriber keeps one for as long as it listens. */
 class OpenExchange implements Exchange {
   readonly resume: Resume;
   place: Place | null = null;
   report: OperationInProgress | null = null;
-  readonly #identify: () => Identity | Promise<Identity>;
+  readonly #identify: Identity | (() => Identity | Promise<Identity>);
   #identity: Promise<Identity> | null = null;
   #validity: Validity = unknownValidity;
   #controller: AbortController | null = null;
-  #listeners: (() => void)[] = [];
+  #listeners: (() => void)[] | null = null;
   #ended = false;
 
-  constructor(identify: () => Identity | Promise<Identity>, lastEventId: string | null) {
+  constructor(identify: Identity | (() => Identity | Promise<Identity>), lastEventId: string | null) {
     this.#identify = identify;
     this.resume = { lastEventId, cursor: null };
   }
@@ -112,20 +117,20 @@ class OpenExchange implements Exchange {
 
   onEnd(listener: () => void): void {
     if (this.#ended) listener();
-    else this.#listeners.push(listener);
+    else (this.#listeners ??= []).push(listener);
   }
 
   readonly end = (): void => {
     if (this.#ended) return;
     this.#ended = true;
+    this.place?.leave();
     this.#controller?.abort(over);
-    const listeners = this.#listeners;
-    this.#listeners = [];
-    for (const listener of listeners) listener();
+    for (const listener of this.#listeners ?? []) listener();
+    this.#listeners = null;
   };
 
   async #ask(): Promise<Identity> {
-    const known = await this.#identify();
+    const known = typeof this.#identify === "function" ? await this.#identify() : this.#identify;
     this.#validity = known;
     return known;
   }

@@ -1,4 +1,4 @@
-import type { Validity } from "./exchange.ts";
+import type { Revocation, Validity } from "./exchange.ts";
 
 /** The end of an identity, for what outlives the moment that it was checked in: streams and sockets. */
 export interface Expiry {
@@ -24,7 +24,15 @@ export function untilExpiry(results: AsyncIterator<unknown, unknown>, expiry: Ex
 /** Node's timers count milliseconds in 31 bits; what is later is looked at again then. */
 const longestTimerMs = 2 ** 31 - 1;
 
-export function watchExpiry({ expiresAt: at, revocation = null }: Validity, onExpired: () => void): Expiry {
+/** Of who stays who they are. */
+const endless: Expiry = { passed: () => false, stop: () => undefined };
+
+export function watchExpiry(validity: Validity, onExpired: () => void): Expiry {
+  const { expiresAt, revocation = null } = validity;
+  return expiresAt === null && revocation === null ? endless : watchEnd(expiresAt, revocation, onExpired);
+}
+
+function watchEnd(at: number | null, revocation: Revocation | null, onExpired: () => void): Expiry {
   let timer: NodeJS.Timeout | undefined;
   let over = false;
 

@@ -1,18 +1,27 @@
 import { GraphQLError } from "graphql";
 import type { ExecutionResult, OperationDefinitionNode } from "graphql";
 
+import type { LiveReader } from "../conversation/live.ts";
 import type { Resume } from "../graphql/context.ts";
 import type { LiveSource } from "../graphql/live.ts";
 import type { Outcome } from "./outcome.ts";
 
+/** Who writes into a sink. */
+export interface Writer {
+  /** What waited is gone: more may follow. */
+  go(): void;
+}
+
 /** Where results go without being pulled. */
 export interface Sink {
   /**
-   * "taken": more may follow at once. "waits": bytes of it are still here, and `go` is called when they are gone.
+   * "taken": more may follow at once. "waits": bytes of it are still here, and the writer is told when they are gone.
    * "closed": it went nowhere, and nothing will any more.
    */
-  write(outcome: Outcome, go: () => void): "taken" | "waits" | "closed";
+  write(outcome: Outcome, writer: Writer): "taken" | "waits" | "closed";
 }
+
+export type DeliveryState = "new" | "delivering" | "idle" | "full" | "awaiting" | "ended";
 
 /** Executes events, each once for all who share the operation. */
 export interface EventExecution {
@@ -24,8 +33,8 @@ export interface EventExecution {
  * One subscriber's results. Pulled (SSE, multipart), next() gives them one by one. With a sink (WebSocket) the first
  * next() starts to deliver into it, without a promise for each result, and stays pending until the stream has ended:
  *
- *     new ──(next())──▶ delivering ◀──(wake)─── idle
- *                        │  │  │ └─(nothing there)──▲
+ *     new ──(next())──▶ delivering ◀──(wake)─── idle ◀──(take)─┐
+ *                        │  │  │ └─(nothing there)──▲ └──────────┘ or full, awaiting, ended, as below
  *                        │  │  └─(sink is full)──▶ full ──(go)──▶ delivering
  *                        │  └─(must be awaited: catching up, a reading, an execution)──▶ awaiting ──▶ delivering
  *                        └─(the source's end, an error, a closed sink)──▶ ended
@@ -34,12 +43,12 @@ export interface EventExecution {
  * What a subscriber lags behind is a place in its source, never a queue here (P10): nothing is taken from the source
  * before the sink has taken what came before it.
  */
-export class SharedResults implements AsyncIterableIterator<ExecutionResult> {
+export class SharedResults implements AsyncIterableIterator<ExecutionResult>, LiveReader<object>, Writer {
   readonly #execution: EventExecution;
   readonly #source: LiveSource;
   readonly #resume: Resume;
   #sink: Sink | null = null;
-  #state: "new" | "delivering" | "idle" | "full" | "awaiting" | "ended" = "new";
+  #state: DeliveryState = "new";
   #end: PromiseWithResolvers<IteratorResult<ExecutionResult>> | null = null;
 
   constructor(execution: EventExecution, source: LiveSource, resume: Resume) {
@@ -84,13 +93,25 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult> {
     }
   }
 
-  readonly #wake = (): void => {
+  wake(): void {
     if (this.#state === "idle") this.#deliver();
-  };
+  }
 
-  readonly #go = (): void => {
+  take(event: object): boolean {
+    if (this.#state !== "idle") return false;
+    try {
+      const outcome = this.#execution.outcome(event, this.#source);
+      if (!(outcome instanceof Promise)) return this.#write(outcome);
+      this.#await(outcome.then((ready) => this.#write(ready)));
+    } catch (error) {
+      this.#fail(error);
+    }
+    return false;
+  }
+
+  go(): void {
     if (this.#state === "full") this.#deliver();
-  };
+  }
 
   #deliver(): void {
     const { events } = this.#source;
@@ -104,7 +125,7 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult> {
         }
         if (!this.#write(outcome)) return;
       }
-      if (events.wait(this.#wake)) this.#state = "idle";
+      if (events.wait(this)) this.#state = "idle";
       else this.#await(this.#next());
     } catch (error) {
       this.#fail(error);
@@ -136,7 +157,7 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult> {
     // Before it is written: a sink that waits may go on at once.
     const before = this.#state;
     this.#state = "full";
-    const answer = this.#sink.write(outcome, this.#go);
+    const answer = this.#sink.write(outcome, this);
     if (answer === "closed") {
       this.#fail(new Error("The socket is closing."));
       return false;

@@ -1,15 +1,20 @@
 import type { Duplex } from "node:stream";
 
 import { CloseCode } from "graphql-ws";
-import type { WebSocket } from "ws";
+import { WebSocket } from "ws";
+import type { RawData } from "ws";
 
+import type { KeepAlive } from "./keep-alive.ts";
 import { paceOf } from "./limits/pace.ts";
+import type { Pace, Pausable } from "./limits/pace.ts";
 import type { Frame } from "./outcome.ts";
-import type { Sink } from "./shared-results.ts";
+import type { Writer, Sink } from "./shared-results.ts";
 import { watchStall } from "./stall.ts";
+import type { StallWatch } from "./stall.ts";
 
+/** The same for all sockets of an endpoint. */
 export interface SocketOptions {
-  readonly keepAliveMs: number;
+  readonly keepAlive: KeepAlive;
   readonly slowReaderMs: number;
   /** Messages, pings and pongs: more than that are left in the network for a while. */
   readonly messagesPerSecond: number;
@@ -19,116 +24,203 @@ export interface SocketOptions {
   readonly onFailure: (error: unknown) => void;
 }
 
-/** A WebSocket as graphql-ws wants one: sending waits for the reader, and a dead or stalled reader is cut off (P10). */
-export interface Wire {
-  /** Settles when the message was written to the network; rejects once the socket is closing. */
-  send(data: string): Promise<void>;
-  /**
-   * Writes a whole frame beside `ws`, which keeps nothing from one frame to the next while it does not compress. Nothing
-   * is made for the one delivery where the network takes it at once.
-   */
-  readonly write: (frame: Frame, go: () => void) => ReturnType<Sink["write"]>;
-  readonly close: (code?: number, reason?: string) => void;
-  onMessage(handle: (data: string) => Promise<void>): void;
-}
-
 /** Beyond it nothing more is read: a client that asks and asks without reading answers must not fill the memory. */
 const maxUnreadBytes = 1024 * 1024;
 
 const nothing = Buffer.alloc(0);
 
-/** `stream`: what the socket writes to. */
-export function openSocket(socket: WebSocket, stream: Duplex, options: SocketOptions): Wire {
-  const { keepAliveMs, slowReaderMs, messagesPerSecond, onPaced, onFailure } = options;
-  const reads = () => socket.bufferedAmount <= maxUnreadBytes;
-  const pace = paceOf(socket, messagesPerSecond, onPaced, reads);
-  for (const event of ["message", "ping", "pong"]) socket.on(event, () => pace.count());
-  const watch = watchStall(slowReaderMs, () => socket.terminate());
-  const stopPings = keepAlive(socket, keepAliveMs);
-  socket.on("error", () => undefined); // `ws` closes by itself, with the fitting code; `close` follows
-  socket.once("close", () => {
-    watch.stop();
-    pace.stop();
-    stopPings();
-  });
+/** resume() itself knows what else keeps a socket from being read. */
+const always = (): boolean => true;
 
-  function written(): void {
-    watch.taken();
-    if (socket.isPaused && !pace.holds && reads()) socket.resume();
-  }
+/** A ping without a text, as one whole frame. */
+const pingFrame = Buffer.from([0x89, 0]);
 
-  function close(code?: number, reason?: string): void {
-    socket.close(code, reason !== undefined && Buffer.byteLength(reason) > 123 ? `${reason.slice(0, 30)}…` : reason);
-  }
-
-  return {
-    send: (data) =>
-      new Promise((resolve, reject) => {
-        // Rejecting makes graphql-ws leave its loop and return the source; resolving would drain it into nothing.
-        if (socket.readyState !== socket.OPEN) {
-          reject(new Error("The socket is closing."));
-          return;
-        }
-        watch.waiting();
-        socket.send(data, (error) => {
-          written();
-          if (error == null) resolve();
-          else reject(error);
-        });
-        if (!reads()) socket.pause();
-      }),
-    write(frame, go) {
-      const { head, rest } = frame;
-      if (socket.readyState !== socket.OPEN) return "closed";
-      if (rest === null) stream.write(head);
-      else {
-        stream.cork();
-        stream.write(head);
-        stream.write(rest);
-        stream.uncork();
-      }
-      if (stream.writableLength === 0) return "taken";
-      frame.held = true;
-      watch.waiting();
-      // Written when all before it is.
-      stream.write(nothing, () => {
-        written();
-        go();
-      });
-      return "waits";
-    },
-    close,
-    onMessage(handle) {
-      socket.on("message", (data) => {
-        // `ws` hands over one Buffer unless told otherwise, whatever its type allows.
-        handle((data as Buffer).toString("utf8")).catch((error: unknown) => {
-          if (socket.readyState !== socket.OPEN) return;
-          onFailure(error);
-          close(CloseCode.InternalServerError, "Internal server error");
-        });
-      });
-    },
-  };
+/**
+ * A socket of `ws` that knows its wire. Its listeners are the same functions for all sockets, one for each event: of what
+ * an idle subscriber takes, closures and lists of them would be a large part.
+ */
+export class ClientSocket extends WebSocket {
+  wire: Wire | null = null;
 }
 
-/** Pings, and cuts off who doesn't answer one before the next is due. A ping that still waits behind data is not counted. */
-function keepAlive(socket: WebSocket, everyMs: number): () => void {
-  let state: "answered" | "queued" | "sent" = "answered";
-  const timer = setInterval(() => {
-    if (state === "queued" || socket.readyState !== socket.OPEN) return;
-    if (state === "sent") {
+function onMessage(this: WebSocket, data: RawData): void {
+  // `ws` hands over one Buffer unless told otherwise, whatever its type allows.
+  wireOf(this)?.received(data as Buffer);
+}
+
+function onPing(this: WebSocket): void {
+  wireOf(this)?.pinged();
+}
+
+function onPong(this: WebSocket): void {
+  wireOf(this)?.answered();
+}
+
+function onClose(this: WebSocket, code: number, reason: Buffer): void {
+  wireOf(this)?.closed(code, reason);
+}
+
+function onError(): void {
+  // `ws` closes by itself, with the fitting code; `close` follows.
+}
+
+function wireOf(socket: WebSocket): Wire | null {
+  return socket instanceof ClientSocket ? socket.wire : null;
+}
+
+/** A WebSocket as graphql-ws wants one: sending waits for the reader, and a dead or stalled reader is cut off (P10). */
+export class Wire implements Pausable {
+  /** What was received, as text. Set before the first message can come. */
+  onMessage: ((data: string) => Promise<void>) | null = null;
+  /** Called once. */
+  onClose: ((code: number, reason: string) => void) | null = null;
+  readonly #socket: ClientSocket;
+  readonly #stream: Duplex;
+  readonly #options: SocketOptions;
+  readonly #pace: Pace;
+  /** Its place in the round of pings. */
+  readonly #slot: number;
+  /** Made when something waits for the first time: most sockets take all at once. */
+  #stall: StallWatch | null = null;
+  #ping: "answered" | "queued" | "sent" = "answered";
+
+  /** `stream`: what the socket writes to. */
+  constructor(socket: ClientSocket, stream: Duplex, options: SocketOptions) {
+    this.#socket = socket;
+    this.#stream = stream;
+    this.#options = options;
+    this.#pace = paceOf(this, options.messagesPerSecond, options.onPaced, always);
+    socket.wire = this;
+    socket.on("message", onMessage);
+    socket.on("ping", onPing);
+    socket.on("pong", onPong);
+    socket.on("error", onError);
+    socket.on("close", onClose);
+    this.#slot = options.keepAlive.add(this);
+  }
+
+  /** Settles when the message was written to the network; rejects once the socket is closing. */
+  send(data: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const socket = this.#socket;
+      // Rejecting makes graphql-ws leave its loop and return the source; resolving would drain it into nothing.
+      if (socket.readyState !== socket.OPEN) {
+        reject(new Error("The socket is closing."));
+        return;
+      }
+      let waits = false;
+      socket.send(data, (error) => {
+        if (waits) this.#taken();
+        if (error == null) resolve();
+        else reject(error);
+      });
+      // What the network took at once has its callback later all the same.
+      if (this.#stream.writableLength > 0) {
+        waits = true;
+        this.#waiting();
+      }
+      if (!this.#reads) socket.pause();
+    });
+  }
+
+  /**
+   * Writes a whole frame beside `ws`, which keeps nothing from one frame to the next while it does not compress. Nothing
+   * is made for the one delivery where the network takes it at once.
+   */
+  write(frame: Frame, writer: Writer): ReturnType<Sink["write"]> {
+    const stream = this.#stream;
+    const { rest } = frame;
+    if (this.#socket.readyState !== WebSocket.OPEN) return "closed";
+    if (rest === null) stream.write(frame.head);
+    else {
+      stream.cork();
+      stream.write(frame.head);
+      stream.write(rest);
+      stream.uncork();
+    }
+    if (stream.writableLength === 0) return "taken";
+    frame.held = true;
+    this.#waiting();
+    // Written when all before it is.
+    stream.write(nothing, () => {
+      this.#taken();
+      writer.go();
+    });
+    return "waits";
+  }
+
+  close(code?: number, reason?: string): void {
+    const long = reason !== undefined && Buffer.byteLength(reason) > 123;
+    this.#socket.close(code, long ? `${reason.slice(0, 30)}…` : reason);
+  }
+
+  /**
+   * Pings, and cuts off who doesn't answer one before the next is due. A ping that still waits behind data is not counted.
+   */
+  keepAlive(): void {
+    const socket = this.#socket;
+    if (this.#ping === "queued" || socket.readyState !== socket.OPEN) return;
+    if (this.#ping === "sent") {
       socket.terminate();
       return;
     }
-    state = "queued";
-    socket.ping(undefined, undefined, () => {
-      if (state === "queued") state = "sent";
+    this.#stream.write(pingFrame);
+    if (this.#stream.writableLength === 0) {
+      this.#ping = "sent";
+      return;
+    }
+    this.#ping = "queued";
+    this.#stream.write(nothing, () => {
+      if (this.#ping === "queued") this.#ping = "sent";
     });
-  }, everyMs).unref();
-  const alive = () => {
-    state = "answered";
-  };
-  socket.on("pong", alive);
-  socket.on("message", alive);
-  return () => clearInterval(timer);
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  /** Unless too much waits for its reader. */
+  resume(): void {
+    if (this.#reads) this.#socket.resume();
+  }
+
+  received(data: Buffer): void {
+    this.#pace.count();
+    this.answered();
+    this.onMessage?.(data.toString("utf8")).catch((error: unknown) => {
+      if (this.#socket.readyState !== this.#socket.OPEN) return;
+      this.#options.onFailure(error);
+      this.close(CloseCode.InternalServerError, "Internal server error");
+    });
+  }
+
+  pinged(): void {
+    this.#pace.count();
+  }
+
+  answered(): void {
+    this.#ping = "answered";
+  }
+
+  closed(code: number, reason: Buffer): void {
+    this.#stall?.stop();
+    this.#pace.stop();
+    this.#options.keepAlive.delete(this, this.#slot);
+    this.onClose?.(code, reason.toString());
+    this.onClose = null;
+  }
+
+  get #reads(): boolean {
+    return this.#socket.bufferedAmount <= maxUnreadBytes;
+  }
+
+  #waiting(): void {
+    this.#stall ??= watchStall(this.#options.slowReaderMs, () => this.#socket.terminate());
+    this.#stall.waiting();
+  }
+
+  #taken(): void {
+    this.#stall?.taken();
+    if (this.#socket.isPaused && !this.#pace.holds) this.resume();
+  }
 }

@@ -11,24 +11,39 @@ export interface StallWatch {
 }
 
 export function watchStall(afterMs: number, onStall: () => void): StallWatch {
-  let waiting = 0;
-  let timer: NodeJS.Timeout | null = null;
-  const fired = () => {
-    if (waiting > 0) onStall();
-  };
-  return {
-    waiting() {
-      waiting += 1;
-      // One timer for the life of the connection: refresh() costs a tenth of setting and clearing one for each write.
-      if (waiting === 1) timer = timer === null ? setTimeout(fired, afterMs).unref() : timer.refresh();
-    },
-    taken() {
-      waiting -= 1;
-      if (waiting > 0) timer?.refresh();
-    },
-    stop() {
-      waiting = 0;
-      if (timer !== null) clearTimeout(timer);
-    },
-  };
+  return new Watch(afterMs, onStall);
+}
+
+class Watch implements StallWatch {
+  readonly #afterMs: number;
+  readonly #onStall: () => void;
+  #waiting = 0;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(afterMs: number, onStall: () => void) {
+    this.#afterMs = afterMs;
+    this.#onStall = onStall;
+  }
+
+  waiting(): void {
+    this.#waiting += 1;
+    if (this.#waiting > 1) return;
+    // One timer for the life of the connection: refresh() costs a tenth of setting and clearing one for each write.
+    if (this.#timer !== null) this.#timer.refresh();
+    else {
+      this.#timer = setTimeout(() => {
+        if (this.#waiting > 0) this.#onStall();
+      }, this.#afterMs).unref();
+    }
+  }
+
+  taken(): void {
+    this.#waiting -= 1;
+    if (this.#waiting > 0) this.#timer?.refresh();
+  }
+
+  stop(): void {
+    this.#waiting = 0;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
 }

@@ -5,7 +5,6 @@ import { GraphQLError } from "graphql";
 import type { ExecutionArgs, ExecutionResult } from "graphql";
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, makeServer } from "graphql-ws";
 import { WebSocketServer } from "ws";
-import type { WebSocket } from "ws";
 
 import { ParleyError } from "../conversation/errors.ts";
 import type { Span, Telemetry } from "../conversation/telemetry.ts";
@@ -17,12 +16,13 @@ import type { Operations } from "./http.ts";
 import type { Guard } from "./limits/guard.ts";
 import type { Logger } from "./logger.ts";
 import type { MaskError } from "./masking.ts";
+import { KeepAlive } from "./keep-alive.ts";
 import { requestIdOf, withRequestId } from "./request-ids.ts";
 import { nextMessage } from "./outcome.ts";
+import type { Outcome } from "./outcome.ts";
 import { formatError, formatResult } from "./results.ts";
-import type { Sink } from "./shared-results.ts";
-import { openSocket } from "./socket.ts";
-import type { Wire } from "./socket.ts";
+import type { Sink, Writer } from "./shared-results.ts";
+import { ClientSocket, Wire } from "./socket.ts";
 
 export interface WebSocketOptions {
   readonly operations: Operations;
@@ -56,19 +56,58 @@ export interface WebSocketEndpoint {
 }
 
 /** What graphql-ws carries along for each connection. */
-interface Connection {
-  readonly headers: RequestHeaders;
-  readonly operations: Map<string, RunningOperation>;
-  readonly close: Wire["close"];
-  readonly write: Wire["write"];
+class Connection {
+  readonly wire: Wire;
+  readonly operations = new Map<string, RunningOperation>();
   /** What its operations are linked to; each is a piece of work of its own, however long the socket is open. */
   readonly handshake: Span;
-  identity: Identity | null;
+  /** Of the upgrade, until it is known whose it is. */
+  headers: RequestHeaders | null;
+  identity: Identity | null = null;
   /** Of the identity, once there is one. */
-  expiry: Expiry | null;
+  expiry: Expiry | null = null;
   /** Gives the subject's place among its sockets back. */
-  leave: () => void;
-  closed: boolean;
+  leave: (() => void) | null = null;
+  closed = false;
+
+  constructor(wire: Wire, headers: RequestHeaders, handshake: Span) {
+    this.wire = wire;
+    this.headers = headers;
+    this.handshake = handshake;
+  }
+
+  /** A timer may be late: asked right before something is delivered. */
+  get isOver(): boolean {
+    return this.expiry?.passed() === true;
+  }
+
+  /** Nothing goes out behind it: the socket takes nothing more once it is closing. */
+  expire(): void {
+    this.wire.close(CloseCode.Forbidden, "Forbidden");
+    this.endOperations();
+  }
+
+  endOperations(): void {
+    for (const operation of this.operations.values()) end(operation);
+  }
+}
+
+/** Results of one operation, on their way to its client. */
+class OperationSink implements Sink {
+  readonly #connection: Connection;
+  readonly #wire: Wire;
+  readonly #opening: string;
+
+  constructor(connection: Connection, id: string) {
+    this.#connection = connection;
+    this.#wire = connection.wire;
+    this.#opening = nextMessage(id);
+  }
+
+  write(outcome: Outcome, writer: Writer): ReturnType<Sink["write"]> {
+    if (this.#connection.isOver) return "closed";
+    return this.#wire.write(outcome.frame(this.#opening), writer);
+  }
 }
 
 /** `message` tells an operation from a later one that a client gave the same id. */
@@ -82,9 +121,10 @@ interface RunningOperation {
 const maxOperationIdLength = 128;
 
 export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEndpoint {
-  const { mask, logger } = options;
+  const { mask, logger, telemetry, guard, path, slowReaderMs, messagesPerSecond } = options;
   const server = new WebSocketServer({
     noServer: true,
+    WebSocket: ClientSocket,
     maxPayload: options.maxMessageBytes,
     perMessageDeflate: false,
     clientTracking: true,
@@ -93,52 +133,47 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
       offered.has(GRAPHQL_TRANSPORT_WS_PROTOCOL) ? GRAPHQL_TRANSPORT_WS_PROTOCOL : ([...offered][0] ?? false),
   });
   const protocol = createProtocol(options);
+  const wireOptions = {
+    keepAlive: new KeepAlive(options.keepAliveMs),
+    slowReaderMs,
+    messagesPerSecond,
+    onPaced: () => guard.limited("messagesPerSocket"),
+    onFailure: (err: unknown) => logger.error({ err }, "A WebSocket failed."),
+  };
 
-  function opened(socket: WebSocket, stream: Duplex, headers: RequestHeaders): void {
-    const wire = openSocket(socket, stream, {
-      ...options,
-      onPaced: () => options.guard.limited("messagesPerSocket"),
-      onFailure: (err) => logger.error({ err }, "A WebSocket failed."),
-    });
+  function opened(socket: ClientSocket, stream: Duplex, headers: RequestHeaders): void {
+    const wire = new Wire(socket, stream, wireOptions);
     const requestId = requestIdOf(headers);
-    const connection: Connection = {
-      headers,
-      operations: new Map(),
-      close: wire.close,
-      write: (frame, go) => (connection.expiry?.passed() === true ? "closed" : wire.write(frame, go)),
-      handshake: options.telemetry.begin({ kind: "request", method: "GET", path: options.path, headers }),
-      identity: null,
-      expiry: null,
-      leave: () => undefined,
-      closed: false,
-    };
-    connection.handshake.tell({ status: 101 });
-    connection.handshake.end("OK");
+    const handshake = telemetry.begin({ kind: "request", method: "GET", path, headers });
+    handshake.tell({ status: 101 });
+    handshake.end("OK");
+    start(wire, new Connection(wire, headers, handshake), socket.protocol, requestId);
+  }
+
+  /** Apart from opened(): the closures here live as long as the socket, and hold no more than they need. */
+  function start(wire: Wire, connection: Connection, subprotocol: string, requestId: string): void {
     const closed = protocol.opened(
       {
-        protocol: socket.protocol,
+        protocol: subprotocol,
         send: (data) =>
-          connection.expiry?.passed() === true
-            ? Promise.reject(new Error("The client's identity has expired."))
-            : wire.send(data),
+          connection.isOver ? Promise.reject(new Error("The client's identity has expired.")) : wire.send(data),
         close: (code, reason) => wire.close(code, reason),
-        onMessage: (handle) =>
-          wire.onMessage((data) => {
+        onMessage: (handle) => {
+          wire.onMessage = (data) => {
             endCompleted(connection, data);
             return withRequestId(requestId, () => handle(data));
-          }),
+          };
+        },
       },
       connection,
     );
-    socket.once("close", (code, reason) => {
+    wire.onClose = (code, reason) => {
       connection.closed = true;
       connection.expiry?.stop();
-      connection.leave();
-      endOperations(connection);
-      closed(code, reason.toString()).catch((err: unknown) =>
-        logger.error({ err: mask(err) }, "A source did not end."),
-      );
-    });
+      connection.leave?.();
+      connection.endOperations();
+      closed(code, reason).catch((err: unknown) => logger.error({ err: mask(err) }, "A source did not end."));
+    };
   }
 
   return {
@@ -169,6 +204,8 @@ function createProtocol(options: WebSocketOptions) {
   const run = (args: ExecutionArgs) => {
     const start = runs.get(args);
     if (start === undefined) throw new Error("graphql-ws runs an operation that was not prepared.");
+    // The arguments live as long as the operation; what has begun it need not.
+    runs.delete(args);
     return start();
   };
 
@@ -176,17 +213,20 @@ function createProtocol(options: WebSocketOptions) {
     connectionInitWaitTimeout: initTimeoutMs,
     async onConnect({ extra: connection, connectionParams = {} }) {
       try {
-        const identity = await identify(connection.headers, connectionParams);
+        const { headers } = connection;
+        if (headers === null) throw new Error("graphql-ws identified a connection twice.");
+        const identity = await identify(headers, connectionParams);
+        connection.headers = null;
         if (connection.closed) return true;
         const leave = guard.socketOf(identity.viewer);
         if (leave === null) {
           // "Try again later": clients do, and wait longer each time.
-          connection.close(1013, "Too many sockets");
+          connection.wire.close(1013, "Too many sockets");
           return false;
         }
         connection.leave = leave;
         connection.identity = identity;
-        connection.expiry = watchExpiry(identity, () => expire(connection));
+        connection.expiry = watchExpiry(identity, () => connection.expire());
         return true;
       } catch (error) {
         // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
@@ -199,17 +239,16 @@ function createProtocol(options: WebSocketOptions) {
       const { identity } = connection;
       if (identity === null) throw new Error("graphql-ws let an operation in before connection_init.");
       if (id.length > maxOperationIdLength) {
-        connection.close(CloseCode.BadRequest, "Operation id too long");
+        connection.wire.close(CloseCode.BadRequest, "Operation id too long");
         return [new GraphQLError("Operation id too long")];
       }
       const tooMany = guard.subscription(connection.operations.size);
       if (tooMany !== null) return [tooMany];
-      const exchange = createExchange(() => identity, null);
+      const exchange = createExchange(identity, null);
       const place = guard.operation();
       if (place instanceof GraphQLError) return [place];
+      // One that is completed before it is run is never answered: its end gives the place back.
       exchange.place = place;
-      // One that is completed before it is run is never answered.
-      exchange.onEnd(() => place.leave());
       // Before it is prepared: a client may complete it meanwhile.
       const given = message.extensions?.["traceparent"];
       const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
@@ -219,8 +258,7 @@ function createProtocol(options: WebSocketOptions) {
         endOperation(connection, id, message);
         return prepared.errors;
       }
-      const opening = nextMessage(id);
-      const sink: Sink = { write: (outcome, go) => connection.write(outcome.frame(opening), go) };
+      const sink = new OperationSink(connection, id);
       runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(() => place.leave()));
       return prepared.args;
     },
@@ -230,12 +268,6 @@ function createProtocol(options: WebSocketOptions) {
     onError: (_context, _id, _message, errors) => errors.map((error) => formatError(mask(error))),
     onComplete: ({ extra: connection }, id, message) => endOperation(connection, id, message),
   });
-}
-
-/** Nothing goes out behind it: the socket takes nothing more once it is closing. */
-function expire(connection: Connection): void {
-  connection.close(CloseCode.Forbidden, "Forbidden");
-  endOperations(connection);
 }
 
 /** Until there is a result, or a stream is open. */
@@ -248,10 +280,6 @@ async function follow<Result>(span: Span, run: () => Promise<Result>): Promise<R
   } finally {
     span.end(code);
   }
-}
-
-function endOperations({ operations }: Connection): void {
-  for (const operation of operations.values()) end(operation);
 }
 
 function end({ exchange, span }: RunningOperation): void {

@@ -1,4 +1,4 @@
-import type { Live } from "../../src/conversation/live.ts";
+import type { Live, LiveReader } from "../../src/conversation/live.ts";
 
 /**
  * A source of events that a test feeds by hand. It pulls as real ones do: return() settles a pending next() at once,
@@ -11,7 +11,7 @@ export class PushSource<Event extends object> implements Live<Event> {
   readonly #events: Event[] = [];
   readonly #markReturned: () => void;
   #waiting: ((result: IteratorResult<Event, undefined>) => void) | null = null;
-  #wake: (() => void) | null = null;
+  #reader: LiveReader<Event> | null = null;
   #failure: Error | null = null;
   #done = false;
 
@@ -53,9 +53,9 @@ export class PushSource<Event extends object> implements Live<Event> {
     return event;
   }
 
-  wait(wake: () => void): boolean {
+  wait(reader: LiveReader<Event>): boolean {
     if (this.#events.length > 0 || this.#failure !== null || this.#done) return false;
-    this.#wake = wake;
+    this.#reader = reader;
     return true;
   }
 
@@ -79,9 +79,9 @@ export class PushSource<Event extends object> implements Live<Event> {
   }
 
   #wakeUp(): void {
-    const wake = this.#wake;
-    this.#wake = null;
-    if (wake !== null) queueMicrotask(wake);
+    const reader = this.#reader;
+    this.#reader = null;
+    if (reader !== null) queueMicrotask(() => reader.wake());
   }
 
   [Symbol.asyncIterator](): this {

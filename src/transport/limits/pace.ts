@@ -22,36 +22,51 @@ const burstSeconds = 4;
 
 /** `onHeld`: it was too much just now. `mayResume`: nothing else keeps the socket from being read. */
 export function paceOf(socket: Pausable, perSecond: number, onHeld: () => void, mayResume: () => boolean): Pace {
-  const bucket = new Bucket(perSecond, perSecond * burstSeconds, performance.now());
-  let timer: NodeJS.Timeout | null = null;
-  let until = 0;
-  const plan = (waitMs: number) => {
-    timer = setTimeout(go, waitMs).unref();
-  };
-  const go = () => {
-    const left = until - performance.now();
-    timer = null;
-    if (left > 0) plan(left);
-    else if (mayResume()) socket.resume();
-  };
-  return {
-    get holds() {
-      return timer !== null;
-    },
-    count() {
-      const now = performance.now();
-      const waitMs = bucket.take(now);
-      if (waitMs === 0) return;
-      // What was read from the network already still comes, and makes the wait longer.
-      until = now + waitMs;
-      if (timer !== null) return;
-      onHeld();
-      socket.pause();
-      plan(waitMs);
-    },
-    stop() {
-      if (timer !== null) clearTimeout(timer);
-      timer = null;
-    },
-  };
+  return new SocketPace(socket, perSecond, onHeld, mayResume);
+}
+
+class SocketPace implements Pace {
+  readonly #socket: Pausable;
+  readonly #bucket: Bucket;
+  readonly #onHeld: () => void;
+  readonly #mayResume: () => boolean;
+  #timer: NodeJS.Timeout | null = null;
+  #until = 0;
+
+  constructor(socket: Pausable, perSecond: number, onHeld: () => void, mayResume: () => boolean) {
+    this.#socket = socket;
+    this.#bucket = new Bucket(perSecond, perSecond * burstSeconds, performance.now());
+    this.#onHeld = onHeld;
+    this.#mayResume = mayResume;
+  }
+
+  get holds(): boolean {
+    return this.#timer !== null;
+  }
+
+  count(): void {
+    const now = performance.now();
+    const waitMs = this.#bucket.take(now);
+    if (waitMs === 0) return;
+    // What was read from the network already still comes, and makes the wait longer.
+    this.#until = now + waitMs;
+    if (this.#timer !== null) return;
+    this.#onHeld();
+    this.#socket.pause();
+    this.#plan(waitMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #plan(waitMs: number): void {
+    this.#timer = setTimeout(() => {
+      const left = this.#until - performance.now();
+      this.#timer = null;
+      if (left > 0) this.#plan(left);
+      else if (this.#mayResume()) this.#socket.resume();
+    }, waitMs).unref();
+  }
 }

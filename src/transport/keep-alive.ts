@@ -1,0 +1,47 @@
+/** Whom a keep-alive looks after: told each time that a ping is due. */
+export interface KeptAlive {
+  keepAlive(): void;
+}
+
+const shortestTickMs = 250;
+
+/**
+ * Pings for many sockets with one timer, which runs while there are any. Each is told once a round; who came at different
+ * times is told at different times, so that not all pings of a process go out at once.
+ */
+export class KeepAlive {
+  readonly #everyMs: number;
+  readonly #slots: readonly Set<KeptAlive>[];
+  #size = 0;
+  #current = 0;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(everyMs: number) {
+    this.#everyMs = everyMs;
+    const slots = Math.min(64, Math.max(1, Math.floor(everyMs / shortestTickMs)));
+    this.#slots = Array.from({ length: slots }, () => new Set<KeptAlive>());
+  }
+
+  /** It is told for the first time when the round has come to where it is now. Gives where it stands in the round. */
+  add(one: KeptAlive): number {
+    this.#slots[this.#current]?.add(one);
+    this.#size += 1;
+    this.#timer ??= setInterval(() => this.#tick(), this.#everyMs / this.#slots.length).unref();
+    return this.#current;
+  }
+
+  /** `slot`: what add() gave. */
+  delete(one: KeptAlive, slot: number): void {
+    if (this.#slots[slot]?.delete(one) !== true) return;
+    this.#size -= 1;
+    if (this.#size > 0 || this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  #tick(): void {
+    this.#current = (this.#current + 1) % this.#slots.length;
+    // Who is cut off now leaves.
+    for (const one of this.#slots[this.#current] ?? []) one.keepAlive();
+  }
+}
