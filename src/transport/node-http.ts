@@ -44,7 +44,7 @@ type HeaderEntries = Iterable<readonly [name: string, value: string]>;
  */
 function headerList(headers: HeaderEntries): string[] {
   const list: string[] = [];
-  for (const [name, value] of headers) if (name !== "content-length") list.push(name, value);
+  for (const [name, value] of headers) if (name.toLowerCase() !== "content-length") list.push(name, value);
   return list;
 }
 

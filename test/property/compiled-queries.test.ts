@@ -1,0 +1,167 @@
+import fc from "fast-check";
+import { execute, Kind, parse, validate } from "graphql";
+import type { OperationDefinitionNode } from "graphql";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { CompiledQuery } from "../../src/graphql/compiled-query.ts";
+import { schema } from "../../src/graphql/schema.ts";
+import { createTransport } from "../../src/transport/transport.ts";
+import type { Transport } from "../../src/transport/transport.ts";
+import { startGateway } from "../support/gateway.ts";
+import type { TestGateway } from "../support/gateway.ts";
+import { execute as request } from "../support/graphql-client.ts";
+import { contextOf } from "../support/graphql-operation.ts";
+import { randomQuery } from "../support/random-query.ts";
+import type { Pools } from "../support/random-query.ts";
+import { startRedis } from "../support/redis-server.ts";
+import type { TestRedis } from "../support/redis-server.ts";
+
+// A query is answered in one of two ways, which nobody must be able to tell apart. Random queries over sessions with all
+// sorts of rows: against graphql-js itself, and the two ways of the transport against each other, byte for byte.
+
+let server: TestRedis;
+let at: TestGateway;
+let pools: Pools;
+let thin: Transport;
+let whole: Transport;
+
+const rows = [
+  '{"type":"human","data":{"content":"plain","id":"not ours","additional_kwargs":{},"response_metadata":{}}}',
+  '{"type": "ai", "data": {"content": [{"type": "text", "text": "caf\\u00e9 “ \\ud83d\\ude00"}, {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "low"}}, {"type": "reasoning", "x": [1, {"y": null}]}], "type": "ai", "name": "bot", "tool_calls": [{"name": "f", "args": {"__proto__": 1}, "id": "c1"}], "usage_metadata": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}, "response_metadata": {"finish_reason": "length", "created_at": "2024-02-03T04:05:06Z"}}}',
+  '{"type":"tool","data":{"content":"no","tool_call_id":"c1","status":"error"}}',
+  '{"type":"chat","data":{"content":"hm","role":"judge"}}',
+  "no JSON \ud800 at all",
+  '{"type":"human","text":"the old form"}',
+];
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: false });
+  at = await startGateway({ redis: server.url, model: "offline" });
+  const turn = `mutation ($s: String!, $t: String!) { sendMessage(input: { sessionId: $s, text: $t }) { reply { id } run { id } } }`;
+  for (const text of ["My name is Jim.", "What is my name?"]) await request(at.url, turn, { s: "jim", t: text });
+  await request(
+    at.url,
+    `mutation { forkSession(input: { sessionId: "jim", newSessionId: "fork" }) { session { id } } }`,
+  );
+  await request(
+    at.url,
+    `mutation { updateSession(input: { sessionId: "jim", title: "A \\"title\\"", metadata: { a: [1, null, { b: "é" }] }, memory: { strategy: WINDOW } }) { session { id } } }`,
+  );
+  const redis = new Redis(server.url);
+  const [first = "", ...others] = rows;
+  await redis.lpush("foreign", first, ...others, first);
+  redis.disconnect();
+  interface Found {
+    readonly session: {
+      readonly id: string;
+      readonly cursor: string;
+      readonly lastRun: { readonly id: string } | null;
+      readonly messages: { readonly edges: readonly { readonly cursor: string; readonly node: { id: string } }[] };
+    };
+  }
+  const find = `query ($s: String!) { session(sessionId: $s) { id cursor lastRun { id } messages { edges { cursor node { id } } } } }`;
+  const found = await Promise.all(["jim", "fork", "foreign"].map((s) => request<Found>(at.url, find, { s })));
+  const sessions = found.map(({ session }) => session);
+  const edges = sessions.flatMap(({ messages }) => messages.edges);
+  const ids = [...sessions.map(({ id }) => id), ...edges.map(({ node }) => node.id), sessions[0]?.lastRun?.id ?? ""];
+  const cursors = [...sessions.map(({ cursor }) => cursor), ...edges.map(({ cursor }) => cursor), "none", null];
+  pools = {
+    sessionId: ["jim", "jim", "fork", "foreign", "foreign", "nobody's", ""],
+    first: [1, 2, 3, 50, 0, 201, null],
+    last: [1, 2, 3, 50, -1, 201, null],
+    after: cursors,
+    before: cursors,
+    id: [...ids, "none"],
+    ids: [ids.slice(0, 4), ids, [], ["none", ...ids.slice(-2)]],
+  };
+  const common = {
+    conversations: at.gateway.conversations,
+    schema,
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
+    ready: () => Promise.resolve({ ok: true }),
+    production: false,
+    graphiql: false,
+    queryLimits: { maxCost: 1_000_000, maxAliases: 1000 },
+  };
+  thin = createTransport(common);
+  whole = createTransport({ ...common, thin: false });
+});
+
+afterAll(async () => {
+  await Promise.all([thin.close(), whole.close()]);
+  await at.close();
+  await server.stop();
+});
+
+function operationOf(text: string): { document: ReturnType<typeof parse>; operation: OperationDefinitionNode } | null {
+  const document = parse(text);
+  const [operation] = document.definitions;
+  if (operation?.kind !== Kind.OPERATION_DEFINITION || validate(schema, document).length > 0) return null;
+  return { document, operation };
+}
+
+test("what a compiled query gives is what graphql-js gives, and nothing where that has errors", async () => {
+  let compiled = 0;
+  let refused = 0;
+  await fc.assert(
+    fc.asyncProperty(fc.gen(), async (draw) => {
+      const { text, variables } = randomQuery(draw, schema, pools);
+      const known = operationOf(text);
+      fc.pre(known !== null);
+      const query = new CompiledQuery(schema, known.document, known.operation, 10_000);
+      // Twice: a plan that was made for one run serves all others.
+      await query.run(contextOf(at.gateway.conversations), variables);
+      const data = await query.run(contextOf(at.gateway.conversations), variables);
+      const expected = await execute({
+        schema,
+        document: known.document,
+        contextValue: contextOf(at.gateway.conversations),
+        variableValues: variables,
+      });
+      if (expected.errors === undefined) {
+        // More variables that decide what is skipped than plans are made for: that alone is the executor's.
+        if (data === null)
+          return new Set(text.match(/@(skip|include)\(if: \$\w+/g)?.map((one) => one.slice(one.indexOf("$")))).size > 4;
+        compiled++;
+        expect(JSON.stringify(data)).toBe(JSON.stringify(expected.data));
+      } else {
+        refused++;
+        expect(data).toBeNull();
+      }
+      return true;
+    }),
+    { numRuns: 400, maxSkipsPerRun: 1000 },
+  );
+  // Else it would have said nothing.
+  expect(compiled).toBeGreaterThan(100);
+  expect(refused).toBeGreaterThan(10);
+});
+
+test("both ways of a request answer alike, byte for byte", async () => {
+  const ask = async (url: string, body: string, accept: string) => {
+    const response = await fetch(`${url}/graphql`, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept, "x-request-id": "the-same" },
+      body,
+    });
+    const headers = [...response.headers].filter(([name]) => name !== "date").sort();
+    return { status: response.status, headers, body: await response.text() };
+  };
+  const { url: ofThin } = await thin.listen(0, "127.0.0.1");
+  const { url: ofWhole } = await whole.listen(0, "127.0.0.1");
+  await fc.assert(
+    fc.asyncProperty(
+      fc.gen(),
+      fc.constantFrom("application/json", "application/graphql-response+json", "*/*"),
+      async (draw, accept) => {
+        const { text, variables } = randomQuery(draw, schema, pools);
+        const body = JSON.stringify({ query: text, variables });
+        // A document is known from its second request on.
+        await ask(ofThin, body, accept);
+        expect(await ask(ofThin, body, accept)).toEqual(await ask(ofWhole, body, accept));
+      },
+    ),
+    { numRuns: 250 },
+  );
+});
