@@ -364,6 +364,7 @@ export function createTransport(options: TransportOptions): Transport {
         keepAliveInitialDelay: 30_000,
         headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
         requestTimeout: limits.requestTimeoutMs,
+        keepAliveTimeout: limits.keepAliveTimeoutMs,
         connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
         maxHeaderSize: limits.headerBytes,
       });
