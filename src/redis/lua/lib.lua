@@ -432,7 +432,8 @@ local function commit(p)
       if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
     end
-    if #fields > 0 then call('HSET', RUNS, unpack(fields)) end
+    -- As many as may have waited; of some thousand values unpack makes an error, behind the first write (P2).
+    for i = 1, #fields, 1000 do call('HSET', RUNS, unpack(fields, i, math.min(i + 999, #fields))) end
     if p.newRun then
       local count = call('HINCRBY', S, 'runs', 1)
       call('HSET', RUNS, '#' .. count, p.newRun)
