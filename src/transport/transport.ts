@@ -95,6 +95,8 @@ interface Incoming {
   readonly method: string;
   /** Absolute. */
   readonly url: string;
+  /** As it was sent: who closes paths at a proxy closes them for "/x/../metrics" too, which is no path of ours. */
+  readonly pathname: string;
   readonly headers: Headers;
   /** By what its client is counted; null: by nothing. */
   readonly address: string | null;
@@ -171,8 +173,7 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function route(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
-    const { method, url, headers, bare } = incoming;
-    const pathname = bare ? path : new URL(url).pathname;
+    const { method, headers, pathname } = incoming;
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(draining, ready);
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
@@ -282,13 +283,18 @@ export function createTransport(options: TransportOptions): Transport {
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
       const read = () => readIncoming(request, maxBodyBytes);
-      if (isRebound(request)) {
-        telemetry.refused("FORBIDDEN");
-        await writeResponse(refusalResponse(foreignHost), response, slowReaderMs);
+      const refused = hasSeveralHosts(request) ? severalHosts : isRebound(request) ? foreignHost : null;
+      if (refused !== null) {
+        telemetry.refused(String(refused.extensions["code"]));
+        // What else comes over a connection that two may read differently is nobody's guess.
+        response.setHeader("connection", "close");
+        await writeResponse(refusalResponse(refused), response, slowReaderMs);
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
-      const answer = await respond({ method, url: absolute, headers, address, bare: url === path, read }, exchange);
+      const bare = url === path;
+      const pathname = bare ? path : (/^[^?#]*/.exec(url)?.[0] ?? "");
+      const answer = await respond({ method, url: absolute, pathname, headers, address, bare, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
       await writeResponse(answer, response, slowReaderMs);
@@ -313,6 +319,7 @@ export function createTransport(options: TransportOptions): Transport {
     socket.on("error", () => socket.destroy());
     if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
     else if (draining) refuse("503 Service Unavailable");
+    else if (hasSeveralHosts(request)) refuse("400 Bad Request");
     else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
       refuse("403 Forbidden");
@@ -346,7 +353,7 @@ export function createTransport(options: TransportOptions): Transport {
         const bare = pathname === path && search === "";
         const read = () => readBody(body, headers.get("content-length"), maxBodyBytes);
         const address = guard.address(headers, null);
-        const incoming = { method, url, headers, address, bare, read };
+        const incoming = { method, url, pathname, headers, address, bare, read };
         const answer = await withRequestId(requestId, () => respond(incoming, exchange));
         const response = answer instanceof PlainAnswer ? answer.toResponse() : answer;
         response.headers.set("x-request-id", requestId);
@@ -367,6 +374,10 @@ export function createTransport(options: TransportOptions): Transport {
         keepAliveTimeout: limits.keepAliveTimeoutMs,
         connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
         maxHeaderSize: limits.headerBytes,
+        // Any other (h2c, which some clients offer with each first request) may be left alone: it is answered as if it were not
+        // there. Older than Node 24.9 they are refused.
+        shouldUpgradeCallback: ({ method, headers }) =>
+          method === "GET" && headers.upgrade?.toLowerCase() === "websocket",
       });
       created.maxConnections = limits.connections;
       created.on("drop", () => guard.limited("connections"));
@@ -409,6 +420,15 @@ const foreignHost = refusal(
   "FORBIDDEN",
   "Without authentication this gateway answers only under this machine's own names. Set AUTH, list the name in ALLOWED_ORIGINS, or set ALLOW_ANONYMOUS=1.",
 );
+
+const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
+
+/** Node takes the first, whoever stands in front perhaps the last. */
+function hasSeveralHosts({ rawHeaders }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]?.toLowerCase() === "host") hosts += 1;
+  return hosts > 1;
+}
 
 function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);
