@@ -4,6 +4,7 @@ import type { ExecutionResult, OperationDefinitionNode } from "graphql";
 import type { Resume } from "../graphql/context.ts";
 import type { LiveSource } from "../graphql/live.ts";
 import type { Outcome } from "./outcome.ts";
+import { SocketClosing } from "./socket-closing.ts";
 
 /** Where results go without being pulled. */
 export interface Sink {
@@ -138,7 +139,7 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult> {
     this.#state = "full";
     const answer = this.#sink.write(outcome, this.#go);
     if (answer === "closed") {
-      this.#fail(new Error("The socket is closing."));
+      this.#fail(new SocketClosing());
       return false;
     }
     if (answer === "waits") return false;

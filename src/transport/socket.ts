@@ -6,6 +6,7 @@ import type { WebSocket } from "ws";
 import { paceOf } from "./limits/pace.ts";
 import type { Frame } from "./outcome.ts";
 import type { Sink } from "./shared-results.ts";
+import { SocketClosing } from "./socket-closing.ts";
 import { watchStall } from "./stall.ts";
 
 export interface SocketOptions {
@@ -66,7 +67,7 @@ export function openSocket(socket: WebSocket, stream: Duplex, options: SocketOpt
       new Promise((resolve, reject) => {
         // Rejecting makes graphql-ws leave its loop and return the source; resolving would drain it into nothing.
         if (socket.readyState !== socket.OPEN) {
-          reject(new Error("The socket is closing."));
+          reject(new SocketClosing());
           return;
         }
         watch.waiting();
