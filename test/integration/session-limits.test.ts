@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
 import { execute, refusal, request } from "../support/graphql-client.ts";
-import { command } from "../support/redis-command.ts";
+import { command, waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 const create = `mutation ($id: String, $key: String) {
@@ -72,6 +72,24 @@ describe("sessions of an owner", () => {
     const answers = await Promise.all(all);
     expect(answers.filter(({ errors }) => errors === undefined)).toHaveLength(7);
     expect(await command(server, "ZCARD", "parley:sessions:anonymous")).toBe(7);
+  });
+
+  test("gateways on one Redis keep to it together", async () => {
+    const urls = [await start({ maxSessionsPerOwner: 60 })];
+    const second = await startGateway({ redis: server.url, maxSessionsPerOwner: 60 });
+    gateways.push(second);
+    urls.push(second.url);
+    // One after the other, so that none is started in the same moment as another.
+    let made = 0;
+    for (let i = 0; i < 80; i++) {
+      const { errors } = await request(urls[i % 2] ?? "", create, { id: `s${i}` });
+      if (errors === undefined) made += 1;
+      await waitUntil(
+        "it is listed",
+        async () => (await command(server, "ZCARD", "parley:sessions:anonymous")) === made,
+      );
+    }
+    expect(made).toBe(60);
   });
 
   test("messages to one session at the limit are not mistaken for new sessions", async () => {
