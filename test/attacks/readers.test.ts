@@ -187,10 +187,11 @@ test(
     const unread = (written - from) * (2 / 3) * text.length;
     const grown = (await heldBytes()) - warm;
     expect(grown).toBeLessThan(Math.min(unread / 2, 24 * mebibyte));
-    // What a busy heap has got from the system is not given back soon, but it comes to an end.
+    // A busy process has garbage, which it collects when it likes: what it has from the system is its size at its worst. Of
+    // twenty queues each half would have brought ten times as much in a run of 60 s.
     const half = Math.floor(resident.length / 2);
     const [earlier, later] = [quantile(resident.slice(0, half), 0.5), quantile(resident.slice(half), 0.5)];
-    expect(later - earlier).toBeLessThan(Math.min(unread * 2, 0.15 * earlier));
+    expect(later - earlier).toBeLessThan(Math.min((unread * paused.length) / 6, 128 * mebibyte));
 
     // They delay nobody: who reads has all, in order, and the usual message about as soon as without them.
     expect(reader.numbers).toEqual(Array.from({ length: written }, (_, i) => i));
