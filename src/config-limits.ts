@@ -25,6 +25,10 @@ export interface LimitConfig {
   readonly headersTimeoutMs?: number;
   readonly requestTimeoutMs?: number;
   readonly maxHeaderBytes?: number;
+  readonly keepAliveTimeoutMs?: number;
+  readonly initTimeoutMs?: number;
+  readonly keepAliveMs?: number;
+  readonly slowReaderMs?: number;
   readonly trustProxy?: number | readonly string[];
 }
 
@@ -97,6 +101,26 @@ export const limitDefinitions = {
   HEADERS_TIMEOUT_MS: variable(integer(100, hour), "10000", "How long a request may take to send its headers."),
   REQUEST_TIMEOUT_MS: variable(integer(100, hour), "30000", "How long a request may take to arrive whole."),
   MAX_HEADER_BYTES: variable(integer(1024, million), "16384", "Of a request's headers."),
+  KEEP_ALIVE_TIMEOUT_MS: variable(
+    integer(100, hour),
+    "65000",
+    "How long a connection may be without a request: longer than a load balancer in front keeps it (mostly 60 s).",
+  ),
+  CONNECTION_INIT_TIMEOUT_MS: variable(
+    integer(100, hour),
+    "3000",
+    "How long a WebSocket may take to say connection_init (4408).",
+  ),
+  PING_INTERVAL_MS: variable(
+    integer(100, hour),
+    "12000",
+    "How often WebSockets are pinged and event streams get a comment; a ping unanswered until the next cuts off.",
+  ),
+  SLOW_READER_MS: variable(
+    integer(100, hour),
+    "30000",
+    "How long bytes may wait for a reader that takes none before it is cut off.",
+  ),
   TRUST_PROXY: variable(
     trustedProxies,
     null,
@@ -128,6 +152,10 @@ const optionOf: Readonly<Record<Name, keyof LimitConfig>> = {
   HEADERS_TIMEOUT_MS: "headersTimeoutMs",
   REQUEST_TIMEOUT_MS: "requestTimeoutMs",
   MAX_HEADER_BYTES: "maxHeaderBytes",
+  KEEP_ALIVE_TIMEOUT_MS: "keepAliveTimeoutMs",
+  CONNECTION_INIT_TIMEOUT_MS: "initTimeoutMs",
+  PING_INTERVAL_MS: "keepAliveMs",
+  SLOW_READER_MS: "slowReaderMs",
   TRUST_PROXY: "trustProxy",
 };
 

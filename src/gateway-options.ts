@@ -76,8 +76,6 @@ export interface GatewayOptions extends LimitOptions {
   /** How long they may take (1000). */
   readonly waitTimeoutMs?: number;
   readonly maxBodyBytes?: number;
-  readonly slowReaderMs?: number;
-  readonly keepAliveMs?: number;
   readonly production?: boolean;
   readonly graphiql?: boolean;
   /** GET /metrics for Prometheus. Default: not in production. */

@@ -207,6 +207,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     ...(options.maxBodyBytes === undefined ? {} : { maxBodyBytes: options.maxBodyBytes }),
     ...(options.slowReaderMs === undefined ? {} : { slowReaderMs: options.slowReaderMs }),
     ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
+    ...(options.initTimeoutMs === undefined ? {} : { initTimeoutMs: options.initTimeoutMs }),
     async ready() {
       const problem = await backend.problem();
       return problem === null ? { ok: true, warnings: backend.advice } : { ok: false, reason: problem };

@@ -41,6 +41,14 @@ export interface LimitOptions {
   readonly requestTimeoutMs?: number;
   /** Of a request (16,384). */
   readonly maxHeaderBytes?: number;
+  /** How long a connection may be without a request (65,000): longer than load balancers keep theirs. */
+  readonly keepAliveTimeoutMs?: number;
+  /** How long a WebSocket may take to say connection_init (3000). */
+  readonly initTimeoutMs?: number;
+  /** Between pings and SSE comments (12,000); a WebSocket that leaves a ping unanswered until the next is cut off. */
+  readonly keepAliveMs?: number;
+  /** How long bytes may wait for a reader that takes none before it is cut off (30,000). */
+  readonly slowReaderMs?: number;
   /**
    * Whose X-Forwarded-For is believed: so many proxies in front of this process, or those of these addresses and
    * networks ("10.0.0.0/8"). Left out: nobody's, and clients behind a proxy count as one address.
@@ -77,6 +85,7 @@ export function transportLimits(options: LimitOptions): Partial<TransportLimits>
     headersTimeoutMs: options.headersTimeoutMs,
     requestTimeoutMs: options.requestTimeoutMs,
     headerBytes: options.maxHeaderBytes,
+    keepAliveTimeoutMs: options.keepAliveTimeoutMs,
     trustedProxies: options.trustProxy,
   };
   // What is left out would stand over the defaults as undefined.

@@ -12,6 +12,12 @@ export interface InputLimits {
   readonly maxMessagesPerAdd: number;
 }
 
+/**
+ * Blocks, and calls of tools, of one message. Lists of them come whole with each message of a page, so what one message may
+ * hold is multiplied by all that read it.
+ */
+const maxParts = 100;
+
 /** What callers give is held against the limits here; each check throws a ParleyError that names the field. */
 export class InputChecks {
   readonly #models: readonly ModelChoice[];
@@ -59,10 +65,16 @@ export class InputChecks {
 
   length(message: NewMessage, field: string): void {
     const { maxMessageChars } = this.#limits;
-    const chars = message.content.reduce(
+    for (const part of ["content", "toolCalls"] as const) {
+      if (message[part].length > maxParts)
+        throw badInput(`${field}.${part}`, `A message may have at most ${maxParts} of them.`);
+    }
+    const content = message.content.reduce(
       (sum, block) => sum + (block.kind === "text" ? block.text.length : JSON.stringify(block).length),
       0,
     );
+    const beside = [message.name ?? "", message.toolCallId ?? "", ...message.toolCalls.map((c) => JSON.stringify(c))];
+    const chars = beside.reduce((sum, text) => sum + text.length, content);
     const [only] = message.content;
     const where = message.content.length === 1 && only?.kind === "text" ? "text" : "content";
     if (chars > maxMessageChars)

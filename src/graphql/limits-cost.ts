@@ -34,15 +34,21 @@ import { tooComplex } from "./limits.ts";
 export type ListSize =
   /** A connection: by its arguments `first` and `last`; `usual` where it has neither, never more than `most`. */
   | { readonly by: "page"; readonly usual: number; readonly most: number }
-  /** As long as the list that it is given: "ids", "input.messages". Of lists right below it, too. */
-  | { readonly by: "argument"; readonly argument: string; readonly most: number };
+  /**
+   * As long as the list that it is given: "ids", "input.messages". Of lists right below it, too. `free`: so many values of
+   * each item count for nothing, once in an operation: who may send it may read it back, however much that is.
+   */
+  | { readonly by: "argument"; readonly argument: string; readonly most: number; readonly free?: number };
 
 /** A field's `extensions`. */
 export function listSize(size: ListSize): { readonly listSize: ListSize } {
   return { listSize: size };
 }
 
-/** For lists that nothing is known of: a message's blocks and tool calls, the runs that wait. */
+/**
+ * For lists that nothing is known of: a message's blocks and tool calls, the runs that wait. They have pages nowhere because
+ * they are short: each is bounded where it is written, and more than a few are rare.
+ */
 const unknownListSize = 5;
 /** A deferred part is an answer of its own. */
 const deferredCost = 20;
@@ -51,6 +57,8 @@ const deferredCost = 20;
 interface Cost {
   readonly own: number;
   readonly list: number;
+  /** How much of `own` does not count. */
+  readonly free: number;
 }
 
 /** As far as the document tells, and what hangs on variables. */
@@ -68,6 +76,8 @@ interface Part {
   readonly items: Size;
   /** How many items the lists right below it have. */
   readonly below: Size;
+  /** So many values of each of these are free. */
+  readonly free: number;
 }
 
 type Variables = Readonly<Record<string, unknown>>;
@@ -86,14 +96,19 @@ export function planCost(schema: GraphQLSchema, document: DocumentNode, operatio
   return plan;
 }
 
+/** With what is free. */
 export function costOf(plan: CostPlan, variables: Variables): number {
-  const { own, list } = sum(plan, variables, new Map());
+  return valuesOf(sum(plan, variables, new Map()));
+}
+
+function valuesOf({ own, list }: Cost): number {
   return own + list * unknownListSize;
 }
 
 /** @throws {ParleyError} TOO_COMPLEX */
 export function checkCost(plan: CostPlan, variables: Variables, maxCost: number): void {
-  const cost = costOf(plan, variables);
+  const whole = sum(plan, variables, new Map());
+  const cost = valuesOf(whole) - whole.free;
   if (cost <= maxCost) return;
   const asked = Number.isFinite(cost) ? `up to ${Math.ceil(cost)}` : "endlessly many";
   throw tooComplex(
@@ -111,22 +126,26 @@ function sum(block: Block, variables: Variables, known: Map<Block, Cost>): Cost 
   if (isSettled(block)) return block;
   const before = known.get(block);
   if (before !== undefined) return before;
-  let { own, list } = block;
+  let { own, list, free } = block;
   for (const part of block.fields) {
     const cost = costOfPart(part, sum(part.block, variables, known), variables);
     if (part.counts === "own") own += cost;
     else list += cost;
+    // Of several the largest alone: the same variable may be given to each.
+    if (part.free > 0) free = Math.max(free, Math.min(cost, part.free * valueOf(part.below, variables)));
   }
   for (const fragment of block.fragments) {
     const cost = sum(fragment, variables, known);
     own += cost.own;
     list += cost.list;
+    free = Math.max(free, cost.free);
   }
-  known.set(block, { own, list });
-  return { own, list };
+  const cost: Cost = { own, list, free };
+  known.set(block, cost);
+  return cost;
 }
 
-function costOfPart({ items, below }: Part, { own, list }: Cost, variables: Variables): number {
+function costOfPart({ items, below }: Part, { own, list }: Omit<Cost, "free">, variables: Variables): number {
   return valueOf(items, variables) * (1 + own + list * valueOf(below, variables));
 }
 
@@ -164,9 +183,8 @@ class Planner {
       if (selection.kind === Kind.FIELD) {
         const part = this.#field(selection, type);
         if (part === null) own += 1;
-        else if (!isSettled(part.block) || typeof part.items !== "number" || typeof part.below !== "number") {
-          fields.push(part);
-        } else if (part.counts === "own") own += costOfPart(part, part.block, noVariables);
+        else if (!isFixed(part)) fields.push(part);
+        else if (part.counts === "own") own += costOfPart(part, part.block, noVariables);
         else list += costOfPart(part, part.block, noVariables);
         continue;
       }
@@ -177,14 +195,14 @@ class Planner {
         list += inner.list;
       } else fragments.push(inner);
     }
-    return { own, list, fields, fragments };
+    return { own, list, free: 0, fields, fragments };
   }
 
   #spread({ name: { value: name } }: FragmentSpreadNode): Block {
     const known = this.#spreads.get(name);
     if (known !== undefined) return known;
     const fragment = this.#fragments.get(name);
-    if (fragment === undefined) return { own: 0, list: 0, fields: [], fragments: [] };
+    if (fragment === undefined) return { own: 0, list: 0, free: 0, fields: [], fragments: [] };
     const block = this.#inline(fragment, null);
     this.#spreads.set(name, block);
     return block;
@@ -203,9 +221,9 @@ class Planner {
     const block = this.#block(node.selectionSet, named);
     const isList = field !== null && holdsList(field.type);
     const size = field === null ? null : this.#sizeOf(field, node);
-    if (!isList) return { block, counts: "own", items: 1, below: size ?? unknownListSize };
-    if (size === null) return { block, counts: "list", items: 1, below: unknownListSize };
-    return { block, counts: "own", items: size, below: unknownListSize };
+    if (!isList) return { block, counts: "own", items: 1, below: size ?? unknownListSize, free: freeOf(field) };
+    if (size === null) return { block, counts: "list", items: 1, below: unknownListSize, free: 0 };
+    return { block, counts: "own", items: size, below: unknownListSize, free: 0 };
   }
 
   #definition(node: FieldNode, parent: GraphQLNamedType | null): GraphQLField<unknown, unknown> | null {
@@ -220,8 +238,7 @@ class Planner {
 
   /** null: nothing is known of it. */
   #sizeOf(field: GraphQLField<unknown, unknown>, node: FieldNode): Size | null {
-    // Set nowhere but in this folder, where it is typed.
-    const size = field.extensions["listSize"] as ListSize | undefined;
+    const size = sizeExtension(field);
     if (size === undefined) return null;
     const limit = (count: number) => Math.min(Math.max(count, 0), size.most);
     const given = (name: string) => node.arguments?.find((argument) => argument.name.value === name)?.value;
@@ -260,6 +277,21 @@ class Planner {
     if (node.kind === Kind.INT) return count(Number(node.value));
     return count(undefined);
   }
+}
+
+function sizeExtension(field: GraphQLField<unknown, unknown>): ListSize | undefined {
+  // Set nowhere but in this folder, where it is typed.
+  return field.extensions["listSize"] as ListSize | undefined;
+}
+
+function freeOf(field: GraphQLField<unknown, unknown> | null): number {
+  const size = field === null ? undefined : sizeExtension(field);
+  return size?.by === "argument" ? (size.free ?? 0) : 0;
+}
+
+/** No variable has a say in it. */
+function isFixed({ block, items, below, free }: Part): boolean {
+  return isSettled(block) && typeof items === "number" && typeof below === "number" && free === 0;
 }
 
 /** -1: none is given. What is no number is refused before it is a page's size. */

@@ -53,6 +53,8 @@ export const defaultQueryLimits: QueryLimits = {
  */
 const maxNesting = 300;
 const maxComments = 1000;
+/** Errors name what they are about, up to a hundred of them: a name of half a megabyte would come back a hundred times. */
+const maxNameChars = 500;
 
 export function tooComplex(limit: LimitName, message: string): ParleyError {
   return new ParleyError("TOO_COMPLEX", message, { limit });
@@ -76,6 +78,11 @@ class BoundedLexer extends Lexer {
       throw tooComplex("queryTokens", `The document is too long: more than ${this.#maxTokens} tokens.`);
     }
     switch (token.kind) {
+      case TokenKind.NAME:
+        if (token.end - token.start > maxNameChars) {
+          throw tooComplex("queryTokens", `The document has a name of more than ${maxNameChars} characters.`);
+        }
+        break;
       case TokenKind.BRACE_L:
       case TokenKind.BRACKET_L:
       case TokenKind.PAREN_L:

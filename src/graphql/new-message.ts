@@ -65,11 +65,13 @@ const MessageInput = builder.inputType("MessageInput", {
 
 type GivenMessage = typeof MessageInput.$inferInput;
 
-const mostMessages = 1000;
+/** Whatever the gateway is set to take (MAX_MESSAGES_PER_ADD). */
+const mostMessages = 100_000;
+/** A whole message has about 85. */
+const valuesOfMessage = 100;
 
 function parseMessages(given: readonly GivenMessage[]): readonly NewMessage[] {
   if (given.length === 0) throw badInput("input.messages", "Give at least one message.");
-  if (given.length > mostMessages) throw badInput("input.messages", `Give at most ${mostMessages} messages at a time.`);
   const ids = new Set<string>();
   return given.map((message, index) => {
     const at = `input.messages[${index}]`;
@@ -126,7 +128,8 @@ const AddMessagesInput = builder.inputType("AddMessagesInput", {
     messages: t.field({
       type: [MessageInput],
       required: true,
-      description: `The messages, oldest first: 1 to ${mostMessages}. All or none are stored.`,
+      description:
+        "The messages, oldest first: at least one, and at most 1000 unless the gateway is set otherwise. All or none are stored.",
     }),
     idempotencyKey: t.string({
       description:
@@ -158,7 +161,12 @@ builder.mutationField("addMessages", (t) =>
     description:
       'Stores messages in one atomic write; no model is called. Errors: BAD_USER_INPUT with the field, e.g. "input.messages[0].role"; NOT_FOUND for another\'s session; LIMIT_REACHED for a new session too many; MESSAGE_ID_REUSED for a messageId with other content.',
     args: { input: t.arg({ type: AddMessagesInput, required: true, description: "The messages and their session." }) },
-    extensions: listSize({ by: "argument", argument: "input.messages", most: mostMessages }),
+    extensions: listSize({
+      by: "argument",
+      argument: "input.messages",
+      most: mostMessages,
+      free: valuesOfMessage,
+    }),
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const add = {
         sessionId: input.sessionId,

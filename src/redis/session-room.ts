@@ -4,8 +4,12 @@ import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Client } from "./connection.ts";
 import { guarded } from "./failure.ts";
 
-/** How long a count is believed, in ms. */
+/** How long a count is believed while there is room for half as many as there may be, in ms. */
 const believedMs = 10_000;
+/** And below that: the fewer more there may be, the shorter. */
+const believedNearMs = 2000;
+/** Where so few more may be, each is counted for: what others start meanwhile would be too many at once. */
+const fewLeft = 100;
 /** Owners that are remembered; one that is forgotten is counted again. */
 const mostOwners = 10_000;
 
@@ -32,7 +36,7 @@ interface Owned {
 /**
  * Whether an owner may start another session, by the length of its list. The count is remembered and what may have been
  * started here is added to it, so that a turn waits for no other key until the limit is near. One gateway keeps an owner
- * within the limit exactly; several do but for what the others start within ten seconds.
+ * within the limit exactly; of several each may be one too many, where they start the last ones in the same moment.
  */
 export class SessionRoom {
   readonly #redis: Client;
@@ -67,13 +71,14 @@ export class SessionRoom {
   /** As far as is known here; a count that is old is believed where there was much room. */
   #hasRoom(owner: string, owned: Owned): boolean {
     if (owned.sessions < 0) return false;
-    const isOld = performance.now() - owned.at > believedMs;
     const { most, onError } = this.#settings;
-    if (owned.sessions + owned.started >= (isOld ? most / 2 : most)) return false;
-    if (isOld) {
-      owned.at = performance.now();
-      this.#count(owner, owned).catch(onError);
-    }
+    const left = most - owned.sessions - owned.started;
+    if (left <= fewLeft) return false;
+    const isNear = left < most / 2;
+    if (performance.now() - owned.at <= (isNear ? (believedNearMs * left) / most : believedMs)) return true;
+    if (isNear) return false;
+    owned.at = performance.now();
+    this.#count(owner, owned).catch(onError);
     return true;
   }
 

@@ -2,6 +2,7 @@ import { GraphQLError } from "graphql";
 
 import { toGraphQLError } from "../graphql/errors.ts";
 import type { Logger } from "./logger.ts";
+import { SocketClosing } from "./socket-closing.ts";
 
 export type MaskError = (error: unknown) => GraphQLError;
 
@@ -13,7 +14,7 @@ export function createMask(logger: Logger): MaskError {
     if (error instanceof GraphQLError && masked.has(error)) return error;
     const shown = withCode(toGraphQLError(error));
     masked.add(shown);
-    if (shown.extensions["code"] === "INTERNAL_SERVER_ERROR") {
+    if (shown.extensions["code"] === "INTERNAL_SERVER_ERROR" && !(shown.originalError instanceof SocketClosing)) {
       // The cause alone: a GraphQLError around it carries the document, and with it what a user wrote.
       logger.error({ err: shown.originalError ?? shown, path: shown.path }, "An operation failed unexpectedly.");
     }

@@ -5,6 +5,7 @@ import type { LiveReader } from "../conversation/live.ts";
 import type { Resume } from "../graphql/context.ts";
 import type { LiveSource } from "../graphql/live.ts";
 import type { Outcome } from "./outcome.ts";
+import { SocketClosing } from "./socket-closing.ts";
 
 /** Who writes into a sink. */
 export interface Writer {
@@ -159,7 +160,7 @@ export class SharedResults implements AsyncIterableIterator<ExecutionResult>, Li
     this.#state = "full";
     const answer = this.#sink.write(outcome, this);
     if (answer === "closed") {
-      this.#fail(new Error("The socket is closing."));
+      this.#fail(new SocketClosing());
       return false;
     }
     if (answer === "waits") return false;

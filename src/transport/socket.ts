@@ -9,6 +9,7 @@ import { paceOf } from "./limits/pace.ts";
 import type { Pace, Pausable } from "./limits/pace.ts";
 import type { Frame } from "./outcome.ts";
 import type { Writer, Sink } from "./shared-results.ts";
+import { SocketClosing } from "./socket-closing.ts";
 import { watchStall } from "./stall.ts";
 import type { StallWatch } from "./stall.ts";
 
@@ -105,7 +106,7 @@ export class Wire implements Pausable {
       const socket = this.#socket;
       // Rejecting makes graphql-ws leave its loop and return the source; resolving would drain it into nothing.
       if (socket.readyState !== socket.OPEN) {
-        reject(new Error("The socket is closing."));
+        reject(new SocketClosing());
         return;
       }
       let waits = false;

@@ -98,6 +98,8 @@ interface Incoming {
   readonly method: string;
   /** Absolute. */
   readonly url: string;
+  /** As it was sent: who closes paths at a proxy closes them for "/x/../metrics" too, which is no path of ours. */
+  readonly pathname: string;
   readonly headers: RequestHeaders;
   /** The same, as whoever brought them has them. */
   readonly given: PlatformHeaders;
@@ -174,8 +176,7 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function route(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
-    const { method, url, headers, bare } = incoming;
-    const pathname = bare ? path : new URL(url).pathname;
+    const { method, headers, pathname } = incoming;
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(draining, ready);
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
@@ -294,17 +295,20 @@ export function createTransport(options: TransportOptions): Transport {
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
       const read = () => readIncoming(request, maxBodyBytes);
-      if (isRebound(request)) {
-        telemetry.refused("FORBIDDEN");
-        await write(refusalResponse(foreignHost));
+      const refused = hasSeveralHosts(request) ? severalHosts : isRebound(request) ? foreignHost : null;
+      if (refused !== null) {
+        telemetry.refused(String(refused.extensions["code"]));
+        const answer = refusalResponse(refused);
+        // What else comes over a connection that two may read differently is nobody's guess.
+        answer.headers.set("connection", "close");
+        await write(answer);
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
       const bare = url === path;
-      const answer = await respond(
-        { method, url: absolute, headers, given: headers.given, address, bare, read },
-        exchange,
-      );
+      const pathname = bare ? path : (/^[^?#]*/.exec(url)?.[0] ?? "");
+      const { given } = headers;
+      const answer = await respond({ method, url: absolute, pathname, headers, given, address, bare, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
       await write(answer);
@@ -329,6 +333,7 @@ export function createTransport(options: TransportOptions): Transport {
     socket.on("error", () => socket.destroy());
     if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
     else if (draining) refuse("503 Service Unavailable");
+    else if (hasSeveralHosts(request)) refuse("400 Bad Request");
     else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
       refuse("403 Forbidden");
@@ -362,7 +367,7 @@ export function createTransport(options: TransportOptions): Transport {
         const bare = pathname === path && search === "";
         const read = () => readBody(body, headers.get("content-length"), maxBodyBytes);
         const address = guard.address(headers, null);
-        const incoming = { method, url, headers, given: headers, address, bare, read };
+        const incoming = { method, url, pathname, headers, given: headers, address, bare, read };
         const answer = await withRequestId(requestId, () => respond(incoming, exchange));
         const response = answer instanceof PlainAnswer ? answer.toResponse() : answer;
         response.headers.set("x-request-id", requestId);
@@ -380,8 +385,13 @@ export function createTransport(options: TransportOptions): Transport {
         keepAliveInitialDelay: 30_000,
         headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
         requestTimeout: limits.requestTimeoutMs,
+        keepAliveTimeout: limits.keepAliveTimeoutMs,
         connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
         maxHeaderSize: limits.headerBytes,
+        // Any other (h2c, which some clients offer with each first request) may be left alone: it is answered as if it were not
+        // there. Older than Node 24.9 they are refused.
+        shouldUpgradeCallback: ({ method, headers }) =>
+          method === "GET" && headers.upgrade?.toLowerCase() === "websocket",
       });
       created.maxConnections = limits.connections;
       created.on("drop", () => guard.limited("connections"));
@@ -424,6 +434,15 @@ const foreignHost = refusal(
   "FORBIDDEN",
   "Without authentication this gateway answers only under this machine's own names. Set AUTH, list the name in ALLOWED_ORIGINS, or set ALLOW_ANONYMOUS=1.",
 );
+
+const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
+
+/** Node takes the first, whoever stands in front perhaps the last. */
+function hasSeveralHosts({ rawHeaders }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]?.toLowerCase() === "host") hosts += 1;
+  return hosts > 1;
+}
 
 function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);

@@ -160,6 +160,10 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
         close: (code, reason) => wire.close(code, reason),
         onMessage: (handle) => {
           wire.onMessage = (data) => {
+            if (isServers(data)) {
+              wire.close(CloseCode.BadRequest, "Invalid message received");
+              return Promise.resolve();
+            }
             endCompleted(connection, data);
             return withRequestId(requestId, () => handle(data));
           };
@@ -293,6 +297,18 @@ function endOperation({ operations }: Connection, id: string, message: object): 
   if (operation?.message !== message) return;
   operations.delete(id);
   end(operation);
+}
+
+/** A message that only servers send is well-formed to graphql-ws, which throws at it as at a failure of its own. */
+function isServers(data: string): boolean {
+  if (!/"type"\s*:\s*"(?:next|error|connection_ack)"/.test(data)) return false;
+  try {
+    const message: unknown = JSON.parse(data);
+    const type = typeof message === "object" && message !== null && "type" in message ? message.type : null;
+    return type === "next" || type === "error" || type === "connection_ack";
+  } catch {
+    return false; // graphql-ws closes with 4400 for it
+  }
 }
 
 /**

@@ -39,6 +39,10 @@ const queries: Readonly<Record<string, { readonly query: string; readonly status
     query: `{ ...F0 } ${times(20_000, (i) => `fragment F${i} on Query { ...F${i + 1} }`)}`,
     status: 400,
   },
+  "a name that a hundred errors would repeat": {
+    query: `query ${"N".repeat(400_000)}(${times(100, (i) => `$v${i}: Int`)}) { __typename }`,
+    status: 400,
+  },
   "a literal of 900 KB": { query: `{ session(sessionId: "${"x".repeat(900_000)}") { id } }`, status: 200 },
   "a comment of 900 KB": { query: `{ __typename } # ${"x".repeat(900_000)}`, status: 200 },
   "900 KB of commas": { query: `{ __typename ${",".repeat(900_000)} }`, status: 200 },

@@ -1,8 +1,11 @@
 import { ApolloClient, ApolloLink, gql, HttpLink, InMemoryCache } from "@apollo/client";
 import { PersistedQueryLink } from "@apollo/client/link/persisted-queries";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { Client, fetchExchange } from "@urql/core";
+import type { OperationResult } from "@urql/core";
+import { persistedExchange } from "@urql/exchange-persisted";
 import { createClient } from "graphql-ws";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 
 import { persistedOperations, sha256Of } from "../../src/transport/persisted.ts";
@@ -143,6 +146,78 @@ describe("Apollo Client", () => {
     expect((await apollo.query({ query, variables: { name: "Ann" } })).data).toEqual({ hello: "Hello Ann" });
     apollo.stop();
     await socket.dispose();
+  });
+});
+
+describe("urql", () => {
+  type Exchange = Parameters<typeof persistedExchange>[0];
+  const client = (url: string, fetcher: typeof fetch, options: Exchange) =>
+    new Client({
+      url,
+      exchanges: [persistedExchange(options), fetchExchange],
+      fetch: fetcher,
+      fetchSubscriptions: true,
+      preferGetMethod: false,
+      requestPolicy: "network-only",
+    });
+  const query = "query Hello($name: String) { hello(name: $name) }";
+  const told = ({ data, error }: OperationResult<unknown>) => ({ data, error: error?.message });
+
+  test.each([true, false])("registers once, then sends hashes alone (by GET: %s)", async (byGet) => {
+    await using server = await startTransport();
+    const { requests, fetcher } = counted();
+    const urql = client(server.endpoint, fetcher, { preferGetForPersistedQueries: byGet });
+    for (const name of ["Ann", "Bob", "Cy"]) {
+      expect(told(await urql.query(query, { name }))).toEqual({ data: { hello: `Hello ${name}` }, error: undefined });
+    }
+    expect(requests.map(({ method, withText }) => [method, withText])).toEqual([
+      [byGet ? "GET" : "POST", false],
+      // Its retry goes the same way, text and all; Apollo's does not.
+      [byGet ? "GET" : "POST", true],
+      [byGet ? "GET" : "POST", false],
+      [byGet ? "GET" : "POST", false],
+    ]);
+  });
+
+  test("mutations too, each executed once, and subscriptions", async () => {
+    await using server = await startTransport();
+    const { requests, fetcher } = counted();
+    const urql = client(server.endpoint, fetcher, { enableForMutation: true, enableForSubscriptions: true });
+    for (const increment of [1, 2, 3]) {
+      expect(told(await urql.mutation("mutation Add { increment }", {}))).toEqual({
+        data: { increment },
+        error: undefined,
+      });
+    }
+    expect(requests.map(({ withText }) => withText)).toEqual([false, true, false, false]);
+    const heard: unknown[] = [];
+    const subscription = urql
+      .subscription("subscription Ticks { ticks { text } }", {})
+      .subscribe((result) => heard.push(told(result)));
+    server.probe.source.push({ text: "tick" });
+    await vi.waitFor(() => expect(heard).toEqual([{ data: { ticks: { text: "tick" } }, error: undefined }]));
+    subscription.unsubscribe();
+  });
+
+  test("stops sending hashes where they are switched off", async () => {
+    await using server = await startTransport({ persisted: persistedOperations("off", new Map()) });
+    const { requests, fetcher } = counted();
+    const urql = client(server.endpoint, fetcher, {});
+    for (const name of ["Ann", "Bob"]) {
+      expect(told(await urql.query(query, { name })).data).toEqual({ hello: `Hello ${name}` });
+    }
+    expect(requests.map(({ withText }) => withText)).toEqual([false, true, true]);
+  });
+
+  test("with hashes of a list, and nothing else on the wire, where only the listed is answered", async () => {
+    await using server = await startTransport({ persisted: persistedOperations("only", new Map([["Hello", query]])) });
+    const { requests, fetcher } = counted();
+    const generateHash = (text: string) => Promise.resolve(/(?:query|mutation) (\w+)/.exec(text)?.[1] ?? "");
+    const urql = client(server.endpoint, fetcher, { enforcePersistedQueries: true, generateHash });
+    expect(told(await urql.query(query, { name: "Ann" })).data).toEqual({ hello: "Hello Ann" });
+    const refused = await urql.query("query Other { hello }", {});
+    expect(refused.error?.graphQLErrors[0]?.extensions).toEqual({ code: "PERSISTED_QUERY_NOT_FOUND" });
+    expect(requests.map(({ withText }) => withText)).toEqual([false, false]);
   });
 });
 

@@ -191,6 +191,30 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     await waitUntil("its time is over", async () => (await here.request(send, message)).errors === undefined);
   });
 
+  test("a turn that was counted and never began counts a lease long as going, and for its minute", async () => {
+    // In a Cluster it is counted ahead: begin may time out behind that, and nobody is there to give its place back.
+    const { here, subject } = await newcomer({ maxRunsPerSubject: 1, maxSendsPerMinute: 2, runLeaseMs: 1000 });
+    const raw = topology.raw();
+    const { going, sends } = quotaKeys("chat:", subject);
+    const message = { sessionId: `${subject}:a`, text: "1" };
+    const before = Date.now();
+    expect((await here.request(ask, message)).errors).toBeUndefined();
+    // How it is counted: each with the moment from which it counts no more, whoever is still there.
+    const counted = await raw.zrange(sends, "0", "-1", "WITHSCORES");
+    expect(Number(counted[1])).toBeGreaterThanOrEqual(before - 1000);
+    expect(Number(counted[1])).toBeLessThanOrEqual(Date.now() + 1000);
+    await raw.zadd(going, Date.now() + 1000, "never-begun");
+    await raw.zadd(sends, Date.now() - 58_000, "never-begun");
+    const refusals = new Set<string>();
+    await waitUntil("it counts no more", async () => {
+      const { errors } = await here.request(send, { ...message, text: "2" });
+      for (const { extensions } of errors ?? []) refusals.add((extensions as unknown as Refused).limit); // of a refusal
+      return errors === undefined;
+    });
+    expect(refusals.size).toBeGreaterThan(0);
+    expect([...refusals].every((limit) => limit === "runs" || limit === "sendsPerMinute")).toBe(true);
+  });
+
   test("tokens a day: what runs have cost is counted once, also that of stopped ones", async () => {
     const { here, there, subject } = await newcomer({ maxTokensPerDay: 20, maxSendsPerMinute: null });
     const { tokens } = quotaKeys("chat:", subject);

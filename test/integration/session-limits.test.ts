@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
 import { execute, refusal, request } from "../support/graphql-client.ts";
-import { command } from "../support/redis-command.ts";
+import { command, waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 const create = `mutation ($id: String, $key: String) {
@@ -74,6 +74,24 @@ describe("sessions of an owner", () => {
     expect(await command(server, "ZCARD", "parley:sessions:anonymous")).toBe(7);
   });
 
+  test("gateways on one Redis keep to it together", async () => {
+    const urls = [await start({ maxSessionsPerOwner: 60 })];
+    const second = await startGateway({ redis: server.url, maxSessionsPerOwner: 60 });
+    gateways.push(second);
+    urls.push(second.url);
+    // One after the other, so that none is started in the same moment as another.
+    let made = 0;
+    for (let i = 0; i < 80; i++) {
+      const { errors } = await request(urls[i % 2] ?? "", create, { id: `s${i}` });
+      if (errors === undefined) made += 1;
+      await waitUntil(
+        "it is listed",
+        async () => (await command(server, "ZCARD", "parley:sessions:anonymous")) === made,
+      );
+    }
+    expect(made).toBe(60);
+  });
+
   test("messages to one session at the limit are not mistaken for new sessions", async () => {
     const url = await start({ maxSessionsPerOwner: 2 });
     await execute(url, create, { id: "a" });
@@ -105,10 +123,58 @@ describe("sizes", () => {
       [update(`metadata: { a: "4567890123456" }`), "input.metadata"],
       [adding(messages(3)), "input.messages"],
       [adding(`{ role: USER, text: "12345678901" }`), "input.messages.0.text"],
+      [adding(`{ role: USER, text: "1", name: "2345678901" }`), "input.messages.0.text"],
+      [
+        adding(`{ role: ASSISTANT, text: "1", toolCalls: [{ callId: "c", name: "f", args: {} }] }`),
+        "input.messages.0.text",
+      ],
+      [adding(`{ role: USER, content: [${'{ text: "" }'.repeat(100)} { text: "1" }] }`), "input.messages.0.content"],
     ] as const) {
       expect((await refusal(url, query)).extensions).toEqual({ code: "BAD_USER_INPUT", field });
     }
     await gateway.close();
+    await server.stop();
+  });
+
+  test("as many messages as may be added at once may be read back whole, whatever an operation may cost", async () => {
+    const server = await startRedis();
+    const usual = await startGateway({ redis: server.url });
+    const larger = await startGateway({ redis: server.url, maxMessagesPerAdd: 10_000, maxBodyBytes: 4_000_000 });
+    const whole = `id messageId position cursor role text toolCallId toolFailed name createdAt finishReason stored storedText
+      content { __typename ... on TextBlock { text } ... on ImageBlock { url detail } ... on OtherBlock { type data } }
+      toolCalls { callId name args } usage { inputTokens outputTokens totalTokens }
+      session { id title } run { id status }`;
+    const adding = (selection: string) => `mutation ($id: String!, $messages: [MessageInput!]!) {
+      addMessages(input: { sessionId: $id, messages: $messages }) { messages { ${selection} } session { id } }
+    }`;
+    const messages = (count: number) => Array.from({ length: count }, (_, i) => ({ role: "USER", text: `${i}` }));
+    type Added = { readonly addMessages: { readonly messages: readonly { readonly text: string }[] } };
+    for (const [{ url }, count, id] of [
+      [usual, 1000, "a"],
+      [larger, 10_000, "b"],
+    ] as const) {
+      const { addMessages } = await execute<Added>(url, adding(whole), { id, messages: messages(count) });
+      expect(addMessages.messages.map(({ text }) => text)).toEqual(messages(count).map(({ text }) => text));
+      const many = { id, messages: messages(count + 1) };
+      expect((await refusal(url, adding("text"), many)).extensions).toEqual({
+        code: "BAD_USER_INPUT",
+        field: "input.messages",
+      });
+    }
+    // What it does not hold itself costs as ever, and of several only one is free.
+    const pages = adding("session { messages(first: 200) { nodes { id } } }");
+    const codeOf = async (query: string) =>
+      (await refusal(usual.url, query, { id: "c", messages: messages(1000) })).extensions?.code;
+    expect(await codeOf(pages)).toBe("TOO_COMPLEX");
+    const twice = ["a", "b", "c"].map(
+      (alias) => `${alias}: addMessages(input: { sessionId: $id, messages: $messages }) {
+      messages { ${whole} }
+    }`,
+    );
+    expect(await codeOf(`mutation ($id: String!, $messages: [MessageInput!]!) { ${twice.join(" ")} }`)).toBe(
+      "TOO_COMPLEX",
+    );
+    await Promise.all([usual.close(), larger.close()]);
     await server.stop();
   });
 });

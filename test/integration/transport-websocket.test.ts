@@ -4,7 +4,9 @@ import { WebSocket } from "ws";
 
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { openAcknowledged, openRaw, startTransport } from "../support/transport-server.ts";
+import { startGateway } from "../support/gateway.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { openAcknowledged, openRaw, post, startTransport } from "../support/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
 const subscribe = (id: string, query: string) => ({ id, type: "subscribe", payload: { query } });
@@ -65,6 +67,19 @@ describe("close codes", () => {
     await using server = await startTransport();
     expect((await (await openRaw(server.endpoint, ["graphql-ws"])).closed).code).toBe(4406);
     expect((await (await openRaw(server.endpoint, [])).closed).code).toBe(4406);
+  });
+
+  test("4400 for what only servers say, which is no failure of the gateway", async () => {
+    await using server = await startTransport();
+    for (const type of ["next", "error", "connection_ack"]) {
+      const raw = await openAcknowledged(server.endpoint);
+      raw.send({ id: "1", type, payload: type === "error" ? [] : {} });
+      expect((await raw.closed).code).toBe(4400);
+    }
+    const talker = await openAcknowledged(server.endpoint);
+    talker.send(subscribe("1", `{ hello(name: "\\"type\\":\\"next\\"") }`));
+    expect(await talker.receive()).toMatchObject({ type: "next", id: "1" });
+    expect(server.probe.logged).toEqual([]);
   });
 
   test("4403 for who may not in; the reason for the rest stays inside", async () => {
@@ -181,6 +196,27 @@ describe("ends", () => {
     raw.send(subscribe("2", "{ hello }"));
     expect(await raw.receive()).toMatchObject({ type: "next", id: "2" });
   });
+});
+
+test("who leaves in mid-stream leaves nothing in the log", async () => {
+  const server = await startRedis({ appendonly: false });
+  const gateway = await startGateway({ redis: server.url });
+  const add = `mutation { addMessages(input: { sessionId: "s", messages: [{ role: USER, text: "x" }] }) { session { id } } }`;
+  await post(gateway.url, add);
+  for (let round = 0; round < 5; round++) {
+    const raw = await openAcknowledged(gateway.url);
+    for (let i = 0; i < 20; i++)
+      raw.send(subscribe(`${i}`, `subscription { sessionEvents(sessionId: "s") { __typename } }`));
+    await raw.receive();
+    // Its close frame is answered while others of its subscriptions still begin, and have their first event to tell.
+    for (let i = 20; i < 60; i++)
+      raw.send(subscribe(`${i}`, `subscription { sessionEvents(sessionId: "s") { __typename } }`));
+    raw.socket.close(1000);
+    await Promise.all([raw.closed, ...Array.from({ length: 10 }, () => post(gateway.url, add))]);
+  }
+  expect(gateway.logged.filter(({ level }) => level === "error")).toEqual([]);
+  await gateway.close();
+  await server.stop();
 });
 
 describe("readers that don't read", () => {

@@ -190,4 +190,15 @@ describe("a token of an issuer with a key set", () => {
     keySet.broken = false;
     expect((await verify(await signer.token("jim"))).viewer.subject).toBe("jim");
   });
+
+  test("that they cannot be had is told once; a set without measure is none", async () => {
+    const signer = await createSigner("ES256", "a");
+    await using keySet = await startKeySet([{ ...signer.publicJwk, x5c: ["x".repeat(2_000_000)] }]);
+    const told: unknown[] = [];
+    const verify = jwtVerifier({ key: { jwksUrl: keySet.url }, ...rules }, (cause) => told.push(cause));
+    for (let i = 0; i < 3; i++) expect(await refusal(verify(await signer.token("jim")))).toMatch(/^STORE_UNAVAILABLE /);
+    expect(told.map(String)).toEqual(["Error: The key set has more than 1048576 bytes"]);
+    keySet.keys = [signer.publicJwk];
+    expect((await verify(await signer.token("jim"))).viewer.subject).toBe("jim");
+  });
 });

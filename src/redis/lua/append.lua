@@ -6,6 +6,11 @@ local x, code = load()
 if not x then return { code } end
 local count = tonumber(ARGV[8])
 
+-- Not by unpack, which fails for some thousand, and here that would be behind the write.
+local function add(answer, places)
+  for _, place in ipairs(places) do answer[#answer + 1] = place end
+end
+
 local known, fresh, places, mixed = 0, 0, {}, false
 for i = 0, count - 1 do
   local id, fingerprint = ARGV[9 + i * 4], ARGV[10 + i * 4]
@@ -30,7 +35,9 @@ if mixed or (known > 0 and known < count) then return { 'REUSED' } end
 if known > 0 then
   if x.none then return { 'NOT_FOUND' } end
   for _, place in ipairs(places) do if not string.find(place, '^%d+ %x+$') then return { 'REUSED' } end end
-  return { 'KNOWN', headOf(x), unpack(places) }
+  local answer = { 'KNOWN', headOf(x) }
+  add(answer, places)
+  return answer
 end
 
 local p = plan(x)
@@ -44,4 +51,6 @@ for i = 0, count - 1 do
 end
 p.result = table.concat(places, '\n')
 commit(p)
-return { 'OK', headOf(x), unpack(places) }
+local done = { 'OK', headOf(x) }
+add(done, places)
+return done

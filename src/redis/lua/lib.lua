@@ -494,7 +494,8 @@ local function commit(p)
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
     end
     if p.newRun then field('#' .. int(set.runs), p.newRun) end
-    if #fields > 0 then call('HSET', RUNS, unpack(fields)) end
+    -- As many as may have waited; of some thousand values unpack makes an error, behind the first write (P2).
+    for i = 1, #fields, 1000 do call('HSET', RUNS, unpack(fields, i, math.min(i + 999, #fields))) end
     if p.newRun and set.runs > RUNS_KEPT then
       local old = '#' .. int(set.runs - RUNS_KEPT)
       local id = call('HGET', RUNS, old)

@@ -50,7 +50,12 @@ export function authenticator(options: AuthOptions, logger: Logger): Authenticat
     case "none":
       return everyone;
     case "jwt":
-      return byToken(jwtVerifier(options), options.cookie);
+      return byToken(
+        jwtVerifier(options, (err) =>
+          logger.error({ err }, "The issuer's keys cannot be had: no token can be checked."),
+        ),
+        options.cookie,
+      );
     case "keys":
       return byToken(
         keyVerifier(options.file, (problem) => logger.error({ problem }, "AUTH_KEYS_FILE has a mistake.")),

@@ -1,5 +1,5 @@
-import { createRemoteJWKSet, errors, jwtVerify } from "jose";
-import type { FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
+import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
+import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 
 import { unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
@@ -27,9 +27,14 @@ const refetchMs = 1000;
 /** A key that its issuer took back is trusted no longer than this. */
 const keysKeptMs = 300_000;
 const fetchTimeoutMs = 5000;
+/** Of a key set: some hundreds of keys. What comes from elsewhere is not read without end. */
+const maxKeySetBytes = 1024 * 1024;
 
-/** @throws {ParleyError} by the function: UNAUTHENTICATED; STORE_UNAVAILABLE where the key set cannot be had */
-export function jwtVerifier(options: JwtOptions): VerifyToken {
+/**
+ * `onKeysAway` is told why the key set cannot be had, once until it can be.
+ * @throws {ParleyError} by the function: UNAUTHENTICATED; STORE_UNAVAILABLE where the key set cannot be had
+ */
+export function jwtVerifier(options: JwtOptions, onKeysAway: (cause: unknown) => void = () => undefined): VerifyToken {
   const { key, issuer, audience, clockSkewSeconds } = options;
   const rules: JWTVerifyOptions = {
     clockTolerance: clockSkewSeconds,
@@ -41,12 +46,19 @@ export function jwtVerifier(options: JwtOptions): VerifyToken {
     "secret" in key
       ? withSecret(new TextEncoder().encode(key.secret), { ...rules, algorithms: ["HS256"] })
       : withKeySet(new URL(key.jwksUrl), { ...rules, algorithms: publicKeyAlgorithms });
+  let away = false;
   return async (token) => {
     try {
-      return identityOf(await verify(token), clockSkewSeconds);
+      const payload = await verify(token);
+      away = false;
+      return identityOf(payload, clockSkewSeconds);
     } catch (cause) {
       if (cause instanceof ParleyError) throw cause;
-      if (cause instanceof KeysAway) throw keysAway(cause);
+      if (cause instanceof KeysAway) {
+        if (!away) onKeysAway(cause.cause);
+        away = true;
+        throw keysAway(cause);
+      }
       throw unauthenticated({ cause });
     }
   };
@@ -65,6 +77,7 @@ function withKeySet(url: URL, rules: JWTVerifyOptions): Verify {
     cooldownDuration: refetchMs,
     cacheMaxAge: keysKeptMs,
     timeoutDuration: fetchTimeoutMs,
+    [customFetch]: fetchBounded,
   });
 
   /** The set's own answer is about the token; that there is no set is not. */
@@ -111,6 +124,19 @@ function withKeySet(url: URL, rules: JWTVerifyOptions): Verify {
     }
   };
 }
+
+/** The platform's fetch, with an end to what is read. */
+const fetchBounded: FetchImplementation = async (url, options) => {
+  const { status, body } = await fetch(url, options);
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of body ?? []) {
+    bytes += part.byteLength;
+    if (bytes > maxKeySetBytes) throw new Error(`The key set has more than ${maxKeySetBytes} bytes`);
+    parts.push(part);
+  }
+  return new Response(Buffer.concat(parts), { status });
+};
 
 function keysAway(cause: unknown): ParleyError {
   const message = "Tokens cannot be checked right now: their issuer's keys cannot be had. Try again.";

@@ -28,6 +28,8 @@ export function keyVerifier(
 ): VerifyToken {
   const revocations = new Revocations(everyMs, recheck);
   let failures = 0;
+  /** Told already: a file that is gone is one thing to know, however many come with keys meanwhile. */
+  let missing: string | null = null;
   let seen: string | null = null;
   let reading: Promise<readonly HashedEntry[]> = Promise.resolve([]);
 
@@ -66,8 +68,11 @@ export function keyVerifier(
     let entries: readonly HashedEntry[] = [];
     try {
       entries = await current();
+      missing = null;
     } catch (error) {
-      onProblem(error instanceof Error && "code" in error ? String(error.code) : "it cannot be read");
+      const problem = error instanceof Error && "code" in error ? String(error.code) : "it cannot be read";
+      if (problem !== missing) onProblem(problem);
+      missing = problem;
     }
     const hash = hashOf(token);
     let found: KeyEntry | null = null;

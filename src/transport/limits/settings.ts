@@ -22,6 +22,11 @@ export interface TransportLimits {
   readonly headersTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly headerBytes: number;
+  /**
+   * How long a connection may be without a request. A load balancer that keeps idle connections longer than we do sends
+   * requests into one that is being closed, and answers 502.
+   */
+  readonly keepAliveTimeoutMs: number;
   /** Whose X-Forwarded-For is believed; null: nobody's. */
   readonly trustedProxies: TrustedProxies | null;
 }
@@ -38,5 +43,6 @@ export const defaultTransportLimits: TransportLimits = {
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 30_000,
   headerBytes: 16_384,
+  keepAliveTimeoutMs: 65_000,
   trustedProxies: null,
 };
