@@ -98,7 +98,7 @@ test("no message text, no token and no secret is in the log, whatever fails", as
     await redis.lpush("chat:canary-session", "canary-row-that-is-no-json");
     await ask("canary-session");
     // Redis fails in the middle of writes, whose arguments hang on ioredis' errors.
-    const going = Promise.all(Array.from({ length: 20 }, (_, i) => ask(`canary-${i}`)));
+    const going = Promise.all(Array.from({ length: 60 }, (_, i) => ask(`canary-${i}`)));
     for (let i = 0; i < 5; i++) await redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
     await going;
     server.pause();

@@ -76,8 +76,9 @@ end
 local function load()
   local wrong = wrongType()
   if wrong then return nil, wrong end
-  local flat = there[S] and call('HGETALL', S) or {}
-  local x = { n = there[H] and call('LLEN', H) or 0, seq = 0, token = 0, fresh = #flat == 0 }
+  -- asked also where nothing is: another's session must not take more work than one that there is not (P11)
+  local flat = call('HGETALL', S)
+  local x = { n = call('LLEN', H), seq = 0, token = 0, fresh = #flat == 0 }
   local s = {}
   for i = 1, #flat, 2 do s[flat[i]] = flat[i + 1] end
   x.s = s
@@ -139,7 +140,7 @@ end
 
 -- A known op: its fingerprint and result. The op outlives the session as its tombstone.
 local function knownOp(id)
-  if id == '' or not there[OPS] then return nil end
+  if id == '' then return nil end
   local raw = call('HGET', OPS, id)
   if not raw then return nil end
   local fingerprint, result = string.match(raw, '^([^\t]*)\t(.*)$')
