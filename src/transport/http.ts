@@ -8,7 +8,7 @@ import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
-import { runCompiled } from "./compiled.ts";
+import { runDirectly } from "./direct.ts";
 import { Documents, useDocuments } from "./documents.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { untilExpiry, watchExpiry } from "./expiry.ts";
@@ -136,7 +136,7 @@ export function createOperations(options: HttpOptions): Operations {
   const answerThinly = createThinPath({
     documents,
     persisted: options.persisted,
-    compiled: runCompiled(options, reports),
+    direct: runDirectly(options, reports),
     executor: (exchange, params) => yoga.getEnveloped({ exchange, params }),
     mask,
     onResult: reports.settled,

@@ -1,9 +1,9 @@
 import { OperationTypeNode, getOperationAST } from "graphql";
-import type { ExecutionArgs, ExecutionResult } from "graphql";
+import type { DocumentNode, ExecutionArgs, ExecutionResult } from "graphql";
 import { processRegularResult } from "graphql-yoga";
 import type { FetchAPI } from "graphql-yoga";
 
-import type { RunCompiled } from "./compiled.ts";
+import type { RunDirectly } from "./direct.ts";
 import type { Documents } from "./documents.ts";
 import type { Exchange, RequestHeaders } from "./exchange.ts";
 import type { MaskError } from "./masking.ts";
@@ -39,7 +39,7 @@ export interface Executor {
 export interface ThinPathOptions {
   readonly documents: Documents;
   readonly persisted: PersistedOperations;
-  readonly compiled: RunCompiled;
+  readonly direct: RunDirectly;
   readonly executor: (exchange: Exchange, params: RequestParams) => Executor;
   readonly mask: MaskError;
   /** Called with each result, as Yoga calls `onResultProcess`. */
@@ -59,7 +59,25 @@ const plainFetch = { Response: PlainAnswer } as unknown as FetchAPI; // of which
  * gets in here only when it was let through there.
  */
 export function createThinPath(options: ThinPathOptions): ThinPath {
-  const { documents, persisted, compiled, executor, mask, onResult } = options;
+  const { documents, persisted, direct, executor, mask, onResult } = options;
+
+  async function enveloped(
+    params: RequestParams,
+    document: DocumentNode,
+    exchange: Exchange,
+  ): Promise<ExecutionResult> {
+    try {
+      const { schema, contextFactory, execute } = executor(exchange, params);
+      const contextValue = await contextFactory();
+      const { operationName, variables: variableValues } = params;
+      const args = { schema, document, contextValue, variableValues, operationName };
+      // Envelop types both as any; a query or mutation without @defer has one result.
+      return (await execute(args as ExecutionArgs)) as ExecutionResult;
+    } catch (error) {
+      return { errors: [mask(error)] };
+    }
+  }
+
   return async (headers, body, exchange) => {
     const mediaType = isJson(headers.get("content-type")) ? acceptedBy(headers).single : null;
     if (mediaType === null) return null;
@@ -72,18 +90,10 @@ export function createThinPath(options: ThinPathOptions): ThinPath {
     const operation = getOperationAST(document, operationName);
     if (!operation || operation.operation === OperationTypeNode.SUBSCRIPTION) return null;
 
-    const data = await compiled({ document, operation, length: params.query.length }, variableValues, exchange);
-    if (data !== null) return new PlainAnswer(JSON.stringify({ data }), { status: 200, headers: headersOf(mediaType) });
-
-    let result: ExecutionResult;
-    try {
-      const { schema, contextFactory, execute } = executor(exchange, params);
-      const contextValue = await contextFactory();
-      const args = { schema, document, contextValue, variableValues, operationName };
-      // Envelop types both as any; a query or mutation without @defer has one result.
-      result = (await execute(args as ExecutionArgs)) as ExecutionResult;
-    } catch (error) {
-      result = { errors: [mask(error)] };
+    const known = { document, operation, length: params.query.length };
+    const result = (await direct(known, variableValues, exchange)) ?? (await enveloped(params, document, exchange));
+    if (result.errors === undefined) {
+      return new PlainAnswer(JSON.stringify(result), { status: 200, headers: headersOf(mediaType) });
     }
     onResult(result, exchange);
     return processRegularResult(result, plainFetch, mediaType) as unknown as PlainAnswer; // what plainFetch makes

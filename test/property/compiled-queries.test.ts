@@ -25,6 +25,8 @@ let at: TestGateway;
 let pools: Pools;
 let thin: Transport;
 let whole: Transport;
+let ofThin: string;
+let ofWhole: string;
 
 const rows = [
   '{"type":"human","data":{"content":"plain","id":"not ours","additional_kwargs":{},"response_metadata":{}}}',
@@ -86,6 +88,8 @@ beforeAll(async () => {
   };
   thin = createTransport(common);
   whole = createTransport({ ...common, thin: false });
+  ({ url: ofThin } = await thin.listen(0, "127.0.0.1"));
+  ({ url: ofWhole } = await whole.listen(0, "127.0.0.1"));
 });
 
 afterAll(async () => {
@@ -138,18 +142,17 @@ test("what a compiled query gives is what graphql-js gives, and nothing where th
   expect(refused).toBeGreaterThan(10);
 });
 
+async function ask(url: string, body: string, accept: string) {
+  const response = await fetch(`${url}/graphql`, {
+    method: "POST",
+    headers: { "content-type": "application/json", accept, "x-request-id": "the-same" },
+    body,
+  });
+  const headers = [...response.headers].filter(([name]) => name !== "date").sort();
+  return { status: response.status, headers, body: await response.text() };
+}
+
 test("both ways of a request answer alike, byte for byte", async () => {
-  const ask = async (url: string, body: string, accept: string) => {
-    const response = await fetch(`${url}/graphql`, {
-      method: "POST",
-      headers: { "content-type": "application/json", accept, "x-request-id": "the-same" },
-      body,
-    });
-    const headers = [...response.headers].filter(([name]) => name !== "date").sort();
-    return { status: response.status, headers, body: await response.text() };
-  };
-  const { url: ofThin } = await thin.listen(0, "127.0.0.1");
-  const { url: ofWhole } = await whole.listen(0, "127.0.0.1");
   await fc.assert(
     fc.asyncProperty(
       fc.gen(),
@@ -164,4 +167,36 @@ test("both ways of a request answer alike, byte for byte", async () => {
     ),
     { numRuns: 250 },
   );
+});
+
+const send = `mutation M($input: SendMessageInput!) { sendMessage(input: $input) { reply { text role } run { status } } }`;
+const update = `mutation M($input: UpdateSessionInput!) { updateSession(input: $input) { session { title archived } } }`;
+const add = `mutation M($input: AddMessagesInput!) { addMessages(input: $input) { messages { id text } session { messageCount } } }`;
+const mutations: readonly (readonly [name: string, query: string, input: object | null])[] = [
+  ["a turn that is sent again", send, { sessionId: "jim", text: "Hello", messageId: "again" }],
+  ["a turn with another text under its id", send, { sessionId: "jim", text: "Bye", messageId: "again" }],
+  ["an empty message", send, { sessionId: "jim", text: " " }],
+  ["text and content at once", send, { sessionId: "jim", text: "a", content: [{ text: "b" }] }],
+  ["a block of two kinds", send, { sessionId: "jim", content: [{ text: "b", other: { type: "x" } }] }],
+  ["a cursor that is none", send, { sessionId: "jim", text: "x", replaceFrom: "none" }],
+  ["a value of no enum", send, { sessionId: "jim", text: "x", whenBusy: "QUEU" }],
+  ["a field that there is not", send, { sessionId: "jim", text: "x", txt: "y" }],
+  ["a variable that is missing", send, null],
+  ["an update", update, { sessionId: "jim", title: "Jim" }],
+  ["an update of nothing", update, { sessionId: "nobody's", title: "Jim" }],
+  ["an update by a number", update, { sessionId: "jim", title: 7 }],
+  ["messages with ids", add, { sessionId: "added", messages: [{ role: "USER", text: "é", messageId: "m1" }] }],
+  [
+    "several fields, of which one fails",
+    `mutation M { a: markRead(input: { sessionId: "jim" }) { session { readCount } } b: markRead(input: { sessionId: "jim", through: "none" }) { session { id } } }`,
+    null,
+  ],
+];
+
+test.each(mutations)("a mutation answers alike both ways: %s", async (_name, query, input) => {
+  const body = JSON.stringify({ query, variables: input === null ? {} : { input } });
+  for (const accept of ["application/json", "application/graphql-response+json"]) {
+    await ask(ofThin, body, accept);
+    expect(await ask(ofThin, body, accept)).toEqual(await ask(ofWhole, body, accept));
+  }
 });

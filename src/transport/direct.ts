@@ -1,5 +1,5 @@
-import { OperationTypeNode } from "graphql";
-import type { DocumentNode, GraphQLSchema, OperationDefinitionNode } from "graphql";
+import { execute, getVariableValues, OperationTypeNode } from "graphql";
+import type { DocumentNode, ExecutionResult, GraphQLSchema, OperationDefinitionNode } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
 import type { Viewer } from "../conversation/session.ts";
@@ -7,11 +7,11 @@ import { CompiledQuery } from "../graphql/compiled-query.ts";
 import type { Context, Resume } from "../graphql/context.ts";
 import type { Readings } from "../graphql/readings.ts";
 import type { Exchange } from "./exchange.ts";
-import { mayExecute } from "./query-checks.ts";
+import { maskUnread, mayExecute } from "./query-checks.ts";
 import type { CheckOptions } from "./query-checks.ts";
 import type { OperationReports } from "./telemetry.ts";
 
-export interface CompiledOptions extends CheckOptions {
+export interface DirectOptions extends CheckOptions {
   readonly schema: GraphQLSchema;
   readonly conversations: Conversations;
 }
@@ -23,21 +23,23 @@ export interface KnownOperation {
   readonly length: number;
 }
 
-/** `data` of an answer without errors, fit for JSON; null: only the executor can answer, and nothing was told of it yet. */
-export type RunCompiled = (
+/** A result as clients get it, errors masked; null: it has to go through Yoga, and nothing was done or told of it yet. */
+export type RunDirectly = (
   known: KnownOperation,
   variables: Readonly<Record<string, unknown>> | undefined,
   exchange: Exchange,
-) => Promise<object | null>;
+) => Promise<ExecutionResult | null>;
 
 /** A plan takes some 200 bytes for each of its fields: in proportion to its text, it is counted with that (documents.ts). */
 const charactersPerField = 4;
 
 /**
- * Queries, by plans that are made of them once. They pass the checks that all operations pass, and are reported as all are.
+ * Queries by plans that are made of them once, mutations by graphql-js itself: without what Yoga's plugins put around each
+ * execution, which costs more than most of them. Both pass the checks that all operations pass, and are reported as all are.
  */
-export function runCompiled(options: CompiledOptions, reports: OperationReports): RunCompiled {
+export function runDirectly(options: DirectOptions, reports: OperationReports): RunDirectly {
   const { schema, conversations } = options;
+  const mask = maskUnread(options.mask);
   const queries = new WeakMap<OperationDefinitionNode, CompiledQuery>();
   const queryOf = ({ document, operation, length }: KnownOperation): CompiledQuery => {
     const known = queries.get(operation);
@@ -49,26 +51,37 @@ export function runCompiled(options: CompiledOptions, reports: OperationReports)
 
   return async (known, variables, exchange) => {
     const { document, operation } = known;
-    if (operation.operation !== OperationTypeNode.QUERY) return null;
-    // Who is refused is refused by the executor's way, which says and counts why.
+    // Who is refused is refused by Yoga's way, which says and counts why.
     const viewer = await exchange.identity().then(
       (identity) => identity.viewer,
       () => null,
     );
     if (viewer === null || !mayExecute(operation, viewer, schema, document, variables, options)) return null;
-    const context = new QueryContext(conversations, viewer, exchange);
-    const query = queryOf(known);
+    const context = new DirectContext(conversations, viewer, exchange);
+    if (operation.operation === OperationTypeNode.QUERY) {
+      const query = queryOf(known);
+      const { span, end } = reports.begin(operation, exchange);
+      const data = await span.inside(() => query.run(context, variables));
+      if (data === null) return null;
+      end(noErrors);
+      return { data: data as Record<string, unknown> }; // of a root type
+    }
+    // The words for a variable that its type cannot hold are Yoga's; behind it, nothing may be executed twice.
+    const given = variables ?? {};
+    if (getVariableValues(schema, operation.variableDefinitions ?? [], given).errors !== undefined) return null;
     const { span, end } = reports.begin(operation, exchange);
-    const data = await span.inside(() => query.run(context, variables));
-    if (data !== null) end(noErrors);
-    return data;
+    const operationName = operation.name?.value;
+    const args = { schema, document, contextValue: context, variableValues: given, operationName };
+    const result = await span.inside(() => execute(args));
+    end(result);
+    return result.errors === undefined ? result : { ...result, errors: result.errors.map(mask) };
   };
 }
 
 const noErrors = {};
 
-/** A signal is made where a resolver asks for it, which queries' resolvers don't. */
-class QueryContext implements Context {
+/** A signal is made where a resolver asks for it: few do. */
+class DirectContext implements Context {
   readonly conversations: Conversations;
   readonly viewer: Viewer;
   readonly resume: Resume;
