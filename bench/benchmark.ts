@@ -81,6 +81,11 @@ export class Stage {
   }
 }
 
+/** Servers run for long: what is measured is what V8 makes of the code when it has run for a while, alike for all. */
+export async function warm(windows: number, window: () => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < windows; i++) await window();
+}
+
 /**
  * Forth and back in each round (ABBA), so that what else the machine does, and what grows as time goes by, hits all
  * alike. Each warms up first. Gives the median of each figure.

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { compare, inRounds, type Benchmark, type Contender, type Stage } from "../benchmark.ts";
+import { compare, inRounds, warm, type Benchmark, type Contender, type Stage } from "../benchmark.ts";
 import type { Publisher } from "../clients/publisher.ts";
 import type { Readers } from "../clients/readers.ts";
 import type { BenchProcess } from "../processes.ts";
@@ -9,6 +9,7 @@ import { fillSessions } from "../sessions.ts";
 const subscribers = 1000;
 const perSecond = 20;
 const windowMessages = 40;
+const warmUpWindows = 3;
 
 let sessions = 0;
 
@@ -43,18 +44,15 @@ export async function deliveryContender(
     await sleep(20);
   }
   await readers.order("deliveries", { through: sent });
-  return {
-    name,
-    note,
-    async window() {
-      const before = await process.usage();
-      await publish(windowMessages);
-      const { deliveries, p50Ms, p99Ms, lastMs } = await readers.order("deliveries", { through: sent });
-      const after = await process.usage();
-      if (deliveries !== windowMessages * subscribers) throw new Error(`${name}: ${deliveries} deliveries`);
-      return { cpuUs: (after.cpuUs - before.cpuUs) / deliveries, p50Ms, p99Ms, lastMs };
-    },
+  const window = async () => {
+    const before = await process.usage();
+    await publish(windowMessages);
+    const { deliveries, p50Ms, p99Ms, lastMs } = await readers.order("deliveries", { through: sent });
+    const after = await process.usage();
+    if (deliveries !== windowMessages * subscribers) throw new Error(`${name}: ${deliveries} deliveries`);
+    return { cpuUs: (after.cpuUs - before.cpuUs) / deliveries, p50Ms, p99Ms, lastMs };
   };
+  return { name, note, window, warmUp: () => warm(warmUpWindows, window) };
 }
 
 export const delivery: Benchmark = {

@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { compare, inRounds, type Benchmark, type Contender } from "../benchmark.ts";
+import { compare, inRounds, warm, type Benchmark, type Contender } from "../benchmark.ts";
 import type { ExpressOrders } from "../baselines/express-chain.ts";
 import type { FirstTokens } from "../clients/first-tokens.ts";
 import { quantile } from "../statistics.ts";
 
 const turns = 40;
+const warmUpWindows = 10;
 
 /** Nothing is hidden behind the model's own delay: it gives the first token at once. */
 const pace = { tokens: 5, firstTokenMs: 0, tokenMs: 2 };
@@ -20,14 +21,13 @@ export const firstToken: Benchmark = {
       name: string,
       note: string,
       ask: (sessionIds: readonly string[]) => Promise<readonly number[]>,
-    ): Contender => ({
-      name,
-      note,
-      async window() {
+    ): Contender => {
+      const window = async () => {
         const times = await ask(Array.from({ length: turns }, () => randomUUID()));
         return { p50Ms: quantile(times, 0.5), p99Ms: quantile(times, 0.99) };
-      },
-    });
+      };
+      return { name, note, window, warmUp: () => warm(warmUpWindows, window) };
+    };
     const contenders = await inRounds(
       [
         contender("Parley", "message over HTTP, text over a WebSocket", (sessionIds) =>

@@ -1,4 +1,4 @@
-import type { Contender, Stage } from "../benchmark.ts";
+import { warm, type Contender, type Stage } from "../benchmark.ts";
 import type { HttpLoad } from "../clients/http-load.ts";
 import type { BenchProcess } from "../processes.ts";
 
@@ -15,6 +15,7 @@ export interface HttpServer {
 
 const connections = 32;
 const windowMs = 700;
+const warmUpWindows = 4;
 
 /** Each server's answers are checked whole once; from then on each must have status 200 and the length that it had then. */
 export async function httpContenders(stage: Stage, servers: readonly HttpServer[]): Promise<readonly Contender[]> {
@@ -46,7 +47,5 @@ async function httpContender(client: BenchProcess<HttpLoad>, server: HttpServer)
       p99Ms: load.p99Ms,
     };
   };
-  // What runs often is compiled anew, in steps: the first window is not the last word.
-  await loadOnce();
-  return { name, note, window: loadOnce };
+  return { name, note, window: loadOnce, warmUp: () => warm(warmUpWindows, loadOnce) };
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { compare, inRounds, type Benchmark, type Contender, type Stage } from "../benchmark.ts";
+import { compare, inRounds, warm, type Benchmark, type Contender, type Stage } from "../benchmark.ts";
 import type { ExpressOrders } from "../baselines/express-chain.ts";
 import type { YogaOrders } from "../baselines/yoga.ts";
 import type { HttpLoad } from "../clients/http-load.ts";
@@ -11,6 +11,7 @@ import { eventSubscription, graphqlBody, sendMutation, tokenSubscription } from 
 import { fillSessions } from "../sessions.ts";
 
 const readersCount = 100;
+const warmUpWindows = 3;
 const pace = { tokens: 2000, firstTokenMs: 1, tokenMs: 1 };
 
 interface Server {
@@ -30,32 +31,31 @@ async function tokensContender(stage: Stage, client: BenchProcess<HttpLoad>, ser
   const url = `${process.url}/graphql`;
   await readers.order("open", { url, count: readersCount, query: subscription, variables: [{ sessionId }] });
   const bodies = [graphqlBody(mutation, { sessionId })];
-  return {
-    name,
-    note,
-    async window() {
-      const before = await process.usage();
-      const [answer] = await client.order("answers", { url: process.url, path: "/graphql", bodies });
-      if (answer?.status !== 200 || answer.text.includes('"errors"')) throw new Error(`${name}: ${answer?.text}`);
-      const hadAt = await readers.order("reply", { text: replyText(pace.tokens), limitMs: 40_000 });
-      const after = await process.usage();
-      const endedAt = await process.order("modelEndedAt", undefined);
-      return { cpuMs: (after.cpuUs - before.cpuUs) / 1000, lastMs: hadAt - endedAt };
-    },
+  const window = async () => {
+    const before = await process.usage();
+    const [answer] = await client.order("answers", { url: process.url, path: "/graphql", bodies });
+    if (answer?.status !== 200 || answer.text.includes('"errors"')) throw new Error(`${name}: ${answer?.text}`);
+    const hadAt = await readers.order("reply", { text: replyText(pace.tokens), limitMs: 40_000 });
+    const after = await process.usage();
+    const endedAt = await process.order("modelEndedAt", undefined);
+    return { cpuMs: (after.cpuUs - before.cpuUs) / 1000, lastMs: hadAt - endedAt };
   };
+  return { name, note, window, warmUp: () => warm(warmUpWindows, window) };
 }
 
 /** What the other two cannot be cheaper than. */
 function chainContender(chain: BenchProcess<ExpressOrders>): Contender {
+  const window = async () => {
+    const before = await chain.usage();
+    await chain.order("turns", { sessionIds: [randomUUID()], windowTurns: null, atOnce: 1, streams: true });
+    const after = await chain.usage();
+    return { cpuMs: (after.cpuUs - before.cpuUs) / 1000 };
+  };
   return {
     name: "ConversationChain alone",
     note: "the same model and LangChain's history, its tokens to nobody",
-    async window() {
-      const before = await chain.usage();
-      await chain.order("turns", { sessionIds: [randomUUID()], windowTurns: null, atOnce: 1, streams: true });
-      const after = await chain.usage();
-      return { cpuMs: (after.cpuUs - before.cpuUs) / 1000 };
-    },
+    window,
+    warmUp: () => warm(warmUpWindows, window),
   };
 }
 
