@@ -283,10 +283,7 @@ async function run(plans: readonly Plan[], steps: readonly Step[]): Promise<void
     for (const [i, step] of steps.entries()) {
       for (const plan of plans) if (plan.from === i) world.subscribe(plan);
       // Whoever can tell that it has begun has, most times; the others come at any moment.
-      if (i % 2 === 0) {
-        const told = world.subscribers.filter(({ plan }) => plan.form === "sessionEvents" || plan.after !== null);
-        await waitUntil("streams have begun", () => Promise.resolve(told.every(hasBegun)));
-      }
+      if (i % 2 === 0) await allHaveBegun(world);
       for (const session of [0, 1]) {
         if (step.kind === "append") await world.append(session, step.count);
         else if (step.kind === "foreign") await world.push(session, step.count, 0);
@@ -304,7 +301,8 @@ async function run(plans: readonly Plan[], steps: readonly Step[]): Promise<void
         }
       }
     }
-    // By the last message, which comes behind all others, each is known to have all.
+    // By the last message, which comes behind all others, each is known to have all: unless it began behind that.
+    await allHaveBegun(world);
     for (const session of [0, 1]) await world.append(session, 1);
     const lasts = [await lastPosition(world, 0), await lastPosition(world, 1)];
     await waitUntil("all have the last message", () =>
@@ -326,6 +324,12 @@ async function run(plans: readonly Plan[], steps: readonly Step[]): Promise<void
   } finally {
     await Promise.all(world.sockets.map(async ({ client }) => client.dispose()));
   }
+}
+
+/** All that can tell. */
+async function allHaveBegun({ subscribers }: World): Promise<void> {
+  const told = subscribers.filter(({ plan }) => plan.form === "sessionEvents" || plan.after !== null);
+  await waitUntil("streams have begun", () => Promise.resolve(told.every(hasBegun)));
 }
 
 /** One that begins behind the tip is told nothing before there is something. */
