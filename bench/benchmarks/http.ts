@@ -14,7 +14,7 @@ export interface HttpServer {
 }
 
 const connections = 32;
-const windowMs = 700;
+const windowMs = 500;
 /** V8 compiles what runs often anew, in steps, and the threads that do that are counted, too: until they are done. */
 const warmUpMs = 8000;
 

@@ -76,7 +76,7 @@ export const pages: Benchmark = {
         check: checkRows,
       },
     ];
-    const contenders = await inRounds(await httpContenders(stage, servers), 3);
+    const contenders = await inRounds(await httpContenders(stage, servers), 8);
     const against = (to: string, goal: number | null) =>
       compare(contenders, { what: `a page, against ${to}`, of: "Parley", to, metric: "cpuUs", form: "ratio", goal });
     return {

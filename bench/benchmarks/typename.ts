@@ -22,7 +22,7 @@ export const typename: Benchmark = {
         ...graphql,
       },
     ];
-    const contenders = await inRounds(await httpContenders(stage, servers), 3);
+    const contenders = await inRounds(await httpContenders(stage, servers), 8);
     const what = "{ __typename }, against plain Yoga";
     return {
       contenders,
