@@ -3,11 +3,8 @@ import {
   getDirectiveValues,
   getNullableType,
   getVariableValues,
-  GraphQLBoolean,
-  GraphQLID,
   GraphQLIncludeDirective,
   GraphQLSkipDirective,
-  GraphQLString,
   isAbstractType,
   isLeafType,
   isListType,
@@ -23,7 +20,6 @@ import type {
   FragmentDefinitionNode,
   GraphQLAbstractType,
   GraphQLField,
-  GraphQLLeafType,
   GraphQLObjectType,
   GraphQLOutputType,
   GraphQLResolveInfo,
@@ -33,6 +29,8 @@ import type {
   SelectionSetNode,
 } from "graphql";
 
+import { completeLeaf, completeList, completeObject, refuse, unusual } from "./completers.ts";
+import type { Complete, Completer, FieldPlan, Path, Run } from "./completers.ts";
 import type { Context } from "./context.ts";
 
 // A query that comes again and again is compiled: what the executor finds out anew for each value of each answer (which
@@ -43,39 +41,10 @@ import type { Context } from "./context.ts";
 // not foreseen here) ends in `null`, and the caller has the executor do it all again: a query may be executed twice, and
 // errors keep the executor's own words.
 
-/** What a field's value comes to in the answer, or a promise of that. Throws for what is unusual. */
-type Complete = (value: unknown, run: Run, path: Path | undefined) => unknown;
-
-type Path = GraphQLResolveInfo["path"];
-
-/** One execution. */
-interface Run {
-  readonly context: Context;
-  readonly variableValues: Readonly<Record<string, unknown>>;
-}
-
-interface Completer {
-  readonly complete: Complete;
-  /** Something in it has a resolver, which may ask where it is. */
-  readonly resolves: boolean;
-}
-
-interface FieldPlan extends Completer {
-  /** Its name in the answer. */
-  readonly key: string;
-  readonly parentName: string;
-  readonly read: (source: unknown, run: Run, path: Path | undefined) => unknown;
-}
-
-/** Never seen outside: it says that the executor is to do it. */
-const unusual = new Error("Not foreseen by the compiled query.");
-
-function refuse(): never {
-  throw unusual;
-}
-
-/** Beyond it, a document's plans would be many: one for each choice of what is skipped. */
+/** Beyond it, a document's plans could be many: one for each choice of what is skipped. */
 const mostConditions = 4;
+/** So many choices come again and again; the executor has the others. */
+const mostPlans = 4;
 
 /**
  * A query of a valid document. Subscriptions and mutations are the executor's; so are @defer and introspection.
@@ -121,6 +90,7 @@ export class CompiledQuery {
     const key = this.#conditions.map((name) => String(variableValues[name])).join();
     let plan = this.#plans.get(key);
     if (plan === undefined) {
+      if (this.#plans.size === mostPlans) return null;
       plan = this.#compile(variableValues);
       this.#plans.set(key, plan);
     }
@@ -338,68 +308,4 @@ function argumentReader(field: GraphQLField<unknown, unknown>, node: FieldNode):
   } catch {
     return refuse();
   }
-}
-
-/** Fields are begun in their order and waited for together, as the executor does. */
-function completeObject(fields: readonly FieldPlan[]): Complete {
-  return (source, run, path) => {
-    if (source instanceof Error) refuse();
-    const object: Record<string, unknown> = {};
-    let pending: Promise<unknown>[] | null = null;
-    for (const { key, parentName, resolves, read, complete } of fields) {
-      const at = resolves ? { prev: path, key, typename: parentName } : undefined;
-      const value = completeValue(read(source, run, at), complete, run, at);
-      // Also while it is a promise, so that the keys stand in their order.
-      object[key] = value;
-      if (value instanceof Promise) (pending ??= []).push(value.then((settled: unknown) => (object[key] = settled)));
-    }
-    return pending === null ? object : whole(object, pending);
-  };
-}
-
-function completeList({ complete, resolves }: Completer): Completer {
-  return {
-    complete(value, run, path) {
-      // Other iterables there may be are none of this schema's.
-      const items: readonly unknown[] = Array.isArray(value) ? value : refuse();
-      const list: unknown[] = [];
-      let pending: Promise<unknown>[] | null = null;
-      for (let i = 0; i < items.length; i++) {
-        const at = resolves ? { prev: path, key: i, typename: undefined } : undefined;
-        const completed = completeValue(items[i], complete, run, at);
-        list.push(completed);
-        if (completed instanceof Promise) {
-          (pending ??= []).push(completed.then((settled: unknown) => (list[i] = settled)));
-        }
-      }
-      return pending === null ? list : whole(list, pending);
-    },
-    resolves,
-  };
-}
-
-/** Of a promise of the platform's, which is what all of this schema's resolvers give that give one. */
-function completeValue(value: unknown, complete: Complete, run: Run, path: Path | undefined): unknown {
-  if (!(value instanceof Promise)) return complete(value, run, path);
-  const completed = value.then((settled: unknown) => complete(settled, run, path));
-  // What is begun behind it may throw before this is waited for.
-  completed.catch(() => undefined);
-  return completed;
-}
-
-async function whole<Parent>(parent: Parent, parts: readonly Promise<unknown>[]): Promise<Parent> {
-  await Promise.all(parts);
-  return parent;
-}
-
-function completeLeaf(type: GraphQLLeafType): Complete {
-  const serialized = (value: unknown): unknown => {
-    if (value instanceof Error) refuse();
-    return type.serialize(value) ?? refuse();
-  };
-  if (type === GraphQLString || type === GraphQLID) {
-    return (value) => (typeof value === "string" ? value : serialized(value));
-  }
-  if (type === GraphQLBoolean) return (value) => (typeof value === "boolean" ? value : serialized(value));
-  return serialized;
 }

@@ -45,8 +45,8 @@ export class Documents {
   }
 }
 
-/** Nodes, tokens and their places: measured with the documents of clients. */
-const bytesPerCharacter = 64;
+/** Nodes, tokens and their places, measured with the documents of clients, and up to four plans of a query (direct.ts). */
+const bytesPerCharacter = 256;
 
 function bytesOf(text: string): number {
   return 1024 + text.length * bytesPerCharacter;

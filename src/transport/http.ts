@@ -197,7 +197,7 @@ export function createOperations(options: HttpOptions): Operations {
 }
 
 /** Memory for documents that came lately. */
-const documentBytes = 32 * 1024 * 1024;
+const documentBytes = 64 * 1024 * 1024;
 
 const whichOperation = "Could not determine what operation to execute: give an operationName that the document holds.";
 
