@@ -5,7 +5,17 @@ import { median } from "./statistics.ts";
 
 /** What is measured, each in the unit that its name ends with; `cpuUs` is the server's CPU an operation. */
 export type Metric =
-  "cpuUs" | "cpuMs" | "perSecond" | "p50Ms" | "p99Ms" | "lastMs" | "rssBytes" | "heapBytes" | "redisBytes";
+  | "cpuUs"
+  | "cpuMs"
+  | "perSecond"
+  | "p50Ms"
+  | "p99Ms"
+  | "lastMs"
+  | "readyMs"
+  | "answerMs"
+  | "rssBytes"
+  | "heapBytes"
+  | "redisBytes";
 
 /** Of one measured window, or the medians of several. */
 export type Figures = Readonly<Partial<Record<Metric, number>>>;

@@ -7,6 +7,7 @@ import { flat } from "./benchmarks/flat.ts";
 import { idle } from "./benchmarks/idle.ts";
 import { memory } from "./benchmarks/memory.ts";
 import { pages } from "./benchmarks/pages.ts";
+import { start } from "./benchmarks/start.ts";
 import { tokens } from "./benchmarks/tokens.ts";
 import { turns } from "./benchmarks/turns.ts";
 import { typename } from "./benchmarks/typename.ts";
@@ -14,7 +15,18 @@ import { commit, machineLine, thisMachine, type Machine } from "./machine.ts";
 import { writeReadme } from "./readme.ts";
 import { differencesText, resultText, type BenchReport } from "./report.ts";
 
-const benchmarks: readonly Benchmark[] = [pages, typename, delivery, tokens, firstToken, turns, flat, idle, memory];
+const benchmarks: readonly Benchmark[] = [
+  pages,
+  typename,
+  delivery,
+  tokens,
+  firstToken,
+  turns,
+  flat,
+  idle,
+  memory,
+  start,
+];
 
 const usage = `npm run bench [-- NAME …] [--json FILE] [--compare FILE] [--readme]
   NAME            ${benchmarks.map(({ name }) => name).join(", ")}; all, if left out

@@ -24,6 +24,8 @@ export const metrics: Readonly<Record<Metric, MetricForm>> = {
   p50Ms: { heading: "p50", show: number(2, " ms") },
   p99Ms: { heading: "p99", show: number(2, " ms") },
   lastMs: { heading: "last", show: number(1, " ms") },
+  readyMs: { heading: "ready", show: number(0, " ms") },
+  answerMs: { heading: "first answer", show: number(0, " ms") },
   rssBytes: { heading: "RSS each", show: (value) => `${(value / 1024).toFixed(1)} KB` },
   heapBytes: { heading: "heap each", show: (value) => `${(value / 1024).toFixed(1)} KB` },
   redisBytes: { heading: "in Redis", show: number(0, " bytes") },

@@ -115,7 +115,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const authenticates = options.authenticate !== undefined || auth.kind !== "none";
   const authenticate = options.authenticate
     ? ownAuthenticator(options.authenticate, logger)
-    : authenticator(auth, logger);
+    : await authenticator(auth, logger);
   const embedded = await embeddedOf(options);
   const source = redisSourceOf(options.redis, embedded);
   const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
@@ -220,15 +220,19 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     subscribers: () => backend.feeds.size.subscriptions,
     sockets: () => transport.sockets,
   });
+  const warm = async () => {
+    const problem = await replies.warm();
+    if (problem) logger.warn({ code: problem.code }, `The default model cannot be used: ${problem.message}`);
+  };
+  let warming: NodeJS.Timeout | undefined;
   if (!(options.idle ?? false)) {
     backend.start();
-    void replies.warm().then((problem) => {
-      if (problem) logger.warn({ code: problem.code }, `The default model cannot be used: ${problem.message}`);
-    });
+    warming = setTimeout(() => void warm(), warmAfterMs).unref();
   }
 
   let closing: Promise<void> | null = null;
   const close = async (graceMs: number): Promise<void> => {
+    clearTimeout(warming);
     transport.drain();
     backend.stopPolling();
     await turns.close(graceMs);
@@ -265,6 +269,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       deleteOwner(backend.commands, await backend.primaries(), backend.store, owner, onProgress),
   };
 }
+
+/** Whoever waits for a gateway to answer comes before LangChain is imported. A turn that comes earlier imports it at once. */
+const warmAfterMs = 200;
 
 const noAuth: AuthOptions = { kind: "none" };
 

@@ -26,7 +26,10 @@ export interface RepliesOptions {
 }
 
 export interface LangChainReplies extends Replies {
-  /** Imports what the first turn needs. Never rejects: gives what stands in the way of the default model, null if nothing. */
+  /**
+   * Imports what the first turn needs, piece by piece, so that a gateway answers in between. Never rejects: gives what stands
+   * in the way of the default model, null if nothing.
+   */
   warm(): Promise<RunError | null>;
 }
 
@@ -44,6 +47,20 @@ const turnModules = once(async () => {
   ]);
   return { runTurn, messageOfRow, selectRows };
 });
+
+/** What chain.ts imports, in the order in which it depends on each other: alone each keeps Node busy for 20 to 250 ms. */
+const pieces = [
+  () => import("@langchain/core/messages"),
+  () => import("@langchain/core/prompts"),
+  () => import("@langchain/core/language_models/chat_models"),
+  () => import("@langchain/openai"),
+  () => import("@langchain/classic/memory"),
+];
+
+/** What waits for the event loop gets its turn. */
+function breath(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
+}
 
 export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
@@ -121,6 +138,10 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     },
 
     async warm() {
+      for (const load of pieces) {
+        await load();
+        await breath();
+      }
       const [model] = await Promise.all([loadOffered(defaultModel), turnModules()]);
       return "code" in model ? model : null;
     },

@@ -3,7 +3,6 @@ import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../exchange.ts";
 import type { Logger } from "../logger.ts";
-import { jwtVerifier } from "./jwt.ts";
 import type { JwtOptions } from "./jwt.ts";
 import { keyVerifier } from "./keys.ts";
 import { tokenOf } from "./token.ts";
@@ -45,17 +44,20 @@ export type AuthenticateRequest = (
 
 const everyone: Authenticate = () => ({ viewer: anonymous, expiresAt: null });
 
-export function authenticator(options: AuthOptions, logger: Logger): Authenticate {
+export async function authenticator(options: AuthOptions, logger: Logger): Promise<Authenticate> {
   switch (options.kind) {
     case "none":
       return everyone;
-    case "jwt":
+    case "jwt": {
+      // Loaded here: nobody else needs its library to start.
+      const { jwtVerifier } = await import("./jwt.ts");
       return byToken(
         jwtVerifier(options, (err) =>
           logger.error({ err }, "The issuer's keys cannot be had: no token can be checked."),
         ),
         options.cookie,
       );
+    }
     case "keys":
       return byToken(
         keyVerifier(options.file, (problem) => logger.error({ problem }, "AUTH_KEYS_FILE has a mistake.")),
