@@ -17,6 +17,8 @@ export interface LoadResult {
 }
 
 let made = 0;
+/** Goes on from one load to the next: however many bodies there are, each has its turn. */
+let turn = 0;
 let connections: readonly HttpConnection[] = [];
 
 function bodyOf(text: string): string {
@@ -59,7 +61,8 @@ export const orders = {
     const startedAt = machineMs();
     const work = async (connection: HttpConnection) => {
       for (let now = startedAt; now - startedAt < ms && sent < requests;) {
-        const which = sent++ % bodies.length;
+        const which = turn++ % bodies.length;
+        sent += 1;
         const { status, body } = await connection.post(path, bodyOf(bodies[which] ?? ""));
         const then = machineMs();
         latencies.push(then - now);

@@ -10,10 +10,16 @@ export interface Cursor {
 /** Opaque to clients. The leading number is the version of the form. */
 export function encodeCursor(historyKey: string, cursor: Cursor): string {
   const { generation, position, mark } = cursor;
+  if (historyKey !== head.historyKey || generation !== head.generation) {
+    head = { historyKey, generation, text: `1.${sessionTag(historyKey)}.${generation}.` };
+  }
   // Digits, dots and letters up to f alone: of these, base64 and base64url differ in the padding only.
-  const base64 = btoa(`1.${sessionTag(historyKey)}.${generation}.${position}.${mark}`);
+  const base64 = btoa(`${head.text}${position}.${mark}`);
   return base64.endsWith("==") ? base64.slice(0, -2) : base64.endsWith("=") ? base64.slice(0, -1) : base64;
 }
+
+/** What the newest cursor begins with: all of a page's begin alike. */
+let head = { historyKey: "", generation: Number.NaN, text: "" };
 
 /** The longest cursor there can be has 80 characters; what is longer is not even decoded. */
 const maxLength = 96;

@@ -122,8 +122,12 @@ const maxTime = 253_402_300_799_999;
 const isoPattern = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:\d\d)?$/;
 
 export function createdAtOf(messageId: string | null, metadata: JsonObject): number | null {
-  const times = [timeOf(metadata["created_at"]), messageId === null ? null : timeOfUuidv7(messageId)];
-  return times.find((time) => time !== null && time >= 0 && time <= maxTime) ?? null;
+  const stored = shownTime(timeOf(metadata["created_at"]));
+  return stored ?? (messageId === null ? null : shownTime(timeOfUuidv7(messageId)));
+}
+
+function shownTime(time: number | null): number | null {
+  return time !== null && time >= 0 && time <= maxTime ? time : null;
 }
 
 /** ISO text (UTC where it names no zone), or a number of seconds or milliseconds. */

@@ -32,10 +32,14 @@ import type {
 import { completeLeaf, completeList, completeObject, refuse, unusual } from "./completers.ts";
 import type { Complete, Completer, FieldPlan, Path, Run } from "./completers.ts";
 import type { Context } from "./context.ts";
+import type { SessionParent } from "./readings.ts";
+import { keepRendered, renderedBefore } from "./rendered.ts";
 
 // A query that comes again and again is compiled: what the executor finds out anew for each value of each answer (which
 // fields, of which types, with which arguments) is found out once. An answer is made of plain objects, each with its keys
 // in one order, which is what JSON.stringify is fastest with (writing text piece by piece took half as long again).
+//
+// What a root field makes of a session that recurs (Session.keeps) is kept with it as text, where nothing else was read.
 //
 // Only the straight way is compiled. Whatever is unusual (an error, a null where none may be, a value of a form that is
 // not foreseen here) ends in `null`, and the caller has the executor do it all again: a query may be executed twice, and
@@ -67,7 +71,7 @@ export class CompiledQuery {
     this.#conditions = conditionsOf(document);
   }
 
-  /** `data` of an answer without errors, fit for JSON. null: the executor has to answer. Never throws or rejects. */
+  /** `data` of an answer without errors, fit for JSON; a root field's value may be Rendered. null: the executor has to answer. Never throws or rejects. */
   run(
     context: Context,
     variables: Readonly<Record<string, unknown>> | null | undefined,
@@ -211,7 +215,11 @@ class Compiler {
       return { key, parentName, read: () => parentName, complete: () => parentName, resolves: false };
     }
     const field = parentType.getFields()[node.name.value] ?? refuse(); // introspection
-    const { complete, resolves } = this.#output(field.type, parentType, nodes);
+    const output = this.#output(field.type, parentType, nodes);
+    const { resolves } = output;
+    const isRoot = parentType === this.#schema.getQueryType();
+    const complete =
+      isRoot && getNullableType(field.type).toString() === "Session" ? rendering(output.complete) : output.complete;
     if (field.resolve === undefined) return { key, parentName, read: readProperty(field), complete, resolves };
     return { key, parentName, read: this.#resolver(field, parentType, nodes), complete, resolves: true };
   }
@@ -280,6 +288,25 @@ class Compiler {
     };
     return { complete, resolves: true };
   }
+}
+
+/**
+ * Of a session that recurs, what was made of it before. It is made of the session alone where its reading was the only one
+ * of the operation: resolvers know nothing but their parent, their arguments and what they read.
+ */
+function rendering(complete: Complete): Complete {
+  return (value, run, path) => {
+    if (value == null || value instanceof Error) return complete(value, run, path);
+    const { session } = value as SessionParent; // of the type Session
+    if (session.keeps === 0) return complete(value, run, path);
+    const variables = JSON.stringify(run.variableValues);
+    const before = renderedBefore(session, complete, variables);
+    if (before !== null) return before;
+    const keep = (whole: unknown) =>
+      run.context.asked === 1 ? keepRendered(session, complete, variables, whole) : whole;
+    const completed = complete(value, run, path);
+    return completed instanceof Promise ? completed.then(keep) : keep(completed);
+  };
 }
 
 /** Where nobody asks. */

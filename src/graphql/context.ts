@@ -9,6 +9,8 @@ export interface Context {
   /** Aborts when the client goes away or the operation is complete. */
   readonly signal: AbortSignal;
   readonly resume: Resume;
+  /** How often `conversations` was asked for; left out where nobody counts. */
+  readonly asked?: number;
   /** What a query has read so far: readingsOfQuery(). */
   readings?: Readings;
 }

@@ -9,10 +9,15 @@ export function sessionGlobalId(sessionId: string): string {
   return encode(`Session:${sessionId}`);
 }
 
-/** `local` as in LocalId of ids.ts. */
+/** `local` as in LocalId of ids.ts: ASCII. */
 export function messageGlobalId(sessionId: string, local: string): string {
-  return encode(`Message:${joinLocal(sessionId, local)}`);
+  if (sessionId !== newest.sessionId) newest = { sessionId, isAscii: isAscii(sessionId) };
+  const text = `Message:${joinLocal(sessionId, local)}`;
+  return newest.isAscii ? btoa(text) : encode(text);
 }
+
+/** The session of the newest message id: all of a page's are of one. */
+let newest = { sessionId: "", isAscii: true };
 
 export function runGlobalId(sessionId: string, runId: string): string {
   return encode(`Run:${joinLocal(sessionId, runId)}`);
@@ -32,5 +37,9 @@ export function parseGlobalId(id: string): NodeId | null {
 
 function encode(text: string): string {
   // What is ASCII is the same in UTF-8, and btoa() takes a third of the time.
-  return Buffer.byteLength(text) === text.length ? btoa(text) : Buffer.from(text, "utf8").toString("base64");
+  return isAscii(text) ? btoa(text) : Buffer.from(text, "utf8").toString("base64");
+}
+
+function isAscii(text: string): boolean {
+  return Buffer.byteLength(text) === text.length;
 }

@@ -21,10 +21,8 @@ export async function stageFork(
 ): Promise<number> {
   let staged = 0;
   for (let from = source.base; from <= last; from += chunkRows) {
-    const reading = await readSession(calls, owner, source.sessionId, source.historyKey, {
-      pages: [],
-      ranges: [[from, Math.min(from + chunkRows - 1, last)]],
-    });
+    const ranges = [[from, Math.min(from + chunkRows - 1, last)]] as const;
+    const reading = await readSession(calls, owner, source.sessionId, source.historyKey, { pages: [], ranges }, null);
     if (!reading || reading.session.generation !== source.generation) throw cursorExpired();
     const rows = reading.ranges[0] ?? [];
     if (rows.length === 0) break;

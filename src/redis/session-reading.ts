@@ -1,17 +1,22 @@
 import { ParleyError } from "../conversation/errors.ts";
 import type { Reading, StoreRead } from "../conversation/store.ts";
 import { invalidCursor, pageArgs } from "./cursor-args.ts";
+import type { RecentReadings } from "./recent-readings.ts";
 import { list, number, rowsOf, runView, sessionOf, text } from "./replies.ts";
 import type { Reply } from "./scripts.ts";
 import type { SessionCalls } from "./session-calls.ts";
 
-/** A session with pages and ranges of its rows, all of one moment. null: no such session. */
+/** Where the answer of view.lua, without its code, says what time it is. */
+export const viewClock = 4;
+
+/** A session with pages and ranges of its rows, all of one moment. null: no such session. `recent`: null for what is read once. */
 export async function readSession(
   calls: SessionCalls,
   owner: string,
   sessionId: string,
   key: string,
   request: StoreRead,
+  recent: RecentReadings | null,
 ): Promise<Reading | null> {
   const badPages = new Map<number, Error>();
   const pages: (string | number)[] = [];
@@ -31,7 +36,10 @@ export async function readSession(
       continue;
     }
     if (answer[0] === "NOT_FOUND") return null;
-    return readingOf(sessionId, key, request, badPages, answer.slice(1));
+    const body = answer.slice(1);
+    const make = (keeps: number) => readingOf(sessionId, key, request, badPages, body, keeps);
+    if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make(0);
+    return recent.of([owner, key, ...args].join("\0"), body, make);
   }
   throw new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", {
     retryAfterSeconds: 1,
@@ -45,12 +53,14 @@ function readingOf(
   request: StoreRead,
   badPages: ReadonlyMap<number, Error>,
   body: readonly Reply[],
+  keeps: number,
 ): Reading {
   const whole = sessionOf(sessionId, key, body);
   const answered = [...whole.pages];
   const session = {
     ...whole,
     pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()),
+    keeps,
   };
   const ranges = list(body[10])
     .slice(request.pages.length - badPages.size)

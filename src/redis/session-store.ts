@@ -29,11 +29,12 @@ import { guarded } from "./failure.ts";
 import { stageFork } from "./fork-copy.ts";
 import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import { dropsOf, recordFields } from "./record-fields.ts";
+import { RecentReadings } from "./recent-readings.ts";
 import { headOf, text } from "./replies.ts";
 import type { Scripts } from "./scripts.ts";
 import { callersOp, foreign, ownOp, SessionCalls, type CallSettings } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
-import { readSession } from "./session-reading.ts";
+import { readSession, viewClock } from "./session-reading.ts";
 import type { SessionRoom } from "./session-room.ts";
 import { SessionTurns, type TurnSettings } from "./session-turns.ts";
 
@@ -52,6 +53,9 @@ export interface StagedCopy {
   readonly livesUntil: number | null;
 }
 
+/** Memory for readings that are made again and again: some hundred pages of 50 messages. */
+const recentBytes = 64 * 1024 * 1024;
+
 export class RedisSessionStore implements SessionStore {
   readonly shared: SharedKeys;
   readonly #redis: Client;
@@ -59,6 +63,7 @@ export class RedisSessionStore implements SessionStore {
   readonly #calls: SessionCalls;
   readonly #turns: SessionTurns;
   readonly #settings: StoreSettings;
+  readonly #recent = new RecentReadings(recentBytes, viewClock);
 
   constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
     this.shared = sharedKeys(settings.historyKeyPrefix);
@@ -80,7 +85,7 @@ export class RedisSessionStore implements SessionStore {
   }
 
   read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null> {
-    return readSession(this.#calls, owner, sessionId, this.historyKey(sessionId), request);
+    return readSession(this.#calls, owner, sessionId, this.historyKey(sessionId), request, this.#recent);
   }
 
   /** Records what foreign code did to the list, or that a place a reader knows is gone. false: no such session. */

@@ -82,17 +82,23 @@ const noErrors = {};
 
 /** A signal is made where a resolver asks for it: few do. */
 class DirectContext implements Context {
-  readonly conversations: Conversations;
+  asked = 0;
   readonly viewer: Viewer;
   readonly resume: Resume;
   readings?: Readings;
+  readonly #conversations: Conversations;
   readonly #exchange: Exchange;
 
   constructor(conversations: Conversations, viewer: Viewer, exchange: Exchange) {
-    this.conversations = conversations;
+    this.#conversations = conversations;
     this.viewer = viewer;
     this.resume = exchange.resume;
     this.#exchange = exchange;
+  }
+
+  get conversations(): Conversations {
+    this.asked += 1;
+    return this.#conversations;
   }
 
   get signal(): AbortSignal {

@@ -3,6 +3,7 @@ import type { DocumentNode, ExecutionArgs, ExecutionResult } from "graphql";
 import { processRegularResult } from "graphql-yoga";
 import type { FetchAPI } from "graphql-yoga";
 
+import { jsonOfData } from "../graphql/rendered.ts";
 import type { RunDirectly } from "./direct.ts";
 import type { Documents } from "./documents.ts";
 import type { Exchange, RequestHeaders } from "./exchange.ts";
@@ -93,11 +94,16 @@ export function createThinPath(options: ThinPathOptions): ThinPath {
     const known = { document, operation, length: params.query.length };
     const result = (await direct(known, variableValues, exchange)) ?? (await enveloped(params, document, exchange));
     if (result.errors === undefined) {
-      return new PlainAnswer(JSON.stringify(result), { status: 200, headers: headersOf(mediaType) });
+      return new PlainAnswer(jsonOf(result), { status: 200, headers: headersOf(mediaType) });
     }
     onResult(result, exchange);
     return processRegularResult(result, plainFetch, mediaType) as unknown as PlainAnswer; // what plainFetch makes
   };
+}
+
+function jsonOf({ data, ...rest }: ExecutionResult): string {
+  if (!data || Object.keys(rest).length > 0) return JSON.stringify({ data, ...rest });
+  return `{"data":${jsonOfData(data)}}`;
 }
 
 /** As Yoga's processor has them. */

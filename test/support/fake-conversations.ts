@@ -249,6 +249,7 @@ function emptySession(sessionId: string): Session {
     queuedRuns: [],
     forkedFrom: null,
     pages: [],
+    keeps: 0,
     sequence: 0,
   };
 }

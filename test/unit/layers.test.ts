@@ -14,7 +14,7 @@ interface Layer {
 /** DESIGN.md, "Layout and direction": what may import what. One vendor a folder, and nobody imports the composition root. */
 const layers: Readonly<Record<string, Layer>> = {
   "conversation/": { ours: ["conversation/"], vendors: [] },
-  "redis/": { ours: ["redis/", "conversation/"], vendors: ["ioredis", "cluster-key-slot"] },
+  "redis/": { ours: ["redis/", "conversation/"], vendors: ["ioredis", "cluster-key-slot", "lru-cache"] },
   "langchain/": { ours: ["langchain/", "conversation/"], vendors: ["@langchain/*", "langchain", "js-tiktoken"] },
   "graphql/": { ours: ["graphql/", "conversation/"], vendors: ["graphql", "@pothos/*"] },
   "transport/auth/": {
