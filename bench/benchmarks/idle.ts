@@ -8,7 +8,7 @@ import { eventSubscription, messageSubscription } from "../queries.ts";
 import { fillSessions } from "../sessions.ts";
 import { median } from "../statistics.ts";
 
-const subscribers = 4000;
+const subscribers = 8000;
 /** Opened and closed ahead, so that what every server needs once is not counted. */
 const warmUp = 300;
 

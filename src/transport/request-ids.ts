@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { randomUUID } from "node:crypto";
 
+import { flatUuid } from "../conversation/ids.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { RequestHeaders } from "./exchange.ts";
 import type { Logger } from "./logger.ts";
@@ -12,7 +12,7 @@ const acceptable = /^[A-Za-z0-9._:-]{1,128}$/;
 
 export function requestIdOf(headers: RequestHeaders): string {
   const given = headers.get("x-request-id");
-  return given !== null && acceptable.test(given) ? given : randomUUID();
+  return given !== null && acceptable.test(given) ? given : flatUuid();
 }
 
 /** All that `work` logs, also later and from what it starts, carries the id. */

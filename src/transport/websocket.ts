@@ -160,12 +160,16 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
         close: (code, reason) => wire.close(code, reason),
         onMessage: (handle) => {
           wire.onMessage = (data) => {
-            if (isServers(data)) {
+            const message = parsed(data);
+            if (message !== null && isServers(message)) {
               wire.close(CloseCode.BadRequest, "Invalid message received");
               return Promise.resolve();
             }
-            endCompleted(connection, data);
-            return withRequestId(requestId, () => handle(data));
+            if (message !== null) endCompleted(connection, message);
+            // graphql-ws takes a message that was parsed as well, whatever its types say: of one that opens a subscription it
+            // would keep the text until that is over.
+            const given = (message ?? data) as string;
+            return withRequestId(requestId, () => handle(given));
           };
         },
       },
@@ -262,6 +266,7 @@ function createProtocol(options: WebSocketOptions) {
         endOperation(connection, id, message);
         return prepared.errors;
       }
+      forgetText(message);
       const sink = new OperationSink(connection, id);
       runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(() => place.leave()));
       return prepared.args;
@@ -299,32 +304,33 @@ function endOperation({ operations }: Connection, id: string, message: object): 
   end(operation);
 }
 
-/** A message that only servers send is well-formed to graphql-ws, which throws at it as at a failure of its own. */
-function isServers(data: string): boolean {
-  if (!/"type"\s*:\s*"(?:next|error|connection_ack)"/.test(data)) return false;
+/** graphql-ws keeps the message for as long as its subscription goes on; the document is kept once for all (documents.ts). */
+function forgetText(message: { query: string }): void {
+  message.query = "";
+}
+
+/** null: no object, or no JSON. graphql-ws closes with 4400 for it. */
+function parsed(data: string): object | null {
   try {
     const message: unknown = JSON.parse(data);
-    const type = typeof message === "object" && message !== null && "type" in message ? message.type : null;
-    return type === "next" || type === "error" || type === "connection_ack";
+    return typeof message === "object" ? message : null;
   } catch {
-    return false; // graphql-ws closes with 4400 for it
+    return null;
   }
+}
+
+/** A message that only servers send is well-formed to graphql-ws, which throws at it as at a failure of its own. */
+function isServers(message: object): boolean {
+  const type = "type" in message ? message.type : null;
+  return type === "next" || type === "error" || type === "connection_ack";
 }
 
 /**
  * Aborts what a client completes before graphql-ws sees the message: it returns a subscription's iterator, but it tells
  * nobody of a query that runs, or of a subscription that is still being made.
  */
-function endCompleted({ operations }: Connection, data: string): void {
-  // A complete message is an id and little else; of the long ones none needs to be parsed twice.
-  if (data.length > 1024 || !data.includes('"complete"')) return;
-  let message: unknown;
-  try {
-    message = JSON.parse(data);
-  } catch {
-    return; // graphql-ws closes with 4400 for it
-  }
-  if (typeof message !== "object" || message === null || !("type" in message) || !("id" in message)) return;
+function endCompleted({ operations }: Connection, message: object): void {
+  if (!("type" in message) || !("id" in message)) return;
   if (message.type !== "complete" || typeof message.id !== "string") return;
   const operation = operations.get(message.id);
   operations.delete(message.id);
