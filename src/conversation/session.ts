@@ -83,11 +83,6 @@ export interface Session {
   readonly queuedRuns: readonly Run[];
   readonly forkedFrom: string | null;
   readonly pages: readonly (MessagePage | Error)[];
-  /**
-   * How many characters that are made of it may be kept with it: this same object is given for as long as the session reads
-   * the same. 0: it is not.
-   */
-  readonly keeps: number;
   /** Number of the newest publication that this reading includes. */
   readonly sequence: number;
 }

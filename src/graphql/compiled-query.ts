@@ -29,6 +29,7 @@ import type {
   SelectionSetNode,
 } from "graphql";
 
+import { roomWith } from "../conversation/recurring.ts";
 import { completeLeaf, completeList, completeObject, refuse, unusual } from "./completers.ts";
 import type { Complete, Completer, FieldPlan, Path, Run } from "./completers.ts";
 import type { Context } from "./context.ts";
@@ -39,7 +40,7 @@ import { keepRendered, renderedBefore } from "./rendered.ts";
 // fields, of which types, with which arguments) is found out once. An answer is made of plain objects, each with its keys
 // in one order, which is what JSON.stringify is fastest with (writing text piece by piece took half as long again).
 //
-// What a root field makes of a session that recurs (Session.keeps) is kept with it as text, where nothing else was read.
+// What a root field makes of a session that recurs (conversation/recurring.ts) is kept with it as text, where nothing else was read.
 //
 // Only the straight way is compiled. Whatever is unusual (an error, a null where none may be, a value of a form that is
 // not foreseen here) ends in `null`, and the caller has the executor do it all again: a query may be executed twice, and
@@ -298,7 +299,7 @@ function rendering(complete: Complete): Complete {
   return (value, run, path) => {
     if (value == null || value instanceof Error) return complete(value, run, path);
     const { session } = value as SessionParent; // of the type Session
-    if (session.keeps === 0) return complete(value, run, path);
+    if (roomWith(session) === 0) return complete(value, run, path);
     const variables = JSON.stringify(run.variableValues);
     const before = renderedBefore(session, complete, variables);
     if (before !== null) return before;

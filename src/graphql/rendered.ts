@@ -1,3 +1,4 @@
+import { roomWith } from "../conversation/recurring.ts";
 import type { Session } from "../conversation/session.ts";
 
 /** A value of an answer whose JSON is there already. */
@@ -44,6 +45,6 @@ export function keepRendered(session: Session, plan: object, variables: string, 
   const known = renderings.get(session) ?? [];
   const size = (one: Rendering) => one.variables.length + one.rendered.text.length;
   const all = [...known, { plan, variables, rendered }];
-  if (all.reduce((sum, one) => sum + size(one), 0) <= session.keeps) renderings.set(session, all);
+  if (all.reduce((sum, one) => sum + size(one), 0) <= roomWith(session)) renderings.set(session, all);
   return rendered;
 }

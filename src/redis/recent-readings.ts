@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 
+import { keepWith } from "../conversation/recurring.ts";
 import type { Reading } from "../conversation/store.ts";
 import type { Reply } from "./scripts.ts";
 
@@ -30,14 +31,16 @@ export class RecentReadings {
     });
   }
 
-  /** `asked`: all that the reading depends on. `make`: with what Session.keeps is. */
-  of(asked: string, reply: readonly Reply[], make: (keeps: number) => Reading): Reading {
+  /** `asked`: all that the reading depends on. `make`: reads the reply. */
+  of(asked: string, reply: readonly Reply[], make: () => Reading): Reading {
     const kept = this.#kept.get(asked);
     if (kept !== undefined && this.#same(kept.reply, reply)) return kept.reading;
     const recurs = kept !== undefined || this.#asked.get(asked) === true;
-    const reading = make(recurs ? keptWith(reply) : 0);
-    if (recurs) this.#kept.set(asked, { reply, reading });
-    else this.#asked.set(asked, true);
+    const reading = make();
+    if (recurs) {
+      keepWith(reading.session, keptWith(reply));
+      this.#kept.set(asked, { reply, reading });
+    } else this.#asked.set(asked, true);
     return reading;
   }
 

@@ -288,7 +288,6 @@ export function sessionOf(sessionId: string, historyKey: string, reply: readonly
     queuedRuns: list(queue).flatMap((one) => runView(sessionId, historyKey, generation, one) ?? []),
     forkedFrom: field("fork"),
     pages: list(pages).map(pageOf),
-    keeps: 0,
     sequence: count("seq"),
   };
 }

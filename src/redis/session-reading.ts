@@ -37,8 +37,8 @@ export async function readSession(
     }
     if (answer[0] === "NOT_FOUND") return null;
     const body = answer.slice(1);
-    const make = (keeps: number) => readingOf(sessionId, key, request, badPages, body, keeps);
-    if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make(0);
+    const make = () => readingOf(sessionId, key, request, badPages, body);
+    if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make();
     return recent.of([owner, key, ...args].join("\0"), body, make);
   }
   throw new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", {
@@ -53,14 +53,12 @@ function readingOf(
   request: StoreRead,
   badPages: ReadonlyMap<number, Error>,
   body: readonly Reply[],
-  keeps: number,
 ): Reading {
   const whole = sessionOf(sessionId, key, body);
   const answered = [...whole.pages];
   const session = {
     ...whole,
     pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()),
-    keeps,
   };
   const ranges = list(body[10])
     .slice(request.pages.length - badPages.size)

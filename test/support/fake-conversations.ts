@@ -249,7 +249,6 @@ function emptySession(sessionId: string): Session {
     queuedRuns: [],
     forkedFrom: null,
     pages: [],
-    keeps: 0,
     sequence: 0,
   };
 }
