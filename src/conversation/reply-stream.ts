@@ -2,11 +2,11 @@ import type { ProgressAnswer } from "./store.ts";
 
 /**
  * How long text gathers before a batch is sent, in ms. The first goes at once, which is when the event loop comes round:
- * a reply that was there whole needs no batch. A reply that goes on for long comes 25 times a second, which still looks like
- * writing, and costs every reader and Redis two fifths less.
+ * a reply that was there whole needs no batch. A reply that goes on for long comes 20 times a second, which still looks like
+ * writing, and costs every reader and Redis half as much from then on.
  */
 const gatherMs = 25;
-const longGatherMs = 40;
+const longGatherMs = 50;
 /** Half a second. */
 const batchesOfShort = 20;
 const retryMs = 200;
