@@ -5,7 +5,8 @@ import { parleyIdle } from "../benchmarks/idle.ts";
 import type { ParleyOrders } from "../parley.ts";
 import { pace, World, type Measured } from "./trial.ts";
 
-const few = 10;
+/** Of a session that is followed by many: enough that a delivery stands out from what else a message costs. */
+const many = 40;
 const appended = 2000;
 
 type Memory = Pick<Costs, "subscriberMemory" | "feedMemory" | "messageMemory">;
@@ -46,11 +47,11 @@ function each(times: number, more: Rates, less: Rates = nothing): Rates {
 }
 
 /**
- * What spread subscribers (one a session) and gathered ones (ten a session) cost tells a share for each session from
- * one for each subscriber: spread = session + subscriber, gathered = session + 10 subscribers.
+ * What spread subscribers (one a session) and gathered ones (forty a session) cost tells a share for each session from
+ * one for each subscriber: spread = session + subscriber, gathered = session + 40 subscribers.
  */
 function split(spread: Rates, gathered: Rates): { readonly session: Rates; readonly subscriber: Rates } {
-  const subscriber = each(few - 1, gathered, spread);
+  const subscriber = each(many - 1, gathered, spread);
   return { subscriber, session: each(1, spread, subscriber) };
 }
 
@@ -64,17 +65,19 @@ export async function measureCosts(stage: Stage, tell: (what: string) => void): 
     tell(what);
     return await world.trial({ ...idle, ...load });
   };
+  // Of everything, so that no load is measured with what V8 had not compiled yet when the one before it was.
+  await run("warming up", { sessions: 100, fanOut: many, writesPerSecond: 200, replies: 20, pagesPerSecond: 200 });
   const nobody = await run("nothing", {});
   const writes = await run("messages, nobody there", { sessions: 100, writesPerSecond: 100 });
   const write = each(100, writes, nobody);
   const pages = await run("pages", { sessions: 20, pagesPerSecond: 100 });
 
   const spreadIdle = await run("600 sessions followed by one", { sessions: 600, fanOut: 1 });
-  const gatheredIdle = await run("60 sessions followed by ten", { sessions: 60, fanOut: few });
+  const gatheredIdle = await run("60 sessions followed by forty", { sessions: 60, fanOut: many });
   const idling = split(each(600, spreadIdle, nobody), each(60, gatheredIdle, nobody));
 
   const spread = await run("messages to one each", { sessions: 100, fanOut: 1, writesPerSecond: 100 });
-  const gathered = await run("messages to ten each", { sessions: 100, fanOut: few, writesPerSecond: 100 });
+  const gathered = await run("messages to forty each", { sessions: 100, fanOut: many, writesPerSecond: 100 });
   const without = (measured: Measured, fanOut: number) =>
     each(
       100,
@@ -85,12 +88,12 @@ export async function measureCosts(stage: Stage, tell: (what: string) => void): 
         [100 * fanOut, idling.subscriber],
       ]),
     );
-  const delivered = split(without(spread, 1), without(gathered, few));
+  const delivered = split(without(spread, 1), without(gathered, many));
 
   const alone = await run("replies, nobody there", { replies: 20 });
   const reply = each(20, alone, nobody);
   const read = await run("replies to one each", { replies: 20, fanOut: 1 });
-  const shared = await run("replies to ten each", { replies: 20, fanOut: few });
+  const shared = await run("replies to forty each", { replies: 20, fanOut: many });
   const text = split(each(20, read, alone), each(20, shared, alone));
   await world.close();
 
