@@ -32,6 +32,7 @@ import { corsHeaders, isKnownPage, machineNames, mayUpgrade, preflight } from ".
 import { persistedOperations } from "./persisted.ts";
 import type { PersistedOperations } from "./persisted.ts";
 import { payloadTooLarge, refusal, refusalResponse } from "./refusals.ts";
+import { targetOf } from "./request-target.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { securityHeaders } from "./security-headers.ts";
 import { isStream } from "./streams.ts";
@@ -290,25 +291,25 @@ export function createTransport(options: TransportOptions): Transport {
       if (draining) answer.headers.set("connection", "close");
       return writeResponse(answer, response, slowReaderMs);
     };
-    const { method = "GET", url = "/" } = request;
+    const { method = "GET" } = request;
+    const target = admitted(request);
     try {
-      // The host is no part of any answer. A request target like "//x" or "*" must not become one.
-      const absolute = `http://localhost${url.startsWith("/") ? url : "/"}`;
-      const read = () => readIncoming(request, maxBodyBytes);
-      const refused = hasSeveralHosts(request) ? severalHosts : isRebound(request) ? foreignHost : null;
-      if (refused !== null) {
-        telemetry.refused(String(refused.extensions["code"]));
-        const answer = refusalResponse(refused);
+      if (target instanceof GraphQLError) {
+        telemetry.refused(String(target.extensions["code"]));
+        const answer = refusalResponse(target);
         // What else comes over a connection that two may read differently is nobody's guess.
         answer.headers.set("connection", "close");
         await write(answer);
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
-      const bare = url === path;
-      const pathname = bare ? path : (/^[^?#]*/.exec(url)?.[0] ?? "");
+      const bare = target === path;
+      const pathname = bare ? path : (/^[^?#]*/.exec(target)?.[0] ?? "");
+      // The host is no part of any answer. A request target like "//x" or "*" must not become one.
+      const url = `http://localhost${target.startsWith("/") ? target : "/"}`;
+      const read = () => readIncoming(request, maxBodyBytes);
       const { given } = headers;
-      const answer = await respond({ method, url: absolute, pathname, headers, given, address, bare, read }, exchange);
+      const answer = await respond({ method, url, pathname, headers, given, address, bare, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
       await write(answer);
@@ -318,6 +319,13 @@ export function createTransport(options: TransportOptions): Transport {
       if (response.headersSent) response.destroy();
       else response.writeHead(500, { ...security.plain, "x-request-id": requestId }).end();
     }
+  }
+
+  /** The path and query that it asks for, or why nothing of it is answered. */
+  function admitted(request: IncomingMessage): string | GraphQLError {
+    const target = targetOf(request);
+    if (target === null) return severalHosts;
+    return isRebound(request) ? foreignHost : target;
   }
 
   /** Where everyone who reaches this machine is let in, no page from elsewhere may be among them. */
@@ -331,9 +339,10 @@ export function createTransport(options: TransportOptions): Transport {
     const refuse = (status: string) =>
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
     socket.on("error", () => socket.destroy());
-    if (request.url?.split("?", 1)[0] !== path) refuse("404 Not Found");
+    const target = targetOf(request);
+    if (target === null) refuse("400 Bad Request");
+    else if (target.split("?", 1)[0] !== path) refuse("404 Not Found");
     else if (draining) refuse("503 Service Unavailable");
-    else if (hasSeveralHosts(request)) refuse("400 Bad Request");
     else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
       refuse("403 Forbidden");
@@ -436,13 +445,6 @@ const foreignHost = refusal(
 );
 
 const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
-
-/** Node takes the first, whoever stands in front perhaps the last. */
-function hasSeveralHosts({ rawHeaders }: IncomingMessage): boolean {
-  let hosts = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]?.toLowerCase() === "host") hosts += 1;
-  return hosts > 1;
-}
 
 function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);

@@ -183,6 +183,24 @@ describe("what a name may not be made to mean", () => {
     }
   });
 
+  test("a request for a whole URL, as a proxy gets it, is one for its path, and names the host that its header names", async () => {
+    const get = (target: string, host = "localhost") =>
+      exchange(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    expect(await get("http://localhost/healthz")).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await get("HTTP://LOCALHOST/graphql?query=%7B__typename%7D")).toContain('"__typename":"Query"');
+    const [bare, root] = [await get("http://localhost"), await get("/")].map((answer) => answer.split("\r\n", 1)[0]);
+    expect(bare).toBe(root);
+    expect(await get("http://localhost/nothing")).toMatch(/^HTTP\/1\.1 404 /);
+    for (const [target, host] of [
+      ["http://localhost/healthz", "127.0.0.1"],
+      ["http://evil.example/healthz", "localhost"],
+      ["http://user@localhost/healthz", "localhost"],
+    ] as const) {
+      expect(await get(target, host)).toMatch(/^HTTP\/1\.1 400 /);
+    }
+    expect(await get("http://evil.example/healthz", "evil.example")).toMatch(/^HTTP\/1\.1 403 /);
+  });
+
   test("nor may it open a WebSocket", async () => {
     const upgrade =
       "GET /graphql HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
