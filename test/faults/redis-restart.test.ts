@@ -132,7 +132,9 @@ test("500 messages of 5 writers while Redis is killed twice: everyone has each o
   };
 
   let end = Infinity;
+  // Whoever stays is there before the first kill: one that opens while Redis is away is refused, and opens again.
   const staying = [listen(url(0), key, ""), listen(url(1), key, ""), listen(url(1), key, "")];
+  for (const collector of staying) await collector.waitForCount(1);
   const events = [await follow(url(0), key, ""), await follow(url(1), key, "")];
   opened.push(...events);
   const moving = [comeAndGo(key, (count) => count >= end), comeAndGo(key, (count) => count >= end)];
