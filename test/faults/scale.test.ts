@@ -90,13 +90,21 @@ function rowsTouched(args: readonly string[]): number {
   return 1;
 }
 
+/** Of several times the least of each command: what the gateway does of itself now and then falls into one or the other. */
+async function leastCommandsOf(work: () => Promise<void>): Promise<ReadonlyMap<string, number>> {
+  const times = [await commandsOf(redis, work), await commandsOf(redis, work), await commandsOf(redis, work)];
+  const [first = new Map<string, number>()] = times;
+  const least = [...first.keys()].map((name) => [name, Math.min(...times.map((one) => one.get(name) ?? 0))] as const);
+  return new Map(least.filter(([, count]) => count > 0));
+}
+
 describe(`with ${many} messages as with ${few} (P9)`, () => {
   test.each(Object.entries(operations))("the same commands, and no more rows than a page: %s", async (name, work) => {
     const monitor = await redis.duplicate().monitor();
     const seen: (readonly string[])[] = [];
     monitor.on("monitor", (_time: string, args: string[]) => seen.push(args));
     const counts = new Map<string, ReadonlyMap<string, number>>();
-    for (const key of ["few", "many"]) counts.set(key, await commandsOf(redis, () => work(key)));
+    for (const key of ["few", "many"]) counts.set(key, await leastCommandsOf(() => work(key)));
     await redis.ping("seen all");
     await expect.poll(() => seen.some((args) => args[1] === "seen all")).toBe(true);
     monitor.disconnect();
