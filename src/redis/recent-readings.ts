@@ -7,6 +7,8 @@ import type { Reply } from "./scripts.ts";
 interface Kept {
   readonly reply: readonly Reply[];
   readonly reading: Reading;
+  /** Characters. */
+  readonly length: number;
 }
 
 /**
@@ -27,7 +29,7 @@ export class RecentReadings {
     this.#kept = new LRUCache({
       maxSize: maxBytes,
       maxEntrySize: maxBytes / 8,
-      sizeCalculation: ({ reply }) => 1024 + bytesPerCharacter * (lengthOf(reply) + keptWith(reply)),
+      sizeCalculation: ({ length }) => 1024 + bytesPerCharacter * (length + roomBeside(length)),
     });
   }
 
@@ -38,8 +40,9 @@ export class RecentReadings {
     const recurs = kept !== undefined || this.#asked.get(asked) === true;
     const reading = make();
     if (recurs) {
-      keepWith(reading.session, keptWith(reply));
-      this.#kept.set(asked, { reply, reading });
+      const length = lengthOf(reply);
+      keepWith(reading.session, roomBeside(length));
+      this.#kept.set(asked, { reply, reading, length });
     } else this.#asked.set(asked, true);
     return reading;
   }
@@ -53,8 +56,8 @@ export class RecentReadings {
 const bytesPerCharacter = 2;
 
 /** Room for one answer with all that a reply says, and for a few with less. */
-function keptWith(reply: readonly Reply[]): number {
-  return 2048 + 2 * lengthOf(reply);
+function roomBeside(length: number): number {
+  return 2048 + 2 * length;
 }
 
 function isSame(one: Reply | undefined, other: Reply | undefined): boolean {

@@ -224,8 +224,7 @@ describe("another's is answered as nobody's", () => {
   );
 });
 
-// What else this machine does comes to both, but not always to both alike.
-test("and about as fast", { retry: 2 }, async () => {
+test("and about as fast", async () => {
   const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
   const ofKinds = ["session", "nodes of its messages", "node of its run", "markRead", "cancelRun"];
   const token = await mallory();
