@@ -40,6 +40,7 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 }
 
 const turnModules = once(async () => {
+  await loadPieces();
   const [{ runTurn }, { messageOfRow }, { selectRows }] = await Promise.all([
     import("./chain.ts"),
     import("./rows.ts"),
@@ -57,10 +58,13 @@ const pieces = [
   () => import("@langchain/classic/memory"),
 ];
 
-/** What waits for the event loop gets its turn. */
-function breath(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 1));
-}
+/** Other requests are answered in between, and leases renewed: of the turn that could not wait for it, and of others. */
+const loadPieces = once(async () => {
+  for (const load of pieces) {
+    await load();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+});
 
 export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
@@ -72,6 +76,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       return runError("MODEL_UNAVAILABLE", { message: "This gateway does not offer this model.", retryable: false });
     }
     try {
+      await loadPieces();
       return await load(name);
     } catch (error) {
       return failureOf(error, false);
@@ -138,10 +143,6 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     },
 
     async warm() {
-      for (const load of pieces) {
-        await load();
-        await breath();
-      }
       const [model] = await Promise.all([loadOffered(defaultModel), turnModules()]);
       return "code" in model ? model : null;
     },

@@ -38,8 +38,9 @@ afterAll(async () => {
   await redis.stop();
 });
 
-function spawned(): Promise<GatewayProcess> {
-  return spawnGateway({
+/** A process that has answered once: the first turn imports LangChain, and a lease so short may not outlast that here. */
+async function spawned(): Promise<GatewayProcess> {
+  const gateway = await spawnGateway({
     ...redis.env,
     OPENAI_API_KEY: "sk-x",
     OPENAI_BASE_URL: openai.baseUrl,
@@ -47,6 +48,9 @@ function spawned(): Promise<GatewayProcess> {
     MODELS: "offline",
     LOG_LEVEL: "warn",
   });
+  const first = `first of ${gateway.pid}`;
+  await waitUntil("it has answered", async () => (await ask(gateway.url, first, "Hello")).run.status === "COMPLETED");
+  return gateway;
 }
 
 /** A run of the process' that has written "So far " when this resolves. */
