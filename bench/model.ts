@@ -66,3 +66,7 @@ function tokenText(i: number): string {
 export function replyText(tokens: number): string {
   return Array.from({ length: tokens }, (_, i) => tokenText(i)).join("");
 }
+
+/** What openai-server.ts is asked with: it takes any. */
+export const openaiModel = "gpt-4o-mini";
+export const openaiKey = "sk-none";

@@ -1,15 +1,16 @@
 import { anonymous } from "../src/conversation/session.ts";
 import type { PageRequest } from "../src/conversation/session.ts";
 import { createGateway, type MemoryOptions } from "../src/gateway.ts";
-import { PacedModel, type Pace } from "./model.ts";
+import { openaiKey, openaiModel, PacedModel, type Pace } from "./model.ts";
 import { settings, takeOrders, timed } from "./orders.ts";
 import { newMessage } from "./sessions.ts";
 
-// Parley as its users run it, with a model that keeps a pace.
+// Parley as its users run it, with a model that keeps a pace, or with OpenAI's client and a server for it.
 
-const { redisUrl, pace, memory } = settings<{
+const { redisUrl, pace, openaiUrl, memory } = settings<{
   readonly redisUrl: string;
   readonly pace: Pace;
+  readonly openaiUrl?: string;
   readonly memory?: Partial<MemoryOptions>;
 }>();
 const model = new PacedModel(pace);
@@ -18,8 +19,10 @@ const gateway = await createGateway({
   production: true,
   // The benchmarks' clients are all at one address; the limit is counted, and not met.
   maxSocketsPerAddress: 100_000,
-  model: "paced",
   customModels: { paced: model },
+  ...(openaiUrl === undefined
+    ? { model: "paced" }
+    : { model: `openai:${openaiModel}`, openai: { apiKey: openaiKey, baseUrl: openaiUrl } }),
   ...(memory ? { memory } : {}),
 });
 const { conversations } = gateway;

@@ -1,15 +1,23 @@
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { ChatOpenAI } from "@langchain/openai";
 import express from "express";
-import { PacedModel, type Pace } from "../model.ts";
+import { openaiKey, openaiModel, PacedModel, type Pace } from "../model.ts";
 import { machineMs, settings, takeOrders, timed } from "../orders.ts";
 import { historyChain, tokenHandler } from "./history-chain.ts";
 
 // LangChain's own ConversationChain over its own Redis history: bare, when it is ordered to, and as a service in Express.
 
-const { redisUrl, pace } = settings<{ readonly redisUrl: string; readonly pace: Pace }>();
-const model = new PacedModel(pace);
+const { redisUrl, pace, openaiUrl } = settings<{
+  readonly redisUrl: string;
+  readonly pace: Pace;
+  readonly openaiUrl?: string;
+}>();
+const model =
+  openaiUrl === undefined
+    ? new PacedModel(pace)
+    : new ChatOpenAI({ model: openaiModel, apiKey: openaiKey, configuration: { baseURL: openaiUrl } });
 const chains = await historyChain(redisUrl, model);
 
 interface TurnRequest {

@@ -13,6 +13,8 @@ const windowTurns = 5;
 
 /** `sessionId` null: a new one in each turn. */
 interface Case {
+  /** A model that costs nothing shows the gateway's own share; @langchain/openai is what a turn runs through in service. */
+  readonly model: "paced" | "openai";
   readonly name: string;
   readonly turns: number;
   /** Ahead of what is measured: V8 takes thousands of turns to compile all that they run, whoever's code it is. */
@@ -23,13 +25,21 @@ interface Case {
   readonly goal: number;
 }
 
+function caseOf(name: string, rest: Pick<Case, "turns" | "warmUpTurns"> & Partial<Case>): Case {
+  return { model: "paced", atOnce: 1, sessionId: null, goal: 1.5, ...rest, name };
+}
+
 export const turns: Benchmark = {
   name: "turns",
   title: `a whole turn, waiting for the reply; of the long session the model sees ${windowTurns} turns`,
   async run(stage) {
-    const chain = await stage.start<ExpressOrders>("baselines/express-chain.ts", { pace });
     const memory = { strategy: "WINDOW", maxTurns: windowTurns };
-    const parley = await stage.start<ParleyOrders>("parley.ts", { pace, memory });
+    const { url: openaiUrl } = await stage.start("openai-server.ts");
+    const serversWith = async (model: object) => ({
+      chain: await stage.start<ExpressOrders>("baselines/express-chain.ts", { pace, ...model }),
+      parley: await stage.start<ParleyOrders>("parley.ts", { pace, memory, ...model }),
+    });
+    const servers = { paced: await serversWith({}), openai: await serversWith({ openaiUrl }) };
     const client = await stage.start<HttpLoad>("clients/http-load.ts");
     await fillSessions(stage.redisUrl, ["long-parley", "long-parley-http", "long-chain", "long-express"], 10_000);
 
@@ -65,6 +75,7 @@ export const turns: Benchmark = {
     };
     const contendersOf = (of: Case): readonly Contender[] => {
       const { name, atOnce, sessionId } = of;
+      const { chain, parley } = servers[of.model];
       const ids = (long: string, count: number) =>
         Array.from({ length: count }, () => (sessionId === null ? randomUUID() : long));
       const k = sessionId === null ? null : windowTurns;
@@ -102,9 +113,16 @@ export const turns: Benchmark = {
       ];
     };
     const cases: readonly Case[] = [
-      { name: "empty session", turns: 300, warmUpTurns: 2000, atOnce: 1, sessionId: null, goal: 1.5 },
-      { name: "32 at a time, empty sessions", turns: 640, warmUpTurns: 640, atOnce: 32, sessionId: null, goal: 1.5 },
-      { name: "10,000 messages", turns: 12, warmUpTurns: 12, atOnce: 1, sessionId: "long", goal: 0.1 },
+      caseOf("empty session", { turns: 300, warmUpTurns: 2000 }),
+      caseOf("32 at a time, empty sessions", { turns: 640, warmUpTurns: 640, atOnce: 32 }),
+      caseOf("empty session, @langchain/openai", { turns: 150, warmUpTurns: 1000, model: "openai" }),
+      caseOf("32 at a time, empty sessions, @langchain/openai", {
+        turns: 320,
+        warmUpTurns: 320,
+        atOnce: 32,
+        model: "openai",
+      }),
+      caseOf("10,000 messages", { turns: 12, warmUpTurns: 12, sessionId: "long", goal: 0.1 }),
     ];
     const contenders = await inRounds(cases.flatMap(contendersOf), 3);
     const comparisons = cases.flatMap(({ name, atOnce, goal }): readonly Comparison[] => {

@@ -1,6 +1,7 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 
 import { ModelFailure, runError } from "./failure.ts";
+import { fetchReusing } from "./reused-connections.ts";
 
 /** A model of the program that uses Parley as a library, or what makes it (called once, when it is first needed). */
 export type CustomModel = BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>);
@@ -104,7 +105,13 @@ async function openAIModel(
     // The idle time of a turn is watched outside; the SDK's own limit would count as an error to retry.
     timeout: 2 ** 31 - 1,
     ...(temperature === null ? {} : { temperature }),
-    configuration: { baseURL: baseUrl ?? openAIBaseUrl, organization: null, project: null, logLevel: "off" },
+    configuration: {
+      baseURL: baseUrl ?? openAIBaseUrl,
+      organization: null,
+      project: null,
+      logLevel: "off",
+      fetch: fetchReusing,
+    },
   });
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { mapStoredMessagesToChatMessages } from "@langchain/core/messages";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
@@ -29,6 +30,30 @@ function lastRequest() {
   if (request === undefined) throw new Error("The server got no request");
   return request;
 }
+
+describe("the connection to the model", () => {
+  it("is used again, also where the stream's end comes behind its last event", async () => {
+    server.behave({ kind: "reply", text: "Once more", endDelayMs: 10 });
+    const before = server.connections;
+    const { aborted } = server;
+    const replies = repliesWith();
+    for (let i = 0; i < 6; i++) {
+      expect(completedOf((await replyTo({}, replies)).outcome).text).toBe("Once more");
+      await sleep(100);
+    }
+    // On a busy machine one may not be free in time; without any use of it again there would be six.
+    expect(server.connections - before).toBeLessThan(4);
+    expect(server.aborted).toBe(aborted);
+  });
+
+  it("is closed where that end does not come", async () => {
+    server.behave({ kind: "reply", text: "And", endDelayMs: 20_000 });
+    const { aborted } = server;
+    expect(completedOf((await replyTo()).outcome).text).toBe("And");
+    await server.waitForAbort(aborted + 1);
+  });
+});
+
 describe("what the model gets", () => {
   it("is the system prompt, the history and the input, in order, and the name comes back", async () => {
     const rows = [human("Hi! I'm Jim."), ai("Hello Jim!")];

@@ -22,6 +22,8 @@ export interface Reply {
   /** The text as it is cut for streaming; by default by words. */
   readonly tokens?: readonly string[];
   readonly delayMs?: number;
+  /** From `[DONE]` to the end of the stream, which is then in a packet of its own. */
+  readonly endDelayMs?: number;
   /** "stop" by default; null: none. */
   readonly finishReason?: string | null;
   readonly toolCalls?: readonly { readonly id: string; readonly name: string; readonly arguments: string }[];
@@ -41,6 +43,8 @@ export interface OpenAIServer {
   /** For OPENAI_BASE_URL. */
   readonly baseUrl: string;
   readonly requests: readonly RecordedRequest[];
+  /** How many were opened to it in all. */
+  readonly connections: number;
   /** How many replies a client closed the socket of before they were complete. */
   readonly aborted: number;
   /** From now on. A function is asked for each request; null is the small model again. Closes the gate. */
@@ -68,6 +72,7 @@ export async function startOpenAI(): Promise<OpenAIServer> {
   const queued: Behaviour[] = [];
   let behaviour: Behaviour | ((request: RecordedRequest) => Behaviour) | null = null;
   let aborted = 0;
+  let connections = 0;
 
   const handle = async (incoming: IncomingMessage, response: ServerResponse): Promise<void> => {
     const request = await recordOf(incoming);
@@ -100,6 +105,7 @@ export async function startOpenAI(): Promise<OpenAIServer> {
       if (response.destroyed) return;
       response.write(`data: ${typeof frame.data === "string" ? frame.data : JSON.stringify(frame.data)}\n\n`);
     }
+    if (reply.endDelayMs > 0) await sleep(reply.endDelayMs);
     if (reply.ending === "end") response.end();
     if (reply.ending === "cut") {
       cut = true;
@@ -111,6 +117,7 @@ export async function startOpenAI(): Promise<OpenAIServer> {
   const server = createServer((incoming, response) => {
     handle(incoming, response).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined));
   });
+  server.on("connection", () => (connections += 1));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   // Safe: a server that listens on TCP has a port.
   const { port } = server.address() as AddressInfo;
@@ -118,6 +125,9 @@ export async function startOpenAI(): Promise<OpenAIServer> {
   return {
     baseUrl: `http://127.0.0.1:${port}/v1`,
     requests,
+    get connections() {
+      return connections;
+    },
     get aborted() {
       return aborted;
     },
@@ -170,6 +180,7 @@ async function recordOf(incoming: IncomingMessage): Promise<RecordedRequest> {
 interface Script {
   readonly tokens: readonly string[];
   readonly delayMs: number;
+  readonly endDelayMs: number;
   readonly finishReason: string | null;
   readonly toolCalls: NonNullable<Reply["toolCalls"]>;
   /** A frame instead of the end. */
@@ -181,6 +192,7 @@ function replyOf(behaviour: Behaviour): Script {
   const whole: Script = {
     tokens: ["Half", " a", " reply"],
     delayMs: 0,
+    endDelayMs: 0,
     finishReason: "stop",
     toolCalls: [],
     errorCode: null,
@@ -201,8 +213,9 @@ function replyOf(behaviour: Behaviour): Script {
   if (typeof behaviour === "string") return whole;
   if (behaviour.kind === "errorFrame") return { ...whole, errorCode: behaviour.code };
   if (behaviour.kind === "gated") return { ...whole, tokens: behaviour.tokens };
-  const { text = "", tokens, delayMs = 0, finishReason = "stop", toolCalls } = behaviour;
-  return { ...whole, tokens: tokens ?? text.match(/\s*\S+/g) ?? [], delayMs, finishReason, toolCalls: toolCalls ?? [] };
+  const { text = "", tokens = text.match(/\s*\S+/g) ?? [], toolCalls = [] } = behaviour;
+  const { delayMs = 0, endDelayMs = 0, finishReason = "stop" } = behaviour;
+  return { ...whole, tokens, delayMs, endDelayMs, finishReason, toolCalls };
 }
 
 interface Frame {

@@ -1,0 +1,6 @@
+import { startOpenAI } from "../test/support/openai-server.ts";
+import { takeOrders } from "./orders.ts";
+
+// A server that speaks OpenAI's protocol and answers at once, so that what a turn costs with OpenAI's real client can be told.
+
+takeOrders({}, (await startOpenAI()).baseUrl);
