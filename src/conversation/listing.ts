@@ -5,10 +5,14 @@ import type { ListPlace, SessionStore } from "./store.ts";
 
 const step = 50;
 
+/** A filter that hardly anything passes must not make one query read all that an owner of a million sessions has. */
+export const mostLookedThrough = 5000;
+
 /**
  * A page of an owner's sessions, newest updatedAt first, by keyset: a session that moves up while a client pages is
  * neither doubled nor lost for who listens to sessionChanged. Sessions that are gone leave the list as they are met; of
- * those that are not `mine` nothing is told, not even that they are there.
+ * those that are not `mine` nothing is told, not even that they are there. A page that is not full after `most` sessions ends
+ * there, with the cursor to go on from.
  */
 export async function listSessions(
   store: SessionStore,
@@ -17,6 +21,7 @@ export async function listSessions(
   filter: SessionFilter,
   read: ReadRequest,
   mine: (sessionId: string) => boolean = () => true,
+  most = mostLookedThrough,
 ): Promise<SessionPage> {
   const after = page.after === null ? null : parsePlace(page.after);
   const before = page.before === null ? null : parsePlace(page.before);
@@ -28,28 +33,33 @@ export async function listSessions(
     until: ListPlace | null,
     want: number,
     pages: ReadRequest,
-  ) => collect(store, owner, direction, from, until, want, filter, pages, mine);
+  ) => collect(store, owner, { direction, from, until, want, most, filter, mine }, pages);
 
-  const found = forward
+  const { found, stoppedAt } = forward
     ? await walk("older", after, before, count, read)
-    : (await walk("newer", before, after, count, read)).reverse();
+    : await walk("newer", before, after, count, read);
+  if (!forward) found.reverse();
+  const stopped = stoppedAt === null ? null : placeText(stoppedAt);
   const [first, last] = [found[0] ?? null, found.at(-1) ?? null];
   const nothing: ReadRequest = { pages: [] };
-  // True facts in both directions: looked up, not guessed from the arguments.
-  const newer = first ?? after;
-  const older = last ?? before;
+  // True facts in both directions: looked up, not guessed from the arguments. Where looking stopped there may be more.
+  const more = async (direction: "older" | "newer", from: ListPlace | null): Promise<boolean> => {
+    if (from === null) return false;
+    const { found: one, stoppedAt: at } = await walk(direction, from, null, 1, nothing);
+    return one.length > 0 || at !== null;
+  };
+  const isEdge = async (of: ListPlace | null): Promise<boolean> =>
+    first === null && of !== null && mine(of.sessionId) && (await isListed(store, owner, of, filter));
   const [previous, next] = await Promise.all([
-    newer ? walk("newer", newer, null, 1, nothing) : [],
-    older ? walk("older", older, null, 1, nothing) : [],
+    stopped !== null && !forward ? true : more("newer", first ?? after),
+    stopped !== null && forward ? true : more("older", last ?? before),
   ]);
   return {
     items: found.map(({ session, ...place }) => ({ cursor: placeText(place), session })),
-    hasPreviousPage:
-      previous.length > 0 ||
-      (first === null && after !== null && mine(after.sessionId) && (await isListed(store, owner, after, filter))),
-    hasNextPage:
-      next.length > 0 ||
-      (last === null && before !== null && mine(before.sessionId) && (await isListed(store, owner, before, filter))),
+    hasPreviousPage: previous || (await isEdge(after)),
+    hasNextPage: next || (await isEdge(before)),
+    startCursor: (forward ? null : stopped) ?? (first && placeText(first)),
+    endCursor: (forward ? stopped : null) ?? (last && placeText(last)),
   };
 }
 
@@ -57,23 +67,32 @@ interface Found extends ListPlace {
   readonly session: Session;
 }
 
+interface Walk {
+  readonly direction: "older" | "newer";
+  readonly from: ListPlace | null;
+  readonly until: ListPlace | null;
+  readonly want: number;
+  /** How many sessions to look through at most, about. */
+  readonly most: number;
+  readonly filter: SessionFilter;
+  readonly mine: (sessionId: string) => boolean;
+}
+
+/** `stoppedAt`: the last place that was looked at, where that was enough before all wanted were found or the end was reached. */
 async function collect(
   store: SessionStore,
   owner: string,
-  direction: "older" | "newer",
-  from: ListPlace | null,
-  until: ListPlace | null,
-  want: number,
-  filter: SessionFilter,
+  { direction, from, until, want, most, filter, mine }: Walk,
   read: ReadRequest,
-  mine: (sessionId: string) => boolean,
-): Promise<Found[]> {
+): Promise<{ readonly found: Found[]; readonly stoppedAt: ListPlace | null }> {
   const found: Found[] = [];
+  const size = Math.max(step, want);
   let place = from;
-  for (;;) {
-    const places = await store.list(owner, { direction, from: place, count: Math.max(step, want) });
+  for (let looked = 0; ; looked += size) {
+    if (looked >= most) return { found, stoppedAt: place };
+    const places = await store.list(owner, { direction, from: place, count: size });
     const wanted: ListPlace[] = [];
-    let reached = places.length < Math.max(step, want);
+    let reached = places.length < size;
     for (const one of places) {
       if ((until && !isBefore(one, until, direction)) || tooOld(one, filter, direction)) {
         reached = true;
@@ -92,7 +111,7 @@ async function collect(
           found.push({ ...one, session: reading.session });
       });
     }
-    if (reached || found.length >= want) return found;
+    if (reached || found.length >= want) return { found, stoppedAt: null };
     place = places.at(-1) ?? place;
   }
 }

@@ -101,4 +101,7 @@ export interface SessionPage {
   readonly items: readonly { readonly cursor: string; readonly session: Session }[];
   readonly hasNextPage: boolean;
   readonly hasPreviousPage: boolean;
+  /** Of the first item, or where looking for more ended: then there may be fewer items than were asked for, or none. */
+  readonly startCursor: string | null;
+  readonly endCursor: string | null;
 }

@@ -80,10 +80,15 @@ export interface Connection<Node> {
   };
 }
 
-export function connectionOf<Node>(
-  edges: readonly Edge<Node>[],
-  page: { readonly hasNextPage: boolean; readonly hasPreviousPage: boolean },
-): Connection<Node> {
+interface PageFacts {
+  readonly hasNextPage: boolean;
+  readonly hasPreviousPage: boolean;
+  /** Left out: those of the first and the last edge. */
+  readonly startCursor?: string | null;
+  readonly endCursor?: string | null;
+}
+
+export function connectionOf<Node>(edges: readonly Edge<Node>[], page: PageFacts): Connection<Node> {
   return { edges, pageInfo: new PageInfo(edges, page) };
 }
 
@@ -95,21 +100,20 @@ class PageInfo<Node> {
   readonly hasNextPage: boolean;
   readonly hasPreviousPage: boolean;
   readonly #edges: readonly Edge<Node>[];
+  readonly #page: PageFacts;
 
-  constructor(
-    edges: readonly Edge<Node>[],
-    { hasNextPage, hasPreviousPage }: { readonly hasNextPage: boolean; readonly hasPreviousPage: boolean },
-  ) {
-    this.hasNextPage = hasNextPage;
-    this.hasPreviousPage = hasPreviousPage;
+  constructor(edges: readonly Edge<Node>[], page: PageFacts) {
+    this.hasNextPage = page.hasNextPage;
+    this.hasPreviousPage = page.hasPreviousPage;
     this.#edges = edges;
+    this.#page = page;
   }
 
   get startCursor(): string | null {
-    return this.#edges.at(0)?.cursor ?? null;
+    return this.#page.startCursor ?? this.#edges.at(0)?.cursor ?? null;
   }
 
   get endCursor(): string | null {
-    return this.#edges.at(-1)?.cursor ?? null;
+    return this.#page.endCursor ?? this.#edges.at(-1)?.cursor ?? null;
   }
 }

@@ -211,7 +211,7 @@ builder.queryFields((t) => ({
   sessions: t.field({
     type: SessionConnection,
     description:
-      "The viewer's sessions, newest updatedAt first. With neither first nor last: the first 20; at most 100; both are BAD_USER_INPUT. The cursors stay valid: one that moves up meanwhile is neither doubled nor lost for who listens to sessionChanged.",
+      "The viewer's sessions, newest updatedAt first. With neither first nor last: the first 20; at most 100; both are BAD_USER_INPUT. The cursors stay valid: one that moves up meanwhile is neither doubled nor lost for who listens to sessionChanged. With a filter a page looks through 5,000 sessions at most and may have fewer than were asked for, or none: while hasNextPage is true, endCursor is where to go on.",
     args: {
       ...sessionPageArgs,
       filter: t.arg({ type: SessionFilter, description: "Which ones; if left out, all that are not archived." }),

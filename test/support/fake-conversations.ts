@@ -83,7 +83,7 @@ export class FakeConversations implements Conversations {
       cursor: `cursor-of-${sessionId}`,
       session: this.session(sessionId, args[3].pages),
     }));
-    return Promise.resolve({ items, hasNextPage: false, hasPreviousPage: false });
+    return Promise.resolve({ items, hasNextPage: false, hasPreviousPage: false, startCursor: null, endCursor: null });
   };
 
   readMessage: Conversations["readMessage"] = (...args) => {
