@@ -7,22 +7,30 @@ import { defineConfig } from "vitest/config";
 const onEachTopology = ["test/e2e/**/*.test.ts", "test/property/{store,retention,tenants}.test.ts"];
 const topologies = ["standalone", "Sentinel", "Cluster"] as const;
 
+/** What needs no Redis. */
+const alone = ["test/unit/**/*.test.ts", "test/conformance/**/*.test.ts"];
+
 export default defineConfig({
   // Vite would take graphql's index.mjs for our sources while Yoga and graphql-ws load its index.js: two realms.
   resolve: { alias: [{ find: /^graphql$/, replacement: "graphql/index.js" }] },
   test: {
     projects: [
-      // What needs no Redis, and what brings servers that it chooses itself because it is about them, or about a fault.
-      { extends: true, test: { name: "once", include: ["test/**/*.test.ts"], exclude: onEachTopology } },
+      // Where nothing is measured of the process or left behind in it, a worker's files share it and import each module once.
+      { extends: true, test: { name: "unit", include: alone, isolate: false } },
+      // What brings servers that it chooses itself because it is about them, or about a fault.
+      {
+        extends: true,
+        test: { name: "once", include: ["test/**/*.test.ts"], exclude: [...onEachTopology, ...alone] },
+      },
       ...topologies.map((topology) => ({
         extends: true as const,
-        test: { name: topology, include: onEachTopology, provide: { topology } },
+        test: { name: topology, include: onEachTopology, provide: { topology }, isolate: false },
       })),
     ],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // One more than the two cores that it is made for: files with redis-server processes of their own wait a third of their time.
-    maxWorkers: 3,
+    // A third makes nothing faster: most files have redis-server processes and gateways of their own, and some measure under load.
+    maxWorkers: 2,
     reporters: ["default"],
   },
 });
