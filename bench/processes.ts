@@ -1,5 +1,6 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
+import { startFlags } from "../test/support/start-command.ts";
 import type { Order, Orders, Report, Usage } from "./orders.ts";
 
 /** A process of the benchmark, seen from the one that gives the orders. */
@@ -21,7 +22,7 @@ export async function startProcess<Given extends Orders>(
   settings: object = {},
 ): Promise<BenchProcess<Given>> {
   const child = fork(new URL(file, import.meta.url), [JSON.stringify(settings)], {
-    execArgv: ["--expose-gc"],
+    execArgv: ["--expose-gc", ...(file === "parley.ts" ? startFlags : [])],
     env: { ...process.env, NODE_ENV: "production" },
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });

@@ -5,8 +5,8 @@ import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { freePort } from "../../src/redis/server/port.ts";
+import { startFlags, startProgram } from "../../test/support/start-command.ts";
 import { compare, inRounds, type Benchmark, type Contender, type Figures } from "../benchmark.ts";
 import { startProcess } from "../processes.ts";
 
@@ -15,7 +15,6 @@ const rounds = 4;
 const pollMs = 5;
 const giveUpAfterMs = 60_000;
 
-const parley = fileURLToPath(new URL("../../bin/parley.js", import.meta.url));
 const json = { "content-type": "application/json" };
 
 /** The status; null: nobody listens. One connection serves all, so that asking costs the starting process little. */
@@ -37,7 +36,7 @@ async function startOnce(redisUrl: string, compileCache: string): Promise<Figure
   const { PATH } = process.env;
   const env = { PATH, PORT: String(port), REDIS_URL: redisUrl, NODE_COMPILE_CACHE: compileCache, LOG_LEVEL: "error" };
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [parley], { env, stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(process.execPath, [...startFlags, startProgram], { env, stdio: ["ignore", "ignore", "inherit"] });
   const exited = once(child, "exit");
   const since = () => performance.now() - startedAt;
   const origin = `http://127.0.0.1:${port}`;

@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { createGateway } from "../../src/gateway.ts";
 import type { Gateway, GatewayOptions, Logger } from "../../src/gateway.ts";
 import { tellReaper } from "./process-reaper.ts";
 import { temporaryDirectory } from "./server-process.ts";
+import { startFlags, startProgram } from "./start-command.ts";
 
 export interface LogLine {
   readonly level: "debug" | "info" | "warn" | "error";
@@ -54,7 +54,7 @@ const startLimitMs = 30_000;
  */
 export async function spawnGateway(env: Readonly<Record<string, string>>): Promise<GatewayProcess> {
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, [fileURLToPath(new URL("../../bin/parley.js", import.meta.url))], {
+  const child = spawn(process.execPath, [...startFlags, startProgram], {
     cwd: await temporaryDirectory(),
     env: { PATH, HOME, PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],
