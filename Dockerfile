@@ -36,4 +36,4 @@ EXPOSE 4000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 4000) + '/readyz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # As `npm start`, but not through npm, which would keep SIGTERM for itself.
-CMD ["node", "--max-semi-space-size=8", "bin/parley.js"]
+CMD ["node", "--max-semi-space-size=16", "bin/parley.js"]
