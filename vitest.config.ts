@@ -29,7 +29,7 @@ export default defineConfig({
     ],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // A third makes nothing faster: most files have redis-server processes and gateways of their own, and some measure under load.
+    // A third saves little: most files have redis-server processes and gateways of their own, and some measure under load.
     maxWorkers: 2,
     reporters: ["default"],
   },

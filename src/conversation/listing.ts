@@ -6,7 +6,7 @@ import type { ListPlace, SessionStore } from "./store.ts";
 const step = 50;
 
 /** A filter that hardly anything passes must not make one query read all that an owner of a million sessions has. */
-export const mostLookedThrough = 5000;
+const mostLookedThrough = 5000;
 
 /**
  * A page of an owner's sessions, newest updatedAt first, by keyset: a session that moves up while a client pages is

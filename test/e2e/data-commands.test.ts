@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newMessage, newOp, newTurn, openStoreOn, owner } from "../support/store.ts";
 import { startTopology } from "../support/project-topology.ts";
+import { startProgram } from "../support/start-command.ts";
 import type { TestTopology } from "../support/topologies.ts";
 import { sessionKeys } from "../../src/redis/keys.ts";
 
@@ -29,7 +29,7 @@ interface Outcome {
 
 async function parley(redis: TestTopology, args: readonly string[], input: Buffer = Buffer.alloc(0)): Promise<Outcome> {
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, [fileURLToPath(new URL("../../bin/parley.js", import.meta.url)), ...args], {
+  const child = spawn(process.execPath, [startProgram, ...args], {
     env: { PATH, HOME, ...oneAddress(redis.env), LOG_LEVEL: "debug" },
     stdio: ["pipe", "pipe", "pipe"],
   });

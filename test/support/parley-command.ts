@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { startProgram } from "./start-command.ts";
 
 export interface Ended {
   readonly code: unknown;
@@ -14,10 +14,9 @@ export function runParley(
   env: Readonly<Record<string, string>> = {},
 ): Promise<Ended> {
   const { PATH = "", HOME = "" } = process.env;
-  const program = fileURLToPath(new URL("../../bin/parley.js", import.meta.url));
   return new Promise((resolve) => {
     const options = { cwd: directory, env: { PATH, HOME, PORT: "0", ...env }, timeout: 30_000 };
-    execFile(process.execPath, [program, ...args], options, (error, stdout, stderr) => {
+    execFile(process.execPath, [startProgram, ...args], options, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : error.code, stdout, stderr });
     });
   });
