@@ -47,7 +47,10 @@ export interface OpenAIServer {
   readonly connections: number;
   /** How many replies a client closed the socket of before they were complete. */
   readonly aborted: number;
-  /** From now on. A function is asked for each request; null is the small model again. Closes the gate. */
+  /**
+   * From now on, whatever next() was told before. A function is asked for each request; null is the small model again.
+   * Closes the gate.
+   */
   behave(behaviour: Behaviour | ((request: RecordedRequest) => Behaviour) | null): void;
   /** For the next requests, one each; then what behave() said. */
   next(...behaviours: readonly Behaviour[]): void;
@@ -133,6 +136,7 @@ export async function startOpenAI(): Promise<OpenAIServer> {
     },
     behave(next) {
       behaviour = next;
+      queued.length = 0;
       gate.close();
     },
     next: (...behaviours) => void queued.push(...behaviours),
