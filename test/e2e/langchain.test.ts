@@ -285,6 +285,7 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
   test("the bytes that LangChain wrote are not touched by turns, regenerate and forks", async () => {
     const history = historyOf("bytes");
     await history.addMessages([
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- programs have it in their histories
       new HumanMessage({ content: "Who?", additional_kwargs: { odd: { lc: 1 } } }),
       new AIMessage("Me"),
     ]);

@@ -43,7 +43,7 @@ const messageId = fc.oneof(
   fc.stringMatching(/^[A-Za-z0-9._-]{1,128}$/),
   fc.integer({ min: 0, max: 4e12 }).map((now) => uuidv7(now)),
 );
-const jsonObject = fc.dictionary(anyText, fc.jsonValue({ noUnicodeString: false }), { maxKeys: 4 });
+const jsonObject = fc.dictionary(anyText, fc.jsonValue({ stringUnit: "binary" }), { maxKeys: 4 });
 /** As JSON has it: no -0. */
 const plainJson = jsonObject.map((value): Record<string, unknown> => {
   // Safe: JSON of an object is an object.
