@@ -47,7 +47,7 @@ export function completeObject(fields: readonly FieldPlan[]): Complete {
       const value = completeValue(read(source, run, at), complete, run, at);
       // Also while it is a promise, so that the keys stand in their order.
       object[key] = value;
-      if (value instanceof Promise) (pending ??= []).push(value.then((settled: unknown) => (object[key] = settled)));
+      if (value instanceof Promise) (pending ??= []).push(part(value, (settled) => (object[key] = settled)));
     }
     return pending === null ? object : whole(object, pending);
   };
@@ -64,9 +64,7 @@ export function completeList({ complete, resolves }: Completer): Completer {
         const at = resolves ? { prev: path, key: i, typename: undefined } : undefined;
         const completed = completeValue(items[i], complete, run, at);
         list.push(completed);
-        if (completed instanceof Promise) {
-          (pending ??= []).push(completed.then((settled: unknown) => (list[i] = settled)));
-        }
+        if (completed instanceof Promise) (pending ??= []).push(part(completed, (settled) => (list[i] = settled)));
       }
       return pending === null ? list : whole(list, pending);
     },
@@ -77,10 +75,14 @@ export function completeList({ complete, resolves }: Completer): Completer {
 /** Of a promise of the platform's, which is what all of this schema's resolvers give that give one. */
 function completeValue(value: unknown, complete: Complete, run: Run, path: Path | undefined): unknown {
   if (!(value instanceof Promise)) return complete(value, run, path);
-  const completed = value.then((settled: unknown) => complete(settled, run, path));
-  // What is begun behind it may throw before this is waited for.
-  completed.catch(() => undefined);
-  return completed;
+  return part(value, (settled) => complete(settled, run, path));
+}
+
+/** What follows a promise of a part of an answer. What is begun behind it may throw, and then nobody waits for it. */
+function part(value: Promise<unknown>, follow: (settled: unknown) => unknown): Promise<unknown> {
+  const followed = value.then(follow);
+  followed.catch(() => undefined);
+  return followed;
 }
 
 async function whole<Parent>(parent: Parent, parts: readonly Promise<unknown>[]): Promise<Parent> {

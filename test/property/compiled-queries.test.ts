@@ -1,8 +1,10 @@
+import { setImmediate } from "node:timers/promises";
+
 import fc from "fast-check";
 import { execute, Kind, parse, validate } from "graphql";
 import type { OperationDefinitionNode } from "graphql";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { CompiledQuery } from "../../src/graphql/compiled-query.ts";
 import { schema } from "../../src/graphql/schema.ts";
@@ -28,6 +30,10 @@ let whole: Transport;
 let ofThin: string;
 let ofWhole: string;
 
+/** One of these would end the process. */
+const unhandled: unknown[] = [];
+const onUnhandled = (reason: unknown) => void unhandled.push(reason);
+
 const rows = [
   '{"type":"human","data":{"content":"plain","id":"not ours","additional_kwargs":{},"response_metadata":{}}}',
   '{"type": "ai", "data": {"content": [{"type": "text", "text": "caf\\u00e9 “ \\ud83d\\ude00"}, {"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "low"}}, {"type": "reasoning", "x": [1, {"y": null}]}], "type": "ai", "name": "bot", "tool_calls": [{"name": "f", "args": {"__proto__": 1}, "id": "c1"}], "usage_metadata": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}, "response_metadata": {"finish_reason": "length", "created_at": "2024-02-03T04:05:06Z"}}}',
@@ -38,6 +44,7 @@ const rows = [
 ];
 
 beforeAll(async () => {
+  process.on("unhandledRejection", onUnhandled);
   server = await startRedis({ appendonly: false });
   at = await startGateway({ redis: server.url, model: "offline" });
   const turn = `mutation ($s: String!, $t: String!) { sendMessage(input: { sessionId: $s, text: $t }) { reply { id } run { id } } }`;
@@ -75,7 +82,7 @@ beforeAll(async () => {
     after: cursors,
     before: cursors,
     id: [...ids, "none"],
-    ids: [ids.slice(0, 4), ids, [], ["none", ...ids.slice(-2)]],
+    ids: [ids.slice(0, 4), ids, [], ["none", ...ids.slice(-2)], Array.from({ length: 101 }, () => "none")],
   };
   const common = {
     conversations: at.gateway.conversations,
@@ -96,6 +103,12 @@ afterAll(async () => {
   await Promise.all([thin.close(), whole.close()]);
   await at.close();
   await server.stop();
+  process.off("unhandledRejection", onUnhandled);
+});
+
+afterEach(async () => {
+  await setImmediate();
+  expect(unhandled.splice(0)).toEqual([]);
 });
 
 function operationOf(text: string): { document: ReturnType<typeof parse>; operation: OperationDefinitionNode } | null {
@@ -168,6 +181,24 @@ test("both ways of a request answer alike, byte for byte", async () => {
     { numRuns: 250 },
   );
 });
+
+test.each([
+  [
+    "null where none may be",
+    `query ($id: String = "x") { sessions(first: 500) { nodes { id } } session(sessionId: $id) { id } }`,
+  ],
+  ["too many ids", `query ($ids: [ID!]!) { sessions(first: 500) { nodes { id } } nodes(ids: $ids) { id } }`],
+])(
+  "a field that fails at once, behind one that fails later, leaves nothing that ends the process: %s",
+  async (_name, query) => {
+    const variables = { id: null, ids: Array.from({ length: 101 }, () => "none") };
+    const body = JSON.stringify({ query, variables });
+    for (const url of [ofThin, ofThin, ofWhole]) {
+      const answer = await ask(url, body, "application/json");
+      expect(answer).toMatchObject({ status: 200, body: expect.stringContaining("BAD_USER_INPUT") });
+    }
+  },
+);
 
 const send = `mutation M($input: SendMessageInput!) { sendMessage(input: $input) { reply { text role } run { status } } }`;
 const update = `mutation M($input: UpdateSessionInput!) { updateSession(input: $input) { session { title archived } } }`;

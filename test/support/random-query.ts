@@ -108,6 +108,10 @@ class Writer {
     if (pool === undefined || isEnumType(named) || isInputObjectType(named)) return [];
     if (!needed && this.#chance(60)) return [];
     const value = this.#one(pool);
+    // A variable that may be null is let in where it has a default, and found out in the execution.
+    if (needed && this.#chance(10)) {
+      return [`${name}: ${this.#variable(`${String(type).slice(0, -1)} = ${JSON.stringify(value)}`, null)}`];
+    }
     return [`${name}: ${this.#chance(50) ? JSON.stringify(value) : this.#variable(String(type), value)}`];
   }
 
