@@ -230,6 +230,7 @@ async function start(config: Config): Promise<void> {
     }
   }
   const logger = await loggerFor(config);
+  outliveRejections(logger);
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
@@ -296,6 +297,13 @@ function explainStart(error: unknown, { host, port }: Config): string {
 
 /** A Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. It shall not count as impatience. */
 const sameSignalMs = 500;
+
+/** Node ends a process for a rejection that nobody handles. Here that would end all replies and streams for one's mistake. */
+function outliveRejections(logger: Logger): void {
+  process.on("unhandledRejection", (err) => {
+    logger.error({ err }, "Something failed that nothing waited for. This is a mistake in Parley: please report it.");
+  });
+}
 
 function stopOnSignals(stop: () => Promise<void>): void {
   let stoppingSince: number | null = null;
