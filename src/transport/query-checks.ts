@@ -1,19 +1,26 @@
 import {
   GraphQLError,
+  GraphQLIncludeDirective,
+  GraphQLSkipDirective,
+  Kind,
   NoSchemaIntrospectionCustomRule,
   OperationTypeNode,
   OverlappingFieldsCanBeMergedRule,
+  SingleFieldSubscriptionsRule,
+  getEnterLeaveForKind,
   getOperationAST,
   getVariableValues,
   validate,
 } from "graphql";
 import type {
   ASTVisitor,
+  DirectiveNode,
   DocumentNode,
   ExecutionArgs,
   ExecutionResult,
   GraphQLSchema,
   OperationDefinitionNode,
+  SelectionSetNode,
   Source,
   ValidationContext,
   ValidationRule,
@@ -145,6 +152,7 @@ export function useChecks(options: CheckOptions): Plugin<Context> {
 /**
  * Yoga's plugin for @defer brings @stream along, which our schema does not have, and an older rule about fields that
  * cannot be merged beside graphql's own: that one takes seconds for a document of 3,000 fields, where graphql's gives up.
+ * graphql's rule for the one field of a subscription throws where a variable decides whether it is there.
  */
 export function useRules({ introspection }: { readonly introspection: boolean }): Plugin {
   return {
@@ -152,14 +160,55 @@ export function useRules({ introspection }: { readonly introspection: boolean })
       addValidationRule(NoStreamRule);
       if (!introspection) addValidationRule(NoSchemaIntrospectionCustomRule);
       setValidationFn((schema: GraphQLSchema, document: DocumentNode, rules: readonly ValidationRule[] = []) =>
-        validate(schema, document, rules.filter(isWanted), { hideSuggestions: !introspection }),
+        validate(schema, document, [SubscriptionFieldRule, ...rules.filter(isWanted)], {
+          hideSuggestions: !introspection,
+        }),
       );
     },
   };
 }
 
 function isWanted(rule: ValidationRule): boolean {
+  if (rule === SingleFieldSubscriptionsRule) return false;
   return rule === OverlappingFieldsCanBeMergedRule || rule.name !== OverlappingFieldsCanBeMergedRule.name;
+}
+
+/** A subscription has one field, and it is there whatever the variables are (the specification's 5.2.4.1). */
+function SubscriptionFieldRule(context: ValidationContext): ASTVisitor {
+  const { enter: findOne } = getEnterLeaveForKind(SingleFieldSubscriptionsRule(context), Kind.OPERATION_DEFINITION);
+  return {
+    OperationDefinition(node, ...where) {
+      if (node.operation !== OperationTypeNode.SUBSCRIPTION) return;
+      const condition = conditionIn(node.selectionSet, context, new Set());
+      if (condition === null) findOne?.(node, ...where);
+      else {
+        const message = `The one field of a subscription must not depend on @${condition.name.value}.`;
+        context.reportError(new GraphQLError(message, { nodes: condition }));
+      }
+    },
+  };
+}
+
+/** What may leave a field out of this selection set. `opened`: fragments that were looked through. */
+function conditionIn(
+  { selections }: SelectionSetNode,
+  context: ValidationContext,
+  opened: Set<string>,
+): DirectiveNode | null {
+  for (const selection of selections) {
+    const conditions = [GraphQLSkipDirective.name, GraphQLIncludeDirective.name];
+    const own = selection.directives?.find(({ name }) => conditions.includes(name.value));
+    if (own !== undefined) return own;
+    let within: SelectionSetNode | undefined;
+    if (selection.kind === Kind.INLINE_FRAGMENT) within = selection.selectionSet;
+    else if (selection.kind === Kind.FRAGMENT_SPREAD && !opened.has(selection.name.value)) {
+      opened.add(selection.name.value);
+      within = context.getFragment(selection.name.value)?.selectionSet;
+    }
+    const found = within === undefined ? null : conditionIn(within, context, opened);
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 function NoStreamRule(context: ValidationContext): ASTVisitor {
