@@ -8,6 +8,7 @@ import { WebSocketServer } from "ws";
 
 import { ParleyError } from "../conversation/errors.ts";
 import type { Span, Telemetry } from "../conversation/telemetry.ts";
+import { EndingOperations } from "./ending-operations.ts";
 import { createExchange } from "./exchange.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { watchExpiry } from "./expiry.ts";
@@ -69,6 +70,8 @@ class Connection {
   /** Gives the subject's place among its sockets back. */
   leave: (() => void) | null = null;
   closed = false;
+  /** Made when the first operation is completed by the client: subscriptions mostly stay until the socket goes. */
+  #ending: EndingOperations | null = null;
 
   constructor(wire: Wire, headers: RequestHeaders, handshake: Span) {
     this.wire = wire;
@@ -89,6 +92,49 @@ class Connection {
 
   endOperations(): void {
     for (const operation of this.operations.values()) end(operation);
+  }
+
+  /** `handle` hands the message to graphql-ws; settles when all that follows from it is done. */
+  take(message: object, handle: () => Promise<void>): Promise<void> {
+    if (!("type" in message) || !("id" in message) || typeof message.id !== "string") return handle();
+    if (message.type === "subscribe") return this.#begin(message.id, handle);
+    return message.type === "complete" ? this.#complete(message.id, handle) : handle();
+  }
+
+  #begin(id: string, handle: () => Promise<void>): Promise<void> {
+    const begin = () => {
+      if (this.closed) return settled;
+      const done = handle();
+      const operation = this.operations.get(id);
+      if (operation !== undefined) operation.done = done;
+      return done;
+    };
+    if (this.#ending === null) return begin();
+    const ended = Promise.withResolvers<undefined>();
+    switch (this.#ending.follow(id, () => ended.resolve(undefined))) {
+      case "free":
+        return begin();
+      case "waits":
+        return ended.promise.then(begin);
+      case "taken":
+        this.wire.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${id} already exists`);
+        return settled;
+    }
+  }
+
+  /**
+   * Aborts what a client completes before graphql-ws sees the message: it returns a subscription's iterator, but it tells
+   * nobody of a query that runs, or of a subscription that is still being made.
+   */
+  #complete(id: string, handle: () => Promise<void>): Promise<void> {
+    if (this.#ending?.drop(id) === true) return Promise.resolve();
+    const operation = this.operations.get(id);
+    if (operation !== undefined) {
+      this.operations.delete(id);
+      end(operation);
+      (this.#ending ??= new EndingOperations()).add(id, operation.done);
+    }
+    return handle();
   }
 }
 
@@ -115,7 +161,12 @@ interface RunningOperation {
   readonly message: object;
   readonly exchange: Exchange;
   readonly span: Span;
+  /** Settles when graphql-ws is through with it. */
+  done: Promise<void>;
 }
+
+/** Of what is not under way yet. */
+const settled = Promise.resolve();
 
 /** An id comes back in each message and in close reasons, which hold 123 bytes. */
 const maxOperationIdLength = 128;
@@ -165,11 +216,11 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
               wire.close(CloseCode.BadRequest, "Invalid message received");
               return Promise.resolve();
             }
-            if (message !== null) endCompleted(connection, message);
             // graphql-ws takes a message that was parsed as well, whatever its types say: of one that opens a subscription it
             // would keep the text until that is over.
             const given = (message ?? data) as string;
-            return withRequestId(requestId, () => handle(given));
+            const take = () => withRequestId(requestId, () => handle(given));
+            return message === null ? take() : connection.take(message, take);
           };
         },
       },
@@ -260,7 +311,7 @@ function createProtocol(options: WebSocketOptions) {
       // Before it is prepared: a client may complete it meanwhile.
       const given = message.extensions?.["traceparent"];
       const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
-      connection.operations.set(id, { message, exchange, span });
+      connection.operations.set(id, { message, exchange, span, done: settled });
       const prepared = await span.inside(() => operations.prepare(message, exchange));
       if ("errors" in prepared) {
         endOperation(connection, id, message);
@@ -323,16 +374,4 @@ function parsed(data: string): object | null {
 function isServers(message: object): boolean {
   const type = "type" in message ? message.type : null;
   return type === "next" || type === "error" || type === "connection_ack";
-}
-
-/**
- * Aborts what a client completes before graphql-ws sees the message: it returns a subscription's iterator, but it tells
- * nobody of a query that runs, or of a subscription that is still being made.
- */
-function endCompleted({ operations }: Connection, message: object): void {
-  if (!("type" in message) || !("id" in message)) return;
-  if (message.type !== "complete" || typeof message.id !== "string") return;
-  const operation = operations.get(message.id);
-  operations.delete(message.id);
-  if (operation) end(operation);
 }

@@ -119,6 +119,13 @@ describe("errors", () => {
       ["{ hello", "GRAPHQL_PARSE_FAILED"],
       ["{ nothing }", "GRAPHQL_VALIDATION_FAILED"],
       ["fragment F on Query { hello } query A { ...F } query B { ...F }", "OPERATION_RESOLUTION_FAILURE"],
+      ["subscription ($on: Boolean!) { ticks @include(if: $on) { text } }", "GRAPHQL_VALIDATION_FAILED"],
+      [
+        "subscription ($on: Boolean!) { ...F } fragment F on Subscription { ... @skip(if: $on) { ticks { text } } }",
+        "GRAPHQL_VALIDATION_FAILED",
+      ],
+      ["subscription { ticks @skip(if: true) { text } }", "GRAPHQL_VALIDATION_FAILED"],
+      ["subscription { ticks { text } missing }", "GRAPHQL_VALIDATION_FAILED"],
     ] as const) {
       raw.send(subscribe("1", query));
       expect(await raw.receive()).toMatchObject({ type: "error", id: "1", payload: [{ extensions: { code } }] });
@@ -173,6 +180,37 @@ describe("ends", () => {
     await server.probe.source.returned;
     raw.send(subscribe("1", "{ hello }"));
     expect(await raw.receive()).toMatchObject({ type: "next", payload: { data: { hello: "Hello world" } } });
+  });
+
+  test("nothing of a completed operation comes under its id when that is used again at once", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    server.probe.source.push({ text: "one" });
+    raw.send(subscribe("1", ticks));
+    expect(await raw.receive()).toMatchObject({ type: "next" });
+    raw.send({ id: "1", type: "complete" });
+    // An answer that comes of its abortion.
+    raw.send(subscribe("1", "{ waiting }"));
+    await server.probe.waiting;
+    raw.send({ id: "1", type: "complete" });
+    // Completed before it could begin.
+    raw.send(subscribe("1", "{ refused }"));
+    raw.send({ id: "1", type: "complete" });
+    raw.send(subscribe("1", "{ parts { now ... @defer { deferred } } }"));
+    expect(await raw.receive()).toMatchObject({ id: "1", payload: { data: { parts: { now: "now" } }, hasNext: true } });
+    server.probe.release();
+    expect(await raw.receive()).toMatchObject({ id: "1", type: "next", payload: { hasNext: false } });
+    expect(await raw.receive()).toEqual({ id: "1", type: "complete" });
+  });
+
+  test("4409 for an id that waits for the end of an operation already", async () => {
+    await using server = await startTransport();
+    const raw = await openAcknowledged(server.endpoint);
+    raw.send(subscribe("1", "{ parts { deferred } }"));
+    raw.send({ id: "1", type: "complete" });
+    raw.send(subscribe("1", "{ hello }"));
+    raw.send(subscribe("1", "{ hello }"));
+    expect((await raw.closed).code).toBe(4409);
   });
 
   test("a socket that is gone ends its sources and aborts its queries", async () => {
