@@ -94,10 +94,8 @@ export function createAnswers(options: AnswersOptions): Answer {
 
   async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
-    const { types, streams } = acceptedBy(headers);
-    const modern = "application/graphql-response+json";
-    const refuse = (error: GraphQLError) =>
-      refusalResponse(error, types.includes(modern) ? modern : "application/json");
+    const accepted = acceptedBy(headers);
+    const refuse = (error: GraphQLError) => refusalResponse(error, accepted.json ?? "application/json");
     // Too much, and who may not in, is told so before anything is read. A GET without an operation may be GraphiQL's page.
     const tooMuch = guard.request(incoming.address);
     if (tooMuch !== null) return refuse(tooMuch);
@@ -107,7 +105,7 @@ export function createAnswers(options: AnswersOptions): Answer {
       telemetry.refused(String(refused.extensions["code"]));
       return refuse(refused);
     }
-    if (asks && streams && !(await takesPlace(incoming, exchange))) {
+    if (asks && accepted.streams && !(await takesPlace(incoming, exchange))) {
       return refuse(tooManySockets());
     }
     return await execute(incoming, exchange, refuse);
@@ -132,7 +130,7 @@ export function createAnswers(options: AnswersOptions): Answer {
     let text: string | null = null;
     if (method === "POST") {
       // What is small on the wire may be endless when it is unpacked.
-      if ((headers.get("content-encoding") ?? "identity") !== "identity") {
+      if ((headers.get("content-encoding") ?? "identity").toLowerCase() !== "identity") {
         telemetry.refused("UNSUPPORTED_MEDIA_TYPE");
         return refuse(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Request bodies are taken as they are, not compressed."));
       }

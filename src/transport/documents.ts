@@ -63,6 +63,11 @@ function isDeferred(document: DocumentNode): boolean {
   return found;
 }
 
+/** For who takes one result alone: a server may answer what is deferred with the rest. */
+export function undeferred(document: DocumentNode): DocumentNode {
+  return visit(document, { Directive: ({ name }) => (name.value === "defer" ? null : undefined) });
+}
+
 /**
  * Yoga parses and validates only what is not kept yet. All that the other plugins add to validation is kept with the
  * document, so it must follow from the document alone.

@@ -1,15 +1,15 @@
 import { GraphQLError, OperationTypeNode, getOperationAST } from "graphql";
 import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
 import { useDeferStream } from "@graphql-yoga/plugin-defer-stream";
-import { createYoga, isAsyncIterable } from "graphql-yoga";
-import type { Plugin } from "graphql-yoga";
+import { createYoga, isAsyncIterable, processRegularResult } from "graphql-yoga";
+import type { Plugin, YogaInitialContext } from "graphql-yoga";
 
 import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
 import { runDirectly } from "./direct.ts";
-import { Documents, useDocuments } from "./documents.ts";
+import { Documents, undeferred, useDocuments } from "./documents.ts";
 import type { Exchange, Identity, RequestHeaders } from "./exchange.ts";
 import { untilExpiry, watchExpiry } from "./expiry.ts";
 import { Fanout } from "./fanout.ts";
@@ -125,7 +125,7 @@ export function createOperations(options: HttpOptions): Operations {
       useBoundedParser(options),
       useChecks(options),
       fanout.plugin,
-      useStreams(options, fanout),
+      useStreams(options, fanout, documents),
       useRules(options),
       ...(options.introspection ? [] : [useHiddenSchema()]),
       useDocuments(documents),
@@ -221,6 +221,9 @@ function withCode(error: GraphQLError, code: string): GraphQLError {
 function useStrictRequests({ persisted }: HttpOptions): Plugin {
   return {
     onRequestParse({ request, setRequestParser }) {
+      // Before anything is executed: a mutation that cannot be answered must not have been done.
+      const { json, sse, multipart } = acceptedBy(request.headers);
+      if (json === null && !sse && !multipart) throw notAcceptable;
       if (request.method === "GET") setRequestParser((given) => parseGet(given, persisted));
       else if (request.method === "POST") setRequestParser((given) => parsePost(given, persisted));
       else {
@@ -231,23 +234,38 @@ function useStrictRequests({ persisted }: HttpOptions): Plugin {
 }
 
 /** Streams of our own: with ids, without anything read ahead, ended at once when the client goes or the gateway stops. */
-function useStreams(options: HttpOptions, fanout: Fanout): Plugin<object, ServerContext> {
+function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents): Plugin<object, ServerContext> {
   const subscriptions = new WeakSet<Exchange>();
+  // Envelop types it as any; of what came over a WebSocket it has no request.
+  const contextOf = ({ contextValue }: Pick<ExecutionArgs, "contextValue">) =>
+    contextValue as ServerContext & Partial<YogaInitialContext>;
   const stringify = (result: unknown) =>
     fanout.jsonOf(result) ?? JSON.stringify(formatResult(result as ExecutionResult, options.mask)); // Yoga's
   return {
-    onSubscribe({ args }) {
-      const { exchange } = args.contextValue as Partial<ServerContext>; // undefined for who calls Yoga otherwise
-      if (exchange !== undefined) subscriptions.add(exchange);
+    onExecute({ args, executeFn, setExecuteFn }) {
+      const { request } = contextOf(args);
+      if (request === undefined || documents.of(args.document as DocumentNode)?.deferred === false) return; // any, too
+      const { sse, multipart } = acceptedBy(request.headers);
+      if (sse || multipart) return;
+      setExecuteFn((given: ExecutionArgs): unknown => executeFn({ ...given, document: undeferred(given.document) }));
+    },
+    onSubscribe({ args, setResultAndStopExecution }) {
+      const { request, exchange } = contextOf(args);
+      if (request === undefined) return;
+      subscriptions.add(exchange);
+      if (!acceptedBy(request.headers).sse) setResultAndStopExecution({ errors: [notAcceptable] });
     },
     onResultProcess(event) {
       const { request, result, serverContext } = event;
       const { exchange } = serverContext;
       const results = isAsyncIterable(result) ? result[Symbol.asyncIterator]() : null;
-      const shape = chooseShape(acceptedBy(request.headers).types, results !== null, subscriptions.has(exchange));
-      if (shape === "single") return;
+      const accepted = acceptedBy(request.headers);
+      const shape = chooseShape(accepted, results !== null, subscriptions.has(exchange));
+      if (shape === "single") {
+        event.setResultProcessor(processRegularResult, accepted.json ?? "application/json");
+        return;
+      }
       if (shape === null) {
-        results?.return?.().catch(() => undefined);
         event.setResultProcessor(() => refusalResponse(notAcceptable), "application/json");
         return;
       }
@@ -269,7 +287,7 @@ function useStreams(options: HttpOptions, fanout: Fanout): Plugin<object, Server
 const notAcceptable = refusal(
   406,
   "BAD_REQUEST",
-  "This operation gives several results: accept text/event-stream, or multipart/mixed for @defer.",
+  "Accept application/graphql-response+json or application/json for one result, text/event-stream for a subscription.",
 );
 
 /** Where one result is streamed, a status that says more than the errors in it (401, 405, 415, …). */

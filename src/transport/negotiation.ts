@@ -1,11 +1,13 @@
-/** What is known of an Accept header. */
+// Accept, as RFC 9110 (12.5.1) and GraphQL over HTTP have it.
+
+/** What may be answered to who sent an Accept header. */
 export interface Accepted {
-  /** What it lists, in its order, without parameters. Absent: anything. */
-  readonly types: readonly string[];
-  /** It may be answered with several results. */
+  /** The media type of a single JSON result; null: no JSON. */
+  readonly json: string | null;
+  readonly sse: boolean;
+  readonly multipart: boolean;
+  /** It names a type of several results: the answer may become a stream. */
   readonly streams: boolean;
-  /** As singleMediaType() has it. */
-  readonly single: string | null;
 }
 
 /** Clients send few different ones, and each in all of its requests. */
@@ -17,55 +19,75 @@ export function acceptedBy(headers: { get(name: string): string | null }): Accep
   const accept = headers.get("accept");
   const before = known.get(accept);
   if (before !== undefined) return before;
-  const types = acceptedTypes(accept);
-  const streams = types.some((type) => type === "text/event-stream" || type === "multipart/mixed");
-  const accepted = { types, streams, single: singleMediaType(accept) };
+  const accepted = negotiate(accept);
   if (known.size < mostKnown && (accept?.length ?? 0) <= longestKnown) known.set(accept, accepted);
   return accepted;
 }
 
-function acceptedTypes(accept: string | null): readonly string[] {
-  if (accept === null || accept.trim() === "") return ["*/*"];
+interface MediaRange {
+  readonly type: string;
+  /** How much it is wanted: 0 (not at all) to 1. */
+  readonly weight: number;
+}
+
+const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1 }];
+
+/** The first is what is sent to who takes either. */
+const jsonTypes = ["application/json", "application/graphql-response+json"] as const;
+const sseType = "text/event-stream";
+const multipartType = "multipart/mixed";
+
+function negotiate(accept: string | null): Accepted {
+  const ranges = accept === null || accept.trim() === "" ? anything : rangesOf(accept);
+  const names = (type: string) => ranges.some((range) => range.type === type && range.weight > 0);
+  const takes = (type: string) => weightOf(type, ranges).weight > 0;
+  // The most wanted one; of those that are wanted alike, the one that the header has first.
+  const [json = null] = jsonTypes
+    .map((type) => ({ type, ...weightOf(type, ranges) }))
+    .filter(({ weight }) => weight > 0)
+    .sort((one, other) => other.weight - one.weight || one.at - other.at);
+  return {
+    json: json && json.type,
+    sse: takes(sseType),
+    multipart: takes(multipartType),
+    streams: names(sseType) || names(multipartType),
+  };
+}
+
+/** Results are UTF-8: who wants the type in another charset does not want it. */
+function rangesOf(accept: string): readonly MediaRange[] {
   return accept.split(",").flatMap((entry) => {
-    const [type, ...parameters] = entry
+    const [type = "", ...parameters] = entry
       .toLowerCase()
       .split(";")
       .map((part) => part.trim());
-    return type === undefined || parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter)) ? [] : [type];
+    const valueOf = (name: string) => parameters.find((one) => one.startsWith(`${name}=`))?.slice(name.length + 1);
+    const charset = valueOf("charset") ?? "utf-8";
+    if (charset !== "utf-8" && charset !== '"utf-8"') return [];
+    const weight = Number(valueOf("q") ?? 1);
+    return [{ type, weight: weight >= 0 ? weight : 0 }];
   });
 }
 
-/** "single": one JSON result, in the media type that Yoga negotiates. null: nothing that was asked for can be given. */
-export type Shape = "single" | "text/event-stream" | "multipart/mixed" | null;
+/** By the range that fits it most closely; `at`: which of them that is. */
+function weightOf(type: string, ranges: readonly MediaRange[]): { readonly weight: number; readonly at: number } {
+  for (const range of [type, type.replace(/\/.*/, "/*"), "*/*"]) {
+    const at = ranges.findIndex((one) => one.type === range);
+    if (at >= 0) return { weight: ranges[at]?.weight ?? 0, at };
+  }
+  return { weight: 0, at: -1 };
+}
+
+/** "single": one JSON result. null: nothing that was asked for can be given. */
+export type Shape = "single" | typeof sseType | typeof multipartType | null;
 
 /**
  * A subscription streams over SSE alone; a deferred result as multipart, or SSE where only that is accepted; and one
  * result comes as JSON unless the client takes streams alone (graphql-sse runs queries so, too).
  */
-export function chooseShape(types: readonly string[], several: boolean, subscription: boolean): Shape {
-  const accepts = (...names: readonly string[]) => names.some((name) => types.includes(name));
-  const sse = accepts("text/event-stream", "text/*", "*/*");
-  const multipart = accepts("multipart/mixed", "multipart/*", "*/*");
-  if (several && subscription) return sse ? "text/event-stream" : null;
-  if (several) return multipart ? "multipart/mixed" : sse ? "text/event-stream" : null;
-  if (accepts("application/json", "application/graphql-response+json", "application/*", "*/*")) return "single";
-  if (sse) return "text/event-stream";
-  // Neither JSON nor a stream: Yoga answers 406 to a single result.
-  return multipart ? "multipart/mixed" : "single";
-}
-
-/**
- * The media type of a single JSON result, as Yoga chooses it: the first that was asked for. null where that depends on
- * more than this function looks at, or where JSON is not what was asked for.
- */
-function singleMediaType(accept: string | null): string | null {
-  if (accept === null || accept === "") return "application/json";
-  for (const entry of accept.replace(/\s/g, "").toLowerCase().split(",")) {
-    const [type, ...parameters] = entry.split(";");
-    if (parameters.some((parameter) => parameter.includes("charset=") || /^q=0(\.0*)?$/.test(parameter))) return null;
-    if (type === "application/graphql-response+json" || type === "application/json") return type;
-    if (type === "application/*" || type === "*/*") return "application/json";
-    if (type?.startsWith("*/") === true) return null;
-  }
-  return null;
+export function chooseShape({ json, sse, multipart }: Accepted, several: boolean, subscription: boolean): Shape {
+  if (several && subscription) return sse ? sseType : null;
+  if (several) return multipart ? multipartType : sse ? sseType : null;
+  if (json !== null) return "single";
+  return sse ? sseType : multipart ? multipartType : null;
 }

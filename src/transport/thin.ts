@@ -80,7 +80,7 @@ export function createThinPath(options: ThinPathOptions): ThinPath {
   }
 
   return async (headers, body, exchange) => {
-    const mediaType = isJson(headers.get("content-type")) ? acceptedBy(headers).single : null;
+    const mediaType = isJson(headers.get("content-type")) ? acceptedBy(headers).json : null;
     if (mediaType === null) return null;
     const params = wellFormed(body, persisted);
     if (params === null) return null;

@@ -152,11 +152,12 @@ describe("SSE", () => {
     expect(asked).toContain('event: next\ndata: {"data":{"hello":"Hello world"}}\n\nevent: complete');
   });
 
-  test("a client that accepts no stream gets 406, and the source is ended", async () => {
+  test("a client that accepts no stream gets 406, and no source is opened", async () => {
     await using server = await startTransport();
     const response = await post(server.endpoint, ticks, { accept: "application/json" });
     expect(response.status).toBe(406);
-    await server.probe.source.returned;
+    expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: "BAD_REQUEST" } }] });
+    expect(server.probe.lastEventId).toBeUndefined();
   });
 
   test("closing cuts the stream off without `complete`, so that clients reconnect", async () => {

@@ -174,6 +174,57 @@ describe("errors", () => {
   });
 });
 
+describe("Accept", () => {
+  const modern = "application/graphql-response+json";
+
+  test.each([
+    [null, "application/json"],
+    ["*/*", "application/json"],
+    ["application/*", "application/json"],
+    [modern, modern],
+    [`${modern}, application/json`, modern],
+    [`application/json, ${modern}`, "application/json"],
+    [`application/json;q=0.1, ${modern};q=0.9`, modern],
+    [`application/json; q=0, ${modern}`, modern],
+    [`${modern};q=0, */*;q=0.1`, "application/json"],
+    [`application/json;q=0, application/*`, modern],
+    [`application/json;charset=latin1, ${modern};charset=UTF-8`, modern],
+    ["text/html, */*;q=0.8", "application/json"],
+  ])("%s is answered with %s", async (accept, type) => {
+    await using server = await startTransport();
+    // The first time by Yoga, then by the thin path; and what was refused before it was parsed.
+    for (const query of ["{ hello }", "{ hello }", "{ hello"]) {
+      const response = await post(server.endpoint, query, accept === null ? {} : { accept });
+      expect(response.headers.get("content-type")).toBe(`${type}; charset=utf-8`);
+    }
+  });
+
+  test.each(["text/html", "image/png", "application/json;q=0", "application/json;charset=latin1"])(
+    "%s is answered with 406, and nothing is executed",
+    async (accept) => {
+      await using server = await startTransport();
+      for (let i = 0; i < 2; i++) {
+        const response = await post(server.endpoint, "mutation { increment }", { accept });
+        expect(response.status).toBe(406);
+        expect((await errorOf(response)).extensions).toEqual({ code: "BAD_REQUEST" });
+      }
+      expect(await (await post(server.endpoint, "mutation { increment }")).json()).toEqual({ data: { increment: 1 } });
+    },
+  );
+
+  test("what is deferred comes with the rest to who takes one result alone", async () => {
+    await using server = await startTransport();
+    server.probe.release();
+    const query =
+      "{ parts { now ...Later @defer ... @defer(if: true) { again: now } } } fragment Later on Parts { deferred }";
+    for (let i = 0; i < 2; i++) {
+      const response = await post(server.endpoint, query, { accept: "application/json" });
+      expect(response.status).toBe(200);
+      expect(await response.json()).toEqual({ data: { parts: { now: "now", deferred: "later", again: "now" } } });
+    }
+  });
+});
+
 describe("production", () => {
   test("tells the schema neither by introspection nor by suggestions, and has no GraphiQL", async () => {
     await using server = await startTransport({ production: true, graphiql: false });
