@@ -284,6 +284,29 @@ describe("regenerateReply", () => {
     expect(await texts(url, "regenerate-tools")).toEqual(["USER: Weather?", "ASSISTANT: You said: Weather?"]);
   });
 
+  test.each([
+    [
+      "of Python's chat",
+      String.raw`{"type": "chat", "data": {"content": "Sec\u006fnd \ud83d", "type": "chat", "role": "user"}}`,
+    ],
+    ["with its keys in another order", `{"data":{"content":"Second","additional_kwargs":{}},"type":"human"}`],
+    ["in LangChain's old form", `{"type":"generic","role":"user","text":"Second"}`],
+  ])("a question %s is one too", async (name, question) => {
+    const sessionId = `regenerate-foreign ${name}`;
+    await addMessages(url, sessionId, [
+      { role: "USER", text: "First" },
+      { role: "ASSISTANT", text: "One" },
+    ]);
+    const raw = redis.raw();
+    await raw.lpush(sessionId, question, `{"type":"human"}`, `{"type":"ai","data":{"content":"human user"}}`);
+    const before = await texts(url, sessionId);
+    await regenerate(url, sessionId);
+    const after = await texts(url, sessionId);
+    expect(before[2]).toMatch(/^USER: Second/);
+    expect(after.slice(0, -1)).toEqual(before.slice(0, 3));
+    expect(after[3]).toMatch(/^ASSISTANT: You said: Second/);
+  });
+
   test("the same idempotencyKey gives back the first call's run", async () => {
     await ask(url, "regenerate-key", "Hello");
     const first = await regenerate(url, "regenerate-key", { idempotencyKey: "k1" });

@@ -152,6 +152,8 @@ describe("whenBusy", () => {
     const stream = await follow(url, "interrupt");
     const { run, userMessage } = await ask(url, "interrupt", "Stop! This first", { whenBusy: "INTERRUPT" });
     expect([run.status, userMessage?.text]).toEqual(["COMPLETED", "Stop! This first"]);
+    const seen = openai.requests.find(({ messages }) => messages.at(-1)?.["content"] === "Stop! This first");
+    expect(seen?.messages.map(({ content }) => content)).toEqual(["Hold", "Part one ", "Stop! This first"]);
     await openai.waitForAbort(aborted + 1);
     await stream.waitFor(isRunEnd(waiting.run.id));
     stream.close();

@@ -39,7 +39,7 @@ settleLease(p, ARGV[15])
 run.q = now
 if run.model == '' then run.model = x.s.model or ARGV[18] end
 if run.cg and not holds(x, run.cg, run.cp, run.cm) then return { 'EXPIRED' } end
-if run.re and not humanBelow(x, x.base + x.n) then return { 'NOTHING' } end
+if run.re and not userBelow(x, x.base + x.n) then return { 'NOTHING' } end
 p.input[run.id] = run.re and '' or (ARGV[9] .. '\t' .. ARGV[10])
 p.template[run.id] = ARGV[11]
 p.newRun = run.id

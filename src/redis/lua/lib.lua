@@ -233,15 +233,27 @@ local function cancelQueue(p)
   p.dropQueue = true
 end
 
-local function isHuman(raw) return string.find(raw, '^%s*{%s*"type"%s*:%s*"[Hh]uman') ~= nil end
+-- LangChain's types of what a person says, and those whose role is free text (read-message.ts has the same).
+local userTypes = { human = true, HumanMessageChunk = true }
+local freeTypes = { chat = true, generic = true, ChatMessageChunk = true, GenericMessageChunk = true }
+
+-- Whether clients see the row with role USER. What is escaped in its texts does not matter here, and cjson refuses some of it.
+local function isUser(raw)
+  if not (string.find(raw, '[Hh]uman') or string.find(raw, 'user', 1, true)) then return false end
+  local ok, row = pcall(cjson.decode, (string.gsub(raw, '\\.', '?')))
+  if not ok or type(row) ~= 'table' then return false end
+  local data = type(row.data) == 'table' and row.data or (type(row.text) == 'string' and row)
+  if not data then return false end
+  return userTypes[row.type] or (freeTypes[row.type] and (data.role == 'user' or data.role == 'human')) or false
+end
 
 -- The newest USER row below a position; looks at no more than 400 rows.
-local function humanBelow(x, position)
+local function userBelow(x, position)
   for _, p in ipairs({ 20, 400 }) do
     local b = position - 1
     local a = math.max(x.base, position - p)
     for i, raw in ipairs(rowsOf(x, a, b)) do
-      if isHuman(raw) then return b - i + 1, raw end
+      if isUser(raw) then return b - i + 1, raw end
     end
   end
   return nil
@@ -262,6 +274,15 @@ local function rowsWanted(memory, most)
   return math.min(wanted, most)
 end
 
+-- Rows of the positions from..below-1 as they will lie once the plan is written, newest first.
+local function rowsBelow(p, from, below)
+  local finish = p.x.base + p.x.n
+  local rows = {}
+  for at = below - 1, math.max(from, finish), -1 do rows[#rows + 1] = p.push[at - finish + 1] end
+  for _, raw in ipairs(rowsOf(p.x, from, math.min(below, finish) - 1)) do rows[#rows + 1] = raw end
+  return rows
+end
+
 -- Starts a run: QUEUED (or new) -> RUNNING. Returns nil and a code where its place in the history no longer holds.
 -- o: leaseMs, memory (default), most (rows)
 local function start(p, run, o)
@@ -275,7 +296,7 @@ local function start(p, run, o)
       if not holds(x, run.cg, run.cp, run.cm) then return nil, 'EXPIRED' end
       cut = run.cp
     end
-    userAt, userRaw = humanBelow(x, cut)
+    userAt, userRaw = userBelow(x, cut)
     if not userAt then return nil, 'NOTHING' end
     if not run.cg then cut = userAt + 1 end
     if cut < finish then run.cut = cut end
@@ -311,7 +332,7 @@ local function start(p, run, o)
     summary = s.sumText
     low = math.max(low, tonumber(s.sumPos) + 1)
   end
-  p.turn = { memory, s.instructions or '', summary, int(low), userRaw, rowsOf(x, low, math.min(userAt, x.base + x.n) - 1) }
+  p.turn = { memory, s.instructions or '', summary, int(low), userRaw, rowsBelow(p, low, userAt) }
   return true
 end
 
