@@ -1,5 +1,5 @@
 import type { PlacedMessage, SessionChange, SessionEvent } from "./events.ts";
-import type { Live } from "./live.ts";
+import type { Live, LiveMessages } from "./live.ts";
 import type { ContentBlock, NewMessage } from "./message.ts";
 import type { ModelChoice } from "./replies.ts";
 import type { Run, RunError } from "./run.ts";
@@ -75,12 +75,7 @@ export interface Conversations {
     signal: AbortSignal,
   ): Promise<Live<SessionEvent>>;
   /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
-  messageAdded(
-    viewer: Viewer,
-    sessionId: string,
-    after: string | null,
-    signal: AbortSignal,
-  ): Promise<Live<PlacedMessage>>;
+  messageAdded(viewer: Viewer, sessionId: string, after: string | null, signal: AbortSignal): Promise<LiveMessages>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
 }
 

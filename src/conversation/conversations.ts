@@ -18,7 +18,7 @@ import { localMessageId, parseLocalId, uuidv7 } from "./ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { noQuotas, type Quotas } from "./limits.ts";
 import { listSessions } from "./listing.ts";
-import type { Live } from "./live.ts";
+import type { Live, LiveMessages } from "./live.ts";
 import { MessagesOnly } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";
@@ -264,7 +264,7 @@ export class StoredConversations implements Conversations {
     sessionId: string,
     after: string | null,
     signal: AbortSignal,
-  ): Promise<Live<PlacedMessage>> {
+  ): Promise<LiveMessages> {
     return new MessagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
   }
 

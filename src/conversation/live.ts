@@ -1,3 +1,5 @@
+import type { PlacedMessage } from "./events.ts";
+
 /**
  * A stream of events for who serves many readers at once. Any consumer can await it event by event. One that polls
  * instead pays no promise for each event, and does so only while none of its next() waits:
@@ -14,6 +16,12 @@ export interface Live<Event extends object> extends AsyncIterableIterator<Event>
   poll(): Event | null;
   /** Tells the reader, later and at least once, when there is or may be more; false: only next() leads on. */
   wait(reader: LiveReader<Event>): boolean;
+}
+
+/** The messages of one session. */
+export interface LiveMessages extends Live<PlacedMessage> {
+  /** A cursor: the stream is of all that comes behind it. null: it had ended before it could begin. */
+  readonly start: string | null;
 }
 
 /** One who waits. */

@@ -1,19 +1,23 @@
 import { notFound, ParleyError } from "./errors.ts";
 import type { PlacedMessage, SessionEvent } from "./events.ts";
-import type { Live, LiveReader } from "./live.ts";
+import type { Live, LiveMessages, LiveReader } from "./live.ts";
 
 /**
  * The messages of a stream of session events; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes.
  * Not an async generator: one that is parked on a pending next() could not be ended.
  */
-export class MessagesOnly implements Live<PlacedMessage>, LiveReader<SessionEvent> {
+export class MessagesOnly implements LiveMessages, LiveReader<SessionEvent> {
+  readonly start: string | null;
   readonly #events: Live<SessionEvent>;
   /** What ended it, met where it could not be thrown: the next next() says so. */
   #failure: ParleyError | null = null;
   #reader: LiveReader<PlacedMessage> | null = null;
 
+  /** `events`: of which nothing was taken yet; they begin with `opened`. */
   constructor(events: Live<SessionEvent>) {
     this.#events = events;
+    const opened = events.poll();
+    this.start = opened?.kind === "opened" ? opened.cursor : null;
   }
 
   [Symbol.asyncIterator](): this {

@@ -221,6 +221,8 @@ builder.subscriptionFields((t) => ({
     subscribe: async (_root, args, context) => {
       const { conversations, viewer, signal } = context;
       const messages = await conversations.messageAdded(viewer, args.sessionId, afterOf(context, args.after), signal);
+      // Whoever is cut off before the first message resumes from here.
+      context.resume.cursor = messages.start;
       const parentOf = (placed: PlacedMessage) => new MessageParent(placed, new Readings());
       return liveParents(context, messages, parentOf, cursorOf);
     },

@@ -66,7 +66,7 @@ export class RedisFeeds implements Feeds {
       const session = { ...reading.session, pages: reading.session.pages.slice(0, read.pages.length) };
       const first = reading.session.pages[read.pages.length];
       let start: Start = { kind: "tip" };
-      if (first instanceof Error) start = { kind: "expired" };
+      if (first instanceof Error) start = { kind: "expired", cursor: after ?? "" };
       else if (first) {
         const beginning = encodeCursor(historyKey, { generation: session.generation, position: -1, mark: "" });
         start = { kind: "after", cursor: after || beginning, page: first };

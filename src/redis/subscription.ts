@@ -45,9 +45,14 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     this.#request = read;
     const place = Place.at(session, feed, from);
     this.#place = place;
-    const cursor = start.kind === "after" ? start.cursor : place.cursor();
-    const opened: SessionEvent = { kind: "opened", cursor, session };
-    this.#ready = start.kind === "expired" ? [opened, { kind: "reset", kept: 0, cursor, session }] : [opened];
+    // Of an expired one it stays: whose stream is cut off before the reset resumes from it, and hears of the reset.
+    const opened: SessionEvent = {
+      kind: "opened",
+      cursor: start.kind === "tip" ? place.cursor() : start.cursor,
+      session,
+    };
+    this.#ready =
+      start.kind === "expired" ? [opened, { kind: "reset", kept: 0, cursor: place.cursor(), session }] : [opened];
     if (start.kind !== "after") return;
     const { rows, hasNextPage } = start.page;
     const { sequence, generation } = session;
@@ -214,4 +219,4 @@ export type Start =
   | { readonly kind: "tip" }
   /** Behind a cursor: the first page after it. */
   | { readonly kind: "after"; readonly cursor: string; readonly page: MessagePage }
-  | { readonly kind: "expired" };
+  | { readonly kind: "expired"; readonly cursor: string };

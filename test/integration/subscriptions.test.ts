@@ -84,6 +84,8 @@ describe("over WebSocket", () => {
     expect(stale.error?.extensions?.code).toBe("CURSOR_EXPIRED");
     const events = await follow(two.url, "reset", cursor);
     await events.waitFor(({ __typename }) => __typename === "HistoryReset");
+    // Who is cut off before the reset hears of it all the same.
+    expect(eventsOf(events, "StreamOpened")[0]?.cursor).toBe(cursor);
     const [reset] = eventsOf(events, "HistoryReset");
     expect(reset).toMatchObject({ kept: 0, session: { messageCount: 0 } });
     await add("reset", "anew");
@@ -143,6 +145,8 @@ interface ServerEvent {
 /** An EventSource that can be cut off anywhere. */
 class EventStream<Data> {
   readonly events: ServerEvent[] = [];
+  /** What clients resume from: the newest id that came, with an event or without. */
+  lastId: string | null = null;
   readonly #asked: ReturnType<typeof get>;
   #text = "";
   #ended = false;
@@ -157,11 +161,6 @@ class EventStream<Data> {
 
   get ended(): boolean {
     return this.#ended;
-  }
-
-  /** What clients resume from. */
-  get lastId(): string | null {
-    return this.events.reduce<string | null>((last, { id }) => id ?? last, null);
   }
 
   get data(): readonly Data[] {
@@ -189,6 +188,7 @@ class EventStream<Data> {
       for (const block of blocks) {
         const field = (name: string) => new RegExp(`^${name}: ?(.*)$`, "m").exec(block)?.[1] ?? null;
         const event = field("event");
+        this.lastId = field("id") ?? this.lastId;
         if (event !== null) this.events.push({ id: field("id"), event, data: field("data") ?? "" });
       }
     });
@@ -217,6 +217,19 @@ describe("over SSE", () => {
     await middle.untilCount(5);
     expect(middle.data.map((data) => data.messageAdded.text)).toEqual(["b", "c", "d", "e", "f"]);
     middle.cut();
+  });
+
+  test("messageAdded from now on: cut off before its first message, it resumes from where it began", async () => {
+    await add("sse quiet", "a");
+    const first = new EventStream<AddedData>(one.url, messageAdded, { sessionId: "sse quiet" }, null);
+    await waitUntil("it has an id", () => Promise.resolve(first.lastId !== null));
+    first.cut();
+    await add("sse quiet", "b");
+    const second = new EventStream<AddedData>(two.url, messageAdded, { sessionId: "sse quiet" }, first.lastId);
+    await add("sse quiet", "c");
+    await second.untilCount(2);
+    expect(second.data.map((data) => data.messageAdded.text)).toEqual(["b", "c"]);
+    second.cut();
   });
 
   test("sessionEvents: resumed in the midst of a reply there is neither gap nor double", async () => {

@@ -167,7 +167,7 @@ export class FakeConversations implements Conversations {
 
   messageAdded: Conversations["messageAdded"] = (...args) => {
     this.calls.push({ method: "messageAdded", args });
-    return Promise.resolve(this.messages);
+    return Promise.resolve(Object.assign(this.messages, { start: null }));
   };
 
   sessionChanged: Conversations["sessionChanged"] = (...args) => {
