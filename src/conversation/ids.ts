@@ -86,7 +86,7 @@ export function timeOfUuidv7(id: string): number | null {
   return time;
 }
 
-/** What Row.mark holds; in Lua: `redis.sha1hex(row):sub(1, 16)`. */
+/** What Row.mark holds, of a row as it is decoded; in Lua: mark() of lib.lua. */
 export function markOf(raw: string): string {
   return hash("sha1", raw).slice(0, 16);
 }

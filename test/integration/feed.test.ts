@@ -81,6 +81,25 @@ describe("messages (P3, P5)", () => {
     expect(textsOf(reader)).toEqual(["foreign"]);
   });
 
+  test("a row that is no UTF-8 is one of them, and no loss", async () => {
+    await one.append("latin", "first");
+    const readers = [await one.open("latin"), await two.open("latin")];
+    const turn = newTurn("latin", "question");
+    await one.backend.store.begin(owner, "latin", turn);
+    const row = (text: string) => Buffer.from(foreignRow(text), "latin1");
+    await redis.lpush("latin", row("caf\xe9"));
+    for (const reader of readers) await reader.untilCount("message", 2);
+    await redis.lpush("latin", row("\xe0"), foreignRow("plain"));
+    await one.append("latin", "last");
+    for (const reader of readers) {
+      await reader.untilCount("message", 5);
+      expect(textsOf(reader)).toEqual(["question", "caf\ufffd", "\ufffd", "plain", "last"]);
+      expect(reader.ofKind("reset")).toEqual([]);
+    }
+    const reading = await one.backend.store.read(owner, "latin", { pages: [], runId: turn.runId });
+    expect(reading?.run?.status).toBe("RUNNING");
+  });
+
   test("an own message costs its subscribers no reading", async () => {
     await one.append("cheap", "first");
     const readers = await Promise.all([one.open("cheap"), one.open("cheap"), two.open("cheap")]);
