@@ -10,9 +10,9 @@ import {
   voidLine,
 } from "../conversation/archive.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
-import type { Row } from "../conversation/message.ts";
 import { anonymous, type Session } from "../conversation/session.ts";
 import type { Client } from "./connection.ts";
+import { exactRow } from "./exact-row.ts";
 import { guarded } from "./failure.ts";
 import { sessionKeys } from "./keys.ts";
 import { recordedSessions, type RecordedSession } from "./session-records.ts";
@@ -125,7 +125,7 @@ export class Exporter {
       }
       let bytes = 0;
       for (const row of rows) {
-        const exact = await this.#exact(historyKey, reading.session.base, row);
+        const exact = await exactRow(this.#redis, historyKey, reading.session.base, row);
         yield exact;
         if (exact === null) return;
         bytes += exact.byteLength;
@@ -137,12 +137,5 @@ export class Exporter {
       this.#onProgress({ sessions: this.#sessions, rows: rowsSoFar, share: done });
       size = Math.max(1, Math.min(mostRows, Math.floor((pageBytes / Math.max(bytes, 1)) * rows.length)));
     }
-  }
-
-  /** What was no UTF-8 has become replacement characters on its way: such a row is read again as bytes. */
-  async #exact(historyKey: string, base: number, row: Row): Promise<Buffer | null> {
-    if (!row.raw.includes("\ufffd")) return Buffer.from(row.raw, "utf8");
-    const bytes = await guarded(this.#redis.lindexBuffer(historyKey, -(row.position - base + 1)));
-    return bytes?.toString("utf8") === row.raw ? bytes : null;
   }
 }

@@ -1,9 +1,10 @@
 import type { Session } from "../conversation/session.ts";
 import type { Client } from "./connection.ts";
+import { exactRow } from "./exact-row.ts";
 import { guarded } from "./failure.ts";
 import { cursorExpired } from "./replies.ts";
 import type { SessionCalls } from "./session-calls.ts";
-import { readSession } from "./session-reading.ts";
+import { changesTooFast, readSession } from "./session-reading.ts";
 
 const chunkRows = 500;
 
@@ -26,7 +27,11 @@ export async function stageFork(
     if (!reading || reading.session.generation !== source.generation) throw cursorExpired();
     const rows = reading.ranges[0] ?? [];
     if (rows.length === 0) break;
-    await guarded(redis.lpush(staging, ...rows.map((row) => row.raw)));
+    const { base } = reading.session;
+    const copies = await Promise.all(rows.map((row) => exactRow(redis, source.historyKey, base, row)));
+    const exact = copies.filter((copy) => copy !== null);
+    if (exact.length < rows.length) throw changesTooFast();
+    await guarded(redis.lpush(staging, ...exact));
     // Left behind by a process that died, the copy goes away by itself.
     await guarded(redis.expire(staging, 600));
     staged += rows.length;

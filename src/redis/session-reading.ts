@@ -41,7 +41,11 @@ export async function readSession(
     if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make();
     return recent.of([owner, key, ...args].join("\0"), body, make);
   }
-  throw new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", {
+  throw changesTooFast();
+}
+
+export function changesTooFast(): ParleyError {
+  return new ParleyError("STORE_UNAVAILABLE", "The history changes faster than it can be read. Try again.", {
     retryAfterSeconds: 1,
   });
 }

@@ -59,6 +59,16 @@ function adopt() {
   return adoptAll([redis], at.store, owner, "*", () => undefined);
 }
 
+/** As from a program that writes another encoding: each character is one byte. */
+function noUtf8(text: string): Buffer {
+  return Buffer.from(`{"type":"human","data":{"content":"${text}"}}`, "latin1");
+}
+
+/** A list's bytes, each as one character. */
+async function latin1(key: string): Promise<readonly string[]> {
+  return (await redis.lrangeBuffer(key, 0, -1)).map((row) => row.toString("latin1"));
+}
+
 /** Everything that a caller can ask for, at a key that is none of ours: nothing answers, and nothing is touched. */
 async function expectOutOfReach(key: string): Promise<void> {
   const before = await contents(redis);
@@ -214,6 +224,29 @@ describe("a history of foreign code", () => {
   ])("is known by a row with %s", async (_what, row) => {
     await redis.lpush("s", row);
     expect(rawOf((await readWhole(at, "s")).session)).toEqual([row]);
+  });
+
+  test("that is no UTF-8 holds its cursors and its run, and is copied byte for byte", async () => {
+    const { store } = at;
+    await redis.lpush("s", foreignRow("first"), noUtf8("\xe2\x82"), noUtf8("\xed\xa0\x80"));
+    const turn = await started(at, "s", "question");
+    await redis.lpush("s", noUtf8("caf\xe9"));
+    const { session } = await readWhole(at, "s");
+    for (const { position, mark } of rowsOf(session)) {
+      const place = { generation: session.generation, position, mark };
+      expect(await store.touch(owner, "s", place)).toBe(true);
+      const page = { first: 10, after: encodeCursor("s", place), last: null, before: null };
+      const behind = must(must(await store.read(owner, "s", { pages: [page] })).session.pages[0]);
+      expect(behind).toMatchObject({ rows: rowsOf(session).slice(position + 1) });
+    }
+    await store.finish(turn, completed(turn, "answer"), "i:1");
+    const after = await readWhole(at, "s", turn.runId);
+    expect(after.run).toMatchObject({ status: "COMPLETED" });
+    expect(after.session).toMatchObject({ generation: session.generation, messageCount: 6 });
+
+    await store.fork(owner, after.session, null, "copy", null, newOp());
+    expect(await latin1("copy")).toEqual(await latin1("s"));
+    expect((await readWhole(at, "copy")).session.messageCount).toBe(6);
   });
 
   test("may hold rows that are no messages between its ends, and once it has a record anywhere", async () => {
