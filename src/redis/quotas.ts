@@ -49,14 +49,14 @@ export class RedisQuotas implements Quotas {
   /**
    * On one server the turn's own script counts it, so that a turn is one write and costs no round trip more. In a
    * cluster an owner has another slot than the session: it is counted ahead, and begin.lua is told what came of that, so
-   * that a retry gets its answer all the same.
+   * that a retry gets its answer all the same. `interrupts`: what is going in its session leaves its place to it.
    */
-  async ofTurn(owner: string, runId: string): Promise<TurnQuota> {
+  async ofTurn(owner: string, runId: string, interrupts: boolean): Promise<TurnQuota> {
     const { sends, going, tokens } = this.#keys(owner);
     if (!(this.#redis instanceof Cluster)) {
       return { keys: [sends, going, tokens], limits: this.#limits, refused: "" };
     }
-    const [code, limit, seconds] = await this.#admit(owner, runId);
+    const [code, limit, seconds] = await this.#admit(owner, runId, interrupts);
     return code === "LIMITED" ? { ...uncounted, refused: `${text(limit)} ${number(seconds)}` } : uncounted;
   }
 
@@ -68,8 +68,14 @@ export class RedisQuotas implements Quotas {
     this.#send(this.#redis.zrem(going, runId));
   }
 
+  /** A turn has ended this one. On one server its script has freed the place already. */
+  interrupted(owner: string, runId: string): void {
+    if (!(this.#redis instanceof Cluster)) return;
+    this.#send(this.#redis.zrem(this.#keys(owner).going, runId));
+  }
+
   async admit(owner: string, id: string): Promise<void> {
-    const [code, limit, seconds] = await this.#admit(owner, id);
+    const [code, limit, seconds] = await this.#admit(owner, id, false);
     if (code === "LIMITED") throw rateLimited(refusalOf(limit, seconds));
   }
 
@@ -107,9 +113,9 @@ export class RedisQuotas implements Quotas {
     return quotaKeys(this.#settings.historyKeyPrefix, owner);
   }
 
-  #admit(owner: string, id: string): Promise<readonly Reply[]> {
+  #admit(owner: string, id: string, interrupts: boolean): Promise<readonly Reply[]> {
     const { sends, going, tokens } = this.#keys(owner);
-    const args = [id, this.#limits, this.#settings.holdMs];
+    const args = [id, this.#limits, this.#settings.holdMs, interrupts ? 1 : 0];
     return guarded(this.#scripts.run("quota-admit", [sends, going, tokens], args));
   }
 

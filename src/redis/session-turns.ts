@@ -57,7 +57,7 @@ export class SessionTurns {
 
   async begin(owner: string, key: string, turn: BeginTurn): Promise<BeginAnswer> {
     const { leaseMs, maxQueuedRuns, memory, memoryRows, model, processId, quotas } = this.#settings;
-    const quota = (await quotas?.ofTurn(owner, turn.runId)) ?? uncounted;
+    const quota = (await quotas?.ofTurn(owner, turn.runId, turn.whenBusy === "INTERRUPT")) ?? uncounted;
     const run = {
       id: turn.runId,
       own: processId,
@@ -101,6 +101,7 @@ export class SessionTurns {
     if (answer[0] !== "STARTED" && answer[0] !== "QUEUED") quotas?.refund(owner, turn.runId);
     switch (answer[0]) {
       case "STARTED":
+        if (answer[10] !== undefined) quotas?.interrupted(owner, text(answer[10]));
         return this.#started(key, answer);
       case "LIMITED": {
         const [, limit, seconds, head] = answer;

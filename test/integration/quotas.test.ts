@@ -12,6 +12,7 @@ const send = `mutation ($sessionId: String!, $text: String!, $messageId: String)
   sendMessage(input: { sessionId: $sessionId, text: $text, messageId: $messageId }) { run { id status } session { messageCount } }
 }`;
 const ask = send.replace("run {", "reply { text } run {");
+const interrupt = send.replace("messageId: $messageId", "whenBusy: INTERRUPT").replace(", $messageId: String", "");
 const count = `query ($sessionId: String!) { session(sessionId: $sessionId) { messageCount } }`;
 const listed = `{ sessions { nodes { sessionId } } }`;
 
@@ -177,6 +178,45 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     await there.execute(cancel, { runId: one.run.id });
     await waitUntil("a place is free", async () => (await here.request(send, third)).errors === undefined);
     openai.releaseAll();
+    await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
+  });
+
+  test("an interrupted reply leaves its place to the one that interrupts it, and to no other", async () => {
+    const { here, there, subject } = await newcomer({ maxRunsPerSubject: 1, maxSendsPerMinute: null });
+    openai.behave({ kind: "gated", tokens: ["a"] });
+    const sessionId = `${subject}:a`;
+    const elsewhere = { sessionId: `${subject}:b`, text: "elsewhere" };
+    const { going } = quotaKeys("chat:", subject);
+    const raw = topology.raw();
+    await here.execute(send, { sessionId, text: "0" });
+    for (let i = 1; i <= 6; i++) {
+      const { sendMessage } = await (i % 2 === 0 ? here : there).execute<Sent>(interrupt, {
+        sessionId,
+        text: String(i),
+      });
+      // There is nothing that this one would interrupt.
+      expect(await refusedBy(here, interrupt, elsewhere)).toMatchObject({ code: "RATE_LIMITED", limit: "runs" });
+      const local = Buffer.from(sendMessage.run.id, "base64url").toString().split(":").at(-1);
+      await waitUntil("one place is taken", async () => (await raw.zrange(going, 0, "-1")).join() === local);
+    }
+    openai.releaseAll();
+    await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
+    expect((await here.request(send, elsewhere)).errors).toBeUndefined();
+  });
+
+  test("senders that interrupt each other at once are all let in where one place is left", async () => {
+    const { here, there, subject } = await newcomer({ maxRunsPerSubject: 2, maxSendsPerMinute: null });
+    openai.behave({ kind: "gated", tokens: ["a"] });
+    const sessionId = `${subject}:a`;
+    await here.execute(send, { sessionId: `${subject}:b`, text: "goes on" });
+    await here.execute(send, { sessionId, text: "first" });
+    const burst = Array.from({ length: 12 }, (_, i) =>
+      (i % 2 === 0 ? here : there).request<Sent>(interrupt, { sessionId, text: String(i) }),
+    );
+    for (const { errors } of await Promise.all(burst)) expect(errors).toBeUndefined();
+    openai.releaseAll();
+    const { going } = quotaKeys("chat:", subject);
+    const raw = topology.raw();
     await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
   });
 

@@ -5,7 +5,7 @@
 --       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
 --       16 default memory, 17 most rows a turn reads, 18 default model,
 --       19 limits of the owner (quota.lua) or "", 20 where these were asked elsewhere and leave no room: limit and seconds
--- Returns STARTED head run input-row memory instructions summary low rows owner | QUEUED head run | KNOWN fingerprint result
+-- Returns STARTED head run input-row memory instructions summary low rows owner, and the run that it interrupted | QUEUED head run | KNOWN fingerprint result
 --         | BUSY run-id | FULL | LIMITED limit seconds head ("" for a new session) | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
@@ -26,11 +26,17 @@ if op then
 end
 if x.none and run.re then return { 'NOT_FOUND' } end
 local limit, seconds = string.match(ARGV[20], '^(%u+) (%d+)$')
-if ARGV[19] ~= '' then limit, seconds = quota.refusal(KEYS[9], KEYS[10], KEYS[11], run.id, ARGV[19], now) end
+local interrupt = ARGV[12] == 'INTERRUPT'
+-- What it interrupts leaves its place to it. Who was asked elsewhere did not know of that, and has counted it (quota-admit).
+local leaving = interrupt and x.s.active or nil
+if leaving and limit == 'GOING' then limit = nil end
+if ARGV[19] ~= '' then limit, seconds = quota.refusal(KEYS[9], KEYS[10], KEYS[11], run.id, ARGV[19], now, leaving) end
 if limit then return { 'LIMITED', limit, tonumber(seconds), x.none and '' or headOf(x) } end
 -- Behind the last refusal: what is refused counts for nothing.
 local function count()
-  if ARGV[19] ~= '' then quota.take(KEYS[9], KEYS[10], run.id, ARGV[19], now, o.leaseMs) end
+  if ARGV[19] == '' then return end
+  quota.take(KEYS[9], KEYS[10], run.id, ARGV[19], now, o.leaseMs)
+  if leaving then call('ZREM', KEYS[10], leaving) end
 end
 
 local p = plan(x)
@@ -49,7 +55,6 @@ local waiting = there[QUEUE] and call('LLEN', QUEUE) or 0
 -- Where the reply will lie, as far as one can tell now: part of its id.
 run.hint = (run.cp or (x.base + x.n)) + (run.re and 0 or 1) + 2 * waiting
 run.rl = '~' .. base36(run.hint) .. '~' .. run.rid
-local interrupt = ARGV[12] == 'INTERRUPT'
 if (x.s.active or waiting > 0) and not interrupt then
   if ARGV[12] == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end
   if waiting >= tonumber(ARGV[13]) then return { 'FULL' } end
@@ -68,4 +73,6 @@ local ok, why = start(p, run, o)
 if not ok then return { why } end
 commit(p)
 count()
-return startedAnswer(x, p.states[run.id], p.turn)
+local answer = startedAnswer(x, p.states[run.id], p.turn)
+answer[#answer + 1] = leaving
+return answer

@@ -13,11 +13,12 @@ local function limitsOf(limits)
 end
 
 -- Which limit leaves no room for one more, and for how many seconds; nil where there is room. Writes nothing.
--- What was counted under the same id is let through: a script is sent again where its reply was lost.
-function quota.refusal(sends, going, tokens, id, limits, now)
+-- What was counted under the same id is let through: a script is sent again where its reply was lost. `leaving`: what
+-- ends as this one begins, or nil. GOING comes last: where it is that, there is room but for a place.
+function quota.refusal(sends, going, tokens, id, limits, now, leaving)
   local perMinute, most, perDay = limitsOf(limits)
+  if perMinute and redis.call('ZSCORE', sends, id) or most and redis.call('ZSCORE', going, id) then return nil end
   if perMinute then
-    if redis.call('ZSCORE', sends, id) then return nil end
     local since = string.format('(%.0f', now - MINUTE_MS)
     local excess = redis.call('ZCOUNT', sends, since, '+inf') - perMinute
     if excess >= 0 then
@@ -26,15 +27,16 @@ function quota.refusal(sends, going, tokens, id, limits, now)
       return 'SENDS', math.max(1, math.ceil((tonumber(last[2]) + MINUTE_MS - now) / 1000))
     end
   end
-  if most then
-    if redis.call('ZSCORE', going, id) then return nil end
-    if redis.call('ZCOUNT', going, string.format('(%.0f', now), '+inf') >= most then return 'GOING', GOING_RETRY end
-  end
   if perDay then
     local day = math.floor(now / DAY_MS)
     if tonumber(redis.call('HGET', tokens, day) or 0) >= perDay then
       return 'TOKENS', math.ceil(((day + 1) * DAY_MS - now) / 1000)
     end
+  end
+  if most then
+    local places = redis.call('ZCOUNT', going, string.format('(%.0f', now), '+inf')
+    if leaving and tonumber(redis.call('ZSCORE', going, leaving) or 0) > now then places = places - 1 end
+    if places >= most then return 'GOING', GOING_RETRY end
   end
   return nil
 end
