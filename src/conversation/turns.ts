@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { costOf, tokensIn } from "./cost.ts";
-import type { Feeds } from "./feeds.ts";
+import type { Feeds, RunWatcher } from "./feeds.ts";
 import { markOf, sessionTag } from "./ids.ts";
 import { noQuotas, type Quotas } from "./limits.ts";
 import type { Replies, ReplyOutcome } from "./replies.ts";
@@ -112,12 +112,10 @@ export class Turns {
     };
     const attend = () => this.attend(historyKey, false).catch(this.#settings.onError);
     const ask = async () => {
-      if (!this.#waiting.has(runId)) return;
-      const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
-      if (!reading?.run || isFinal(reading.run.status)) over();
+      if (this.#waiting.has(runId) && (await this.#isOver(owner, sessionId, runId))) over();
     };
     let isNew = true;
-    const stop = this.#feeds.watch(historyKey, {
+    const watcher: RunWatcher = {
       onEnded: (ended) => {
         if (ended.includes(runId)) over();
         else void attend();
@@ -128,7 +126,8 @@ export class Turns {
         if (!isNew) void attended.then(ask).catch(this.#settings.onError);
         isNew = false;
       },
-    });
+    };
+    const stop = this.#watch(historyKey, watcher, ask);
     this.#waiting.set(runId, stop);
   }
 
@@ -146,16 +145,16 @@ export class Turns {
     const told = here
       ? here.ended
       : new Promise<null>((resolve) => {
-          const ask = async (): Promise<void> => {
-            const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
-            if (!reading?.run || isFinal(reading.run.status)) resolve(null);
+          const ask = async () => {
+            if (await this.#isOver(owner, sessionId, runId)) resolve(null);
           };
-          stop = this.#feeds.watch(historyKey, {
+          const watcher: RunWatcher = {
             onEnded: (ended) => {
               if (ended.includes(runId)) resolve(null);
             },
             onUnsure: () => void ask().catch(this.#settings.onError),
-          });
+          };
+          stop = this.#watch(historyKey, watcher, ask);
         });
     let timer: NodeJS.Timeout | undefined;
     let onAbort: () => void = () => undefined;
@@ -189,6 +188,22 @@ export class Turns {
 
   async #all(): Promise<void> {
     await Promise.all([...this.#going.values()].map((one) => one.ended));
+  }
+
+  /** A run's end is published. That it went with its session, which expired, is not: asked for once a lease. */
+  #watch(historyKey: string, watcher: RunWatcher, ask: () => Promise<void>): () => void {
+    const stop = this.#feeds.watch(historyKey, watcher);
+    const asking = setInterval(() => void ask().catch(this.#settings.onError), this.#settings.leaseMs);
+    return () => {
+      clearInterval(asking);
+      stop();
+    };
+  }
+
+  /** Whether the run has ended, or is gone. */
+  async #isOver(owner: string, sessionId: string, runId: string): Promise<boolean> {
+    const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
+    return !reading?.run || isFinal(reading.run.status);
   }
 
   #stopWaiting(runId: string): void {

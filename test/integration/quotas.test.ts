@@ -220,6 +220,24 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
   });
 
+  test("a waiting one whose session expires lets its place go, and who waits for its reply hears so", async () => {
+    const { here, there, subject } = await newcomer({ maxRunsPerSubject: 2, runLeaseMs: 1000 });
+    openai.behave({ kind: "gated", tokens: ["a"] });
+    const sessionId = `${subject}:a`;
+    const { sendMessage: running } = await here.execute<Sent>(send, { sessionId, text: "1" });
+    const { sendMessage: queued } = await there.execute<Sent>(send, { sessionId, text: "2", messageId: "two" });
+    expect([running, queued].map(({ run }) => run.status)).toEqual(["RUNNING", "QUEUED"]);
+    // Of the two that wait for its reply one waits where the run does, the other elsewhere.
+    const replies = [here, there].map((caller) => caller.refusal(ask, { sessionId, text: "2", messageId: "two" }));
+    const raw = topology.raw();
+    await raw.pexpire(`chat:${sessionId}`, 1000);
+    await here.execute(count, { sessionId });
+    for (const reply of await Promise.all(replies)) expect(reply).toContain("NOT_FOUND");
+    const { going } = quotaKeys("chat:", subject);
+    await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
+    openai.releaseAll();
+  });
+
   test("a gateway that died holds no places", async () => {
     const { here, subject } = await newcomer({ maxRunsPerSubject: 1, runLeaseMs: 1000 });
     const raw = topology.raw();
