@@ -1,4 +1,4 @@
-import { patternsProblem, scopes as knownScopes, subjectProblem } from "./conversation/access.ts";
+import { patternsProblem, scopes as knownScopes, signedInProblem } from "./conversation/access.ts";
 import { addKey, readKeyFile } from "./transport/auth/key-file.ts";
 
 export interface NewKey {
@@ -14,7 +14,7 @@ export function newKeyProblem({ subject, scopes, sessions }: NewKey): string | n
   const names: readonly string[] = knownScopes;
   const unknown = scopes.find((scope) => !names.includes(scope));
   if (unknown !== undefined) return `There is no scope ${unknown}. There are ${names.join(", ")}.`;
-  const problem = subjectProblem(subject);
+  const problem = signedInProblem(subject);
   if (problem !== null) return `--subject ${problem}.`;
   const wrong = patternsProblem(sessions);
   return wrong === null ? null : `--sessions ${wrong}.`;

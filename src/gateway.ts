@@ -1,5 +1,5 @@
 import type { Conversations } from "./conversation/api.ts";
-import { idMatcher, subjectProblem } from "./conversation/access.ts";
+import { idMatcher, signedInProblem, subjectProblem } from "./conversation/access.ts";
 import { StoredConversations } from "./conversation/conversations.ts";
 import { anonymous } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/telemetry.ts";
@@ -230,6 +230,12 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     warming = setTimeout(() => void warm(), warmAfterMs).unref();
   }
 
+  const owning = (owner: string): string => {
+    const problem = authenticates ? signedInProblem(owner) : subjectProblem(owner);
+    if (problem !== null) throw new TypeError(`The owner ${problem}`);
+    return owner;
+  };
+
   let closing: Promise<void> | null = null;
   const close = async (graceMs: number): Promise<void> => {
     clearTimeout(warming);
@@ -250,20 +256,21 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     modelName: model,
     async adopt({ owner, match = "*", onProgress = () => undefined } = {}) {
       if (authenticates && owner === undefined) throw new TypeError("With authentication adopt() needs an owner");
-      return await adoptAll(await backend.primaries(), backend.store, owner ?? anonymous.subject, match, onProgress);
+      const whose = owning(owner ?? anonymous.subject);
+      return await adoptAll(await backend.primaries(), backend.store, whose, match, onProgress);
     },
     exportSessions: ({ owner, sessionId, onProgress = () => undefined } = {}) =>
       new Exporter(backend.commands, () => backend.primaries(), backend.store, onProgress).archive({
         owner: owner ?? null,
         sessionId: sessionId ?? null,
       }),
-    importSessions: (archive, { owner, replace = false, onProgress = () => undefined } = {}) =>
-      new Importer(backend.commands, backend.store, { owner: owner ?? null, replace }, onProgress).import(archive),
-    give({ from, to, match = "*", onProgress = () => undefined }) {
-      const problem = subjectProblem(to);
-      if (problem !== null) throw new TypeError(`The new owner ${problem}`);
-      const which = { from, to, match: idMatcher(match) };
-      return backend.primaries().then((primaries) => giveSessions(primaries, backend.store, which, onProgress));
+    async importSessions(archive, { owner, replace = false, onProgress = () => undefined } = {}) {
+      const given = { owner: owner === undefined ? null : owning(owner), replace };
+      return await new Importer(backend.commands, backend.store, given, onProgress).import(archive);
+    },
+    async give({ from, to, match = "*", onProgress = () => undefined }) {
+      const which = { from, to: owning(to), match: idMatcher(match) };
+      return await giveSessions(await backend.primaries(), backend.store, which, onProgress);
     },
     deleteOwner: async (owner, { onProgress = () => undefined } = {}) =>
       deleteOwner(backend.commands, await backend.primaries(), backend.store, owner, onProgress),

@@ -1,6 +1,7 @@
 import { ParleyError, badInput, notFound } from "./errors.ts";
 import type { SessionChange } from "./events.ts";
 import { madeUuid } from "./session-id.ts";
+import { anonymous } from "./session.ts";
 import type { Viewer } from "./session.ts";
 
 // Who may (P11). Two locks: the id of a session must be the viewer's to name, and its record must name the viewer as
@@ -32,6 +33,16 @@ export function subjectProblem(subject: string): string | null {
   return null;
 }
 
+/**
+ * The same where subjects have to sign in. `anonymous` owns what anybody made without authentication: who could be called
+ * so would have all of it.
+ */
+export function signedInProblem(subject: string): string | null {
+  return subject === anonymous.subject
+    ? `must not be "${subject}", who owns what was made without authentication`
+    : subjectProblem(subject);
+}
+
 /** What keeps texts from being patterns of session ids, or null. */
 export function patternsProblem(patterns: readonly string[]): string | null {
   if (patterns.length > maxPatterns) return `must be at most ${maxPatterns} patterns`;
@@ -43,7 +54,7 @@ export function patternsProblem(patterns: readonly string[]): string | null {
 
 /** @throws {ParleyError} UNAUTHENTICATED: nobody can be called so */
 export function viewerOf({ subject, scopes, sessions }: Claims): Viewer {
-  const problem = subjectProblem(subject) ?? patternsProblem(sessions ?? []);
+  const problem = signedInProblem(subject) ?? patternsProblem(sessions ?? []);
   if (problem !== null) throw unauthenticated();
   return { subject, scopes, sessions: sessions ?? [`${subject}:*`], granted: sessions !== null };
 }
@@ -64,9 +75,14 @@ export function requireScope(viewer: Viewer, scope: Scope): void {
   throw new ParleyError("FORBIDDEN", `This needs the scope ${scope}, which your credentials do not have.`);
 }
 
-/** An admin sees another owner's sessions as that owner does. */
+/**
+ * An admin sees another owner's sessions as that owner does.
+ * @throws {ParleyError} FORBIDDEN; BAD_USER_INPUT where nobody can be called so
+ */
 export function actingFor(viewer: Viewer, owner: string): Viewer {
   requireScope(viewer, "admin");
+  const problem = subjectProblem(owner);
+  if (problem !== null) throw badInput("filter.owner", `The owner ${problem}.`);
   return { subject: owner, scopes: viewer.scopes, sessions: null, granted: false };
 }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { subjectProblem } from "../conversation/access.ts";
 import { ArchiveError, parseArchiveLine, RowsDigest, type ArchivedSession } from "../conversation/archive.ts";
 import { historyKeyProblem } from "../conversation/session-id.ts";
 import type { Client } from "./connection.ts";
@@ -102,6 +103,8 @@ export class Importer {
     const historyKey = this.#store.historyKey(session.sessionId);
     const problem = session.sessionId === "" ? "is empty" : historyKeyProblem(historyKey);
     if (problem !== null) throw new ArchiveError(`The session id in line ${number} of the archive ${problem}.`);
+    const nobody = this.#options.owner === null ? subjectProblem(session.owner) : null;
+    if (nobody !== null) throw new ArchiveError(`The owner in line ${number} of the archive ${nobody}.`);
     const staging = sessionKeys(historyKey).staging(randomUUID());
     return { session, historyKey, staging, digest: new RowsDigest(), waiting: [], bytes: 0 };
   }

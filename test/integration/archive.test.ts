@@ -187,6 +187,7 @@ describe("an archive", () => {
       ["another file", "id,text\n1,hello\n"],
       ["of a later version", archive.replace('"version":1', '"version":2')],
       ["a foreign key", archive.replace('"sessionId":"whole"', '"sessionId":"parley:due"')],
+      ["the gateway's own", archive.replace(/"owner":"[^"]*"/, '"owner":"*"')],
       ["a field that is the gateway's own", archive.replace('"record":{', '"record":{"active":"x",')],
     ];
     for (const [name, text] of broken) {

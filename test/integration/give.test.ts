@@ -73,6 +73,28 @@ test("what was anybody's becomes somebody's, as it is; who followed it is told t
   expect(await jim.execute(again)).toEqual({ sendMessage: { reply: { text: "a" }, session: { messageCount: 4 } } });
 });
 
-test("an owner that nobody can be is refused", () => {
-  expect(() => closed.gateway.give({ from: "anonymous", to: "*" })).toThrow(TypeError);
+test.each(["*", "", "anonymous"])(
+  "with authentication nobody can be %j, and nothing becomes such an owner's",
+  async (to) => {
+    const { gateway } = closed;
+    const nothing = (async function* () {})();
+    await expect(gateway.give({ from: "jim", to })).rejects.toThrow(TypeError);
+    await expect(gateway.adopt({ owner: to })).rejects.toThrow(TypeError);
+    await expect(gateway.importSessions(nothing, { owner: to, replace: true })).rejects.toThrow(TypeError);
+  },
+);
+
+test("without authentication all may become anonymous', and nothing the gateway's own", async () => {
+  await ask(open.url, "back", "Anybody's.");
+  expect(await open.gateway.give({ from: "anonymous", to: "ann", match: "back" })).toBe(1);
+  expect(await open.gateway.give({ from: "ann", to: "anonymous" })).toBe(1);
+  await expect(open.gateway.give({ from: "anonymous", to: "*", match: "back" })).rejects.toThrow(TypeError);
+  await expect(open.gateway.adopt({ owner: "*" })).rejects.toThrow(TypeError);
+  expect(await command(server, "HGET", "parley:{chat:back}:session:chat:back", "owner")).toBe("anonymous");
+});
+
+test("a token for anonymous does not get what was anybody's", async () => {
+  await ask(open.url, "secret", "Anybody's.");
+  const posing = callerOf(closed.url, await tokenFor("anonymous"));
+  expect(await posing.refusal(shown, { id: "secret" })).toMatch(/^401 /);
 });

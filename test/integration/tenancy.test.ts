@@ -269,6 +269,8 @@ describe("an admin", () => {
     expect(reply?.run?.text).toBe(reply?.text);
     expect((await admin.execute<Listed>(list, { owner: "nobody" })).sessions.nodes).toEqual([]);
     expect((await admin.execute<Listed>(list)).sessions.nodes).toEqual([]);
+    // To the scripts it is the gateway itself.
+    expect(await admin.refusal(list, { owner: "*" })).toMatch(/BAD_USER_INPUT.*filter\.owner/);
   });
 
   test("is who has the scope, else FORBIDDEN, whether there is such an owner or not", async () => {

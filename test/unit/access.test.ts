@@ -123,6 +123,13 @@ test("only an admin acts for another, and then as that one", () => {
   });
 });
 
+test("nobody signs in as who owns what was made without authentication", () => {
+  expect(() => viewerOf({ subject: "anonymous", scopes: [], sessions: null })).toThrow(
+    "These credentials are not valid",
+  );
+  expect(subjectProblem("anonymous")).toBeNull();
+});
+
 test("a subject is no pattern, and not the gateway itself", () => {
   for (const subject of ["*", "a*b", "", "a\u0000b", "é".repeat(128)]) expect(subjectProblem(subject)).not.toBeNull();
   for (const subject of ["jim", "auth0|1", "repo:a/b", "jim@chat.example", "é".repeat(127)]) {

@@ -60,7 +60,7 @@ describe("a token that is signed with the secret", () => {
     expect(await refusal(bySecret()(await tokenFor("jim", options)))).toBe(refused);
   });
 
-  test.each(["", "*", "a*", "a\nb", "x".repeat(256), "\ud800"])("nobody is called %j", async (subject) => {
+  test.each(["", "*", "a*", "anonymous", "a\nb", "x".repeat(256), "\ud800"])("nobody is called %j", async (subject) => {
     expect(await refusal(bySecret()(await tokenFor(subject)))).toBe(refused);
   });
 

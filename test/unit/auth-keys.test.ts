@@ -85,6 +85,10 @@ describe("a line that is wrong lets nobody in, and keeps nobody out", () => {
     ["[]", "is no JSON object"],
     [JSON.stringify({ scopes: [], sha256 }), "has no subject"],
     [JSON.stringify({ subject: "*", scopes: [], sha256 }), 'its subject must not hold "*"'],
+    [
+      JSON.stringify({ subject: "anonymous", scopes: [], sha256 }),
+      'its subject must not be "anonymous", who owns what was made without authentication',
+    ],
     [JSON.stringify({ subject: "jim", sha256 }), "its scopes are no list of names"],
     [JSON.stringify({ subject: "jim", scopes: "admin", sha256 }), "its scopes are no list of names"],
     [JSON.stringify({ subject: "jim", scopes: [], sessions: "*", sha256 }), "its sessions are no list of patterns"],
@@ -107,5 +111,6 @@ test("parley keys add refuses what would be no key", () => {
     "There is no scope chat:delete. There are chat:read, chat:write, admin.",
   );
   expect(newKeyProblem({ ...jim, subject: "*" })).toBe('--subject must not hold "*".');
+  expect(newKeyProblem({ ...jim, subject: "anonymous" })).toMatch(/^--subject must not be "anonymous"/);
   expect(newKeyProblem({ ...jim, sessions: [""] })).toBe("--sessions must be patterns of 1 to 512 characters.");
 });

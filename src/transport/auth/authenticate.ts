@@ -25,7 +25,7 @@ export interface AuthRequest {
 
 /** What it answers; null: nobody that it knows. */
 export interface Authenticated {
-  /** At most 255 bytes, without "*". Each subject has its own sessions. */
+  /** At most 255 bytes, without "*"; not `anonymous`. Each subject has its own sessions. */
   readonly subject: string;
   /** Default: chat:read and chat:write. */
   readonly scopes?: readonly string[];

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { appendFile, readFile } from "node:fs/promises";
 
-import { patternsProblem, subjectProblem } from "../../conversation/access.ts";
+import { patternsProblem, signedInProblem } from "../../conversation/access.ts";
 import { isObject, parseJson } from "../../conversation/json.ts";
 
 /** One line of the file: whose the key is, what it may, and the key's hash. The key itself is written nowhere. */
@@ -38,7 +38,7 @@ function entryOf(value: unknown): KeyEntry | string {
   if (!isObject(value)) return "is no JSON object";
   const { subject, scopes, sessions = null, sha256 } = value;
   if (typeof subject !== "string") return "has no subject";
-  const problem = subjectProblem(subject);
+  const problem = signedInProblem(subject);
   if (problem !== null) return `its subject ${problem}`;
   if (!isTexts(scopes)) return "its scopes are no list of names";
   if (sessions !== null && !isTexts(sessions)) return "its sessions are no list of patterns";
