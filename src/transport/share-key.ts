@@ -21,7 +21,7 @@ export class ShareKeys {
     }
     if (names === null) return null;
     // Whatever a viewer is made of: one who may see less or more shares nothing.
-    return canonical([viewer, names.map((name) => [name, variables?.[name]])]);
+    return canonical([viewer, names.map((name) => given(variables, name))]);
   }
 }
 
@@ -52,6 +52,11 @@ function startVariable(root: OperationDefinitionNode["selectionSet"]["selections
   if (root.kind !== Kind.FIELD) return null;
   const after = root.arguments?.find(({ name }) => name.value === "after");
   return after?.value.kind === Kind.VARIABLE ? after.value.name.value : null;
+}
+
+/** A variable that is null is not one that is left out: where it has a default, only the latter gets it. */
+function given(variables: Readonly<Record<string, unknown>> | null | undefined, name: string): readonly unknown[] {
+  return variables && Object.hasOwn(variables, name) ? [name, variables[name]] : [name];
 }
 
 /** JSON in which an object's keys stand in order. */

@@ -402,6 +402,12 @@ describe("a share key", () => {
     expect(keyOf(plain, { s: "a" })).not.toBe(keyOf(plain, { s: "b" }));
   });
 
+  test.each(["n", "constructor"])("$%s that is null, which gets no default, is not one that is left out", (name) => {
+    const defaulted = `subscription ($s: String!, $${name}: Int = 1) {
+      messageAdded(sessionId: $s) { session { messages(last: $${name}) { nodes { id } } } } }`;
+    expect(keyOf(defaulted, { s: "a", [name]: null })).not.toBe(keyOf(defaulted, { s: "a" }));
+  });
+
   test("an `after` that also serves something else counts", () => {
     const reused = `subscription ($s: String!, $after: String) {
       messageAdded(sessionId: $s, after: $after) { session { messages(first: 1, after: $after) { nodes { id } } } } }`;
