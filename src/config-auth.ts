@@ -109,10 +109,11 @@ export function authConfig(
   if (secret !== null && jwksUrl !== null) {
     problem("AUTH_JWKS_URL", "cannot stand beside AUTH_JWT_SECRET: tokens are made with one or the other");
   }
-  if (production && secret !== null && Buffer.byteLength(secret) < 32) {
+  const exposed = production || !isLoopback(host);
+  if (exposed && secret !== null && Buffer.byteLength(secret) < 32) {
     problem("AUTH_JWT_SECRET", "must have at least 32 bytes, or it can be guessed from any token");
   }
-  if (production && jwksUrl !== null && isPlainHttp(jwksUrl)) {
+  if (exposed && jwksUrl !== null && isPlainHttp(jwksUrl)) {
     problem("AUTH_JWKS_URL", "must be https: who answers in its place could make tokens for everyone");
   }
   const key = jwksUrl === null ? { secret: secret ?? "" } : { jwksUrl };

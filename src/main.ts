@@ -189,9 +189,11 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
     toStderr: true,
   });
   const { createGateway } = await import("./gateway.ts");
+  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
+  stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
   let gateway;
   try {
-    gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
+    gateway = await opening;
     const { stdin, stdout } = process;
     process.exitCode = await runDataCommand(command, gateway, { stdin, stdinBytes: stdinBytes(), stdout, stderr });
   } catch (error) {
@@ -234,12 +236,21 @@ async function start(config: Config): Promise<void> {
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
+  const starting = createGateway(optionsFrom(config, logger));
+  // From here on there may be a redis-server of ours, which must not be left behind.
+  const stopping = stopOnSignals(async () => {
+    logger.info({ graceMs: config.shutdownGraceMs }, "Stopping: nobody new gets in, replies may end.");
+    await (await starting).close({ graceMs: config.shutdownGraceMs });
+    logger.info({}, "Stopped.");
+  });
   let gateway;
   let url;
   try {
-    gateway = await createGateway(optionsFrom(config, logger));
+    gateway = await starting;
+    if (stopping.aborted) return;
     ({ url } = await gateway.listen(config));
   } catch (error) {
+    if (stopping.aborted) return;
     if (error instanceof PersistedOperationsError) {
       process.stderr.write(`${error.message}\n`);
       process.exit(2);
@@ -248,12 +259,6 @@ async function start(config: Config): Promise<void> {
     await gateway?.close({ graceMs: 0 });
     process.exit(1);
   }
-
-  stopOnSignals(async () => {
-    logger.info({ graceMs: config.shutdownGraceMs }, "Stopping: nobody new gets in, replies may end.");
-    await gateway.close({ graceMs: config.shutdownGraceMs });
-    logger.info({}, "Stopped.");
-  });
 
   const { modelName: model } = gateway;
   if (config.production) {
@@ -290,6 +295,8 @@ function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["red
 function explainStart(error: unknown, { host, port }: Config): string {
   const code = error instanceof Error && "code" in error ? error.code : null;
   if (code === "EADDRINUSE") return `Port ${port} of ${host} is taken. Set PORT to another one, or to 0 for any.`;
+  if (code === "EACCES" && error instanceof Error && "path" in error)
+    return `${String(error.path)} may not be written.`;
   if (code === "EACCES") return `Port ${port} of ${host} may not be used. Set PORT to one above 1023.`;
   if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `${host} is no address of this machine. Set HOST.`;
   return "Parley could not start.";
@@ -305,7 +312,9 @@ function outliveRejections(logger: Logger): void {
   });
 }
 
-function stopOnSignals(stop: () => Promise<void>): void {
+/** `exitCode`: of a process that was stopped. Gives back what tells that it is being stopped. */
+function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
+  const stopping = new AbortController();
   let stoppingSince: number | null = null;
   const onSignal = () => {
     const now = performance.now();
@@ -314,8 +323,9 @@ function stopOnSignals(stop: () => Promise<void>): void {
       return;
     }
     stoppingSince = now;
+    stopping.abort();
     stop().then(
-      () => process.exit(0),
+      () => process.exit(exitCode),
       (error: unknown) => {
         process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
         process.exit(1);
@@ -324,6 +334,7 @@ function stopOnSignals(stop: () => Promise<void>): void {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
+  return stopping.signal;
 }
 
 async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
@@ -338,9 +349,11 @@ async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
   const progress = createProgress(stderr);
   const onProgress = ({ scanned, adopted, share }: AdoptProgress) =>
     progress.show({ text: `${scanned} lists looked at, ${adopted} adopted`, count: scanned, share });
+  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
+  stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
   let gateway;
   try {
-    gateway = await createGateway({ ...optionsFrom(config, logger), idle: true });
+    gateway = await opening;
     const { scanned, adopted, skipped } = await gateway.adopt({
       ...(owner === null ? {} : { owner }),
       ...(match === null ? {} : { match }),

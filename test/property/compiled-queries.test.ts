@@ -195,7 +195,7 @@ test.each([
     const body = JSON.stringify({ query, variables });
     for (const url of [ofThin, ofThin, ofWhole]) {
       const answer = await ask(url, body, "application/json");
-      expect(answer).toMatchObject({ status: 200, body: expect.stringContaining("BAD_USER_INPUT") });
+      expect([answer.status, answer.body]).toEqual([200, expect.stringContaining("BAD_USER_INPUT")]);
     }
   },
 );

@@ -321,12 +321,15 @@ describe("who may", () => {
     expect(problemsOf({ AUTH: "oauth" })).toHaveProperty("AUTH");
   });
 
-  test("in production a secret cannot be guessed, and keys come over TLS", () => {
-    const production = { NODE_ENV: "production", AUTH: "jwt", ...prefixed };
-    expect(problemsOf({ ...production, AUTH_JWT_SECRET: "short" })).toHaveProperty("AUTH_JWT_SECRET");
-    expect(problemsOf({ ...production, AUTH_JWKS_URL: "http://login.example" })).toHaveProperty("AUTH_JWKS_URL");
-    expect(problemsOf({ ...production, AUTH_JWKS_URL: "http://127.0.0.1:9/keys" })).toEqual({});
-  });
+  test.each([{ NODE_ENV: "production" }, { HOST: "0.0.0.0" }])(
+    "with %o a secret cannot be guessed, and keys come over TLS",
+    (exposed) => {
+      const jwt = { ...exposed, AUTH: "jwt", ...prefixed };
+      expect(problemsOf({ ...jwt, AUTH_JWT_SECRET: "short" })).toHaveProperty("AUTH_JWT_SECRET");
+      expect(problemsOf({ ...jwt, AUTH_JWKS_URL: "http://login.example" })).toHaveProperty("AUTH_JWKS_URL");
+      expect(problemsOf({ ...jwt, AUTH_JWKS_URL: "http://127.0.0.1:9/keys" })).toEqual({});
+    },
+  );
 
   test("with it session ids are no bare keys, unless that is allowed by name", () => {
     const keys = { AUTH: "keys", AUTH_KEYS_FILE: "k" };
