@@ -2,7 +2,7 @@ import { Cluster } from "ioredis";
 import type { Client } from "./connection.ts";
 import type { ListPlace, ListQuery } from "../conversation/store.ts";
 import { guarded } from "./failure.ts";
-import { sharedKeys, type SharedKeys } from "./keys.ts";
+import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import type { Head } from "./replies.ts";
 
 /** What a sidebar is told: which session changed, and how. */
@@ -83,14 +83,12 @@ export class SessionIndex {
     this.#send(() => this.#redis.zrem(this.#shared.sessions(owner), key));
   }
 
+  /**
+   * It is gone, or another's. Its deadline stays, as one under the same id may be another's by now: whoever polls it takes
+   * it away, unless it was given anew.
+   */
   forget(owner: string, key: string): void {
-    this.withdraw(owner, key);
-    this.tell(owner, { key, kind: "removed" });
-  }
-
-  /** Nothing in this session needs anybody any more. */
-  settled(key: string): void {
-    this.#send(() => this.#redis.zrem(this.#shared.due, key));
+    this.#send(() => this.#unlist(owner, key));
   }
 
   tell(owner: string, news: ListNews): void {
@@ -124,6 +122,20 @@ export class SessionIndex {
       skip += rows.length;
     }
     return found.slice(0, query.count);
+  }
+
+  /**
+   * Another gateway may start the session again at any time, and list it before it is taken out here. So it is looked for
+   * behind that: what is started later still is listed later, too.
+   */
+  async #unlist(owner: string, key: string): Promise<void> {
+    await this.#redis.zrem(this.#shared.sessions(owner), key);
+    this.tell(owner, { key, kind: "removed" });
+    const [of, updated] = await this.#redis.hmget(sessionKeys(key).session, "owner", "updated");
+    if (of !== owner || !updated) return;
+    // What it was given by a write since is newer.
+    await this.#redis.zadd(this.#shared.sessions(owner), "GT", updated, key);
+    this.tell(owner, { key, kind: "added" });
   }
 
   /** Tried again while Redis is away, for a while: what is lost here is mended only when the session is met again. */

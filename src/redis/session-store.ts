@@ -203,7 +203,6 @@ export class RedisSessionStore implements SessionStore {
     const answer = await this.#calls.run("remove", owner, key, ownOp(), []);
     if (answer[0] === "NOT_FOUND") throw notFound();
     this.#index.forget(owner, key);
-    this.#index.settled(key);
   }
 
   async fork(

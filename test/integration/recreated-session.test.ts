@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Client } from "../../src/redis/connection.ts";
+import { sessionKeys } from "../../src/redis/keys.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { newMessage, newOp, newTurn, openStore, openStoreOn, owner, type TestStore } from "../support/store.ts";
+import { startProxy } from "../support/tcp-proxy.ts";
+import { topologies, type TestTopology } from "../support/topologies.ts";
+
+// One gateway takes a session that is gone out of its owner's list while another starts it again.
+
+async function addMessage({ store }: TestStore<Client>, sessionId: string): Promise<void> {
+  await store.append(owner, sessionId, [newMessage(sessionId, "USER", "x", null)], newOp());
+}
+
+/** Where the owner's list and the deadlines have it, and where the session itself says that they should. */
+async function places({ redis, store }: TestStore<Client>, key: string) {
+  const { due, sessions } = store.shared;
+  const [listed, watched] = await Promise.all([redis.zscore(sessions(owner), key), redis.zscore(due, key)]);
+  const [updated, until] = await redis.hmget(sessionKeys(key).session, "updated", "until");
+  return { found: [listed, watched], expected: [updated, until] };
+}
+
+test("a deletion whose list is written late leaves the next session of that id listed, and its run watched", async () => {
+  const server = await startRedis({ appendonly: false });
+  const proxy = await startProxy(server.port);
+  const deletes = openStore(server.port, { indexPort: proxy.port });
+  const starts = openStore(server.port);
+  await addMessage(deletes, "again");
+  await waitUntil("it is listed", async () => (await places(starts, "again")).found[0] !== null);
+
+  proxy.blackhole(true);
+  await deletes.store.remove(owner, "again");
+  expect(await starts.store.begin(owner, "again", newTurn("again", "question"))).toMatchObject({ kind: "started" });
+  const news: unknown[] = [];
+  const sidebar = starts.redis.duplicate();
+  sidebar.on("message", (_channel, text: string) => news.push(JSON.parse(text)));
+  await sidebar.subscribe(starts.store.shared.list(owner));
+  proxy.blackhole(false);
+
+  await waitUntil("it is told that it is there again", () => Promise.resolve(news.length >= 2));
+  expect(news).toEqual([
+    { key: "again", kind: "removed" },
+    { key: "again", kind: "added" },
+  ]);
+  const { found, expected } = await places(starts, "again");
+  expect(found).toEqual(expected);
+
+  sidebar.disconnect();
+  deletes.close();
+  starts.close();
+  await proxy.close();
+  await server.stop();
+});
+
+describe.each(["standalone", "Cluster"] as const)("on %s", (shape) => {
+  let redis: TestTopology;
+  let at: TestStore<Client>;
+
+  beforeAll(async () => {
+    redis = await topologies[shape]();
+    at = openStoreOn(redis.source);
+  });
+  afterAll(async () => {
+    at.close();
+    await redis.stop();
+  });
+
+  /** What the index has sent to the owner's list so far is carried out. */
+  const flushed = () => at.redis.zcard(at.store.shared.sessions(owner));
+
+  test("who found a session gone, and takes it out when it is there again, leaves it where it belongs", async () => {
+    await at.store.begin(owner, "again", newTurn("again", "question"));
+    await flushed();
+    at.store.forget(owner, "again");
+    await flushed();
+    await waitUntil("it is listed", async () => (await places(at, "again")).found[0] !== null);
+    const { found, expected } = await places(at, "again");
+    expect(found).toEqual(expected);
+  });
+
+  test("one that is gone, or another's, stays out", async () => {
+    await addMessage(at, "gone");
+    await at.store.remove(owner, "gone");
+    await addMessage(at, "given");
+    await at.store.give(owner, "ann", "given");
+    await addMessage(at, "kept");
+    const { sessions } = at.store.shared;
+    await waitUntil("what is behind them is listed", async () => {
+      return (await at.redis.zscore(sessions(owner), "kept")) !== null;
+    });
+    // Whether they are there was looked for on the connections that these readings go over.
+    await Promise.all([places(at, "gone"), places(at, "given")]);
+    expect(await at.redis.zmscore(sessions(owner), "gone", "given")).toEqual([null, null]);
+    expect(await at.redis.zscore(sessions("ann"), "given")).not.toBeNull();
+  });
+});
