@@ -46,11 +46,11 @@ export class SessionIndex {
 
   /**
    * Before a turn begins, so that a process that dies right behind the script leaves a deadline and a listed session.
-   * `mayBeNew`: a session that is there already is listed already.
+   * `mayBeNew`: a session that is there already is listed already, and stays in its place until its turn has begun.
    */
   expect(owner: string, key: string, leaseMs: number, mayBeNew: boolean): void {
     const now = Date.now();
-    if (mayBeNew) this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), "GT", now, key));
+    if (mayBeNew) this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), "NX", now, key));
     // Never later than it is: the session may be another's, whose run is not to wait for this one (P11).
     this.#send(() => this.#redis.zadd(this.#shared.due, "LT", now + leaseMs, key));
   }
@@ -73,14 +73,14 @@ export class SessionIndex {
     }
   }
 
-  /** Nothing has changed: it stands where it stood before it was expected to. */
-  place(owner: string, key: string, head: Head): void {
-    this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
-  }
-
-  /** What was expected is not this owner's. Its deadline stays: whoever polls it sees what there is to do. */
+  /**
+   * Nothing came of what was expected. What is not there must not stay in the list, nor what is another's: it would tell
+   * that it is there (P11). Its deadline stays: whoever polls it sees what there is to do.
+   */
   withdraw(owner: string, key: string): void {
-    this.#send(() => this.#redis.zrem(this.#shared.sessions(owner), key));
+    this.#send(async () => {
+      if ((await this.#updatedOf(owner, key)) === null) await this.#unlist(owner, key);
+    });
   }
 
   /**
@@ -131,11 +131,17 @@ export class SessionIndex {
   async #unlist(owner: string, key: string): Promise<void> {
     await this.#redis.zrem(this.#shared.sessions(owner), key);
     this.tell(owner, { key, kind: "removed" });
-    const [of, updated] = await this.#redis.hmget(sessionKeys(key).session, "owner", "updated");
-    if (of !== owner || !updated) return;
+    const updated = await this.#updatedOf(owner, key);
+    if (updated === null) return;
     // What it was given by a write since is newer.
     await this.#redis.zadd(this.#shared.sessions(owner), "GT", updated, key);
     this.tell(owner, { key, kind: "added" });
+  }
+
+  /** null: there is no such session of this owner's. */
+  async #updatedOf(owner: string, key: string): Promise<string | null> {
+    const [of, updated = null] = await this.#redis.hmget(sessionKeys(key).session, "owner", "updated");
+    return of === owner ? updated : null;
   }
 
   /** Tried again while Redis is away, for a while: what is lost here is mended only when the session is met again. */

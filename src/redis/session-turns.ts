@@ -72,7 +72,8 @@ export class SessionTurns {
     const { head, middle, tail } = turn.partial;
     // Where the script writes the index itself, nothing can come between the two.
     const ahead = this.#index.keysOf(owner) === null;
-    if (ahead) this.#index.expect(owner, key, leaseMs, turn.existingOnly !== true);
+    const mayBeNew = turn.existingOnly !== true;
+    if (ahead) this.#index.expect(owner, key, leaseMs, mayBeNew);
     const args = [
       JSON.stringify(run),
       turn.input?.head ?? "",
@@ -88,7 +89,7 @@ export class SessionTurns {
       quota.limits,
       quota.refused,
     ];
-    const mode = turn.existingOnly === true ? foreign.existingOnly : undefined;
+    const mode = mayBeNew ? undefined : foreign.existingOnly;
     const extras = { mode, counted: quota.keys, indexOf: owner };
     const beginning = this.#calls.run("begin", owner, key, callersOp(turn.op), args, extras);
     const answer = await beginning.catch((error: unknown) => {
@@ -98,18 +99,16 @@ export class SessionTurns {
       }
       throw error;
     });
-    if (answer[0] !== "STARTED" && answer[0] !== "QUEUED") quotas?.refund(owner, turn.runId);
+    if (answer[0] !== "STARTED" && answer[0] !== "QUEUED") {
+      quotas?.refund(owner, turn.runId);
+      if (ahead && mayBeNew) this.#index.withdraw(owner, key);
+    }
     switch (answer[0]) {
       case "STARTED":
         if (answer[10] !== undefined) quotas?.interrupted(owner, text(answer[10]));
         return this.#started(key, answer);
-      case "LIMITED": {
-        const [, limit, seconds, head] = answer;
-        // What was expected of it does not come: its place in the list is what it was.
-        if (ahead && head === "") this.#index.withdraw(owner, key);
-        else if (ahead) this.#index.place(owner, key, headOf(head));
-        return { kind: "limited", refusal: refusalOf(limit, seconds) };
-      }
+      case "LIMITED":
+        return { kind: "limited", refusal: refusalOf(answer[1], answer[2]) };
       case "QUEUED": {
         const head = headOf(answer[1]);
         this.#calls.note(owner, key, head);
@@ -134,8 +133,6 @@ export class SessionTurns {
       case "NOTHING":
         return { kind: "nothing" };
       default:
-        // Another's session, perhaps: it must not stay in this owner's list, where it would tell that it is there (P11).
-        if (ahead) this.#index.withdraw(owner, key);
         return { kind: "notFound" };
     }
   }

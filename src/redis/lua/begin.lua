@@ -6,7 +6,7 @@
 --       16 default memory, 17 most rows a turn reads, 18 default model,
 --       19 limits of the owner (quota.lua) or "", 20 where these were asked elsewhere and leave no room: limit and seconds
 -- Returns STARTED head run input-row memory instructions summary low rows owner, and the run that it interrupted | QUEUED head run | KNOWN fingerprint result
---         | BUSY run-id | FULL | LIMITED limit seconds head ("" for a new session) | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
+--         | BUSY run-id | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
 local run = cjson.decode(ARGV[8])
@@ -31,7 +31,7 @@ local interrupt = ARGV[12] == 'INTERRUPT'
 local leaving = interrupt and x.s.active or nil
 if leaving and limit == 'GOING' then limit = nil end
 if ARGV[19] ~= '' then limit, seconds = quota.refusal(KEYS[9], KEYS[10], KEYS[11], run.id, ARGV[19], now, leaving) end
-if limit then return { 'LIMITED', limit, tonumber(seconds), x.none and '' or headOf(x) } end
+if limit then return { 'LIMITED', limit, tonumber(seconds) } end
 -- Behind the last refusal: what is refused counts for nothing.
 local function count()
   if ARGV[19] == '' then return end

@@ -3,11 +3,24 @@ import type { Client } from "../../src/redis/connection.ts";
 import { sessionKeys } from "../../src/redis/keys.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis } from "../support/redis-server.ts";
-import { newMessage, newOp, newTurn, openStore, openStoreOn, owner, type TestStore } from "../support/store.ts";
+import {
+  completed,
+  newMessage,
+  newOp,
+  newRecord,
+  newTurn,
+  openStore,
+  openStoreOn,
+  owner,
+  type TestStore,
+} from "../support/store.ts";
 import { startProxy } from "../support/tcp-proxy.ts";
 import { topologies, type TestTopology } from "../support/topologies.ts";
 
-// One gateway takes a session that is gone out of its owner's list while another starts it again.
+// An owner's list and the deadlines, which in a cluster are written beside the scripts: whatever comes in between, and
+// whatever is refused, they say what is there.
+
+const mostQueued = 2;
 
 async function addMessage({ store }: TestStore<Client>, sessionId: string): Promise<void> {
   await store.append(owner, sessionId, [newMessage(sessionId, "USER", "x", null)], newOp());
@@ -59,7 +72,7 @@ describe.each(["standalone", "Cluster"] as const)("on %s", (shape) => {
 
   beforeAll(async () => {
     redis = await topologies[shape]();
-    at = openStoreOn(redis.source);
+    at = openStoreOn(redis.source, { maxQueuedRuns: mostQueued });
   });
   afterAll(async () => {
     at.close();
@@ -93,5 +106,45 @@ describe.each(["standalone", "Cluster"] as const)("on %s", (shape) => {
     await Promise.all([places(at, "gone"), places(at, "given")]);
     expect(await at.redis.zmscore(sessions(owner), "gone", "given")).toEqual([null, null]);
     expect(await at.redis.zscore(sessions("ann"), "given")).not.toBeNull();
+  });
+
+  describe("what is refused, or was done before, leaves the list as it was", () => {
+    const done = newTurn("settled", "question");
+    const stale = { generation: 1, position: 0, mark: "0123456789abcdef" };
+    const busy = (whenBusy: "QUEUE" | "REJECT") => newTurn("busy", "x", { whenBusy });
+
+    beforeAll(async () => {
+      const { store } = at;
+      const begun = await store.begin(owner, "settled", done);
+      if (begun.kind !== "started") throw new Error(`Expected a turn, got ${begun.kind}`);
+      await store.finish(begun, completed(begun, "reply"), "finish");
+      await store.create(owner, "empty", newRecord(null), newOp());
+      await store.begin(owner, "busy", newTurn("busy", "question"));
+      for (let i = 0; i < mostQueued; i++) await store.begin(owner, "busy", busy("QUEUE"));
+      await addMessage(at, "deleted");
+      await store.remove(owner, "deleted");
+      await store.create("ann", "another's", newRecord(null), newOp());
+      await waitUntil("only what is there is listed", async () => !(await list()).includes("deleted"));
+    });
+
+    const list = () => at.redis.zrange(at.store.shared.sessions(owner), 0, "-1", "WITHSCORES");
+
+    test.each([
+      ["known", "settled", done],
+      ["busy", "busy", busy("REJECT")],
+      ["full", "busy", busy("QUEUE")],
+      ["expired", "settled", newTurn("settled", "x", { replaceFrom: stale })],
+      ["nothing", "empty", newTurn("empty", null)],
+      ["expired", "deleted", newTurn("deleted", "x", { replaceFrom: stale })],
+      ["notFound", "deleted", newTurn("deleted", null)],
+      ["notFound", "another's", newTurn("another's", "x")],
+    ] as const)("%s: %s", async (kind, sessionId, turn) => {
+      const before = await list();
+      expect(await at.store.begin(owner, sessionId, turn)).toMatchObject({ kind });
+      // One that was not listed is listed for a moment, in case that it comes to be there.
+      if (before.includes(sessionId)) expect(await list()).toEqual(before);
+      else await waitUntil("it is not listed", async () => !(await list()).includes(sessionId));
+      expect(await list()).toEqual(before);
+    });
   });
 });
