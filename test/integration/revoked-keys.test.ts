@@ -5,6 +5,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { addKey } from "../../src/transport/auth/key-file.ts";
 import { keyVerifier } from "../../src/transport/auth/keys.ts";
+import type { VerifyToken } from "../../src/transport/auth/token.ts";
+import type { Authenticate } from "../../src/transport/exchange.ts";
 import { temporaryDirectory } from "../support/server-process.ts";
 import { openRaw, post, startTransport } from "../support/transport-server.ts";
 import type { RawSocket, TestServer } from "../support/transport-server.ts";
@@ -21,13 +23,17 @@ beforeEach(async () => {
   file = join(directory, "keys.jsonl");
   looks = 0;
   const verify = keyVerifier(file, () => (looks += 1), 20);
-  server = await startTransport({ authenticate: ({ headers }) => verify(headers.get("x-key") ?? "") });
+  server = await startTransport({ authenticate: keyAuthentication(verify) });
 });
 
 afterEach(async () => {
   await server[Symbol.asyncDispose]();
   await rm(directory, { recursive: true });
 });
+
+function keyAuthentication(verify: VerifyToken): Authenticate {
+  return ({ headers }) => verify(headers.get("x-key") ?? "");
+}
 
 /** Past connection_init, with a subscription open. */
 async function open(key: string): Promise<RawSocket> {
@@ -76,6 +82,20 @@ test("a key that has other rights now signs in again", async () => {
   const raw = await open(key);
   const [line] = await lines();
   await replace(line.replace('"chat:read"', '"chat:write"'));
+  expect((await raw.closed).code).toBe(4403);
+});
+
+test("a key that is used with its new rights before anybody looked ends what the old ones opened", async () => {
+  const key = await addKey(file, { ...jim, scopes: ["chat:read", "chat:write"] });
+  await using unhurried = await startTransport({
+    authenticate: keyAuthentication(keyVerifier(file, () => undefined, 3_600_000)),
+  });
+  const raw = await openRaw(unhurried.endpoint, ["graphql-transport-ws"], { "x-key": key });
+  raw.send({ type: "connection_init" });
+  expect((await raw.receive())["type"]).toBe("connection_ack");
+  const [line] = await lines();
+  await replace(line.replace(',"chat:write"', ""));
+  expect((await post(unhurried.endpoint, "{ hello }", { "x-key": key })).status).toBe(200);
   expect((await raw.closed).code).toBe(4403);
 });
 

@@ -20,6 +20,8 @@ export class Revocations {
     if (known?.rights === rights) return known.revocation;
     const state = this.#stateOf(rights);
     this.#states.set(name, state);
+    // keep() compares with the new rights from here on, and would never end what the old ones opened.
+    known?.revoke();
     return state.revocation;
   }
 
