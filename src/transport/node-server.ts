@@ -131,8 +131,10 @@ export function createNodeServer(options: NodeServerOptions): Server {
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const headers = new IncomingHeaders(request.headers);
-    const refuse = (status: string) =>
+    const refuse = (status: string) => {
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+      cutOff(socket);
+    };
     socket.on("error", () => socket.destroy());
     const target = targetOf(request);
     if (target === null) refuse("400 Bad Request");
@@ -149,6 +151,8 @@ export function createNodeServer(options: NodeServerOptions): Server {
       }
       socket.once("close", leave);
       webSockets.upgrade(request, headers, socket, head);
+      // That handshake was none.
+      if (socket.writableEnded) cutOff(socket);
     }
   }
 }
@@ -160,6 +164,19 @@ const foreignHost = refusal(
 );
 
 const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
+
+/** How long a refusal may take to be written: answers that nobody reads may wait before it. */
+const refusalMs = 1000;
+
+/**
+ * Node lets go of a socket that asks for an upgrade, with all its time limits: whoever keeps its own side open would
+ * hold it for good, and the server's end with it.
+ */
+function cutOff(socket: Duplex): void {
+  const timer = setTimeout(() => socket.destroy(), refusalMs).unref();
+  socket.once("finish", () => socket.destroy());
+  socket.once("close", () => clearTimeout(timer));
+}
 
 function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);

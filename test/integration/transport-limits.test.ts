@@ -231,6 +231,31 @@ describe("requests", () => {
     expect(await all(socket)).toContain("HTTP/1.1 200");
   });
 
+  const upgrade = (path: string, more = "") =>
+    `GET ${path} HTTP/1.1\r\nHost: x\r\n${more}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+
+  test.each([
+    ["another path", 404, upgrade("/nothing")],
+    ["a foreign origin", 403, upgrade("/graphql", "Origin: http://evil.example\r\n")],
+    ["a version that is not spoken", 400, upgrade("/graphql").replace("Version: 13", "Version: 99")],
+  ])(
+    "an upgrade that is refused (%s: %i) holds no connection, however long its client stays",
+    async (_what, status, bytes) => {
+      await using server = await startTransport({ limits: { connections: 1 }, production: true });
+      const stays = connect({ port: Number(new URL(server.url).port), host: "127.0.0.1", allowHalfOpen: true });
+      stays.write(bytes);
+      const [answer] = (await once(stays, "data")) as [Buffer];
+      expect(answer.toString()).toContain(`HTTP/1.1 ${status}`);
+      // It has the only place until then.
+      await waitUntil("there is room", async () => {
+        const socket = open(server.url);
+        socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        return (await all(socket)).includes("200 OK");
+      });
+      stays.destroy();
+    },
+  );
+
   test("connections beyond the limit are closed at once, and others are served again when some are gone", async () => {
     const { telemetry, limits } = watched();
     await using server = await startTransport({ telemetry, limits: { connections: 2 } });
