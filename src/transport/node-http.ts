@@ -61,8 +61,18 @@ async function writeBody(
   list.push("content-length", String(bytes));
   to.writeHead(status, list);
   // Of ASCII the bytes are the same, and are taken as they are.
-  if (to.req.method === "HEAD" || bytes <= pieceBytes) to.end(body, bytes === body.length ? "latin1" : "utf8");
-  else await writePieces([Buffer.from(body)], to, slowReaderMs);
+  if (to.req.method === "HEAD" || bytes <= pieceBytes) {
+    to.end(body, bytes === body.length ? "latin1" : "utf8");
+    watchLast(to, slowReaderMs);
+  } else await writePieces([Buffer.from(body)], to, slowReaderMs);
+}
+
+/** What is left when all is written is a piece at most, and is to be taken in the time of one. */
+function watchLast(to: ServerResponse, slowReaderMs: number): void {
+  if (to.writableLength === 0) return;
+  const watch = watchStall(slowReaderMs, () => to.destroy());
+  watch.waiting();
+  to.once("close", () => watch.stop());
 }
 
 async function writePieces(
@@ -83,6 +93,7 @@ async function writePieces(
       }
     }
     to.end();
+    watchLast(to, slowReaderMs);
   } catch (error) {
     // The reader went: its response's `close` has ended the operation already. Anything else cuts the stream off,
     // which is how the client can tell it from one that came to its end.

@@ -20,6 +20,7 @@ import { requestIdOf, withRequestId } from "./request-ids.ts";
 import { targetOf } from "./request-target.ts";
 import type { SecurityHeaders } from "./security-headers.ts";
 import type { PlainAnswer } from "./thin.ts";
+import { Turns } from "./turns.ts";
 import type { WebSocketEndpoint } from "./websocket.ts";
 
 export interface NodeServerOptions {
@@ -61,7 +62,8 @@ export function createNodeServer(options: NodeServerOptions): Server {
   });
   server.maxConnections = limits.connections;
   server.on("drop", () => guard.limited("connections"));
-  server.on("request", (request, response) => void onRequest(request, response));
+  const turns = new Turns();
+  server.on("request", (request, response) => turns.take(request, response, () => void onRequest(request, response)));
   server.on("upgrade", onUpgrade);
   return server;
 
