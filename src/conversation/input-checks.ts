@@ -57,7 +57,7 @@ export class InputChecks {
     if (messages.length > maxMessagesPerAdd) {
       throw badInput("input.messages", `input.messages must hold at most ${maxMessagesPerAdd} messages.`);
     }
-    messages.forEach((message, i) => this.length(message, `input.messages.${i}`));
+    messages.forEach((message, i) => this.length(message, `input.messages[${i}]`));
     const chosen = messages.flatMap((message) => message.messageId ?? []);
     if (new Set(chosen).size < chosen.length)
       throw badInput("input.messages", "Each messageId must be used once only.");

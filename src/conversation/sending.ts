@@ -73,7 +73,7 @@ export class Sending {
     this.#checks.sessionId(sessionId);
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.messages(messages);
-    const rows = messages.map((message) => ({
+    const given = messages.map((message) => ({
       op:
         message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
       row: this.#row(sessionId, message, null),
@@ -81,13 +81,15 @@ export class Sending {
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
     const existingOnly = !mayUse(viewer, sessionId);
     const places = await this.#sessions.owning(viewer, sessionId, () =>
-      this.#store.append(viewer.subject, sessionId, rows, op, existingOnly),
+      this.#store.append(viewer.subject, sessionId, given, op, existingOnly),
     );
     const ranges = places.map(({ position }) => [position, position] as const);
     const reading = await this.#sessions.read(viewer, sessionId, { ...read, ranges });
     if (!reading) throw notFound();
     const { session } = reading;
-    return { messages: reading.ranges.flat().map((row) => placed(session, row)), session };
+    // Of a repeated call they may be gone, and others may lie where they lay.
+    const rows = reading.ranges.flatMap((range, i) => range.filter(({ mark }) => mark === places[i]?.mark));
+    return { messages: rows.map((row) => placed(session, row)), session };
   }
 
   async sendMessage(

@@ -148,7 +148,8 @@ const AddMessagesPayload = builder.objectRef<AddMessagesParent>("AddMessagesPayl
   fields: (t) => ({
     messages: t.field({
       type: [MessageRef],
-      description: "The messages as they are stored, in the order in which they were given.",
+      description:
+        "The messages as they are stored, in the order in which they were given. A call that is repeated later gives those of the first one that are still where they were.",
       resolve: ({ messages, session }) => messages.map((placed) => new MessageParent(placed, session.readings)),
     }),
     session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),

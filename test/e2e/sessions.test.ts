@@ -222,6 +222,15 @@ describe("addMessages", () => {
     expect(await texts(url, "added")).toEqual(["USER: one", "ASSISTANT: two", "USER: three"]);
   });
 
+  test("what lies where its messages lay is not given back for them", async () => {
+    const [one] = await addMessages(url, "added-gone", two);
+    await execute(url, `mutation { clearHistory(input: { sessionId: "added-gone" }) { session { id } } }`);
+    await addMessages(url, "added-gone", [{ role: "USER", text: "another's" }]);
+    expect(one?.position).toBe(0);
+    expect(await addMessages(url, "added-gone", two)).toEqual([]);
+    expect(await texts(url, "added-gone")).toEqual(["USER: another's"]);
+  });
+
   test("all or none", async () => {
     const add = (messages: readonly object[]) => codeOf(addOnly, { sessionId: "none", messages });
     const good = { role: "USER", text: "good" };

@@ -122,13 +122,13 @@ describe("sizes", () => {
       [update(`title: "123456"`), "input.title"],
       [update(`metadata: { a: "4567890123456" }`), "input.metadata"],
       [adding(messages(3)), "input.messages"],
-      [adding(`{ role: USER, text: "12345678901" }`), "input.messages.0.text"],
-      [adding(`{ role: USER, text: "1", name: "2345678901" }`), "input.messages.0.text"],
+      [adding(`{ role: USER, text: "12345678901" }`), "input.messages[0].text"],
+      [adding(`{ role: USER, text: "1", name: "2345678901" }`), "input.messages[0].text"],
       [
         adding(`{ role: ASSISTANT, text: "1", toolCalls: [{ callId: "c", name: "f", args: {} }] }`),
-        "input.messages.0.text",
+        "input.messages[0].text",
       ],
-      [adding(`{ role: USER, content: [${'{ text: "" }'.repeat(100)} { text: "1" }] }`), "input.messages.0.content"],
+      [adding(`{ role: USER, content: [${'{ text: "" }'.repeat(100)} { text: "1" }] }`), "input.messages[0].content"],
     ] as const) {
       expect((await refusal(url, query)).extensions).toEqual({ code: "BAD_USER_INPUT", field });
     }
