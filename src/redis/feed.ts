@@ -162,6 +162,10 @@ export class Feed implements Listener {
     if (publication.kind === "write") {
       this.#ownWrite = true;
       this.#explain(-publication.pushes);
+    } else if (this.#follower.slides) {
+      // A batch of text pushes nothing, and lets the list live longer.
+      this.#ownWrite = true;
+      this.#explain(0);
     }
     let entries: readonly Entry[] | null;
     try {

@@ -15,7 +15,7 @@ import {
 } from "../support/feeds.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, must, newOp, newTurn, openStore, owner } from "../support/store.ts";
+import { completed, foreignRow, must, newOp, newRecord, newTurn, openStore, owner } from "../support/store.ts";
 
 let server: TestRedis;
 let redis: Redis;
@@ -110,6 +110,25 @@ describe("messages (P3, P5)", () => {
       await reads(one, "cheap", 20);
     });
     expect(counts.get("evalsha")).toBe(100 + 20);
+  });
+
+  test("nor does text of a reply, which lets the list of a session with a TTL live longer", async () => {
+    const { store } = one.backend;
+    await store.create(owner, "sliding", newRecord(null, 100), newOp());
+    const begun = await store.begin(owner, "sliding", newTurn("sliding", "question"));
+    if (begun.kind !== "started") throw new Error(begun.kind);
+    // The first may have to bring its script along.
+    await store.progress(begun, 0, "x");
+    const reader = await two.open("sliding");
+    const counts = await commandsOf(redis, async () => {
+      for (let i = 1; i <= 20; i++) {
+        await store.progress(begun, i, "x");
+        // Longer than events are held against publications.
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      await reader.until("the text", () => replyOf(reader) === "x".repeat(21));
+    });
+    expect(counts.get("evalsha")).toBe(20);
   });
 
   test("a push during the first reading is not forgotten", async () => {

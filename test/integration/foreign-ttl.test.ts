@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { encodeCursor } from "../../src/conversation/cursor.ts";
 import { listSessions } from "../../src/conversation/listing.ts";
+import type { StartedTurn } from "../../src/conversation/store.ts";
 import { sessionKeys } from "../../src/redis/keys.ts";
 import { startGateway } from "../support/gateway.ts";
 import { execute, refusal, request } from "../support/graphql-client.ts";
@@ -230,6 +231,51 @@ describe("the record lives at least as long as its list", () => {
     expect(Math.min(...(await Promise.all(ops.map((key) => redis.ttl(key)))))).toBeGreaterThan(24 * 3600);
     await at.store.update(owner, "s", { ttlSeconds: null });
     expect(await Promise.all(keys.slice(0, 5).map((key) => redis.pttl(key)))).toEqual([-1, -1, -1, -1, -1]);
+  });
+});
+
+describe("while a reply is being made", () => {
+  const lives = () => Promise.all(keys.slice(0, 5).map((key) => redis.pexpiretime(key)));
+
+  test.each([
+    ["text", (turn: StartedTurn) => at.store.progress(turn, 0, "half")],
+    ["renewing its lease", (turn: StartedTurn) => at.store.renew(turn)],
+  ])("%s lets the session's own TTL slide over all its keys", async (_what, write) => {
+    await at.store.create(owner, "s", newRecord(null, 100), newOp());
+    const turn = await started(at, "s", "question");
+    await at.store.progress(turn, 0, "");
+    await at.store.begin(owner, "s", newTurn("s", "next"));
+    for (const key of keys.slice(0, 5)) await redis.pexpire(key, 50_000);
+    await write(turn);
+    const [list = 0, ...others] = await lives();
+    expect(list).toBeGreaterThan(Date.now() + 90_000);
+    expect(new Set(others)).toEqual(new Set([list]));
+    expect((await at.store.read(owner, "s", { pages: [] }))?.session.expiresAt).toBe(list);
+  });
+
+  test("and neither brings back a session whose list has expired", async () => {
+    await at.store.create(owner, "s", newRecord(null, 100), newOp());
+    const turn = await started(at, "s", "question");
+    await redis.pexpire("s", shortMs);
+    await readWhole(at, "s");
+    await gone("s");
+    await at.store.progress(turn, 0, "half");
+    await at.store.renew(turn);
+    expect(await redis.pttl(keys[3] ?? "")).toBeGreaterThan(0);
+    expect(await at.store.read(owner, "s", { pages: [] })).toBeNull();
+    expect(await left()).toEqual([]);
+  });
+
+  test("its text lives as long as a list that foreign code lets live longer", async () => {
+    await fill("hi");
+    await redis.pexpire("s", shortMs);
+    const turn = await started(at, "s", "question");
+    await at.store.progress(turn, 0, "Hello ");
+    const end = await redis.pexpiretime("s");
+    await redis.pexpire("s", longMs);
+    await waitUntil("its first end has come", async () => Number((await redis.time())[0]) * 1000 > end);
+    await at.store.progress(turn, 6, "world");
+    expect((await readWhole(at, "s")).session.activeRun?.text).toBe("Hello world");
   });
 });
 

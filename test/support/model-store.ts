@@ -116,11 +116,14 @@ export class ModelStore {
   }
 
   progress(id: string, runId: string, token: number, offset: number, text: string, lapsed: boolean): string {
-    const run = this.at(id).record?.active;
-    if (run?.id !== runId || run.token !== token) return "closed";
+    const session = this.at(id);
+    const { record } = session;
+    const run = record?.active;
+    if (!record || run?.id !== runId || run.token !== token) return "closed";
     if (run.soFar.length !== offset) return `length ${run.soFar.length}`;
     run.soFar += text;
     run.lapsed = lapsed;
+    this.#slide(session, record);
     return "ok";
   }
 
@@ -334,6 +337,11 @@ export class ModelStore {
     }
     if (op) session.ops.set(op.id, { fingerprint: op.fingerprint, result });
     return record;
+  }
+
+  /** Writes that record nothing prolong only what is there. */
+  #slide(session: ModelSession, record: ModelRecord): void {
+    if (record.ttl !== null && session.rows.length > 0) session.expires = record.expires = true;
   }
 
   #setRows(session: ModelSession, rows: readonly ModelRow[]): void {

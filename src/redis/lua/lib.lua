@@ -401,6 +401,11 @@ local function writeIndex(x)
   return failure
 end
 
+-- The ops outlive the rest, as its tombstone.
+local function expireAt(time)
+  for _, key in ipairs({ H, S, RUNS, PART, QUEUE }) do call('PEXPIREAT', key, time) end
+end
+
 -- The one place that writes. Order: publication, then the list (a keyspace event finds its explanation), then the rest.
 -- What is above the most rows is trimmed here, from the oldest on: `base` grows with it, so positions stay.
 -- Returns the head of every answer: JSON of what the reader of the result needs to know.
@@ -563,7 +568,7 @@ local function commit(p)
     end
 
     if expire then
-      for _, key in ipairs({ H, S, RUNS, PART, QUEUE }) do call('PEXPIREAT', key, expire) end
+      expireAt(expire)
     elseif p.forever then
       for _, key in ipairs({ S, RUNS, PART, QUEUE }) do call('PERSIST', key) end
     end
@@ -593,6 +598,15 @@ local function commit(p)
   if indexed == '+' then p.indexFailure = writeIndex(x) end
   x.plan = p
   return p
+end
+
+-- Writes that are no commit() let the session's TTL slide too: a reply may take longer than it. Where the list is gone
+-- they don't, or the session would outlive it: what there is goes with the record.
+local function slide(ttl)
+  if not ttl then return end
+  local expire = there[H] and now + tonumber(ttl) * 1000 or call('PEXPIRETIME', S)
+  if there[H] then call('HSET', S, 'xat', int(expire)) end
+  if expire > 0 then expireAt(int(expire)) end
 end
 
 -- What each answer begins with, read after the writes.

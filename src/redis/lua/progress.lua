@@ -5,12 +5,13 @@
 -- Returns OK length | LENGTH length | CLOSED | NOT_FOUND | CORRUPT
 local wrong = wrongType()
 if wrong then return { wrong } end
-local active, token, length, xat = unpack(call('HMGET', S, 'active', 'token', 'plen', 'xat'))
+local active, token, length, ttl = unpack(call('HMGET', S, 'active', 'token', 'plen', 'ttl'))
 if active ~= ARGV[8] or token ~= ARGV[9] then return { 'CLOSED' } end
 if length ~= ARGV[10] then return { 'LENGTH', length } end
 call(ARGV[1], CH, 'P' .. active .. '\t' .. length .. '\t' .. ARGV[11])
 call('APPEND', PART, ARGV[11])
 local total = int(tonumber(length) + tonumber(ARGV[12]))
 call('HSET', S, 'plen', total, 'until', int(now + tonumber(ARGV[13])))
-if xat then call('PEXPIREAT', PART, xat) end
+-- without a TTL of its own the session expires with its list, and whoever finds that takes the text along
+slide(ttl)
 return { 'OK', total }
