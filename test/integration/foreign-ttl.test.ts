@@ -279,6 +279,19 @@ describe("while a reply is being made", () => {
   });
 });
 
+test("runs that waited in a session whose list has expired hold nobody up in the next", async () => {
+  await fill("old");
+  await started(at, "s", "question");
+  await at.store.begin(owner, "s", newTurn("s", "waits"));
+  await redis.pexpire("s", shortMs);
+  await readWhole(at, "s");
+  await gone("s");
+  expect(await at.store.begin(owner, "s", newTurn("s", "new", { whenBusy: "REJECT" }))).toMatchObject({
+    kind: "started",
+  });
+  expect((await readWhole(at, "s")).session.queuedRuns).toEqual([]);
+});
+
 describe("a session id that cannot be one", () => {
   const refused: readonly (readonly [string, string])[] = [
     ["of the gateway's own", "parley:due"],

@@ -123,6 +123,7 @@ local function load()
     if len > 0 and x.n == 0 and s.xat and tonumber(s.xat) <= now then
       -- the list expired and the record has outlived it: the session is gone, what comes now is a new one
       if adopts == '2' then return nil, 'NOT_FOUND' end
+      there[QUEUE] = false -- its runs wait for nothing any more
       return { s = {}, n = 0, seq = tonumber(s.seq), token = tonumber(s.token), fresh = true, none = true, purge = true, gen = now, base = 0, len = 0 }
     end
     x.seq, x.token = tonumber(s.seq), tonumber(s.token)
