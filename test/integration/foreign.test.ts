@@ -350,14 +350,18 @@ describe("a loss is told", () => {
     expect(await codesOf(cursors)).toEqual(["ok", "ok", "ok", "CURSOR_EXPIRED", "ok"]);
   });
 
-  test("the run whose question is gone ends with it, its text kept", async () => {
+  test.each([
+    ["its text so far", "half", () => readWhole(at, "s")],
+    ["the whole text where it was complete", "half, and whole", () => Promise.resolve()],
+  ])("the run whose question is gone ends with it, %s kept", async (_what, text, meet) => {
     const turn = await started(at, "s", "question");
     await at.store.progress(turn, 0, "half");
     await redis.del("s");
-    await at.store.finish(turn, completed(turn, "answer"), "i:1");
+    await meet();
+    await at.store.finish(turn, completed(turn, "half, and whole"), "i:1");
     const { session, run } = await readWhole(at, "s", turn.runId);
     expect(session).toMatchObject({ messageCount: 0, activeRun: null });
-    expect(run).toMatchObject({ status: "FAILED", error: { code: "RUN_LOST" }, text: "half" });
+    expect(run).toMatchObject({ status: "FAILED", error: { code: "RUN_LOST" }, text });
     expect(await at.store.progress(turn, 4, "more")).toEqual({ kind: "closed" });
   });
 

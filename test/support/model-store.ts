@@ -129,11 +129,12 @@ export class ModelStore {
 
   finish(id: string, runId: string, token: number, text: string, failed: boolean, usage: number): void {
     const session = this.at(id);
-    if (!session.record) return;
-    const record = this.#reconcile(session);
-    const run = record.runs.get(runId);
-    if (run?.status !== "RUNNING" || run.token !== token) return;
+    const run = session.record?.runs.get(runId);
+    if (!session.record || run?.status !== "RUNNING" || run.token !== token) return;
+    // Also where a loss has closed it.
     run.soFar = text;
+    const record = this.#reconcile(session);
+    if (record.active !== run) return;
     record.active = null;
     if (failed) end(run, "FAILED", "MODEL_TIMEOUT");
     else {

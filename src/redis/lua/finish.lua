@@ -15,6 +15,8 @@ if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(ARGV[9]) then return { 
 local p = plan(x)
 settleLoss(p)
 if x.lost then
+  -- more than what progress had stored by then
+  if p.closed == run.id then p.text[run.id] = ARGV[13] end
   commit(p)
   return { 'CLOSED', headOf(x), call('HGET', RUNS, ARGV[8]) or '' }
 end
