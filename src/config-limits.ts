@@ -85,7 +85,7 @@ export const limitDefinitions = {
   MAX_REQUESTS_PER_MINUTE: variable(
     orNone(100 * million),
     "0",
-    "HTTP requests from one address in a minute; 0: no limit.",
+    "HTTP requests and upgrades from one address in a minute; 0: no limit.",
   ),
   MAX_CONNECTIONS: variable(integer(1, million), "50000", "TCP connections; further ones are closed at once."),
   MAX_CONCURRENT_OPERATIONS: variable(

@@ -1,4 +1,4 @@
-import { createServer } from "node:http";
+import { createServer, STATUS_CODES } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 
@@ -133,22 +133,32 @@ export function createNodeServer(options: NodeServerOptions): Server {
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const headers = new IncomingHeaders(request.headers);
-    const refuse = (status: string) => {
-      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    const refuse = (status: number, more: Readonly<Record<string, string>> = {}) => {
+      const lines = Object.entries({ connection: "close", "content-length": "0", ...more }).map(
+        ([name, value]) => `${name}: ${value}\r\n`,
+      );
+      socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines.join("")}\r\n`);
       cutOff(socket);
     };
     socket.on("error", () => socket.destroy());
     const target = targetOf(request);
-    if (target === null) refuse("400 Bad Request");
-    else if (target.split("?", 1)[0] !== path) refuse("404 Not Found");
-    else if (isDraining()) refuse("503 Service Unavailable");
+    if (target === null) refuse(400);
+    else if (target.split("?", 1)[0] !== path) refuse(404);
+    else if (isDraining()) refuse(503);
     else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");
-      refuse("403 Forbidden");
+      refuse(403);
     } else {
-      const leave = guard.socketFrom(guard.address(headers, request.socket.remoteAddress ?? null));
+      const address = guard.address(headers, request.socket.remoteAddress ?? null);
+      const tooMuch = guard.request(address);
+      if (tooMuch !== null) {
+        const { status = 429, headers: more = {} } = tooMuch.extensions.http ?? {};
+        refuse(status, more);
+        return;
+      }
+      const leave = guard.socketFrom(address);
       if (leave === null) {
-        refuse("429 Too Many Requests");
+        refuse(429);
         return;
       }
       socket.once("close", leave);

@@ -288,6 +288,7 @@ function createProtocol(options: WebSocketOptions) {
         connection.expiry = watchExpiry(identity, () => connection.expire());
         return true;
       } catch (error) {
+        if (error instanceof ParleyError) telemetry.refused(error.code);
         // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
         if (error instanceof ParleyError && error.code !== "STORE_UNAVAILABLE") return false;
         logger.error({ err: error }, "A WebSocket client could not be identified.");

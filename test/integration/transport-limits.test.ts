@@ -1,10 +1,12 @@
 import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
+import { unauthenticated } from "../../src/conversation/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
 import { silentTelemetry } from "../../src/conversation/telemetry.ts";
 import type { Telemetry } from "../../src/conversation/telemetry.ts";
@@ -191,6 +193,34 @@ describe("requests", () => {
     // What was refused was not done.
     expect(await answerOf(await from("192.0.2.2"))).toEqual({ data: { increment: 3 } });
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+  });
+
+  test("an upgrade is one of them", async () => {
+    const { telemetry, limits, codes } = watched();
+    await using server = await startTransport({ telemetry, limits: { requestsPerMinute: 2 } });
+    const sockets = [await openRaw(server.endpoint), await openRaw(server.endpoint)];
+    const refused = new WebSocket(server.endpoint.replace("http", "ws"), ["graphql-transport-ws"]);
+    refused.on("error", () => undefined);
+    const [, response] = (await once(refused, "unexpected-response")) as [unknown, IncomingMessage];
+    expect(response.statusCode).toBe(429);
+    expect(Number(response.headers["retry-after"])).toBeGreaterThan(0);
+    expect([limits, codes]).toEqual([["requestsPerAddress"], ["RATE_LIMITED"]]);
+    expect((await post(server.endpoint, "{ hello }")).status).toBe(429);
+    for (const raw of sockets) await closeOf(raw);
+  });
+
+  test("who is refused at connection_init is counted like who is over HTTP", async () => {
+    const { telemetry, codes } = watched();
+    const authenticate = () => {
+      throw unauthenticated();
+    };
+    await using server = await startTransport({ telemetry, authenticate });
+    const raw = await openRaw(server.endpoint);
+    raw.send({ type: "connection_init" });
+    expect((await raw.closed).code).toBe(4403);
+    expect(codes).toEqual(["UNAUTHENTICATED"]);
+    expect((await post(server.endpoint, "{ hello }")).status).toBe(401);
+    expect(codes).toEqual(["UNAUTHENTICATED", "UNAUTHENTICATED"]);
   });
 
   const head = "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
