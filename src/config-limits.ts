@@ -21,6 +21,8 @@ export interface LimitConfig {
   readonly maxRequestsPerMinute?: number | null;
   readonly maxConnections?: number;
   readonly maxConcurrentOperations?: number;
+  readonly maxAnswerBytes?: number;
+  readonly maxPendingAnswerBytes?: number;
   readonly maxEventLoopLagMs?: number;
   readonly headersTimeoutMs?: number;
   readonly requestTimeoutMs?: number;
@@ -93,6 +95,16 @@ export const limitDefinitions = {
     "2000",
     "Operations that one gateway executes at a time (those that wait for a reply do not count); others get OVERLOADED.",
   ),
+  MAX_ANSWER_BYTES: variable(
+    integer(10_000, 1000 * million),
+    "16777216",
+    "Of the messages and other texts of one answer (or of one event), each time that they are asked for. The field beyond it is TOO_COMPLEX.",
+  ),
+  MAX_PENDING_ANSWER_BYTES: variable(
+    integer(10_000, 1_000_000 * million),
+    "268435456",
+    "Of answers over HTTP that one gateway has made and their readers have not taken; beyond it operations get OVERLOADED.",
+  ),
   MAX_EVENT_LOOP_LAG_MS: variable(
     integer(20, hour),
     "2000",
@@ -148,6 +160,8 @@ const optionOf: Readonly<Record<Name, keyof LimitConfig>> = {
   MAX_REQUESTS_PER_MINUTE: "maxRequestsPerMinute",
   MAX_CONNECTIONS: "maxConnections",
   MAX_CONCURRENT_OPERATIONS: "maxConcurrentOperations",
+  MAX_ANSWER_BYTES: "maxAnswerBytes",
+  MAX_PENDING_ANSWER_BYTES: "maxPendingAnswerBytes",
   MAX_EVENT_LOOP_LAG_MS: "maxEventLoopLagMs",
   HEADERS_TIMEOUT_MS: "headersTimeoutMs",
   REQUEST_TIMEOUT_MS: "requestTimeoutMs",

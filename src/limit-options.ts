@@ -34,6 +34,13 @@ export interface LimitOptions {
   readonly maxConnections?: number;
   /** Operations that this process executes at a time; those that wait for a reply do not count (2000). */
   readonly maxConcurrentOperations?: number;
+  /**
+   * What one answer may hold: of a query, a mutation, or one event of a subscription (16 MiB). What a field would have
+   * beyond it is TOO_COMPLEX.
+   */
+  readonly maxAnswerBytes?: number;
+  /** What this process may have made of answers over HTTP that their readers did not take yet, before it refuses operations (256 MiB). */
+  readonly maxPendingAnswerBytes?: number;
   /** How late this process may be, in ms, before it refuses operations (2000). */
   readonly maxEventLoopLagMs?: number;
   /** How long a request may take to send its headers (10,000), and to arrive whole (30,000). */
@@ -81,6 +88,8 @@ export function transportLimits(options: LimitOptions): Partial<TransportLimits>
     requestsPerMinute: options.maxRequestsPerMinute,
     connections: options.maxConnections,
     operations: options.maxConcurrentOperations,
+    answerBytes: options.maxAnswerBytes,
+    pendingAnswerBytes: options.maxPendingAnswerBytes,
     eventLoopLagMs: options.maxEventLoopLagMs,
     headersTimeoutMs: options.headersTimeoutMs,
     requestTimeoutMs: options.requestTimeoutMs,

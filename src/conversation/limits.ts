@@ -36,6 +36,8 @@ export const limitNames = [
   "queryDirectives",
   "queryDefers",
   "queryCost",
+  "answerBytes",
+  "pendingAnswerBytes",
 ] as const;
 export type LimitName = (typeof limitNames)[number];
 

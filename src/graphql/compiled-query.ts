@@ -30,9 +30,11 @@ import type {
 } from "graphql";
 
 import { roomWith } from "../conversation/recurring.ts";
+import type { Spent } from "./answer-budget.ts";
 import { completeLeaf, completeList, completeObject, refuse, unusual } from "./completers.ts";
 import type { Complete, Completer, FieldPlan, Path, Run } from "./completers.ts";
 import type { Context } from "./context.ts";
+import { uncountedResolver } from "./counted-fields.ts";
 import type { SessionParent } from "./readings.ts";
 import { keepRendered, renderedBefore } from "./rendered.ts";
 
@@ -221,7 +223,8 @@ class Compiler {
     const isRoot = parentType === this.#schema.getQueryType();
     const complete =
       isRoot && getNullableType(field.type).toString() === "Session" ? rendering(output.complete) : output.complete;
-    if (field.resolve === undefined) return { key, parentName, read: readProperty(field), complete, resolves };
+    if (uncountedResolver(field) === undefined)
+      return { key, parentName, read: readProperty(field), complete, resolves };
     return { key, parentName, read: this.#resolver(field, parentType, nodes), complete, resolves: true };
   }
 
@@ -230,7 +233,8 @@ class Compiler {
     parentType: GraphQLObjectType,
     nodes: readonly FieldNode[],
   ): FieldPlan["read"] {
-    const { resolve = refuse, name, type } = field;
+    const { name, type } = field;
+    const resolve = uncountedResolver(field) ?? refuse();
     const [node = refuse()] = nodes;
     const argumentsOf = argumentReader(field, node);
     const infoOf = this.#infoOf(name, type, parentType, nodes);
@@ -301,13 +305,27 @@ function rendering(complete: Complete): Complete {
     const { session } = value as SessionParent; // of the type Session
     if (roomWith(session) === 0) return complete(value, run, path);
     const variables = JSON.stringify(run.variableValues);
+    const { context } = run;
     const before = renderedBefore(session, complete, variables);
-    if (before !== null) return before;
+    if (before !== null) {
+      context.answer?.again(before.spent);
+      return before;
+    }
+    const spent = context.answer?.spent ?? nothing;
     const keep = (whole: unknown) =>
-      run.context.asked === 1 ? keepRendered(session, complete, variables, whole) : whole;
+      context.asked === 1
+        ? keepRendered(session, complete, variables, whole, since(spent, context.answer?.spent ?? nothing))
+        : whole;
     const completed = complete(value, run, path);
     return completed instanceof Promise ? completed.then(keep) : keep(completed);
   };
+}
+
+const nothing: Spent = { read: 0, made: 0 };
+
+/** At least what this part cost: others may have been made meanwhile, and then the executor counts in the end. */
+function since(before: Spent, now: Spent): Spent {
+  return { read: now.read - before.read, made: now.made - before.made };
 }
 
 /** Where nobody asks. */

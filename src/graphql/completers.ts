@@ -58,6 +58,7 @@ export function completeList({ complete, resolves }: Completer): Completer {
     complete(value, run, path) {
       // Other iterables there may be are none of this schema's.
       const items: readonly unknown[] = Array.isArray(value) ? value : refuse();
+      run.context.answer?.list(items);
       const list: unknown[] = [];
       let pending: Promise<unknown>[] | null = null;
       for (let i = 0; i < items.length; i++) {
@@ -96,7 +97,17 @@ export function completeLeaf(type: GraphQLLeafType): Complete {
     return type.serialize(value) ?? refuse();
   };
   if (type === GraphQLString || type === GraphQLID) {
-    return (value) => (typeof value === "string" ? value : serialized(value));
+    return (value, { context }) => {
+      if (typeof value !== "string") return serialized(value);
+      context.answer?.text(value);
+      return value;
+    };
+  }
+  if (type.name === "JSON") {
+    return (value, { context }) => {
+      context.answer?.json(value);
+      return serialized(value);
+    };
   }
   if (type === GraphQLBoolean) return (value) => (typeof value === "boolean" ? value : serialized(value));
   return serialized;

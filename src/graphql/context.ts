@@ -1,5 +1,6 @@
 import type { Conversations } from "../conversation/api.ts";
 import type { Viewer } from "../conversation/session.ts";
+import type { AnswerBudget } from "./answer-budget.ts";
 import type { Readings } from "./readings.ts";
 
 /** What a resolver knows of its operation. The transport makes one for each operation. */
@@ -11,8 +12,15 @@ export interface Context {
   readonly resume: Resume;
   /** How often `conversations` was asked for; left out where nobody counts. */
   readonly asked?: number;
+  /** What the answer may hold; left out where nobody counts. Each event of a subscription has one of its own. */
+  answer?: AnswerBudget;
   /** What a query has read so far: readingsOfQuery(). */
   readings?: Readings;
+}
+
+/** The answers before are nothing to that of the next event. */
+export function beginEvent(context: Context): void {
+  if (context.answer !== undefined) context.answer = context.answer.anew();
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { PlacedMessage, SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { PageRequest } from "../conversation/session.ts";
 import { builder } from "./builder.ts";
+import { beginEvent } from "./context.ts";
 import type { Context } from "./context.ts";
 import { messageGlobalId, runGlobalId, sessionGlobalId } from "./global-ids.ts";
 import { liveParents } from "./live.ts";
@@ -250,10 +251,14 @@ builder.subscriptionFields((t) => ({
     type: SessionChangeRef,
     description:
       "The viewer's sessions as they appear, change and go, for a sidebar; not once a token. The first event is always SessionListOpened.",
-    subscribe: async (_root, _args, { conversations, viewer, signal }, info) => {
+    subscribe: async (_root, _args, context, info) => {
+      const { conversations, viewer, signal } = context;
       const pages = pagesBelow(info);
       const changes = await conversations.sessionChanged(viewer, { pages }, signal);
-      return mapped(changes, (change) => changeParent(change, pages));
+      return mapped(changes, (change) => {
+        beginEvent(context);
+        return changeParent(change, pages);
+      });
     },
     resolve: (change) => change,
   }),

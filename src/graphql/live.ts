@@ -1,4 +1,5 @@
 import type { Live } from "../conversation/live.ts";
+import { beginEvent } from "./context.ts";
 import type { Context } from "./context.ts";
 
 /**
@@ -44,6 +45,7 @@ export function liveParents<Event extends object, Parent>(
       const result: IteratorResult<Event> = await events.next();
       if (result.done === true) return { done: true, value: undefined };
       resume.cursor = cursorOf(result.value) ?? resume.cursor;
+      beginEvent(context);
       return { done: false, value: parentOf(result.value) };
     },
     async return() {

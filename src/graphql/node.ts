@@ -30,7 +30,9 @@ async function readNode(id: string, context: Context, info: GraphQLResolveInfo):
     }
     case "Message": {
       const placed = await conversations.readMessage(viewer, node.sessionId, node.local);
-      return placed && new MessageParent(placed, readings);
+      if (placed === null) return null;
+      context.answer?.read([placed.row]);
+      return new MessageParent(placed, readings);
     }
     case "Run": {
       const run = await readings.readRun(context, node.sessionId, node.local);

@@ -1,12 +1,16 @@
 import { roomWith } from "../conversation/recurring.ts";
 import type { Session } from "../conversation/session.ts";
+import type { Spent } from "./answer-budget.ts";
 
 /** A value of an answer whose JSON is there already. */
 export class Rendered {
   readonly text: string;
+  /** Of the answer's budget. */
+  readonly spent: Spent;
 
-  constructor(text: string) {
+  constructor(text: string, spent: Spent) {
     this.text = text;
+    this.spent = spent;
   }
 
   toJSON(): unknown {
@@ -40,8 +44,14 @@ export function renderedBefore(session: Session, plan: object, variables: string
 }
 
 /** Kept where there is room for it. */
-export function keepRendered(session: Session, plan: object, variables: string, value: unknown): Rendered {
-  const rendered = new Rendered(JSON.stringify(value));
+export function keepRendered(
+  session: Session,
+  plan: object,
+  variables: string,
+  value: unknown,
+  spent: Spent,
+): Rendered {
+  const rendered = new Rendered(JSON.stringify(value), spent);
   const known = renderings.get(session) ?? [];
   const size = (one: Rendering) => one.variables.length + one.rendered.text.length;
   const all = [...known, { plan, variables, rendered }];

@@ -13,6 +13,7 @@ import "./viewer.ts";
 import { specifiedDirectives } from "graphql";
 
 import { builder } from "./builder.ts";
+import { countFields } from "./counted-fields.ts";
 import { deferDirective } from "./defer.ts";
 
-export const schema = builder.toSchema({ directives: [...specifiedDirectives, deferDirective] });
+export const schema = countFields(builder.toSchema({ directives: [...specifiedDirectives, deferDirective] }));

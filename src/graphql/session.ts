@@ -108,8 +108,11 @@ SessionRef.implement({
         "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. A cursor that is none is INVALID_CURSOR, one of a history that was reset CURSOR_EXPIRED.",
       args: messagePageArgs,
       extensions: listSize({ by: "page", ...limits.messages }),
-      resolve: async (parent, args, context) =>
-        messageConnection(parent, await pageOf(context, parent, messagePage(args))),
+      resolve: async (parent, args, context) => {
+        const page = await pageOf(context, parent, messagePage(args));
+        context.answer?.read(page.rows);
+        return messageConnection(parent, page);
+      },
     }),
     activeRun: t.field({
       type: RunRef,

@@ -3,6 +3,7 @@ import type { DocumentNode, ExecutionResult, GraphQLSchema, OperationDefinitionN
 
 import type { Conversations } from "../conversation/api.ts";
 import type { Viewer } from "../conversation/session.ts";
+import { AnswerBudget } from "../graphql/answer-budget.ts";
 import { CompiledQuery } from "../graphql/compiled-query.ts";
 import type { Context, Resume } from "../graphql/context.ts";
 import type { Readings } from "../graphql/readings.ts";
@@ -14,6 +15,7 @@ import type { OperationReports } from "./telemetry.ts";
 export interface DirectOptions extends CheckOptions {
   readonly schema: GraphQLSchema;
   readonly conversations: Conversations;
+  readonly maxAnswerBytes: number;
 }
 
 /** An operation of a document that was found valid; `length`: of its text. */
@@ -41,6 +43,7 @@ export function runDirectly(options: DirectOptions, reports: OperationReports): 
   const { schema, conversations } = options;
   const mask = maskUnread(options.mask);
   const queries = new WeakMap<OperationDefinitionNode, CompiledQuery>();
+  const exceeded = () => options.telemetry.limited("answerBytes");
   const queryOf = ({ document, operation, length }: KnownOperation): CompiledQuery => {
     const known = queries.get(operation);
     if (known !== undefined) return known;
@@ -57,8 +60,11 @@ export function runDirectly(options: DirectOptions, reports: OperationReports): 
       () => null,
     );
     if (viewer === null || !mayExecute(operation, viewer, schema, document, variables, options)) return null;
-    const context = new DirectContext(conversations, viewer, exchange);
-    if (operation.operation === OperationTypeNode.QUERY) {
+    const isQuery = operation.operation === OperationTypeNode.QUERY;
+    // Of a query that is too large Yoga's way says so, and counts it.
+    const answer = new AnswerBudget(options.maxAnswerBytes, isQuery ? nothing : exceeded);
+    const context = new DirectContext(conversations, viewer, exchange, answer);
+    if (isQuery) {
       const query = queryOf(known);
       const { span, end } = reports.begin(operation, exchange);
       const data = await span.inside(() => query.run(context, variables));
@@ -79,20 +85,23 @@ export function runDirectly(options: DirectOptions, reports: OperationReports): 
 }
 
 const noErrors = {};
+const nothing = () => undefined;
 
 /** A signal is made where a resolver asks for it: few do. */
 class DirectContext implements Context {
   asked = 0;
   readonly viewer: Viewer;
   readonly resume: Resume;
+  readonly answer: AnswerBudget;
   readings?: Readings;
   readonly #conversations: Conversations;
   readonly #exchange: Exchange;
 
-  constructor(conversations: Conversations, viewer: Viewer, exchange: Exchange) {
+  constructor(conversations: Conversations, viewer: Viewer, exchange: Exchange, answer: AnswerBudget) {
     this.#conversations = conversations;
     this.viewer = viewer;
     this.resume = exchange.resume;
+    this.answer = answer;
     this.#exchange = exchange;
   }
 

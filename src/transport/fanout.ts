@@ -3,6 +3,7 @@ import type { ExecutionArgs, ExecutionResult, OperationDefinitionNode } from "gr
 import { isAsyncIterable } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
+import { beginEvent } from "../graphql/context.ts";
 import type { Context } from "../graphql/context.ts";
 import { liveSource } from "../graphql/live.ts";
 import type { LiveSource } from "../graphql/live.ts";
@@ -91,6 +92,7 @@ export class Fanout {
 /** One operation of one viewer, for all its subscribers. */
 class SharedOperation implements EventExecution {
   readonly operation: OperationDefinitionNode;
+  readonly #context: Context;
   readonly #args: ExecutionArgs;
   readonly #outcomeOf: (result: ExecutionResult) => Outcome;
   /** Gone with the event, which its source holds for as long as others may be told of it. */
@@ -103,22 +105,27 @@ class SharedOperation implements EventExecution {
   ) {
     this.operation = operation;
     this.#outcomeOf = outcomeOf;
-    const { conversations, viewer } = args.contextValue as Context; // as above
+    const { conversations, viewer, answer } = args.contextValue as Context; // as above
     // No subscriber's own: it outlives the first one.
     const contextValue: Context = {
       conversations,
       viewer,
       signal: new AbortController().signal,
       resume: { lastEventId: null, cursor: null },
+      ...(answer === undefined ? {} : { answer }),
     };
     const { schema, document, operationName, variableValues } = args;
-    this.#args = { schema, document, operationName, variableValues, contextValue };
+    this.#context = contextValue;
+    this.#args = { schema, document, operationName, variableValues };
   }
 
   outcome(event: object, source: LiveSource): Outcome | Promise<Outcome> {
     const known = this.#outcomes.get(event);
     if (known !== undefined) return known;
-    const result = execute({ ...this.#args, rootValue: source.parentOf(event) });
+    // Of several events that are executed at a time each counts for itself.
+    const contextValue = { ...this.#context };
+    beginEvent(contextValue);
+    const result = execute({ ...this.#args, contextValue, rootValue: source.parentOf(event) });
     let outcome: Outcome | Promise<Outcome>;
     if (result instanceof Promise) {
       outcome = result.then((settled) => {

@@ -6,6 +6,7 @@ import type { Plugin, YogaInitialContext } from "graphql-yoga";
 
 import type { Conversations } from "../conversation/api.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
+import { AnswerBudget } from "../graphql/answer-budget.ts";
 import type { Context } from "../graphql/context.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
 import { runDirectly } from "./direct.ts";
@@ -47,6 +48,8 @@ export interface HttpOptions {
   readonly mask: MaskError;
   readonly telemetry: Telemetry;
   readonly queryLimits: QueryLimits;
+  /** Of one answer. */
+  readonly maxAnswerBytes: number;
   readonly persisted: PersistedOperations;
   /** Whether requests may take the thin path (thin.ts). */
   readonly thin: boolean;
@@ -118,6 +121,7 @@ export function createOperations(options: HttpOptions): Operations {
       viewer: (await identify(exchange, mask)).viewer,
       signal: exchange.signal,
       resume: exchange.resume,
+      answer: new AnswerBudget(options.maxAnswerBytes, () => telemetry.limited("answerBytes")),
     }),
     plugins: [
       useDeferStream(),

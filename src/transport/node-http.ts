@@ -5,6 +5,9 @@ import { watchStall } from "./stall.ts";
 import { isStream } from "./streams.ts";
 import { PlainAnswer } from "./thin.ts";
 
+/** Notes that so many bytes wait for their reader. Returns what to call when they do not any more. */
+export type Hold = (bytes: number) => () => void;
+
 /** Small enough that a slow reader shows progress, large enough not to cost. */
 const pieceBytes = 64 * 1024;
 
@@ -16,9 +19,10 @@ export async function writeResponse(
   response: Response | PlainAnswer,
   to: ServerResponse,
   slowReaderMs: number,
+  hold: Hold,
 ): Promise<void> {
   if (response instanceof PlainAnswer) {
-    if (!to.destroyed) await writeBody(response.status, response.headers, response.body, to, slowReaderMs);
+    if (!to.destroyed) await writeBody(response.status, response.headers, response.body, to, slowReaderMs, hold);
     return;
   }
   if (to.destroyed) {
@@ -30,10 +34,10 @@ export async function writeResponse(
     to.flushHeaders();
     // Events are small and wait for nothing to be sent along with.
     to.socket?.setNoDelay(true);
-    await writePieces(response.body, to, slowReaderMs);
+    await writePieces(response.body, to, slowReaderMs, hold);
     return;
   }
-  await writeBody(response.status, response.headers, await response.text(), to, slowReaderMs);
+  await writeBody(response.status, response.headers, await response.text(), to, slowReaderMs, hold);
 }
 
 type HeaderEntries = Iterable<readonly [name: string, value: string]>;
@@ -55,6 +59,7 @@ async function writeBody(
   body: string,
   to: ServerResponse,
   slowReaderMs: number,
+  hold: Hold,
 ): Promise<void> {
   const bytes = Buffer.byteLength(body);
   const list = headerList(headers);
@@ -64,7 +69,7 @@ async function writeBody(
   if (to.req.method === "HEAD" || bytes <= pieceBytes) {
     to.end(body, bytes === body.length ? "latin1" : "utf8");
     watchLast(to, slowReaderMs);
-  } else await writePieces([Buffer.from(body)], to, slowReaderMs);
+  } else await writePieces([Buffer.from(body)], to, slowReaderMs, hold);
 }
 
 /** What is left when all is written is a piece at most, and is to be taken in the time of one. */
@@ -79,17 +84,23 @@ async function writePieces(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array> | null,
   to: ServerResponse,
   slowReaderMs: number,
+  hold: Hold,
 ): Promise<void> {
   const watch = watchStall(slowReaderMs, () => to.destroy());
   const closed = new AbortController();
   to.once("close", () => closed.abort());
   try {
     for await (const chunk of chunks ?? []) {
-      for (let at = 0; at < chunk.byteLength; at += pieceBytes) {
-        if (to.write(chunk.subarray(at, at + pieceBytes))) continue;
-        watch.waiting();
-        await event(to, "drain", { signal: closed.signal });
-        watch.taken();
+      const taken = hold(chunk.byteLength);
+      try {
+        for (let at = 0; at < chunk.byteLength; at += pieceBytes) {
+          if (to.write(chunk.subarray(at, at + pieceBytes))) continue;
+          watch.waiting();
+          await event(to, "drain", { signal: closed.signal });
+          watch.taken();
+        }
+      } finally {
+        taken();
       }
     }
     to.end();

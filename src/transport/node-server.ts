@@ -84,7 +84,7 @@ export function createNodeServer(options: NodeServerOptions): Server {
     const write = (given: Response | PlainAnswer) => {
       given.headers.set("x-request-id", requestId);
       if (isDraining()) given.headers.set("connection", "close");
-      return writeResponse(given, response, slowReaderMs);
+      return writeResponse(given, response, slowReaderMs, (bytes) => guard.hold(bytes));
     };
     const { method = "GET" } = request;
     const target = admitted(request);

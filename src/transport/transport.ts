@@ -117,6 +117,7 @@ export function createTransport(options: TransportOptions): Transport {
     mask,
     telemetry,
     queryLimits,
+    maxAnswerBytes: limits.answerBytes,
     persisted,
     thin,
   });

@@ -37,6 +37,8 @@ beforeAll(async () => {
     redis: server.url,
     historyKeyPrefix: "chat:",
     auth: { kind: "jwt", key: { secret }, issuer: null, audience: null, clockSkewSeconds: 5, cookie: null },
+    // What each gives is held against pages of everything that was written.
+    maxAnswerBytes: 1_000_000_000,
     maxSocketsPerSubject: 1000,
     maxSocketsPerAddress: 1000,
   });

@@ -33,7 +33,7 @@ describe("limits", () => {
     );
     const limits = { ...defaultTransportLimits, ...limitsIn(told).transport };
     expect(limits).toEqual(defaultTransportLimits);
-    expect(Object.keys(limitsIn(told).transport)).toHaveLength(12);
+    expect(Object.keys(limitsIn(told).transport)).toHaveLength(14);
     const {
       MAX_SENDS_PER_MINUTE: sends,
       MAX_RUNS_PER_SUBJECT: runs,

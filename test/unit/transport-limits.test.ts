@@ -77,7 +77,7 @@ describe("rates", () => {
 });
 
 describe("the gate", () => {
-  const settings = { operations: 2, eventLoopLagMs: 60_000 };
+  const settings = { operations: 2, eventLoopLagMs: 60_000, pendingAnswerBytes: 100 };
 
   test("counts what executes, once each, until it is answered", () => {
     const gate = createGate(settings);
@@ -109,8 +109,20 @@ describe("the gate", () => {
     gate.close();
   });
 
+  test("is full while more is made than was taken", () => {
+    const gate = createGate(settings);
+    const first = gate.hold(100);
+    expect(gate.full()).toBeNull();
+    const second = gate.hold(1);
+    expect(gate.full()).toBe("pendingAnswerBytes");
+    first();
+    expect(gate.full()).toBeNull();
+    second();
+    gate.close();
+  });
+
   test("is full while the event loop is late again and again, not at once, and not for long", async () => {
-    const gate = createGate({ operations: 1000, eventLoopLagMs: 50 });
+    const gate = createGate({ ...settings, operations: 1000, eventLoopLagMs: 50 });
     const block = async () => {
       const until = performance.now() + 400;
       while (performance.now() < until);

@@ -12,6 +12,8 @@ export interface Gate {
   full(): LimitName | null;
   /** Takes a place until it is left. It takes one also where there is none. */
   enter(): Place;
+  /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
+  hold(bytes: number): () => void;
   /** Operations being executed. */
   readonly size: number;
   close(): void;
@@ -28,13 +30,15 @@ export interface Place {
 export interface GateSettings {
   readonly operations: number;
   readonly eventLoopLagMs: number;
+  readonly pendingAnswerBytes: number;
 }
 
 /** How often the event loop is asked how late it is. */
 const tickMs = 100;
 
-export function createGate({ operations, eventLoopLagMs }: GateSettings): Gate {
+export function createGate({ operations, eventLoopLagMs, pendingAnswerBytes }: GateSettings): Gate {
   let executing = 0;
+  let pending = 0;
   let expectedAt = performance.now() + tickMs;
   let lagMs = 0;
   let before = 0;
@@ -52,8 +56,13 @@ export function createGate({ operations, eventLoopLagMs }: GateSettings): Gate {
     },
     full() {
       if (executing >= operations) return "operations";
+      if (pending > pendingAnswerBytes) return "pendingAnswerBytes";
       // Twice in a row: once may be a collection of garbage, or one large answer.
       return Math.min(lagMs, before) > eventLoopLagMs ? "eventLoopLag" : null;
+    },
+    hold(bytes) {
+      pending += bytes;
+      return () => void (pending -= bytes);
     },
     enter: () => new TakenPlace(count),
     close: () => clearInterval(timer),

@@ -25,6 +25,8 @@ export interface Guard {
   request(address: string | null): GraphQLError | null;
   /** An operation begins: gives the place that it takes until it is answered, or why it is refused. */
   operation(): Place | GraphQLError;
+  /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
+  hold(bytes: number): Leave;
   /** A WebSocket or a stream is opened from this address, and by this viewer: each null where there are too many. */
   socketFrom(address: string | null): Leave | null;
   socketOf(viewer: Viewer): Leave | null;
@@ -73,6 +75,7 @@ export function createGuard(limits: TransportLimits, telemetry: Telemetry): Guar
       return refuse(rateLimited({ limit, retryAfterSeconds }), limit);
     },
     operation: () => overload() ?? gate.enter(),
+    hold: (bytes) => gate.hold(bytes),
     socketFrom: (from) => take(fromAddress, from, "socketsPerAddress"),
     // Who is everyone cannot be held to one person's share.
     socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),

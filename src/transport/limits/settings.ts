@@ -16,6 +16,9 @@ export interface TransportLimits {
   readonly connections: number;
   /** Operations that are executed at a time; one that waits for a reply, and a stream that is open, is not. */
   readonly operations: number;
+  /** What one answer may hold, and what may be made of answers without the network having taken it. */
+  readonly answerBytes: number;
+  readonly pendingAnswerBytes: number;
   /** How late the event loop may be before operations are refused. */
   readonly eventLoopLagMs: number;
   /** How long a request may take to say its headers, and to arrive whole. */
@@ -39,6 +42,8 @@ export const defaultTransportLimits: TransportLimits = {
   requestsPerMinute: null,
   connections: 50_000,
   operations: 2000,
+  answerBytes: 16 * 1024 * 1024,
+  pendingAnswerBytes: 256 * 1024 * 1024,
   eventLoopLagMs: 2000,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 30_000,

@@ -1,0 +1,75 @@
+import {
+  defaultFieldResolver,
+  getNamedType,
+  getNullableType,
+  GraphQLID,
+  GraphQLString,
+  isListType,
+  isObjectType,
+} from "graphql";
+import type { GraphQLField, GraphQLSchema } from "graphql";
+
+import type { AnswerBudget } from "./answer-budget.ts";
+import type { Context } from "./context.ts";
+
+// Whoever executes an operation counts what the answer comes to hold: a compiled query in its completers, graphql-js in
+// the resolvers of the fields that can be large, for it has no other place that knows the operation.
+
+type AnyField = GraphQLField<unknown, unknown>;
+type Count = (answer: AnswerBudget, value: unknown) => void;
+
+const own = new WeakMap<object, AnyField["resolve"]>();
+
+/** A field's resolver without the counting; undefined: it is a property. */
+export function uncountedResolver(field: AnyField): AnyField["resolve"] {
+  return own.has(field) ? own.get(field) : field.resolve;
+}
+
+/** Changes the schema's fields. */
+export function countFields(schema: GraphQLSchema): GraphQLSchema {
+  for (const type of Object.values(schema.getTypeMap())) {
+    // Types of the introspection are all schemas' together.
+    if (!isObjectType(type) || type.name.startsWith("__")) continue;
+    for (const field of Object.values(type.getFields())) {
+      const count = counterOf(field);
+      if (count !== null) countField(field, count);
+    }
+  }
+  return schema;
+}
+
+function counterOf({ type }: AnyField): Count | null {
+  if (isListType(getNullableType(type))) return countList;
+  const named = getNamedType(type);
+  if (named === GraphQLString || named === GraphQLID) return countText;
+  return named.name === "JSON" ? countJson : null;
+}
+
+const countText: Count = (answer, value) => {
+  if (typeof value === "string") answer.text(value);
+};
+const countJson: Count = (answer, value) => {
+  if (value !== null && value !== undefined) answer.json(value);
+};
+const countList: Count = (answer, value) => {
+  if (!Array.isArray(value)) return;
+  answer.list(value);
+  for (const item of value) countText(answer, item);
+};
+
+function countField(field: AnyField, count: Count): void {
+  own.set(field, field.resolve);
+  const { resolve = defaultFieldResolver } = field;
+  field.resolve = (source, args, context, info) => {
+    const value: unknown = resolve(source, args, context, info);
+    const { answer } = context as Context; // of all operations on this schema
+    if (answer === undefined) return value;
+    if (value instanceof Promise) return value.then((settled: unknown) => counted(answer, settled, count));
+    return counted(answer, value, count);
+  };
+}
+
+function counted(answer: AnswerBudget, value: unknown, count: Count): unknown {
+  count(answer, value);
+  return value;
+}
