@@ -10,7 +10,7 @@ import type { RedisConfig } from "./config-redis.ts";
 import type { RedisAddress } from "./config-values.ts";
 import { dataCommandsHelp, readDataCommand, runDataCommand } from "./data-commands.ts";
 import type { DataCommand } from "./data-commands.ts";
-import type { AdoptProgress, GatewayOptions, Logger } from "./gateway.ts";
+import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
 import { createLogger } from "./logging.ts";
 import type { FullLogger } from "./logging.ts";
 import { createProgress } from "./progress.ts";
@@ -188,12 +188,9 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
     pretty: !config.production && stderr.isTTY,
     toStderr: true,
   });
-  const { createGateway } = await import("./gateway.ts");
-  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
-  stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
   let gateway;
   try {
-    gateway = await opening;
+    gateway = await openIdle(config, logger);
     const { stdin, stdout } = process;
     process.exitCode = await runDataCommand(command, gateway, { stdin, stdinBytes: stdinBytes(), stdout, stderr });
   } catch (error) {
@@ -201,6 +198,14 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
     process.exitCode = 1;
   }
   await gateway?.close({ graceMs: 0 });
+}
+
+/** For a command over what is stored. A signal ends the command, and takes a redis-server of ours along. */
+async function openIdle(config: Config, logger: Logger): Promise<Gateway> {
+  const { createGateway } = await import("./gateway.ts");
+  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
+  stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
+  return await opening;
 }
 
 /** null: it is no file. */
@@ -302,15 +307,15 @@ function explainStart(error: unknown, { host, port }: Config): string {
   return "Parley could not start.";
 }
 
-/** A Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. It shall not count as impatience. */
-const sameSignalMs = 500;
-
 /** Node ends a process for a rejection that nobody handles. Here that would end all replies and streams for one's mistake. */
 function outliveRejections(logger: Logger): void {
   process.on("unhandledRejection", (err) => {
     logger.error({ err }, "Something failed that nothing waited for. This is a mistake in Parley: please report it.");
   });
 }
+
+/** A Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. It shall not count as impatience. */
+const sameSignalMs = 500;
 
 /** `exitCode`: of a process that was stopped. Gives back what tells that it is being stopped. */
 function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
@@ -345,15 +350,12 @@ async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
     return;
   }
   const logger = await loggerFor(config);
-  const { createGateway } = await import("./gateway.ts");
   const progress = createProgress(stderr);
   const onProgress = ({ scanned, adopted, share }: AdoptProgress) =>
     progress.show({ text: `${scanned} lists looked at, ${adopted} adopted`, count: scanned, share });
-  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
-  stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
   let gateway;
   try {
-    gateway = await opening;
+    gateway = await openIdle(config, logger);
     const { scanned, adopted, skipped } = await gateway.adopt({
       ...(owner === null ? {} : { owner }),
       ...(match === null ? {} : { match }),

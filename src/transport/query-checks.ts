@@ -189,6 +189,8 @@ function SubscriptionFieldRule(context: ValidationContext): ASTVisitor {
   };
 }
 
+const conditions: readonly string[] = [GraphQLSkipDirective.name, GraphQLIncludeDirective.name];
+
 /** What may leave a field out of this selection set. `opened`: fragments that were looked through. */
 function conditionIn(
   { selections }: SelectionSetNode,
@@ -196,7 +198,6 @@ function conditionIn(
   opened: Set<string>,
 ): DirectiveNode | null {
   for (const selection of selections) {
-    const conditions = [GraphQLSkipDirective.name, GraphQLIncludeDirective.name];
     const own = selection.directives?.find(({ name }) => conditions.includes(name.value));
     if (own !== undefined) return own;
     let within: SelectionSetNode | undefined;

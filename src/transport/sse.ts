@@ -11,16 +11,16 @@ export const sseHeaders = {
 
 /**
  * Server-sent events. Each carries as its `id:` the cursor that the subscription noted when it delivered the event, and
- * the opening the one that it starts from, where that is known;
- * EventSource sends the last one back as Last-Event-ID when it reconnects by itself. A stream that is cut off (the
- * gateway stops) has no `complete` event, and that is what makes clients reconnect.
+ * the opening the one that the stream starts from, where that is known; EventSource sends the last one back as
+ * Last-Event-ID when it reconnects by itself. A stream that is cut off (the gateway stops) has no `complete` event, and
+ * that is what makes clients reconnect.
  */
 export function sseFraming(resume: Resume, stringify: (result: unknown) => string, keepAliveMs: number): Framing {
-  // No event, for clients, but they take over the id. Where none is known yet it is a comment, as in keep-alives.
-  const opening = resume.cursor === null ? ":\n\n" : `id: ${resume.cursor}\n\n`;
+  const comment = ":\n\n";
   return {
-    opening,
-    keepAlive: { comment: ":\n\n", everyMs: keepAliveMs },
+    // An id alone is no event for clients, but they take it over.
+    opening: resume.cursor === null ? comment : `id: ${resume.cursor}\n\n`,
+    keepAlive: { comment, everyMs: keepAliveMs },
     result(result) {
       const { cursor } = resume;
       return `${cursor === null ? "" : `id: ${cursor}\n`}event: next\ndata: ${stringify(result)}\n\n`;

@@ -7,6 +7,7 @@ import { anonymous } from "../../src/conversation/session.ts";
 import { startGateway } from "../support/gateway.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { openAcknowledged, openRaw, post, startTransport } from "../support/transport-server.ts";
+import type { RawSocket, TestServer } from "../support/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
 const subscribe = (id: string, query: string) => ({ id, type: "subscribe", payload: { query } });
@@ -170,12 +171,18 @@ describe("errors", () => {
 });
 
 describe("ends", () => {
-  test("`complete` ends a waiting source at once, and its id can be used again", async () => {
-    await using server = await startTransport();
+  /** With a subscription "1" that has got its first event and waits for more. */
+  async function openTicking(server: TestServer): Promise<RawSocket> {
     const raw = await openAcknowledged(server.endpoint);
     server.probe.source.push({ text: "one" });
     raw.send(subscribe("1", ticks));
     expect(await raw.receive()).toMatchObject({ type: "next" });
+    return raw;
+  }
+
+  test("`complete` ends a waiting source at once, and its id can be used again", async () => {
+    await using server = await startTransport();
+    const raw = await openTicking(server);
     raw.send({ id: "1", type: "complete" });
     await server.probe.source.returned;
     raw.send(subscribe("1", "{ hello }"));
@@ -184,10 +191,7 @@ describe("ends", () => {
 
   test("nothing of a completed operation comes under its id when that is used again at once", async () => {
     await using server = await startTransport();
-    const raw = await openAcknowledged(server.endpoint);
-    server.probe.source.push({ text: "one" });
-    raw.send(subscribe("1", ticks));
-    expect(await raw.receive()).toMatchObject({ type: "next" });
+    const raw = await openTicking(server);
     raw.send({ id: "1", type: "complete" });
     // An answer that comes of its abortion.
     raw.send(subscribe("1", "{ waiting }"));
