@@ -8,6 +8,7 @@ const from = (name: string) => JSON.parse(readFileSync(new URL(`../${name}`, imp
 const [file = "sbom.cdx.json"] = process.argv.slice(2);
 
 interface Manifest {
+  readonly name?: string;
   readonly devDependencies?: unknown;
 }
 interface Lock {
@@ -33,7 +34,7 @@ try {
   const text = execFileSync("npm", args, { cwd: folder, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
   const sbom = JSON.parse(text) as { metadata: { component: { name: string } } }; // CycloneDX
   // npm gives it the name of the folder.
-  sbom.metadata.component.name = "parley";
+  if (manifest.name !== undefined) sbom.metadata.component.name = manifest.name;
   writeFileSync(file, `${JSON.stringify(sbom, null, 2)}\n`);
   console.log(`${file} written.`);
 } finally {

@@ -14,6 +14,7 @@ import { temporaryDirectory } from "../support/server-process.ts";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 interface Manifest {
+  readonly bin: Readonly<Record<string, string>>;
   readonly dependencies: Readonly<Record<string, string>>;
   readonly devDependencies: Readonly<Record<string, string>>;
 }
@@ -38,7 +39,7 @@ beforeAll(async () => {
   packedBytes = statSync(join(folder, tarball)).size;
 
   app = join(folder, "app");
-  const installed = join(app, "node_modules", "parley");
+  const installed = join(app, "node_modules", "parley-gateway");
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, tarball), "-C", installed, "--strip-components=1"]);
   files = readdirSync(installed, { recursive: true, encoding: "utf8" })
@@ -88,7 +89,7 @@ test("the tarball holds what is run, read and operated with, and nothing else", 
 test("it runs as a server, on the pinned Node", async () => {
   const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest; // ours
   expect(process.versions.node).toBe(devDependencies["node"]);
-  const child = spawn(process.execPath, [join(app, "node_modules/parley/bin/parley.js")], {
+  const child = spawn(process.execPath, [join(app, "node_modules/parley-gateway/bin/parley.js")], {
     cwd: app,
     env: environment({ PORT: "0", REDIS_URL: redis.url, MODEL: "offline", NODE_ENV: "production" }),
     stdio: ["ignore", "pipe", "pipe"],
@@ -115,7 +116,13 @@ test("it runs as a server, on the pinned Node", async () => {
     await once(child, "exit");
   }
   expect(child.exitCode).toBe(0);
-  const version = execFileSync(process.execPath, [join(app, "node_modules/parley/bin/parley.js"), "--version"]);
+});
+
+// npx runs the command that is called as the package is.
+test.each(["parley", "parley-gateway"])("the package brings the command %s", (command) => {
+  const installed = join(app, "node_modules/parley-gateway");
+  const { bin } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest; // ours
+  const version = execFileSync(process.execPath, [join(installed, bin[command] ?? ""), "--version"]);
   expect(version.toString().trim()).toMatch(/^\d+\.\d+\.\d+$/);
 });
 
@@ -123,8 +130,8 @@ test("it runs as a library, and each of its modules finds what it imports", () =
   writeFileSync(
     join(app, "library.mjs"),
     `import { readdirSync } from "node:fs";
-import { createGateway, ParleyError, ArchiveError } from "parley";
-import manifest from "parley/package.json" with { type: "json" };
+import { createGateway, ParleyError, ArchiveError } from "parley-gateway";
+import manifest from "parley-gateway/package.json" with { type: "json" };
 
 const gateway = await createGateway({
   redis: process.env.REDIS_URL,
@@ -138,9 +145,9 @@ const answer = await gateway.fetch(
     body: JSON.stringify({ query: '{ session(sessionId: "packed") { messages { nodes { role text } } } }' }),
   }),
 );
-const schema = import.meta.resolve("parley/schema.graphql");
+const schema = import.meta.resolve("parley-gateway/schema.graphql");
 // Also what is loaded only where it is needed.
-const dist = new URL("./node_modules/parley/dist/", import.meta.url);
+const dist = new URL("./node_modules/parley-gateway/dist/", import.meta.url);
 const modules = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith(".js"));
 for (const name of modules) await import(new URL(name, dist));
 await gateway.close();
@@ -148,7 +155,7 @@ console.log(JSON.stringify({
   answer: await answer.json(),
   errors: [ParleyError.name, ArchiveError.name],
   name: manifest.name,
-  schema: schema.endsWith("/parley/schema.graphql"),
+  schema: schema.endsWith("/parley-gateway/schema.graphql"),
   modules: modules.length,
 }));
 process.exit();
@@ -163,15 +170,15 @@ process.exit();
   expect(answer).toMatchObject({
     data: { session: { messages: { nodes: [{ role: "USER", text: "I am Ada." }, {}] } } },
   });
-  expect(rest).toMatchObject({ errors: ["ParleyError", "ArchiveError"], name: "parley", schema: true });
+  expect(rest).toMatchObject({ errors: ["ParleyError", "ArchiveError"], name: "parley-gateway", schema: true });
   expect(rest.modules).toBeGreaterThan(100);
 });
 
 test("its types are there for who imports it", () => {
   writeFileSync(
     join(app, "typed.ts"),
-    `import { createGateway, ParleyError } from "parley";
-import type { Gateway, GatewayOptions } from "parley";
+    `import { createGateway, ParleyError } from "parley-gateway";
+import type { Gateway, GatewayOptions } from "parley-gateway";
 
 const options: GatewayOptions = { redis: { host: "localhost" }, authenticate: ({ headers }) =>
   headers.get("authorization") === null ? null : { subject: "a", scopes: ["chat:read"] } };

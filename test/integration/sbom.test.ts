@@ -47,9 +47,9 @@ test("npm run sbom writes CycloneDX of what is installed with Parley, without a 
   }; // our own
   expect(bom.metadata.component).toMatchObject({
     type: "application",
-    name: "parley",
+    name: "parley-gateway",
     version: manifest.version,
-    purl: `pkg:npm/parley@${manifest.version}`,
+    purl: `pkg:npm/parley-gateway@${manifest.version}`,
   });
   const refs = new Set(bom.components.map((one) => one["bom-ref"]));
   expect(refs.size).toBe(bom.components.length);

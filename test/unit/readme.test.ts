@@ -10,6 +10,14 @@ test("README.md's table of variables is that of the configuration (npm run schem
   expect(cells(readme)).toBe(cells(withConfigurationTable(readme)));
 });
 
+// `parley` on npm is somebody else's program.
+test("README.md installs and imports the package by its own name", () => {
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { name: string };
+  expect(manifest.name).toBe("parley-gateway");
+  expect(readme).toContain('from "parley-gateway"');
+  expect(readme).not.toMatch(/(from "|npm (i|install) (-\S+ )*|npx )parley(?!-gateway)\b/);
+});
+
 test("README.md names the two commands as they work", () => {
   const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
     scripts: Record<string, string>;
