@@ -9,7 +9,7 @@ import type {
   TokenUsage,
   ToolCall,
 } from "./message.ts";
-import { contentOf, toolCallsOf } from "./stored-content.ts";
+import { contentIn, toolCallsOf } from "./stored-content.ts";
 
 /**
  * What a row says, whoever wrote it and whatever it holds: its JSON is parsed once, and the rest worked out when it is
@@ -34,12 +34,12 @@ export class ReadMessage implements MessageContent {
 
   get text(): string {
     const content = this.#data["content"];
-    if (typeof content === "string") return content;
+    if (typeof content === "string" && content !== "") return content;
     return this.content.map((block) => (block.kind === "text" ? block.text : "")).join("");
   }
 
   get content(): readonly ContentBlock[] {
-    return contentOf(this.#data["content"]);
+    return contentIn(this.#data);
   }
 
   get toolCalls(): readonly ToolCall[] {

@@ -1,7 +1,14 @@
 import { arrayOrEmpty, isObject, objectOrEmpty, parseJson, stringOrNull, type JsonObject } from "./json.ts";
+import { mediaOf } from "./media.ts";
 import type { ContentBlock, ToolCall } from "./message.ts";
 
 // Content blocks and tool calls, from and to what `data` holds of them.
+
+/** LangChain 1.x stores a message that was made of `contentBlocks` without `content`. */
+export function contentIn(data: JsonObject): readonly ContentBlock[] {
+  const blocks = contentOf(data["content"]);
+  return blocks.length > 0 ? blocks : contentOf(data["content_blocks"]);
+}
 
 export function contentOf(value: unknown): readonly ContentBlock[] {
   if (value === null || value === undefined || value === "") return [];
@@ -14,37 +21,32 @@ function blockOf(block: unknown): ContentBlock {
   if (!isObject(block)) return { kind: "other", type: "unknown", data: block };
   const type = stringOrNull(block["type"]) ?? "unknown";
   if (type === "text" && typeof block["text"] === "string") return { kind: "text", text: block["text"] };
-  const url = imageUrlOf(type, block);
-  if (url === null || !/^(?:https|data):/i.test(url)) return { kind: "other", type, data: block };
+  const media = mediaOf(block);
+  if (media?.kind !== "image" || media.url === null) return { kind: "other", type, data: block };
   const details = isObject(block["image_url"]) ? block["image_url"] : block;
-  return { kind: "image", url, detail: stringOrNull(details["detail"]) };
-}
-
-/** `image_url` is OpenAI's form, `image` LangChain's own: by url, or by base64 text in `data` (JS) or `base64` (Python). */
-function imageUrlOf(type: string, block: JsonObject): string | null {
-  if (type === "image_url") {
-    const image = block["image_url"];
-    return stringOrNull(isObject(image) ? image["url"] : image);
-  }
-  if (type !== "image") return null;
-  const url = stringOrNull(block["url"]);
-  if (url !== null) return url;
-  const data = stringOrNull(block["data"]) ?? stringOrNull(block["base64"]);
-  if (data === null || data.startsWith("data:")) return data;
-  const mimeType = stringOrNull(block["mimeType"]) ?? stringOrNull(block["mime_type"]);
-  return mimeType === null ? null : `data:${mimeType};base64,${data}`;
+  return { kind: "image", url: media.url, detail: stringOrNull(details["detail"]) };
 }
 
 export function toolCallsOf(data: JsonObject): readonly ToolCall[] {
   const wellFormed = arrayOrEmpty(data["tool_calls"]).filter(isObject);
   const invalid = arrayOrEmpty(data["invalid_tool_calls"]).filter(isObject);
   if (wellFormed.length + invalid.length === 0) {
-    return arrayOrEmpty(objectOrEmpty(data["additional_kwargs"])["tool_calls"]).filter(isObject).map(openAiToolCall);
+    const raw = arrayOrEmpty(objectOrEmpty(data["additional_kwargs"])["tool_calls"]).filter(isObject);
+    return raw.length > 0 ? raw.map(openAiToolCall) : toolCallsAmong(contentIn(data));
   }
   return [
     ...wellFormed.map((call) => toolCall(call["id"], call["name"], call["args"] ?? {})),
     ...invalid.map((call) => toolCall(call["id"], call["name"], call["args"] ?? "")),
   ];
+}
+
+/** Blocks of LangChain 1.x and of Anthropic; LangChain repeats them in `tool_calls`, other writers may not. */
+function toolCallsAmong(blocks: readonly ContentBlock[]): readonly ToolCall[] {
+  return blocks.flatMap((block) => {
+    const data = block.kind === "other" ? objectOrEmpty(block.data) : {};
+    if (data["type"] === "tool_call") return [toolCall(data["id"], data["name"], data["args"] ?? {})];
+    return data["type"] === "tool_use" ? [toolCall(data["id"], data["name"], data["input"] ?? {})] : [];
+  });
 }
 
 function toolCall(callId: unknown, name: unknown, args: unknown): ToolCall {

@@ -1,6 +1,7 @@
 import { encodeCursor } from "../conversation/cursor.ts";
 import type { PlacedMessage } from "../conversation/events.ts";
 import { localMessageId, ownNote } from "../conversation/ids.ts";
+import { parseJson } from "../conversation/json.ts";
 import type { ContentBlock, FinishReason, MessageRole, TokenUsage, ToolCall } from "../conversation/message.ts";
 import { ReadMessage } from "../conversation/read-message.ts";
 import { messageGlobalId } from "./global-ids.ts";
@@ -89,11 +90,9 @@ export class MessageParent {
   }
 
   get stored(): unknown {
-    try {
-      return JSON.parse(this.storedText) as unknown;
-    } catch {
-      return this.storedText;
-    }
+    const value = parseJson(this.storedText);
+    // JSON! has no null, and an answer's JSON has no infinity (a row of 1e999): of these the text is given.
+    return value === null || value === undefined || value === Infinity || value === -Infinity ? this.storedText : value;
   }
 
   get storedText(): string {

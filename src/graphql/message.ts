@@ -143,7 +143,7 @@ MessageRef.implement({
     }),
     stored: t.expose("stored", {
       type: "JSON",
-      description: "What lies in Redis: LangChain's stored message. Where that is no JSON, its text.",
+      description: "What lies in Redis: LangChain's stored message. Where that is no JSON, or `null`, its text.",
     }),
     storedText: t.exposeString("storedText", {
       description: "What lies in Redis, character for character.",
