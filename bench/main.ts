@@ -12,7 +12,7 @@ import { tokens } from "./benchmarks/tokens.ts";
 import { turns } from "./benchmarks/turns.ts";
 import { typename } from "./benchmarks/typename.ts";
 import { commit, machineLine, thisMachine, type Machine } from "./machine.ts";
-import { writeReadme } from "./readme.ts";
+import { writePerformancePage } from "./performance-page.ts";
 import { differencesText, resultText, type BenchReport } from "./report.ts";
 
 const benchmarks: readonly Benchmark[] = [
@@ -28,11 +28,11 @@ const benchmarks: readonly Benchmark[] = [
   start,
 ];
 
-const usage = `npm run bench [-- NAME …] [--json FILE] [--compare FILE] [--readme]
+const usage = `npm run bench [-- NAME …] [--json FILE] [--compare FILE] [--page]
   NAME            ${benchmarks.map(({ name }) => name).join(", ")}; all, if left out
   --json FILE     writes the results there
   --compare FILE  tells what is different from results that --json wrote
-  --readme        puts the table of results into README.md
+  --page          puts the table of results into docs/performance.md
 `;
 
 async function measured(wanted: readonly Benchmark[]): Promise<BenchReport> {
@@ -61,13 +61,13 @@ const { values, positionals } = parseArgs({
   options: {
     json: { type: "string" },
     compare: { type: "string" },
-    readme: { type: "boolean" },
+    page: { type: "boolean" },
     help: { type: "boolean" },
   },
 });
 const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
-const part = values.readme === true && positionals.length > 0;
-if (part) process.stderr.write("README.md has the results of all of them: --readme goes with no NAME.\n");
+const part = values.page === true && positionals.length > 0;
+if (part) process.stderr.write("docs/performance.md has the results of all of them: --page goes with no NAME.\n");
 if (values.help === true || unknown.length > 0 || part) {
   process.stdout.write(usage);
   process.exit(values.help === true ? 0 : 2);
@@ -82,6 +82,6 @@ if (values.compare !== undefined) {
   const then = JSON.parse(readFileSync(values.compare, "utf8")) as BenchReport;
   process.stdout.write(differencesText(report, then));
 }
-if (values.readme === true) await writeReadme(report);
+if (values.page === true) await writePerformancePage(report);
 clearInterval(alive);
 process.exit();

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { variables } from "../src/config.ts";
 
-/** The table of all variables, as README.md has it between its two markers. */
+/** The table of all variables, as docs/configuration.md has it between its two markers. */
 export function configurationTable(): string {
   const rows = variables.map(({ name, default: fallback, description }) => {
     // A pipe would end the cell.
@@ -13,12 +13,12 @@ export function configurationTable(): string {
 
 const between = /(<!-- configuration: begin -->\n)[^]*(<!-- configuration: end -->)/;
 
-/** README.md's text with the table of today. */
-export function withConfigurationTable(readme: string): string {
-  return readme.replace(between, (_whole, begin: string, end: string) => `${begin}\n${configurationTable()}\n\n${end}`);
+/** The page's text with the table of today. */
+export function withConfigurationTable(page: string): string {
+  return page.replace(between, (_whole, begin: string, end: string) => `${begin}\n${configurationTable()}\n\n${end}`);
 }
 
 if (import.meta.main) {
-  const file = new URL("../README.md", import.meta.url);
+  const file = new URL("../docs/configuration.md", import.meta.url);
   writeFileSync(file, withConfigurationTable(readFileSync(file, "utf8")));
 }

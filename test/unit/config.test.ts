@@ -352,7 +352,7 @@ test.each(["localhost:6379", "redis://", "redis://h/one", "memcached://h", "redi
   },
 );
 
-test("the table for --help and the README names each variable once, with a description", () => {
+test("the table for --help and docs/configuration.md names each variable once, with a description", () => {
   const names = variables.map(({ name }) => name);
   expect(new Set(names).size).toBe(names.length);
   expect(variables.filter(({ description }) => !/^.{10,}\.$/s.test(description))).toEqual([]);

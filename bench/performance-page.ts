@@ -4,7 +4,7 @@ import { machineLine } from "./machine.ts";
 import { markdownTable, withPart } from "./markdown.ts";
 import { goalText, isMet, metrics, valueText, type BenchReport } from "./report.ts";
 
-const file = new URL("../README.md", import.meta.url);
+const file = new URL("../docs/performance.md", import.meta.url);
 
 /** All that has a goal: what was measured of Parley and of the baseline, and what one is to the other. */
 export function benchmarkTable({ machine, commit, takenAt, results }: BenchReport): string {
@@ -28,18 +28,18 @@ export function benchmarkTable({ machine, commit, takenAt, results }: BenchRepor
   return `${machineLine(machine)}, ${takenAt.slice(0, 10)}.${of}\n\n${markdownTable([head, ...rows])}`;
 }
 
-/** README.md's text with this report's table. */
-export async function withBenchmarkTable(readme: string, report: BenchReport): Promise<string> {
-  return await withPart(readme, "benchmarks", benchmarkTable(report), file);
+/** The page's text with this report's table. */
+export async function withBenchmarkTable(page: string, report: BenchReport): Promise<string> {
+  return await withPart(page, "benchmarks", benchmarkTable(report), file);
 }
 
-export async function writeReadme(report: BenchReport): Promise<void> {
+export async function writePerformancePage(report: BenchReport): Promise<void> {
   writeFileSync(file, await withBenchmarkTable(readFileSync(file, "utf8"), report));
 }
 
-// node bench/readme.ts FILE: from results that `npm run bench -- --json FILE` wrote.
+// node bench/performance-page.ts FILE: from results that `npm run bench -- --json FILE` wrote.
 const [, , from] = process.argv;
 if (import.meta.main && from !== undefined) {
   const text = readFileSync(pathToFileURL(from), "utf8");
-  await writeReadme(JSON.parse(text) as BenchReport); // Safe: --json wrote it.
+  await writePerformancePage(JSON.parse(text) as BenchReport); // Safe: --json wrote it.
 }
