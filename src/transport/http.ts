@@ -16,7 +16,7 @@ import { untilExpiry, watchExpiry } from "./expiry.ts";
 import { Fanout } from "./fanout.ts";
 import { graphiqlPage } from "./graphiql.ts";
 import type { MaskError } from "./masking.ts";
-import { multipartFraming, multipartHeaders } from "./multipart.ts";
+import { multipartFraming, multipartHeaders, subscriptionFraming, subscriptionHeaders } from "./multipart.ts";
 import { acceptedBy, chooseShape } from "./negotiation.ts";
 import type { DocumentReference, PersistedOperations } from "./persisted.ts";
 import {
@@ -257,7 +257,7 @@ function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents):
       const { request, exchange } = contextOf(args);
       if (request === undefined) return;
       subscriptions.add(exchange);
-      if (!acceptedBy(request.headers).sse) setResultAndStopExecution({ errors: [notAcceptable] });
+      if (acceptedBy(request.headers).subscription === null) setResultAndStopExecution({ errors: [notAcceptable] });
     },
     onResultProcess(event) {
       const { request, result, serverContext } = event;
@@ -273,8 +273,15 @@ function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents):
         event.setResultProcessor(() => refusalResponse(notAcceptable), "application/json");
         return;
       }
-      const sse = shape === "text/event-stream";
-      const framing = sse ? sseFraming(exchange.resume, stringify, options.keepAliveMs) : multipartFraming(stringify);
+      const { resume } = exchange;
+      // Parts of a deferred result have a form of their own, whatever else their client takes.
+      const asEvents = accepted.subscription === shape && (results === null || subscriptions.has(exchange));
+      const [headers, framing] =
+        shape === "text/event-stream"
+          ? [sseHeaders, sseFraming(resume, stringify, options.keepAliveMs)]
+          : asEvents
+            ? [subscriptionHeaders(resume), subscriptionFraming(resume, stringify, options.keepAliveMs)]
+            : [multipartHeaders, multipartFraming(stringify)];
       const streamEnded = options.telemetry.streamOpened();
       const expiry = watchExpiry(exchange, exchange.end);
       const body = streamBody(untilExpiry(results ?? once(result), expiry), framing, exchange.signal, () => {
@@ -282,8 +289,7 @@ function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents):
         streamEnded();
         exchange.end();
       });
-      const init = { status: statusOf(result), headers: sse ? sseHeaders : multipartHeaders };
-      event.setResultProcessor(() => new Response(body, init), shape);
+      event.setResultProcessor(() => new Response(body, { status: statusOf(result), headers }), shape);
     },
   };
 }
@@ -291,7 +297,7 @@ function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents):
 const notAcceptable = refusal(
   406,
   "BAD_REQUEST",
-  "Accept application/graphql-response+json or application/json for one result, text/event-stream for a subscription.",
+  "Accept application/graphql-response+json or application/json for one result, text/event-stream or multipart/mixed;subscriptionSpec=1.0 for a subscription.",
 );
 
 /** Where one result is streamed, a status that says more than the errors in it (401, 405, 415, …). */

@@ -6,6 +6,8 @@ export interface Accepted {
   readonly json: string | null;
   readonly sse: boolean;
   readonly multipart: boolean;
+  /** How a subscription is streamed: null, not at all. */
+  readonly subscription: typeof sseType | typeof multipartType | null;
   /** It names a type of several results: the answer may become a stream. */
   readonly streams: boolean;
 }
@@ -28,9 +30,11 @@ interface MediaRange {
   readonly type: string;
   /** How much it is wanted: 0 (not at all) to 1. */
   readonly weight: number;
+  /** Whether it is Apollo's media type for the events of a subscription: only who names it can read them. */
+  readonly forSubscriptions: boolean;
 }
 
-const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1 }];
+const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1, forSubscriptions: false }];
 
 /** The first is what is sent to who takes either. */
 const jsonTypes = ["application/json", "application/graphql-response+json"] as const;
@@ -50,8 +54,18 @@ function negotiate(accept: string | null): Accepted {
     json: json && json.type,
     sse: takes(sseType),
     multipart: takes(multipartType),
+    subscription: forSubscription(ranges),
     streams: names(sseType) || names(multipartType),
   };
+}
+
+/** The most wanted one; of those that are wanted alike, the one that the header has first. */
+function forSubscription(ranges: readonly MediaRange[]): Accepted["subscription"] {
+  const sse = weightOf(sseType, ranges);
+  const at = ranges.findIndex(({ forSubscriptions }) => forSubscriptions);
+  const weight = ranges[at]?.weight ?? 0;
+  if (weight > sse.weight || (weight > 0 && weight === sse.weight && at < sse.at)) return multipartType;
+  return sse.weight > 0 ? sseType : null;
 }
 
 /** Results are UTF-8: who wants the type in another charset does not want it. */
@@ -65,7 +79,9 @@ function rangesOf(accept: string): readonly MediaRange[] {
     const charset = valueOf("charset") ?? "utf-8";
     if (charset !== "utf-8" && charset !== '"utf-8"') return [];
     const weight = Number(valueOf("q") ?? 1);
-    return [{ type, weight: weight >= 0 ? weight : 0 }];
+    const spec = valueOf("subscriptionspec");
+    const forSubscriptions = type === multipartType && (spec === "1.0" || spec === '"1.0"');
+    return [{ type, weight: weight >= 0 ? weight : 0, forSubscriptions }];
   });
 }
 
@@ -82,11 +98,12 @@ function weightOf(type: string, ranges: readonly MediaRange[]): { readonly weigh
 export type Shape = "single" | typeof sseType | typeof multipartType | null;
 
 /**
- * A subscription streams over SSE alone; a deferred result as multipart, or SSE where only that is accepted; and one
- * result comes as JSON unless the client takes streams alone (graphql-sse runs queries so, too).
+ * A subscription streams as its client wants it; a deferred result as multipart, or SSE where only that is accepted; and
+ * one result comes as JSON unless the client takes streams alone (graphql-sse runs queries so, too).
  */
-export function chooseShape({ json, sse, multipart }: Accepted, several: boolean, subscription: boolean): Shape {
-  if (several && subscription) return sse ? sseType : null;
+export function chooseShape(accepted: Accepted, several: boolean, subscription: boolean): Shape {
+  const { json, sse, multipart } = accepted;
+  if (several && subscription) return accepted.subscription;
   if (several) return multipart ? multipartType : sse ? sseType : null;
   if (json !== null) return "single";
   return sse ? sseType : multipart ? multipartType : null;

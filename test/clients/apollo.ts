@@ -1,9 +1,12 @@
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, isReference } from "@apollo/client";
 import type { ApolloCache, PossibleTypesMap, Reference } from "@apollo/client";
+import { CombinedProtocolErrors } from "@apollo/client/errors";
 import { Defer20220824Handler } from "@apollo/client/incremental";
+import { RetryLink } from "@apollo/client/link/retry";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { relayStylePagination } from "@apollo/client/utilities";
 import { OperationTypeNode } from "graphql";
+import { tap } from "rxjs";
 
 import { Changes, Events, Send } from "./apollo-documents.ts";
 import type { Connection } from "./apollo-documents.ts";
@@ -11,15 +14,48 @@ import type { Message, SendInput, SessionChange, SessionEvent } from "./chat-typ
 import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
 
+/** Subscriptions by graphql-ws: one socket for all of them, which resumes by itself. */
+export function linkOverWebSocket(url: string): ApolloLink {
+  return ApolloLink.split(isSubscription, new GraphQLWsLink(connect(url)), new HttpLink({ uri: url }));
+}
+
+/**
+ * Everything over plain HTTP: HttpLink alone is enough, and with these two a stream that is cut off goes on behind its
+ * newest event. Each event brings the id that Last-Event-ID takes back; a stream that has had none yet has it in its header.
+ */
+export function linkOverHttp(url: string): ApolloLink {
+  const retry = new RetryLink({
+    // What the gateway says itself (CURSOR_EXPIRED, NOT_FOUND) would be the same again.
+    attempts: (_count, operation, error) => isSubscription(operation) && !CombinedProtocolErrors.is(error),
+    delay: { initial: 300, max: 10_000 },
+  });
+  const resume = new ApolloLink((operation, forward) => {
+    // What HttpLink takes from it, and what it puts there.
+    const { headers = {}, response } = operation.getContext() as { headers?: Headers; response?: Response };
+    const resumeFrom = (id: unknown) => {
+      if (typeof id === "string") operation.setContext({ headers: { ...headers, "last-event-id": id } });
+    };
+    // Tried again before there was an event: where the stream before began.
+    if (headers["last-event-id"] === undefined) resumeFrom(response?.headers.get("last-event-id"));
+    return forward(operation).pipe(tap(({ extensions }) => resumeFrom(extensions?.["lastEventId"])));
+  });
+  return ApolloLink.from([retry, resume, new HttpLink({ uri: url })]);
+}
+
+type Headers = Readonly<Record<string, string>>;
+
+function isSubscription({ operationType }: { readonly operationType: OperationTypeNode }): boolean {
+  return operationType === OperationTypeNode.SUBSCRIPTION;
+}
+
 /** `possibleTypes`: of schema.graphql, as graphql-codegen's fragment-matcher gives them. */
-export function createApolloClient(url: string, possibleTypes: PossibleTypesMap): ApolloClient {
-  const socket = connect(url);
+export function createApolloClient(
+  url: string,
+  possibleTypes: PossibleTypesMap,
+  link: ApolloLink = linkOverWebSocket(url),
+): ApolloClient {
   return new ApolloClient({
-    link: ApolloLink.split(
-      ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION,
-      new GraphQLWsLink(socket),
-      new HttpLink({ uri: url }),
-    ),
+    link,
     cache: new InMemoryCache({
       possibleTypes,
       typePolicies: {

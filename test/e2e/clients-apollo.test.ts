@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 
-import { gql, NetworkStatus } from "@apollo/client";
-import type { ApolloClient, OperationVariables, TypedDocumentNode } from "@apollo/client";
+import { ApolloClient, ApolloLink, gql, HttpLink, InMemoryCache, NetworkStatus } from "@apollo/client";
+import type { OperationVariables, TypedDocumentNode } from "@apollo/client";
+import { CombinedGraphQLErrors, CombinedProtocolErrors } from "@apollo/client/errors";
 import { buildSchema } from "graphql";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 
 import {
   applySessionEvent,
@@ -11,6 +12,7 @@ import {
   dropSession,
   followSession,
   followSessions,
+  linkOverHttp,
   sendMessage,
 } from "../clients/apollo.ts";
 import { Delete, Messages, Sessions } from "../clients/apollo-documents.ts";
@@ -23,6 +25,7 @@ import { holdAnswer } from "../support/held-answer.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
+import { startProxy } from "../support/tcp-proxy.ts";
 
 const schema = buildSchema(readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8"));
 const possibleTypes = Object.fromEntries(
@@ -258,4 +261,97 @@ test("@defer gives the question at once and the reply when it is complete", asyn
   const input = { sessionId: "defer", text: "Hi", model: "openai:small", messageId: "asked" };
   const { data } = await client.mutate({ mutation: Ask, variables: { input } });
   expect(data?.sendMessage).toMatchObject({ userMessage: { text: "Hi" }, reply: { text: "Hello Jim." } });
+});
+
+describe("over plain HTTP", () => {
+  const Added: TypedDocumentNode<{ messageAdded: { text: string } }, { sessionId: string; after?: string }> = gql`
+    subscription Added($sessionId: String!, $after: String) {
+      messageAdded(sessionId: $sessionId, after: $after) {
+        text
+      }
+    }
+  `;
+
+  /** What a subscriber is given, as it comes. */
+  function follow(from: ApolloClient, variables: { sessionId: string; after?: string }) {
+    const texts: string[] = [];
+    const errors: unknown[] = [];
+    let ended = false;
+    const following = from.subscribe({ query: Added, variables, fetchPolicy: "no-cache" }).subscribe({
+      next({ data, error }) {
+        if (error !== undefined) errors.push(error);
+        if (data) texts.push(data.messageAdded.text);
+      },
+      complete: () => (ended = true),
+    });
+    stops.push(() => following.unsubscribe());
+    return { texts, errors, end: () => waitUntil("the end", () => Promise.resolve(ended)) };
+  }
+
+  const codesOf = (error: unknown) =>
+    CombinedProtocolErrors.is(error) || CombinedGraphQLErrors.is(error)
+      ? error.errors.map(({ extensions }) => extensions?.["code"])
+      : error;
+
+  test("HttpLink alone brings all that comes, and tells how it ended", async () => {
+    await fillSession(chat, "http", 2);
+    const plain = new ApolloClient({ link: new HttpLink({ uri: chat.url }), cache: new InMemoryCache() });
+    const { texts, errors, end } = follow(plain, { sessionId: "http", after: "" });
+    await waitUntil("what was there", () => Promise.resolve(texts.length === 2));
+    await fillSession(chat, "http", 1);
+    await waitUntil("what comes", () => Promise.resolve(texts.length === 3));
+    expect(texts).toEqual(["text 0", "text 1", "text 0"]);
+    await chat.ask(`mutation { deleteSession(input: { sessionId: "http" }) { deletedId } }`);
+    await end();
+    expect(errors.map(codesOf)).toEqual([["NOT_FOUND"]]);
+
+    const refused = follow(plain, { sessionId: "nowhere" });
+    await refused.end();
+    expect(refused.errors.map(codesOf)).toEqual([["NOT_FOUND"]]);
+    plain.stop();
+  });
+
+  test("a whole turn: the question, the growing reply, the reply", async () => {
+    client.stop();
+    client = createApolloClient(chat.url, possibleTypes, linkOverHttp(chat.url));
+    await fillSession(chat, "http-turn", 2);
+    const view = await open("http-turn");
+    await sendMessage(client, view.id, { sessionId: "http-turn", text: "Hi! I'm Jim.", messageId: "asked" });
+    await waitUntil("the reply", () =>
+      Promise.resolve(view.chat()?.messages.edges.length === 4 && view.chat()?.activeRun === null),
+    );
+    const reply = view.chat()?.messages.edges.at(-1)?.node;
+    const drafts = view.shown.flatMap(({ session }) => session?.activeRun?.text ?? []);
+    expect(drafts.length).toBeGreaterThan(1);
+    expect(drafts.every((draft) => reply?.text.startsWith(draft))).toBe(true);
+  });
+
+  test("cut off, it goes on behind the newest event, and where it began when there was none", async () => {
+    const proxy = await startProxy(chat.port);
+    const url = `http://127.0.0.1:${proxy.port}/graphql`;
+    const operations: ApolloLink.Operation[] = [];
+    const watched = new ApolloLink((operation, forward) => {
+      operations.push(operation);
+      return forward(operation);
+    });
+    const cut = createApolloClient(url, possibleTypes, watched.concat(linkOverHttp(url)));
+    await fillSession(chat, "http-cut", 2);
+    // From now on: nothing comes before the cut, so the stream has no event yet.
+    const quiet = follow(cut, { sessionId: "http-cut" });
+    const { texts, errors } = follow(cut, { sessionId: "http-cut", after: "" });
+    const areOpen = () =>
+      operations.length === 2 && operations.every((one) => one.getContext()["response"] !== undefined);
+    await waitUntil("both streams, and what was there", () => Promise.resolve(texts.length === 2 && areOpen()));
+    proxy.refuse(true);
+    await fillSession(chat, "http-cut", 3);
+    proxy.refuse(false);
+    await waitUntil("what came meanwhile", () => Promise.resolve(texts.length >= 5 && quiet.texts.length >= 3));
+    await fillSession(chat, "http-cut", 1);
+    await waitUntil("what comes then", () => Promise.resolve(texts.length >= 6 && quiet.texts.length >= 4));
+    expect(texts).toEqual(["text 0", "text 1", "text 0", "text 1", "text 2", "text 0"]);
+    expect(quiet.texts).toEqual(["text 0", "text 1", "text 2", "text 0"]);
+    expect([...errors, ...quiet.errors]).toEqual([]);
+    cut.stop();
+    await proxy.close();
+  });
 });

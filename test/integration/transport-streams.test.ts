@@ -21,6 +21,13 @@ async function readUntil(reader: ReadableStreamDefaultReader<Uint8Array>, text: 
   return read;
 }
 
+async function restOf(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {
+  let read = "";
+  for (let next = await reader.read(); !next.done; next = await reader.read())
+    read += Buffer.from(next.value).toString();
+  return read;
+}
+
 function readerOf(response: Response): ReadableStreamDefaultReader<Uint8Array> {
   if (response.body === null) throw new Error("The response has no body.");
   return response.body.getReader();
@@ -91,36 +98,6 @@ describe("SSE", () => {
     expect(server.probe.lastEventId).toBe("c41");
   });
 
-  test("nothing is pulled before its reader asks for it", async () => {
-    await using server = await startTransport();
-    const { source } = server.probe;
-    for (const text of ["one", "two", "three"]) source.push({ text });
-    const request = new Request(server.endpoint, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...sse },
-      body: JSON.stringify({ query: ticks }),
-    });
-    const reader = readerOf(await server.transport.fetch(request));
-    await readUntil(reader, "one");
-    expect(source.taken).toBe(1);
-    await reader.cancel();
-    await source.returned;
-  });
-
-  test("a client that goes away ends the source at once, also while it waits", async () => {
-    await using server = await startTransport();
-    const leaving = new AbortController();
-    const response = await fetch(server.endpoint, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...sse },
-      body: JSON.stringify({ query: ticks }),
-      signal: leaving.signal,
-    });
-    await readUntil(readerOf(response), ":\n\n");
-    leaving.abort();
-    await server.probe.source.returned;
-  });
-
   test("a quiet stream is kept alive with comments", async () => {
     await using server = await startTransport({ keepAliveMs: 20 });
     const reader = readerOf(await post(server.endpoint, ticks, sse));
@@ -159,17 +136,183 @@ describe("SSE", () => {
     expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: "BAD_REQUEST" } }] });
     expect(server.probe.lastEventId).toBeUndefined();
   });
+});
 
-  test("closing cuts the stream off without `complete`, so that clients reconnect", async () => {
+const spec = "multipart/mixed;subscriptionSpec=1.0";
+/** As Apollo Client's HttpLink sends it. */
+const apollo = {
+  accept: `multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/graphql-response+json,application/json;q=0.9`,
+};
+
+/** A part of a subscription's stream, with the boundary behind it. */
+const part = (json: string) => `\r\nContent-Type: application/json\r\n\r\n${json}\r\n--graphql`;
+
+describe("multipart subscriptions", () => {
+  test("events are payloads with the cursor they can be resumed from, behind a heartbeat", async () => {
+    await using server = await startTransport();
+    const { source } = server.probe;
+    source.push({ text: "no cursor yet" });
+    source.push({ text: "one", cursor: "c1" });
+    source.end();
+    const response = await post(server.endpoint, ticks, apollo);
+    expect(response.status).toBe(200);
+    // Apollo iOS looks for the specification in the type, and for these very headers in the parts.
+    expect(response.headers.get("content-type")).toBe('multipart/mixed;boundary="graphql";subscriptionSpec=1.0');
+    expect(await response.text()).toBe(
+      [
+        "\r\n--graphql",
+        part("{}"),
+        part('{"payload":{"data":{"ticks":{"text":"no cursor yet"}}}}'),
+        part('{"payload":{"data":{"ticks":{"text":"one"}},"extensions":{"lastEventId":"c1"}}}'),
+        "--\r\n",
+      ].join(""),
+    );
+  });
+
+  test("Last-Event-ID reaches the subscription, by POST and by GET", async () => {
+    await using server = await startTransport();
+    server.probe.source.end();
+    await (await post(server.endpoint, ticks, { ...apollo, "last-event-id": "c41" })).text();
+    expect(server.probe.lastEventId).toBe("c41");
+    const url = `${server.endpoint}?query=${encodeURIComponent(ticks)}`;
+    await (await fetch(url, { headers: { ...apollo, "last-event-id": "c42" } })).text();
+    expect(server.probe.lastEventId).toBe("c42");
+  });
+
+  test("a quiet stream is kept alive with heartbeats", async () => {
+    await using server = await startTransport({ keepAliveMs: 20 });
+    const reader = readerOf(await post(server.endpoint, ticks, apollo));
+    const beats = part("{}").repeat(3);
+    expect(await readUntil(reader, beats)).toBe(`\r\n--graphql${beats}`);
+    await reader.cancel();
+  });
+
+  test("what ends the stream on the way stands beside an empty payload, masked where it is no refusal", async () => {
+    for (const [failure, code] of [
+      [new ParleyError("CURSOR_EXPIRED", "The history was reset."), "CURSOR_EXPIRED"],
+      [new Error("secret detail"), "INTERNAL_SERVER_ERROR"],
+    ] as const) {
+      await using server = await startTransport();
+      server.probe.source.push({ text: "one" });
+      server.probe.source.fail(failure);
+      const body = await (await post(server.endpoint, ticks, apollo)).text();
+      expect(body).toContain(part('{"payload":{"data":{"ticks":{"text":"one"}}}}'));
+      expect(body).toMatch(new RegExp(`\\{"payload":null,"errors":\\[.*"extensions":\\{"code":"${code}"\\}`));
+      expect(body.endsWith("\r\n--graphql--\r\n")).toBe(true);
+      expect(body).not.toContain("secret");
+    }
+  });
+
+  test("who takes this form alone gets a refusal, an invalid document and a query in it", async () => {
+    await using server = await startTransport();
+    for (const [query, json] of [
+      ["subscription { missing }", /^\{"payload":null,"errors":\[.*"code":"NOT_FOUND"\}\}\]\}$/],
+      ["subscription { nothing }", /^\{"payload":null,"errors":\[.*"code":"GRAPHQL_VALIDATION_FAILED"\}\}\]\}$/],
+      ["{ hello }", /^\{"payload":\{"data":\{"hello":"Hello world"\}\}\}$/],
+    ] as const) {
+      const response = await post(server.endpoint, query, { accept: spec });
+      expect(response.headers.get("content-type")).toContain("subscriptionSpec=1.0");
+      const [, , heartbeat, , , event, rest] = (await response.text()).split("\r\n").filter((line) => line !== "");
+      expect([heartbeat, rest]).toEqual(["{}", "--graphql--"]);
+      expect(event).toMatch(json);
+    }
+  });
+
+  test("they count as streams: one too many is refused, and a place is free when one ends", async () => {
+    await using server = await startTransport({ limits: { socketsPerAddress: 1 } });
+    const first = readerOf(await post(server.endpoint, ticks, apollo));
+    await readUntil(first, "{}");
+    const second = await post(server.endpoint, ticks, apollo);
+    expect([second.status, second.headers.get("content-type")]).toEqual([
+      429,
+      "application/graphql-response+json; charset=utf-8",
+    ]);
+    await first.cancel();
+    await server.probe.source.returned;
+    await expect.poll(async () => (await post(server.endpoint, "{ hello }", apollo)).status).toBe(200);
+  });
+});
+
+describe("how a subscription is streamed", () => {
+  const sse = "text/event-stream; charset=utf-8";
+  const multipart = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0';
+  test.each([
+    ["multipart/mixed;subscriptionSpec=1.0", multipart],
+    ['multipart/mixed;boundary="graphql";subscriptionSpec="1.0", application/json', multipart], // Apollo iOS
+    ["multipart/mixed; boundary=graphql; subscriptionSpec=1.0, application/graphql-response+json", multipart], // Kotlin
+    ["Multipart/Mixed;SUBSCRIPTIONSPEC=1.0", multipart],
+    ["multipart/mixed;subscriptionSpec=1.0, */*", multipart],
+    ["text/event-stream, multipart/mixed;subscriptionSpec=1.0", sse],
+    ["text/event-stream;q=0.5, multipart/mixed;subscriptionSpec=1.0", multipart],
+    ["multipart/mixed;subscriptionSpec=1.0;q=0.5, text/event-stream", sse],
+    ["multipart/mixed;subscriptionSpec=1.0;q=0, text/event-stream", sse],
+    ["multipart/mixed;deferSpec=20220824, multipart/mixed;subscriptionSpec=1.0, application/json", multipart],
+    ["multipart/mixed, */*", sse],
+    ["*/*", sse],
+    ["multipart/mixed, application/json", null],
+    ["multipart/mixed;subscriptionSpec=2.0, application/json", null],
+  ])("Accept: %s", async (accept, type) => {
+    await using server = await startTransport();
+    server.probe.source.end();
+    const response = await post(server.endpoint, ticks, { accept });
+    await response.text();
+    if (type === null) expect(response.status).toBe(406);
+    else expect([response.status, response.headers.get("content-type")]).toEqual([200, type]);
+  });
+
+  test("a deferred query keeps its own form whatever else its client takes", async () => {
+    await using server = await startTransport();
+    server.probe.release();
+    const response = await post(server.endpoint, "{ parts { now ... @defer { deferred } } }", { accept: spec });
+    expect(response.headers.get("content-type")).toBe('multipart/mixed; boundary="-"');
+    expect(await response.text()).toContain('"incremental":[{"data":{"deferred":"later"}');
+  });
+});
+
+describe.each([
+  ["SSE", "text/event-stream", ":\n\n", "event: complete"],
+  ["multipart", spec, "{}", "--graphql--"],
+])("a stream over %s", (_name, accept, opening, closing) => {
+  test("nothing is pulled before its reader asks for it", async () => {
+    await using server = await startTransport();
+    const { source } = server.probe;
+    for (const text of ["one", "two", "three"]) source.push({ text });
+    const request = new Request(server.endpoint, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept },
+      body: JSON.stringify({ query: ticks }),
+    });
+    const reader = readerOf(await server.transport.fetch(request));
+    await readUntil(reader, "one");
+    expect(source.taken).toBe(1);
+    await reader.cancel();
+    await source.returned;
+  });
+
+  test("a client that goes away ends the source at once, also while it waits", async () => {
+    await using server = await startTransport();
+    const leaving = new AbortController();
+    const response = await fetch(server.endpoint, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept },
+      body: JSON.stringify({ query: ticks }),
+      signal: leaving.signal,
+    });
+    await readUntil(readerOf(response), opening);
+    leaving.abort();
+    await server.probe.source.returned;
+  });
+
+  test("closing cuts the stream off without its closing text, so that clients reconnect", async () => {
     await using server = await startTransport();
     server.probe.source.push({ text: "one" });
-    const response = await post(server.endpoint, ticks, sse);
+    const response = await post(server.endpoint, ticks, { accept });
     const waiting = post(server.endpoint, "{ waiting }");
     const reader = readerOf(response);
     await readUntil(reader, "one");
     await server.probe.waiting;
     const closed = server.transport.close();
-    expect((await reader.read()).done).toBe(true);
+    expect(await restOf(reader)).not.toContain(closing);
     expect(await (await waiting).json()).toEqual({ data: { waiting: "as far as it went" } });
     await server.probe.source.returned;
     await closed;
@@ -185,7 +328,7 @@ describe("SSE", () => {
     await once(socket, "connect");
     socket.pause();
     const query = encodeURIComponent(ticks);
-    socket.write(`GET /graphql?query=${query} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n`);
+    socket.write(`GET /graphql?query=${query} HTTP/1.1\r\nHost: x\r\nAccept: ${accept}\r\n\r\n`);
     await source.returned;
     expect(source.taken).toBeLessThan(50);
     socket.destroy();
