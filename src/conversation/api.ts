@@ -66,16 +66,26 @@ export interface Conversations {
   awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run>;
   cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
 
-  /** Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. */
+  /**
+   * Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. Of a session
+   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message.
+   */
   sessionEvents(
     viewer: Viewer,
     sessionId: string,
     after: string | null,
+    ifMissing: IfMissing,
     read: ReadRequest,
     signal: AbortSignal,
   ): Promise<Live<SessionEvent>>;
   /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
-  messageAdded(viewer: Viewer, sessionId: string, after: string | null, signal: AbortSignal): Promise<LiveMessages>;
+  messageAdded(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    ifMissing: IfMissing,
+    signal: AbortSignal,
+  ): Promise<LiveMessages>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
 }
 
@@ -117,6 +127,9 @@ export interface AddMessages {
   readonly messages: readonly NewMessage[];
   readonly idempotencyKey: string | null;
 }
+
+/** What becomes of a stream from the beginning, or from now on, of a session that there is not. */
+export type IfMissing = "WAIT" | "REFUSE";
 
 export type WhenBusy = "QUEUE" | "REJECT" | "INTERRUPT";
 

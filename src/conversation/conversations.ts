@@ -3,17 +3,19 @@ import type {
   Conversations,
   CreateSession,
   ForkSession,
+  IfMissing,
   ReadRequest,
   RegenerateReply,
   SendMessage,
   TurnResult,
   UpdateSession,
 } from "./api.ts";
-import { makeSessionId, mayReach, mustUse, reachableChanges } from "./access.ts";
+import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
 import { tokensIn } from "./cost.ts";
+import { parseCursor } from "./cursor.ts";
 import { badInput, ParleyError } from "./errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "./events.ts";
-import type { Feeds } from "./feeds.ts";
+import type { Feeds, WhenAbsent } from "./feeds.ts";
 import { localMessageId, parseLocalId, uuidv7 } from "./ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { noQuotas, type Quotas } from "./limits.ts";
@@ -250,22 +252,35 @@ export class StoredConversations implements Conversations {
     viewer: Viewer,
     sessionId: string,
     after: string | null,
+    ifMissing: IfMissing,
     read: ReadRequest,
     signal: AbortSignal,
   ): Promise<Live<SessionEvent>> {
     this.#sessions.mustExist(viewer, sessionId);
-    return this.#sessions.owning(viewer, sessionId, () =>
-      this.#feeds.open(viewer.subject, sessionId, after, read, signal),
-    );
+    const open = (absent: WhenAbsent) => this.#feeds.open(viewer.subject, sessionId, after, absent, read, signal);
+    // Only where the viewer may start it: of all other ids nobody learns whether there is anything.
+    if (!mayUse(viewer, sessionId)) return open("refuse");
+    const absent = !this.#isStart(sessionId, after) ? "end" : ifMissing === "WAIT" ? "wait" : "refuse";
+    if (!viewer.granted) return open(absent);
+    const otherwise = absent === "refuse" ? undefined : () => open(absent);
+    return this.#sessions.owning(viewer, sessionId, () => open("refuse"), otherwise);
+  }
+
+  /** Whether a stream behind it misses nothing of a session that has yet to begin. */
+  #isStart(sessionId: string, after: string | null): boolean {
+    if (after === null || after === "") return true;
+    const cursor = parseCursor(this.#settings.historyKeyPrefix + sessionId, after);
+    return cursor !== null && cursor.position < 0;
   }
 
   async messageAdded(
     viewer: Viewer,
     sessionId: string,
     after: string | null,
+    ifMissing: IfMissing,
     signal: AbortSignal,
   ): Promise<LiveMessages> {
-    return new MessagesOnly(await this.sessionEvents(viewer, sessionId, after, { pages: [] }, signal));
+    return MessagesOnly.of(await this.sessionEvents(viewer, sessionId, after, ifMissing, { pages: [] }, signal));
   }
 
   async sessionChanged(

@@ -7,6 +7,12 @@ export interface Cursor {
   readonly mark: string;
 }
 
+/**
+ * No history has this generation. The start cursor that names it is given to who waits for a session: it leads to the
+ * beginning of whatever session somebody starts.
+ */
+export const noGeneration = 0;
+
 /** Opaque to clients. The leading number is the version of the form. */
 export function encodeCursor(historyKey: string, cursor: Cursor): string {
   const { generation, position, mark } = cursor;

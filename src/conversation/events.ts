@@ -17,6 +17,8 @@ export function placed(where: Session | Run, row: Row): PlacedMessage {
 
 /** What sessionEvents delivers; `cursor` (where present) is what a client resumes from. */
 export type SessionEvent =
+  /** There is no such session yet; `opened` comes once somebody starts it. */
+  | { readonly kind: "waiting"; readonly cursor: string; readonly sessionId: string }
   | { readonly kind: "opened"; readonly cursor: string; readonly session: Session }
   | { readonly kind: "message"; readonly cursor: string; readonly message: PlacedMessage }
   | {

@@ -13,11 +13,20 @@ export class MessagesOnly implements LiveMessages, LiveReader<SessionEvent> {
   #failure: ParleyError | null = null;
   #reader: LiveReader<PlacedMessage> | null = null;
 
-  /** `events`: of which nothing was taken yet; they begin with `opened`. */
-  constructor(events: Live<SessionEvent>) {
+  private constructor(events: Live<SessionEvent>, start: string | null) {
     this.#events = events;
-    const opened = events.poll();
-    this.start = opened?.kind === "opened" ? opened.cursor : null;
+    this.start = start;
+  }
+
+  /**
+   * `events`: of which nothing was taken yet.
+   * @throws {ParleyError} NOT_FOUND where they say that the session is gone
+   */
+  static async of(events: Live<SessionEvent>): Promise<MessagesOnly> {
+    const first = events.poll();
+    const messages = new MessagesOnly(events, first !== null && "cursor" in first ? first.cursor : null);
+    if (first?.kind === "removed") await messages.throw(notFound());
+    return messages;
   }
 
   [Symbol.asyncIterator](): this {

@@ -36,14 +36,18 @@ export class OwnedSessions {
     return reading === null && (await this.#claims(viewer, sessionId)) ? await read() : reading;
   }
 
-  /** Does what is NOT_FOUND for a history of foreign code once more when the viewer's credentials bring that along. */
-  async owning<T>(viewer: Viewer, sessionId: string, act: () => Promise<T>): Promise<T> {
+  /**
+   * Does what is NOT_FOUND for a history of foreign code once more when the viewer's credentials bring that along; does
+   * `otherwise`, where it is given, when they do not.
+   */
+  async owning<T>(viewer: Viewer, sessionId: string, act: () => Promise<T>, otherwise?: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (error) {
-      const missing = error instanceof ParleyError && error.code === "NOT_FOUND";
-      if (!missing || !(await this.#claims(viewer, sessionId))) throw error;
-      return await act();
+      if (!(error instanceof ParleyError) || error.code !== "NOT_FOUND") throw error;
+      if (await this.#claims(viewer, sessionId)) return await act();
+      if (otherwise) return await otherwise();
+      throw error;
     }
   }
 

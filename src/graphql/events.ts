@@ -15,6 +15,7 @@ import type { RunParent, SessionParent } from "./readings.ts";
 type OfKind<Event, Kind> = Extract<Event, { readonly kind: Kind }>;
 type WithSession<Event> = Omit<Event, "session"> & { readonly session: SessionParent };
 
+type Waiting = OfKind<SessionEvent, "waiting">;
 type Opened = WithSession<OfKind<SessionEvent, "opened">>;
 type Reset = WithSession<OfKind<SessionEvent, "reset">>;
 type Progress = OfKind<SessionEvent, "progress">;
@@ -37,7 +38,7 @@ interface Changed {
   readonly run: RunParent;
 }
 
-type EventParent = Opened | Arrived | Progress | Changed | Updated | Reset | Removed;
+type EventParent = Waiting | Opened | Arrived | Progress | Changed | Updated | Reset | Removed;
 type ChangeParent = ListOpened | Added | Updated | Removed;
 
 function eventParent(event: SessionEvent, requests: readonly PageRequest[]): EventParent {
@@ -51,6 +52,7 @@ function eventParent(event: SessionEvent, requests: readonly PageRequest[]): Eve
       return { kind: "message", message: new MessageParent(event.message, readings) };
     case "run":
       return { kind: "run", run: { run: event.run, readings } };
+    case "waiting":
     case "progress":
     case "removed":
       return event;
@@ -91,15 +93,26 @@ function afterOf({ resume }: Context, after: string | null | undefined): string 
   return resume.lastEventId === null || resume.lastEventId === "" ? (after ?? null) : resume.lastEventId;
 }
 
+const StreamWaiting = builder.objectRef<Waiting>("StreamWaiting").implement({
+  description:
+    "The first event of sessionEvents where there is no such session yet. StreamOpened comes once somebody starts it, and behind it all that has happened since, from the first message on. Subscribing itself starts nothing.",
+  fields: (t) => ({
+    cursor: t.exposeString("cursor", { description: "In front of its first message: resume from it." }),
+    sessionId: t.exposeString("sessionId", { description: "The id that was asked for." }),
+  }),
+});
+
 const StreamOpened = builder.objectRef<Opened>("StreamOpened").implement({
-  description: "The first event of sessionEvents: from here on nothing is missed.",
+  description: "The first event of sessionEvents, or the one behind StreamWaiting: from here on nothing is missed.",
   fields: (t) => ({
     cursor: t.exposeString("cursor", {
-      description: "Where the stream starts: `after`, else behind the newest message.",
+      description:
+        "Where the stream starts: `after`, else behind the newest message; behind StreamWaiting, in front of the first one.",
     }),
     session: t.field({
       type: SessionRef,
-      description: "The session as it is now; session.activeRun.text is the partial reply to start from.",
+      description:
+        "The session as it is now; session.activeRun.text is the partial reply to start from. Behind StreamWaiting it is empty: its messages and runs follow as events.",
       resolve: ({ session }) => session,
     }),
   }),
@@ -185,9 +198,19 @@ const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
 const SessionEventRef = builder.unionType("SessionEvent", {
   description:
     "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended.",
-  types: [StreamOpened, MessageAdded, ReplyProgress, RunChanged, SessionUpdated, HistoryReset, SessionRemoved],
+  types: [
+    StreamWaiting,
+    StreamOpened,
+    MessageAdded,
+    ReplyProgress,
+    RunChanged,
+    SessionUpdated,
+    HistoryReset,
+    SessionRemoved,
+  ],
   resolveType: ({ kind }) =>
     ({
+      waiting: "StreamWaiting",
       opened: "StreamOpened",
       message: "MessageAdded",
       progress: "ReplyProgress",
@@ -207,6 +230,20 @@ const SessionChangeRef = builder.unionType("SessionChange", {
     ],
 });
 
+const IfMissingRef = builder.enumType("IfMissing", {
+  description:
+    'What to do where there is no such session yet. It counts where the stream is to begin at the beginning or now (`after` left out, null, "" or a cursor in front of the first message). Of a message\'s cursor the session is gone: SessionRemoved and the end, for messageAdded NOT_FOUND.',
+  values: {
+    WAIT: {
+      description:
+        "Wait until somebody starts it, and miss nothing of it then. An id that the viewer may not start, and a key that holds no history, are NOT_FOUND all the same.",
+    },
+    REFUSE: { description: "NOT_FOUND." },
+  } as const,
+});
+
+const sessionIdDescription = "Which session; of one that there is not, see ifMissing.";
+const ifMissingDescription = "What to do where there is no such session yet.";
 const afterDescription =
   'First all that came after this cursor; "": all from the beginning; left out or null: from now on. Over SSE, Last-Event-ID goes before it.';
 
@@ -216,12 +253,19 @@ builder.subscriptionFields((t) => ({
     description:
       "Every new message of one session, in order, none missed and none twice, whoever wrote it: this gateway, another instance, or LangChain code that pushed straight into Redis. Ends with the error CURSOR_EXPIRED when the history is reset and NOT_FOUND when the session goes.",
     args: {
-      sessionId: t.arg.string({ required: true, description: "Which session; an unknown one is NOT_FOUND." }),
+      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
       after: t.arg.string({ description: afterDescription }),
+      ifMissing: t.arg({
+        type: IfMissingRef,
+        required: true,
+        defaultValue: "WAIT",
+        description: ifMissingDescription,
+      }),
     },
-    subscribe: async (_root, args, context) => {
+    subscribe: async (_root, { sessionId, after, ifMissing }, context) => {
       const { conversations, viewer, signal } = context;
-      const messages = await conversations.messageAdded(viewer, args.sessionId, afterOf(context, args.after), signal);
+      const from = afterOf(context, after);
+      const messages = await conversations.messageAdded(viewer, sessionId, from, ifMissing, signal);
       // Whoever is cut off before the first message resumes from here.
       context.resume.cursor = messages.start;
       const parentOf = (placed: PlacedMessage) => new MessageParent(placed, new Readings());
@@ -232,16 +276,22 @@ builder.subscriptionFields((t) => ({
   sessionEvents: t.field({
     type: SessionEventRef,
     description:
-      "All that happens in a session. First StreamOpened, then all messages after `after`, then what happens. An `after` that no longer holds brings HistoryReset; one that is no cursor is INVALID_CURSOR. To resume: `after` = the newest cursor that an event brought. Every event can be applied twice without harm.",
+      "All that happens in a session. First StreamOpened (StreamWaiting where there is none yet), then all messages after `after`, then what happens. An `after` that no longer holds brings HistoryReset; one that is no cursor is INVALID_CURSOR. To resume: `after` = the newest cursor that an event brought. Every event can be applied twice without harm.",
     args: {
-      sessionId: t.arg.string({ required: true, description: "Which session; an unknown one is NOT_FOUND." }),
+      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
       after: t.arg.string({ description: afterDescription }),
+      ifMissing: t.arg({
+        type: IfMissingRef,
+        required: true,
+        defaultValue: "WAIT",
+        description: ifMissingDescription,
+      }),
     },
-    subscribe: async (_root, args, context, info) => {
+    subscribe: async (_root, { sessionId, after, ifMissing }, context, info) => {
       const { conversations, viewer, signal } = context;
       const pages = pagesBelow(info);
-      const after = afterOf(context, args.after);
-      const events = await conversations.sessionEvents(viewer, args.sessionId, after, { pages }, signal);
+      const from = afterOf(context, after);
+      const events = await conversations.sessionEvents(viewer, sessionId, from, ifMissing, { pages }, signal);
       const parentOf = (event: SessionEvent) => eventParent(event, pages);
       return liveParents(context, events, parentOf, (event) => ("cursor" in event ? event.cursor : null));
     },

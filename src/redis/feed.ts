@@ -1,12 +1,12 @@
 import type { Cursor } from "../conversation/cursor.ts";
 import type { Session } from "../conversation/session.ts";
-import { notFound } from "../conversation/errors.ts";
+import { startedBy } from "./beginning.ts";
 import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "./hub.ts";
 import { InStep } from "./in-step.ts";
 import { sessionKeys } from "./keys.ts";
-import { parsePublication } from "./publication.ts";
+import { isBatch, parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 import type { StoreRead } from "../conversation/store.ts";
 import { ToldEvents } from "./told-events.ts";
@@ -36,10 +36,16 @@ const lifeEvents = new Set(["expire", "persist"]);
  * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries,
  * no history: who falls out of the ring reads on from its own place (P10). Pub/sub only wakes and carries; whenever a
  * publication does not fit exactly the list is read (P3).
+ *
+ *     starting ──(there is no such session)──▶ waiting ──(a reading finds it)──▶ following ──(it goes)──▶ removed
+ *        └──────────────────────────(there is one)──────────────────────────────────▲
+ *
+ * A waiting feed writes nothing, and tells nothing: what another owner does under the id looks like nothing (P11).
  */
 export class Feed implements Listener {
   readonly owner: string;
   readonly sessionId: string;
+  readonly historyKey: string;
   readonly #store: RedisSessionStore;
   readonly #hub: PubSub;
   readonly #settings: FeedSettings;
@@ -53,6 +59,8 @@ export class Feed implements Listener {
   #ring: Entry[] = [];
   #ringChars = 0;
   #removed = false;
+  #leftBehind = false;
+  #started = false;
   #first = 0;
   #follower: Follower | null = null;
   #reading: Promise<void> | null = null;
@@ -71,7 +79,8 @@ export class Feed implements Listener {
     this.#store = store;
     this.#hub = hub;
     this.#settings = settings;
-    const keys = sessionKeys(store.historyKey(sessionId));
+    this.historyKey = store.historyKey(sessionId);
+    const keys = sessionKeys(this.historyKey);
     this.#keyspaceChannel = `__keyspace@${settings.db}__:${keys.history}`;
     this.#channels = [keys.events, this.#keyspaceChannel];
   }
@@ -81,12 +90,12 @@ export class Feed implements Listener {
     await this.#hub.subscribe(this.#channels, this);
     try {
       const reading = await this.#store.read(this.owner, this.sessionId, { pages: [] });
-      if (!reading) throw notFound();
-      this.#follower = Follower.of(reading.session);
+      if (reading) this.#follower = Follower.of(reading.session);
     } catch (error) {
       this.close();
       throw error;
     }
+    this.#started = true;
     this.#publishEarly();
     this.#readOwed();
     this.#planCheck();
@@ -125,9 +134,20 @@ export class Feed implements Listener {
     this.#waiting.delete(wake);
   }
 
+  /** There was no such session yet when it last looked. */
+  get waits(): boolean {
+    return this.#started && this.#follower === null;
+  }
+
   /** The session is gone: who opens it again gets a new feed. */
   get removed(): boolean {
-    return this.#removed;
+    return this.#removed || this.#leftBehind;
+  }
+
+  /** Somebody has seen that the session is gone. */
+  leaveBehind(): void {
+    this.#leftBehind = true;
+    this.#readSoon();
   }
 
   caughtUp(events: number): void {
@@ -135,7 +155,7 @@ export class Feed implements Listener {
   }
 
   touch(witness: Cursor): Promise<unknown> {
-    return this.#store.touch(this.owner, this.#store.historyKey(this.sessionId), witness);
+    return this.#store.touch(this.owner, this.historyKey, witness);
   }
 
   read(request: StoreRead): ReturnType<RedisSessionStore["read"]> {
@@ -145,8 +165,13 @@ export class Feed implements Listener {
   onMessage(channel: string, message: string): void {
     if (channel === this.#keyspaceChannel) this.#listEvent(message);
     else if (this.#follower && !this.#reading) this.#published(message);
-    else if (this.#early.length < keptPublications) this.#early.push(message);
-    else this.#readAgain = true;
+    // A text begins no session; behind a write that may have, it is kept.
+    else if (this.waits && this.#early.length === 0 && isBatch(message)) return;
+    else {
+      if (this.#early.length < keptPublications) this.#early.push(message);
+      else this.#readAgain = true;
+      if (this.waits) this.#readSoon();
+    }
   }
 
   onResumed(): void {
@@ -182,7 +207,7 @@ export class Feed implements Listener {
   /** What came while a reading was under way; a publication among it may start the next one. */
   #publishEarly(): void {
     for (;;) {
-      const message = this.#reading ? undefined : this.#early.shift();
+      const message = this.#reading || !this.#follower ? undefined : this.#early.shift();
       if (message === undefined) return;
       this.#published(message);
     }
@@ -213,11 +238,12 @@ export class Feed implements Listener {
   #readSoon(): void {
     if (this.#closed || this.#removed) return;
     // Owed also while the first reading is on its way: it may have been made before what is told now.
-    if (this.#reading || !this.#follower) {
+    if (this.#reading || !this.#started) {
       this.#readAgain = true;
       return;
     }
-    this.#reading = this.#readNow(this.#follower).finally(() => {
+    const reading = this.#follower ? this.#readNow(this.#follower) : this.#lookForStart();
+    this.#reading = reading.finally(() => {
       this.#reading = null;
       // What the reading held already is older than it and passes by; the rest fits behind it.
       this.#publishEarly();
@@ -229,6 +255,35 @@ export class Feed implements Listener {
     if (!this.#readAgain || this.#reading) return;
     this.#readAgain = false;
     this.#readSoon();
+  }
+
+  async #lookForStart(): Promise<void> {
+    try {
+      const reading = await this.read({ pages: [] });
+      if (reading) this.#begin(reading.session);
+      // What came before the reading has started nothing that is there; what came since is asked for again.
+      else if (!this.#readAgain) this.#early = [];
+    } catch (error) {
+      this.#settings.onError(error);
+      this.#planCheck(retryMs);
+    }
+  }
+
+  /** From the write that started it on, where that was heard: all is told as it was published. Else it is read. */
+  #begin(session: Session): void {
+    const heard = this.#early.map(parsePublication);
+    const first = heard.findLastIndex(
+      (one) => one?.kind === "write" && one.added && one.generation === session.generation,
+    );
+    const write = heard[first];
+    const before = write?.kind === "write" ? write.sequence - 1 : null;
+    this.#early.splice(0, Math.max(first, 0));
+    const started = startedBy(session, before ?? session.sequence);
+    this.#follower = Follower.of(started.session);
+    this.#follower.readCount = session.readCount;
+    if (before === null) this.#readAgain = true;
+    else this.#follower.sequence = before;
+    this.#tell([started]);
   }
 
   async #readNow(follower: Follower): Promise<void> {

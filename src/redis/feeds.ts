@@ -1,8 +1,8 @@
 import type { ReadRequest } from "../conversation/api.ts";
-import { encodeCursor, parseCursor } from "../conversation/cursor.ts";
+import { encodeCursor, noGeneration, parseCursor } from "../conversation/cursor.ts";
 import { notFound } from "../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../conversation/events.ts";
-import type { Feeds, RunWatcher } from "../conversation/feeds.ts";
+import type { Feeds, RunWatcher, WhenAbsent } from "../conversation/feeds.ts";
 import type { Live } from "../conversation/live.ts";
 import { pageRows } from "./catch-up.ts";
 import { invalidCursor } from "./cursor-args.ts";
@@ -44,42 +44,57 @@ export class RedisFeeds implements Feeds {
     owner: string,
     sessionId: string,
     after: string | null,
+    absent: WhenAbsent,
     read: ReadRequest,
     signal: AbortSignal,
   ): Promise<Live<SessionEvent>> {
     const historyKey = this.#store.historyKey(sessionId);
-    if (after !== null && after !== "" && !parseCursor(historyKey, after)) throw invalidCursor();
+    const cursor = after === null || after === "" ? null : parseCursor(historyKey, after);
+    if (after !== null && after !== "" && !cursor) throw invalidCursor();
+    const behind = cursor?.generation === noGeneration ? "" : after;
     // One feed an owner and session: what it reads, it reads as that owner (P11).
     const name = JSON.stringify([owner, sessionId]);
-    const shared = this.#join(
-      this.#feeds,
-      name,
-      () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings),
-    );
-    try {
-      await shared.started;
-      const { feed } = shared;
-      const from = feed.place;
-      const page = { first: pageRows, after: after === "" ? null : after, last: null, before: null };
-      const reading = await feed.read({ pages: after === null ? read.pages : [...read.pages, page] });
-      if (!reading) throw notFound();
-      const session = { ...reading.session, pages: reading.session.pages.slice(0, read.pages.length) };
-      const first = reading.session.pages[read.pages.length];
-      let start: Start = { kind: "tip" };
-      if (first instanceof Error) start = { kind: "expired", cursor: after ?? "" };
-      else if (first) {
-        const beginning = encodeCursor(historyKey, { generation: session.generation, position: -1, mark: "" });
-        start = { kind: "after", cursor: after || beginning, page: first };
-      }
-      return this.#opened(
-        signal,
-        (onEnd) => new Subscription(feed, session, read, from, start, onEnd),
-        this.#leaving(this.#feeds, name, shared),
+    for (;;) {
+      const shared = this.#join(
+        this.#feeds,
+        name,
+        () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings),
       );
-    } catch (error) {
-      this.#leave(this.#feeds, name, shared);
-      throw error;
+      const leave = this.#leaving(this.#feeds, name, shared);
+      try {
+        await shared.started;
+        const { feed } = shared;
+        const from = feed.place;
+        const waits = feed.waits;
+        const start = await this.#startOf(feed, behind, absent, read);
+        if (start.kind !== "waiting" || waits) {
+          return this.#opened(signal, (onEnd) => new Subscription(feed, read, from, start, onEnd), leave);
+        }
+        // It went, and its feed has yet to find that out: who waits does so at a feed of its own.
+        feed.leaveBehind();
+        leave();
+      } catch (error) {
+        leave();
+        throw error;
+      }
     }
+  }
+
+  async #startOf(feed: Feed, after: string | null, absent: WhenAbsent, read: ReadRequest): Promise<Start> {
+    const page = { first: pageRows, after: after === "" ? null : after, last: null, before: null };
+    const pages = after === null ? read.pages : [...read.pages, page];
+    const found = await this.#store.find(feed.owner, feed.sessionId, { pages });
+    if (typeof found === "string") {
+      if (found === "other" || absent === "refuse") throw notFound();
+      return { kind: absent === "wait" ? "waiting" : "gone" };
+    }
+    const session = { ...found.session, pages: found.session.pages.slice(0, read.pages.length) };
+    const first = found.session.pages[read.pages.length];
+    if (first === undefined) return { kind: "tip", session };
+    if (first instanceof Error) return { kind: "expired", session, cursor: after ?? "" };
+    const { historyKey, generation } = session;
+    const beginning = encodeCursor(historyKey, { generation, position: -1, mark: "" });
+    return { kind: "after", session, cursor: after || beginning, page: first };
   }
 
   async changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {

@@ -1,3 +1,4 @@
+import { noGeneration } from "../conversation/cursor.ts";
 import { markOf } from "../conversation/ids.ts";
 import type { Row } from "../conversation/message.ts";
 import { isFinal, type Run, type RunStatus } from "../conversation/run.ts";
@@ -13,16 +14,19 @@ export interface RunText {
 }
 
 /** One thing that happened, as a feed keeps it in its ring. `sequence`: of the write that it came with. */
-export type Entry = { readonly sequence: number; readonly generation: number } & (
-  | { readonly kind: "message"; readonly row: Row }
-  /** The run's text up to `end`. */
-  | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
-  | { readonly kind: "run"; readonly run: Run }
-  | { readonly kind: "updated" }
-  /** `kept` > 0: the rows below it stand; `mark` is that of the last. */
-  | { readonly kind: "reset"; readonly kept: number; readonly mark: string }
-  | { readonly kind: "removed" }
-);
+export type Entry = { readonly sequence: number; readonly generation: number } &
+  /** Somebody has started the session; as it was before its first message. */
+  (
+    | { readonly kind: "started"; readonly session: Session }
+    | { readonly kind: "message"; readonly row: Row }
+    /** The run's text up to `end`. */
+    | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
+    | { readonly kind: "run"; readonly run: Run }
+    | { readonly kind: "updated" }
+    /** `kept` > 0: the rows below it stand; `mark` is that of the last. */
+    | { readonly kind: "reset"; readonly kept: number; readonly mark: string }
+    | { readonly kind: "removed" }
+  );
 
 interface Standing {
   readonly sessionId: string;
@@ -88,6 +92,18 @@ export class Follower implements Standing {
       slides: session.ttlSeconds !== null,
       settings: settingsOf(session),
     });
+  }
+
+  /** Of who waits for the session to begin. */
+  static waiting(sessionId: string, historyKey: string): Follower {
+    return new Follower({
+      ...{ sessionId, historyKey, generation: noGeneration, end: 0, tipMark: "", sequence: 0, open: new Map() },
+      ...{ lastEnded: null, text: null, slides: false, settings: "", readCount: 0 },
+    });
+  }
+
+  get waits(): boolean {
+    return this.generation === noGeneration;
   }
 
   copy(): Follower {

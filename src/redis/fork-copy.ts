@@ -24,7 +24,7 @@ export async function stageFork(
   for (let from = source.base; from <= last; from += chunkRows) {
     const ranges = [[from, Math.min(from + chunkRows - 1, last)]] as const;
     const reading = await readSession(calls, owner, source.sessionId, source.historyKey, { pages: [], ranges }, null);
-    if (!reading || reading.session.generation !== source.generation) throw cursorExpired();
+    if (typeof reading === "string" || reading.session.generation !== source.generation) throw cursorExpired();
     const rows = reading.ranges[0] ?? [];
     if (rows.length === 0) break;
     const { base } = reading.session;

@@ -6,12 +6,12 @@ import type { Feed, FeedPlace } from "./feed.ts";
 import { Follower, type Entry, type RunText } from "./follower.ts";
 import { sharedEntries } from "./told-events.ts";
 
-export type ReadEntry = Entry & { readonly kind: "updated" | "reset" };
+export type ReadEntry = Entry & { readonly kind: "started" | "updated" | "reset" };
 type QuickEntry = Exclude<Entry, ReadEntry>;
 
-/** Whether it is told with a reading of its own. */
+/** Whether it is told with the session, as each reader asks for it. */
 export function isReadAgain(entry: Entry): entry is ReadEntry {
-  return entry.kind === "updated" || entry.kind === "reset";
+  return entry.kind === "started" || entry.kind === "updated" || entry.kind === "reset";
 }
 
 /** For all who have nothing of their own. */
@@ -23,7 +23,7 @@ const nothing: readonly Entry[] = [];
  */
 export class Place {
   readonly feed: Feed;
-  readonly me: Follower;
+  me: Follower;
   /** Entries that are this subscriber's alone: what it catches up with. */
   own: readonly Entry[] = nothing;
   /** Of the feed's next entry that was not looked at. */
@@ -56,6 +56,11 @@ export class Place {
     return place;
   }
 
+  /** In front of the session's beginning. */
+  static waiting(feed: Feed, from: FeedPlace): Place {
+    return new Place(feed, Follower.waiting(feed.sessionId, feed.historyKey), null, from);
+  }
+
   copy(): Place {
     const copy = new Place(this.feed, this.me.copy(), this.told, { number: this.number, sequence: this.#heard });
     copy.own = this.own;
@@ -86,6 +91,13 @@ export class Place {
     this.own = nothing;
     this.told = toldOf(session);
     this.cover(session.sequence, session.activeRun?.runId ?? null);
+  }
+
+  /** Goes on from the session's beginning: all that happens in it is new. */
+  begin(session: Session): void {
+    this.me = Follower.of(session);
+    this.own = nothing;
+    this.cover(-1, null);
   }
 
   /** Whether all that it waits for is what the feed brings next. */
@@ -151,6 +163,8 @@ export class Place {
   /** Whether an entry of the feed is not covered by a reading that this subscriber had. */
   #isNew(entry: Entry): boolean {
     switch (entry.kind) {
+      case "started":
+        return this.me.waits;
       case "message":
         // Another generation is told by a reset before it; what came before a reset that was read is over.
         return entry.generation === this.me.generation && entry.row.position >= this.me.end;

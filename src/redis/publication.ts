@@ -35,6 +35,8 @@ export interface Write {
   readonly reset: number | null;
   readonly updated: boolean;
   readonly readCount: number;
+  /** The session begins with it. */
+  readonly added: boolean;
   readonly removed: boolean;
   /** The lines do not tell all: read. */
   readonly more: boolean;
@@ -83,6 +85,7 @@ export function parsePublication(message: string): Publication | null {
     reset: number("reset"),
     updated: header["upd"] === 1,
     readCount: number("read") ?? 0,
+    added: header["add"] === 1,
     removed: header["gone"] === 1,
     more: header["more"] === 1,
     lines,

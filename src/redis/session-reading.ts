@@ -9,7 +9,13 @@ import type { SessionCalls } from "./session-calls.ts";
 /** Where the answer of view.lua, without its code, says what time it is. */
 export const viewClock = 4;
 
-/** A session with pages and ranges of its rows, all of one moment. null: no such session. `recent`: null for what is read once. */
+/**
+ * Why there is no reading. "missing": nothing that this owner may see; "other": the key holds what is no history, so no
+ * session can begin there.
+ */
+export type Absent = "missing" | "other";
+
+/** A session with pages and ranges of its rows, all of one moment. `recent`: null for what is read once. */
 export async function readSession(
   calls: SessionCalls,
   owner: string,
@@ -17,7 +23,7 @@ export async function readSession(
   key: string,
   request: StoreRead,
   recent: RecentReadings | null,
-): Promise<Reading | null> {
+): Promise<Reading | Absent> {
   const badPages = new Map<number, Error>();
   const pages: (string | number)[] = [];
   request.pages.forEach((page, i) => {
@@ -31,11 +37,11 @@ export async function readSession(
   for (let attempt = 0; attempt < 5; attempt++) {
     if (answer[0] === "TOUCH") {
       const touched = await calls.touchAndView(owner, key, args);
-      if (!touched) return null;
+      if (!touched) return "missing";
       answer = touched;
       continue;
     }
-    if (answer[0] === "NOT_FOUND") return null;
+    if (answer[0] === "NOT_FOUND") return answer[1] === undefined ? "missing" : "other";
     const body = answer.slice(1);
     const make = () => readingOf(sessionId, key, request, badPages, body);
     if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make();

@@ -34,7 +34,7 @@ import { headOf, text } from "./replies.ts";
 import type { Scripts } from "./scripts.ts";
 import { callersOp, foreign, ownOp, SessionCalls, type CallSettings } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
-import { readSession, viewClock } from "./session-reading.ts";
+import { readSession, viewClock, type Absent } from "./session-reading.ts";
 import type { SessionRoom } from "./session-room.ts";
 import { SessionTurns, type TurnSettings } from "./session-turns.ts";
 
@@ -84,7 +84,13 @@ export class RedisSessionStore implements SessionStore {
     return key.startsWith(historyKeyPrefix) ? key.slice(historyKeyPrefix.length) : null;
   }
 
-  read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null> {
+  async read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null> {
+    const found = await this.find(owner, sessionId, request);
+    return typeof found === "string" ? null : found;
+  }
+
+  /** read(), and why there is nothing to read. */
+  find(owner: string, sessionId: string, request: StoreRead): Promise<Reading | Absent> {
     return readSession(this.#calls, owner, sessionId, this.historyKey(sessionId), request, this.#recent);
   }
 

@@ -3,9 +3,10 @@ import { isStoreUnavailable } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { Live, LiveReader } from "../conversation/live.ts";
 import type { MessagePage, Session } from "../conversation/session.ts";
+import { startedBy, withEmptyPages } from "./beginning.ts";
 import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
 import type { Feed, FeedPlace } from "./feed.ts";
-import { settingsOf } from "./follower.ts";
+import { settingsOf, type Entry } from "./follower.ts";
 import type { Member } from "./in-step.ts";
 import { isReadAgain, Place, type ReadEntry } from "./place.ts";
 import { PulledIterator } from "./pulled-iterator.ts";
@@ -39,10 +40,22 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
   #interrupt: () => void = asleep;
 
   /** `from`: where the feed stood before the reading. */
-  constructor(feed: Feed, session: Session, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
+  constructor(feed: Feed, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
     super(onEnd);
     this.#feed = feed;
     this.#request = read;
+    if (start.kind === "waiting" || start.kind === "gone") {
+      const { sessionId } = feed;
+      this.#place = Place.waiting(feed, from);
+      this.#place.removed = start.kind === "gone";
+      this.#ready = [
+        start.kind === "gone"
+          ? { kind: "removed", sessionId }
+          : { kind: "waiting", cursor: this.#place.cursor(), sessionId },
+      ];
+      return;
+    }
+    const { session } = start;
     const place = Place.at(session, feed, from);
     this.#place = place;
     // Of an expired one it stays: whose stream is cut off before the reset resumes from it, and hears of the reset.
@@ -147,6 +160,10 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     const from = this.#feed.place;
     const place = this.#place;
     const { me, told } = place;
+    if (me.waits) {
+      place.own = (await this.#retried(() => this.#started())) ?? [];
+      return;
+    }
     // Part of a write may have been told: the reading is held against what was, whatever its number.
     me.sequence = -1;
     me.text = told && { ...told.of, text: told.of.text.slice(0, told.offset) };
@@ -158,6 +175,13 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     if (entries.filter((entry) => entry.kind === "message").length >= pageRows) return;
     place.rejoin(from);
     place.cover(me.sequence, me.text?.runId ?? null);
+  }
+
+  /** For who waited and was not told that the session has begun: what came since is read from there on. */
+  async #started(): Promise<readonly Entry[]> {
+    const reading = await this.#feed.read({ pages: [] });
+    if (reading !== null) return [startedBy(reading.session, reading.session.sequence)];
+    return [{ kind: "removed", sequence: 0, generation: this.#place.me.generation }];
   }
 
   /** null: the subscriber has ended. */
@@ -174,7 +198,8 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
       return { kind: "removed", sessionId: me.sessionId };
     }
     const { session } = event;
-    if (event.kind === "updated") {
+    if (event.kind === "opened") place.begin(session);
+    else if (event.kind === "updated") {
       me.settings = settingsOf(session);
       me.readCount = session.readCount;
     } else if (entry.kind === "reset" && entry.kept > 0) {
@@ -188,11 +213,19 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
 
   /** What an entry is told with that shows the session as it is; null: it is gone. */
   async #read(entry: ReadEntry): Promise<ReadEvent | null> {
+    const { historyKey } = this.#place.me;
+    if (entry.kind === "started") {
+      const session = withEmptyPages(entry.session, this.#request.pages.length);
+      return {
+        kind: "opened",
+        cursor: placeCursor(historyKey, session.generation, session.end - 1, session.tipMark),
+        session,
+      };
+    }
     const reading = await this.#feed.read(this.#request);
     if (reading === null) return null;
     const { session } = reading;
     if (entry.kind === "updated") return { kind: "updated", session };
-    const { historyKey } = this.#place.me;
     const { kept } = entry;
     const cursor =
       kept > 0
@@ -216,7 +249,11 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
 }
 
 export type Start =
-  | { readonly kind: "tip" }
+  | { readonly kind: "tip"; readonly session: Session }
   /** Behind a cursor: the first page after it. */
-  | { readonly kind: "after"; readonly cursor: string; readonly page: MessagePage }
-  | { readonly kind: "expired"; readonly cursor: string };
+  | { readonly kind: "after"; readonly session: Session; readonly cursor: string; readonly page: MessagePage }
+  | { readonly kind: "expired"; readonly session: Session; readonly cursor: string }
+  /** There is no session yet. */
+  | { readonly kind: "waiting" }
+  /** There is no session any more. */
+  | { readonly kind: "gone" };

@@ -12,7 +12,7 @@ interface Told {
 }
 
 /** Events that show the session as it is. */
-export type ReadEvent = Extract<SessionEvent, { readonly kind: "updated" | "reset" }>;
+export type ReadEvent = Extract<SessionEvent, { readonly kind: "opened" | "updated" | "reset" }>;
 
 /**
  * What subscribers are told of a feed's newest entries. Who is in step is told the same object, which is how a transport

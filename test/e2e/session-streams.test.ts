@@ -121,7 +121,8 @@ describe("subscriptions to a session", () => {
       return stream.error?.extensions?.code;
     };
     for (const document of [events, messageAdded]) {
-      expect(await code(document, { sessionId: "no-such-session" })).toBe("NOT_FOUND");
+      const refuse = document.replace("after: $after", "after: $after, ifMissing: REFUSE");
+      expect(await code(refuse, { sessionId: "no-such-session" })).toBe("NOT_FOUND");
       expect(await code(document, { sessionId: "stale", after: "nonsense" })).toBe("INVALID_CURSOR");
     }
     await execute(url, `mutation { clearHistory(input: { sessionId: "stale" }) { session { id } } }`);

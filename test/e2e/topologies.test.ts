@@ -303,7 +303,10 @@ describe("two gateways", () => {
       foreignType: await one(chat.sendOnly, { input: { sessionId: "a string", text: "x" } }),
       reused: await one(chat.sendOnly, { input: { sessionId: "once", text: "Something else", messageId: "once" } }),
       nothing: await one(`mutation { regenerateReply(input: { sessionId: "listed-unknown" }) { run { id } } }`),
-      subscription: await subscriptionCode(here, `subscription { messageAdded(sessionId: "unknown") { id } }`),
+      subscription: await subscriptionCode(
+        here,
+        `subscription { messageAdded(sessionId: "unknown", ifMissing: REFUSE) { id } }`,
+      ),
     }).toEqual({
       noCursor: "INVALID_CURSOR",
       otherCursor: "INVALID_CURSOR",

@@ -112,7 +112,11 @@ describe("a subscriber connection that is mute", () => {
     const feeds = new RedisFeeds(opened.store, opened.redis, hub, { db: 0, checkMs: () => 600_000, ...settings });
     await two.append(name, "first");
     const stop = new AbortController();
-    const reader = new Reader(await feeds.open(owner, name, null, { pages: [] }, stop.signal), stop, "always");
+    const reader = new Reader(
+      await feeds.open(owner, name, null, "refuse", { pages: [] }, stop.signal),
+      stop,
+      "always",
+    );
     await two.append(name, "heard");
     await reader.untilCount("message", 1);
 

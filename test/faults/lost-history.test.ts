@@ -57,7 +57,7 @@ describe("loss is told (P4)", () => {
     const reader = await one.open(key, "");
     const elsewhere = await two.open(key);
     const only = await one.open(key, null, "never");
-    const messages = new MessagesOnly(only.source);
+    const messages = await MessagesOnly.of(only.source);
     await reader.untilCount("message", 6);
     const stale = cursorOf(reader);
     await lose(key);
@@ -81,7 +81,7 @@ describe("loss is told (P4)", () => {
     await using backend = openBackend(flushed.port, { feedCheckMs: 300 });
     await backend.append("s", ...range(0, 5));
     const reader = await backend.open("s");
-    const only = new MessagesOnly((await backend.open("s", null, "never")).source);
+    const only = await MessagesOnly.of((await backend.open("s", null, "never")).source);
     await flushed.redis.flushall();
     await reader.until("the end", () => reader.ended);
     expect(reader.events.at(-1)).toEqual({ kind: "removed", sessionId: "s" });

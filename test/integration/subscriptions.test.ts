@@ -108,7 +108,8 @@ describe("over WebSocket", () => {
     expect(messages.error?.extensions?.code).toBe("NOT_FOUND");
     expect(events.error).toBeNull();
     expect(events.events.at(-1)).toMatchObject({ __typename: "SessionRemoved", sessionId: "gone" });
-    const none = subscribe<Added>(one.url, messageAdded, { sessionId: "gone" });
+    const refused = messageAdded.replace("after: $after", "after: $after, ifMissing: REFUSE");
+    const none = subscribe<Added>(one.url, refused, { sessionId: "gone" });
     await none.waitForEnd();
     expect(none.error?.extensions?.code).toBe("NOT_FOUND");
     const nonsense = subscribe<Added>(one.url, messageAdded, { sessionId: "ws", after: "nonsense" });

@@ -8,7 +8,7 @@ import { WebSocket } from "ws";
 import { encodeCursor, parseCursor } from "../../src/conversation/cursor.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
-import { elsewhere, globalId, probes, subscriptions } from "../support/probes.ts";
+import { elsewhere, globalId, probes, subscriptions, waitingSubscriptions } from "../support/probes.ts";
 import type { Known } from "../support/probes.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startTopology } from "../support/project-topology.ts";
@@ -155,7 +155,8 @@ async function take({ who, what, pick, probe }: Step): Promise<void> {
     }
     case "listen": {
       const known = pool[pick % Math.max(pool.length, 1)];
-      const subscription = subscriptions[probe % subscriptions.length];
+      const streams = [...subscriptions, ...waitingSubscriptions];
+      const subscription = streams[probe % streams.length];
       if (known && subscription) listen(tenant, subscription.query, subscription.variables(known));
       return;
     }

@@ -1,6 +1,7 @@
 import { Redis } from "ioredis";
 import type { SessionChange, SessionEvent } from "../../src/conversation/events.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
+import type { WhenAbsent } from "../../src/conversation/feeds.ts";
 import type { Live } from "../../src/conversation/live.ts";
 import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
 import { RedisBackend, type BackendOptions } from "../../src/redis/backend.ts";
@@ -13,8 +14,8 @@ export interface TestBackend extends AsyncDisposable {
   readonly errors: readonly unknown[];
   /** Appends through the store, as addMessages does; one write for all. */
   append(sessionId: string, ...texts: readonly string[]): Promise<void>;
-  /** A subscriber that pulls all the time, unless `slow`. */
-  open(sessionId: string, after?: string | null, pulls?: "always" | "never"): Promise<LiveReader>;
+  /** A subscriber that pulls all the time, unless told otherwise; of a session that there is not it is NOT_FOUND, unless `absent` says more. */
+  open(sessionId: string, after?: string | null, pulls?: "always" | "never", absent?: WhenAbsent): Promise<LiveReader>;
   changes(): Promise<Reader<SessionChange>>;
   /** Ends all that were opened. */
   abortAll(): void;
@@ -60,9 +61,9 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
       const rows = texts.map((text) => newMessage(sessionId, "USER", text, null));
       await backend.store.append(owner, sessionId, rows, newOp());
     },
-    async open(sessionId, after = null, pulls = "always") {
+    async open(sessionId, after = null, pulls = "always", absent = "refuse") {
       const stop = controller();
-      const events = await backend.feeds.open(owner, sessionId, after, read, stop.signal);
+      const events = await backend.feeds.open(owner, sessionId, after, absent, read, stop.signal);
       return new Reader(events, stop, pulls) as LiveReader; // its source is the one that it was given
     },
     async changes() {

@@ -82,6 +82,7 @@ export const probes: readonly Probe[] = [
   input("cancelRun", "CancelRunInput", "run { id text }", ({ runId }) => ({ runId })),
 ];
 
+/** Streams that are over at once where there is no such session. */
 export const subscriptions: readonly Probe[] = [
   {
     name: "messageAdded",
@@ -90,7 +91,24 @@ export const subscriptions: readonly Probe[] = [
   },
   {
     name: "sessionEvents",
-    query: `subscription Probe($id: String!) { sessionEvents(sessionId: $id) { __typename } }`,
+    query: `subscription Probe($id: String!) { sessionEvents(sessionId: $id, ifMissing: REFUSE) { __typename } }`,
+    variables: ({ sessionId: id }) => ({ id }),
+  },
+];
+
+/** Streams that wait where there is no such session, for who may start it. */
+export const waitingSubscriptions: readonly Probe[] = [
+  {
+    name: "messageAdded that waits",
+    query: `subscription Probe($id: String!) { messageAdded(sessionId: $id, after: "") { ${message} } }`,
+    variables: ({ sessionId: id }) => ({ id }),
+  },
+  {
+    name: "sessionEvents that wait",
+    query: `subscription Probe($id: String!) { sessionEvents(sessionId: $id) { __typename
+      ... on StreamWaiting { cursor sessionId } ... on StreamOpened { cursor session { ${session} } }
+      ... on MessageAdded { message { ${message} } } ... on ReplyProgress { text } ... on RunChanged { run { id text } }
+      ... on SessionUpdated { session { ${session} } } ... on HistoryReset { session { ${session} } } } }`,
     variables: ({ sessionId: id }) => ({ id }),
   },
 ];

@@ -14,6 +14,7 @@ const everything = `
   ... on SessionUpdated { session { title } }
   ... on HistoryReset { kept cursor session { messages(last: 2) { nodes { text } } } }
   ... on SessionRemoved { removedId sessionId }
+  ... on StreamWaiting { cursor waitsFor: sessionId }
 `;
 const sessionEvents = `subscription ($after: String) { sessionEvents(sessionId: "jim", after: $after) { ${everything} } }`;
 const messageAdded = `subscription ($after: String) { messageAdded(sessionId: "jim", after: $after) { text cursor } }`;
@@ -32,6 +33,7 @@ describe("sessionEvents", () => {
     const fake = conversation();
     const run = runningRun("jim");
     const session = fake.session("jim", lastTwo);
+    fake.events.push({ kind: "waiting", cursor: "c0", sessionId: "jim" });
     fake.events.push({ kind: "opened", cursor: "c1", session });
     fake.events.push({ kind: "message", cursor: "c2", message: fake.placed("jim", 0) });
     fake.events.push({
@@ -56,6 +58,7 @@ describe("sessionEvents", () => {
     }
     expect(delivered).toEqual(
       [
+        { __typename: "StreamWaiting", cursor: "c0", waitsFor: "jim" },
         { __typename: "StreamOpened", cursor: "c1", session: { messageCount: 2 } },
         { __typename: "MessageAdded", message: { text: "Hi! I'm Jim.", position: 0 } },
         {
@@ -76,7 +79,7 @@ describe("sessionEvents", () => {
         { __typename: "SessionRemoved", removedId: base64("Session:jim"), sessionId: "jim" },
       ].map((event) => ({ sessionEvents: event })),
     );
-    expect(fake.callsOf("sessionEvents")[0]?.[3]).toEqual({ pages: lastTwo });
+    expect(fake.callsOf("sessionEvents")[0]?.[4]).toEqual({ pages: lastTwo });
   });
 
   test("notes what each event can be resumed from, the last one where an event brings none", async () => {
@@ -91,12 +94,13 @@ describe("sessionEvents", () => {
       await stream.next();
       cursors.push(context.resume.cursor);
     };
+    await deliver({ kind: "waiting", cursor: "c0", sessionId: "jim" });
     await deliver({ kind: "opened", cursor: "c1", session });
     await deliver({ kind: "run", run: runningRun("jim") });
     await deliver({ kind: "message", cursor: "c2", message: fake.placed("jim", 0) });
     await deliver({ kind: "updated", session });
     await deliver({ kind: "reset", kept: 0, cursor: "c3", session });
-    expect(cursors).toEqual(["c1", "c1", "c2", "c2", "c3"]);
+    expect(cursors).toEqual(["c0", "c1", "c1", "c2", "c2", "c3"]);
   });
 
   test("ends its source at once when the client goes, also while it waits for an event", async () => {
@@ -127,6 +131,18 @@ describe("where a stream starts", () => {
     expect(fake.callsOf("sessionEvents").map(([, , given]) => given)).toEqual([after]);
     expect(fake.callsOf("messageAdded").map(([, , given]) => given)).toEqual([after]);
   });
+});
+
+test("where there is no such session a stream waits, unless it is to be refused", async () => {
+  const fake = conversation();
+  for (const field of ['sessionEvents(sessionId: "jim"', 'messageAdded(sessionId: "jim"']) {
+    for (const rest of ["", ", ifMissing: WAIT", ", ifMissing: REFUSE"]) {
+      await listen(contextOf(fake), `subscription { ${field}${rest}) { __typename } }`);
+    }
+  }
+  const given = ["WAIT", "WAIT", "REFUSE"];
+  expect(fake.callsOf("sessionEvents").map(([, , , ifMissing]) => ifMissing)).toEqual(given);
+  expect(fake.callsOf("messageAdded").map(([, , , ifMissing]) => ifMissing)).toEqual(given);
 });
 
 describe("messageAdded", () => {

@@ -107,10 +107,11 @@ local function isMessage(raw)
 end
 
 -- The session as it is: the record held against the list. Writes nothing.
--- Returns nil and a code: NOT_FOUND, or CORRUPT where one of the gateway's own keys has a foreign type.
+-- Returns nil and a code: NOT_FOUND, or CORRUPT where one of the gateway's own keys has a foreign type; and behind
+-- NOT_FOUND whether the history key holds something that is no history, so that no session can begin there.
 local function load()
   local wrong = wrongType()
-  if wrong then return nil, wrong end
+  if wrong then return nil, wrong, true end
   -- asked also where nothing is: another's session must not take more work than one that there is not (P11)
   local flat = call('HGETALL', S)
   local x = { n = call('LLEN', H), seq = 0, token = 0, fresh = #flat == 0 }
@@ -135,9 +136,8 @@ local function load()
     x.foreign = x.lost or x.n > len
   elseif x.n > 0 then
     -- a list without a record counts as a history only where its ends are messages; a job queue is a list too (P11)
-    if adopts ~= '1' or ARGV[2] == '*' or not (isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))) then
-      return nil, 'NOT_FOUND'
-    end
+    local history = isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))
+    if adopts ~= '1' or ARGV[2] == '*' or not history then return nil, 'NOT_FOUND', not history end
     x.gen, x.base, x.len, x.foreign = now, 0, 0, true
   elseif adopts == '2' then
     return nil, 'NOT_FOUND'

@@ -4,12 +4,13 @@
 -- ARGV: 8 op id to look up or "", 9 run id to read beside or "", then for each page: kind (first | last | range), count,
 --       after generation ("" none), position, mark, before generation ("" none), position, mark
 --       (range: generation "", from, "", "", to, "")
--- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH | NOT_FOUND | CORRUPT
+-- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH
+--         | NOT_FOUND, and 1 where the key holds what is no history | CORRUPT
 --   record: flat list, packed; a run: { state, input, text, user-row, reply-row }, empty where there is none;
 --   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first, packed }
 --   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
-local x, code = load()
-if not x then return { code } end
+local x, code, other = load()
+if not x then return { code, other and 1 or nil } end
 if x.none and not x.purge then return { 'NOT_FOUND' } end
 if x.fresh or x.foreign then return { 'TOUCH' } end
 local s = x.s

@@ -1,0 +1,247 @@
+import { Redis } from "ioredis";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { SessionEvent } from "../../src/conversation/events.ts";
+import {
+  cursorOf,
+  openBackend,
+  range,
+  replyOf,
+  startServer,
+  textsOf,
+  type LiveReader,
+  type TestBackend,
+} from "../support/feeds.ts";
+import { waitUntil } from "../support/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { completed, foreignRow, newOp, newRecord, newTurn, owner } from "../support/store.ts";
+
+// Streams of sessions that nobody has started yet.
+
+let server: TestRedis;
+let redis: Redis;
+let one: TestBackend;
+let two: TestBackend;
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: false });
+  redis = new Redis(server.port, "127.0.0.1");
+  one = openBackend(server.port);
+  two = openBackend(server.port);
+});
+
+afterAll(async () => {
+  await Promise.all([one.backend.close(), two.backend.close()]);
+  redis.disconnect();
+  await server.stop();
+});
+
+afterEach(() => {
+  one.abortAll();
+  two.abortAll();
+});
+
+async function waiting(
+  at: TestBackend,
+  sessionId: string,
+  pulls: "always" | "never" = "always",
+  after: string | null = null,
+): Promise<LiveReader> {
+  const reader = await at.open(sessionId, after, pulls, "wait");
+  if (pulls === "never") await reader.next();
+  await reader.untilCount("waiting", 1);
+  return reader;
+}
+
+/** "RUNNING", "message", "progress", …: a run of progress counts as one. */
+function steps(reader: { readonly events: readonly SessionEvent[] }): readonly string[] {
+  const names = reader.events.map((event) => (event.kind === "run" ? event.run.status : event.kind));
+  return names.filter((name, i) => name !== "progress" || names[i - 1] !== name);
+}
+
+const wholeTurn = ["waiting", "opened", "RUNNING", "message", "progress", "message", "COMPLETED"];
+
+describe("a stream that came before its session", () => {
+  test("is told all of its first turn, here and at another gateway", async () => {
+    const readers = [
+      await waiting(one, "first"),
+      await waiting(one, "first", "always", ""),
+      await waiting(two, "first"),
+    ];
+    const { store } = one.backend;
+    const begun = await store.begin(owner, "first", newTurn("first", "question"));
+    if (begun.kind !== "started") throw new Error(begun.kind);
+    await store.progress(begun, 0, "ans");
+    await store.progress(begun, 3, "wer");
+    await store.finish(begun, completed(begun, "answer"), newOp().id);
+    for (const reader of readers) {
+      await reader.until("the end of the run", () => reader.events.at(-1)?.kind === "run" && steps(reader).length > 4);
+      expect(steps(reader)).toEqual(wholeTurn);
+      expect(textsOf(reader)).toEqual(["question", "answer"]);
+      expect(replyOf(reader)).toBe("answer");
+      const [opened] = reader.ofKind("opened");
+      expect(opened?.session).toMatchObject({ end: 0, readCount: 0, activeRun: null, lastRun: null, queuedRuns: [] });
+    }
+  });
+
+  test("misses nothing, however much is written before its first reading is over", async () => {
+    for (const [i, name] of range(0, 20, "race ").entries()) {
+      const opening = Array.from({ length: 4 }, (_, n) => (n % 2 === 0 ? one : two).open(name, "", "always", "wait"));
+      const writing = (async () => {
+        if (i % 3 === 0) await redis.lpush(name, ...range(0, 3, "f").map((text) => foreignRow(text)));
+        for (const text of range(0, 5)) await two.append(name, text);
+      })();
+      const readers = await Promise.all(opening);
+      await writing;
+      const expected = [...(i % 3 === 0 ? range(0, 3, "f") : []), ...range(0, 5)];
+      for (const reader of readers) {
+        await reader.until("the last one", () => textsOf(reader).at(-1) === "m4");
+        expect(textsOf(reader)).toEqual(expected);
+        expect(reader.ofKind("reset")).toEqual([]);
+        expect(reader.ofKind("opened")).toHaveLength(1);
+      }
+    }
+  });
+
+  test("is told so once the session is made, and of nothing that it has not", async () => {
+    const reader = await waiting(one, "made");
+    await two.backend.store.create(owner, "made", newRecord("A title", null), newOp());
+    await reader.untilCount("opened", 1);
+    expect(reader.ofKind("opened")[0]?.session).toMatchObject({ title: "A title", end: 0 });
+    await two.append("made", "first");
+    await reader.untilCount("message", 1);
+    expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
+  });
+
+  test("begins with what LangChain code pushes, one message or many", async () => {
+    const few = await waiting(one, "pushed");
+    await redis.lpush("pushed", foreignRow("hello"));
+    await few.untilCount("message", 1);
+    expect(steps(few)).toEqual(["waiting", "opened", "message"]);
+
+    const many = await waiting(one, "pushed more");
+    const slow = await waiting(one, "pushed more", "never");
+    await redis.lpush("pushed more", ...range(0, 700).map((text) => foreignRow(text)));
+    await many.untilCount("message", 700);
+    slow.startPulling();
+    await slow.untilCount("message", 700);
+    for (const reader of [many, slow]) {
+      expect(textsOf(reader)).toEqual(range(0, 700));
+      expect(steps(reader).slice(0, 3)).toEqual(["waiting", "opened", "message"]);
+    }
+  });
+
+  test("with keyspace events off it begins with the check", async () => {
+    await using quiet = await startServer("--notify-keyspace-events", "");
+    await using backend = openBackend(quiet.port, { feedCheckMs: 300 });
+    const reader = await waiting(backend, "s");
+    await quiet.redis.lpush("s", foreignRow("foreign"));
+    await reader.untilCount("message", 1);
+    expect(textsOf(reader)).toEqual(["foreign"]);
+  });
+
+  test("what is no history does not begin it, and the session that comes after that does", async () => {
+    const reader = await waiting(one, "jobs");
+    await redis.lpush("jobs", JSON.stringify({ job: 1 }));
+    await redis.del("jobs");
+    await redis.set("jobs", "text");
+    await expect(one.open("jobs", null, "always", "wait")).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await redis.del("jobs");
+    await one.append("jobs", "hello");
+    await reader.untilCount("message", 1);
+    expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
+  });
+
+  test("a reader that did not pull meanwhile has all of it too", async () => {
+    const reader = await waiting(one, "late", "never");
+    // More than the ring holds.
+    for (const text of range(0, 600)) await one.append("late", text);
+    reader.startPulling();
+    await reader.untilCount("message", 600);
+    expect(textsOf(reader)).toEqual(range(0, 600));
+    expect(steps(reader).slice(0, 3)).toEqual(["waiting", "opened", "message"]);
+    expect(reader.ofKind("reset")).toEqual([]);
+  });
+
+  test("a fork of another session begins it, with all that was copied", async () => {
+    await one.append("origin", ...range(0, 3));
+    const reader = await waiting(one, "copy");
+    const origin = await one.backend.store.read(owner, "origin", { pages: [] });
+    if (!origin) throw new Error("no origin");
+    await two.backend.store.fork(owner, origin.session, null, "copy", null, newOp());
+    await reader.untilCount("message", 3);
+    expect(textsOf(reader)).toEqual(range(0, 3));
+    expect(steps(reader).slice(0, 3)).toEqual(["waiting", "opened", "message"]);
+  });
+
+  test("ends as others do when the session goes, and the next one waits", async () => {
+    const reader = await waiting(one, "short");
+    await one.append("short", "first");
+    await reader.untilCount("message", 1);
+    await two.backend.store.remove(owner, "short");
+    const next = await waiting(one, "short");
+    await reader.until("its end", () => reader.ended);
+    expect(reader.events.at(-1)).toEqual({ kind: "removed", sessionId: "short" });
+    await one.append("short", "again");
+    await next.untilCount("message", 1);
+    expect(steps(next)).toEqual(["waiting", "opened", "message"]);
+    expect(textsOf(next)).toEqual(["again"]);
+  });
+
+  test("one that expires while some wait for it to begin again", async () => {
+    await one.backend.store.create(owner, "brief", newRecord(null, 1), newOp());
+    await one.append("brief", "first");
+    const before = await one.open("brief");
+    await before.until("its end", () => before.ended);
+    const reader = await waiting(one, "brief");
+    await one.append("brief", "second");
+    await reader.untilCount("message", 1);
+    expect(textsOf(reader)).toEqual(["second"]);
+  });
+
+  test("its cursor leads to the beginning, before there is a session and after", async () => {
+    const reader = await waiting(one, "resumed");
+    const cursor = cursorOf(reader);
+    reader.abort();
+    const again = await waiting(two, "resumed", "always", cursor);
+    await one.append("resumed", "a", "b");
+    await again.untilCount("message", 2);
+    const late = await one.open("resumed", cursor, "always", "wait");
+    await late.untilCount("message", 2);
+    expect(textsOf(late)).toEqual(["a", "b"]);
+    expect(late.ofKind("reset")).toEqual([]);
+    const opened = again.ofKind("opened")[0];
+    const behind = await one.open("resumed", opened?.cursor, "always", "wait");
+    await behind.untilCount("message", 2);
+    expect(textsOf(behind)).toEqual(["a", "b"]);
+  });
+
+  test("a place whose session is gone brings its removal and the end", async () => {
+    await one.append("past", "a");
+    const reader = await one.open("past", "");
+    await reader.untilCount("message", 1);
+    const cursor = cursorOf(reader);
+    await one.backend.store.remove(owner, "past");
+    const late = await two.open("past", cursor, "always", "end");
+    await late.until("its end", () => late.ended);
+    expect(late.events).toEqual([{ kind: "removed", sessionId: "past" }]);
+    expect(late.error).toBeNull();
+  });
+});
+
+test("waiting writes nothing, shares one feed, and costs no reading of its own until somebody begins", async () => {
+  const before = await redis.keys("*");
+  const readers = await Promise.all(Array.from({ length: 50 }, () => waiting(one, "crowd")));
+  expect(one.backend.feeds.size).toEqual({ feeds: 1, subscriptions: 50 });
+  expect((await redis.keys("*")).sort()).toEqual(before.sort());
+  const shared = new Set<SessionEvent | undefined>();
+  await one.append("crowd", "hello");
+  for (const reader of readers) {
+    await reader.untilCount("message", 1);
+    shared.add(reader.ofKind("opened")[0]);
+    shared.add(reader.ofKind("message")[0]);
+  }
+  // The same two objects for all: one execution serves them.
+  expect(shared.size).toBe(2);
+  one.abortAll();
+  await waitUntil("nothing is left", () => Promise.resolve(one.backend.feeds.size.feeds === 0));
+});
