@@ -3,9 +3,15 @@ import type { Orders } from "./orders.ts";
 import { startProcess, type BenchProcess } from "./processes.ts";
 import { median } from "./statistics.ts";
 
-/** What is measured, each in the unit that its name ends with; `cpuUs` is the server's CPU an operation. */
+/**
+ * What is measured, each in the unit that its name ends with. `cpuUs` is the server's CPU an operation, `redisUs` that of
+ * Redis; `idleUs` and `redisIdleUs` are what a session takes in a second in which nothing happens.
+ */
 export type Metric =
   | "cpuUs"
+  | "redisUs"
+  | "idleUs"
+  | "redisIdleUs"
   | "cpuMs"
   | "perSecond"
   | "p50Ms"

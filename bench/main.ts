@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Stage, type Benchmark, type BenchmarkResult } from "./benchmark.ts";
+import { chatsOf1000, chatsOf300 } from "./benchmarks/chats.ts";
 import { delivery } from "./benchmarks/delivery.ts";
 import { firstToken } from "./benchmarks/first-token.ts";
 import { flat } from "./benchmarks/flat.ts";
@@ -16,6 +17,8 @@ import { writePerformancePage } from "./performance-page.ts";
 import { differencesText, resultText, type BenchReport } from "./report.ts";
 
 const benchmarks: readonly Benchmark[] = [
+  chatsOf300,
+  chatsOf1000,
   pages,
   typename,
   delivery,

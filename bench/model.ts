@@ -59,7 +59,7 @@ export class PacedModel extends BaseChatModel {
   }
 }
 
-function tokenText(i: number): string {
+export function tokenText(i: number): string {
   return ` t${i}`;
 }
 

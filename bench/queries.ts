@@ -13,6 +13,11 @@ export const messageSubscription = `subscription Messages($sessionId: String!) {
   messageAdded(sessionId: $sessionId) { id position role text createdAt cursor }
 }`;
 
+/** What a chat's page needs of a message. */
+export const chatMessageSubscription = `subscription Messages($sessionId: String!) {
+  messageAdded(sessionId: $sessionId) { id role text createdAt }
+}`;
+
 /** Text of the reply as it is made. */
 export const eventSubscription = `subscription Events($sessionId: String!) {
   sessionEvents(sessionId: $sessionId) {

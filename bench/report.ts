@@ -19,6 +19,9 @@ const number = (digits: number, unit: string) => (value: number) =>
 
 export const metrics: Readonly<Record<Metric, MetricForm>> = {
   cpuUs: { heading: "CPU/op", show: number(1, " µs") },
+  redisUs: { heading: "Redis CPU/op", show: number(1, " µs") },
+  idleUs: { heading: "idle, a session and second", show: number(1, " µs") },
+  redisIdleUs: { heading: "Redis, idle", show: number(1, " µs") },
   cpuMs: { heading: "CPU", show: number(0, " ms") },
   perSecond: { heading: "per second", show: number(0, "") },
   p50Ms: { heading: "p50", show: number(2, " ms") },

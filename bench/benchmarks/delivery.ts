@@ -34,7 +34,7 @@ export async function deliveryContender(
   await readers.order("open", { url, count: subscribers, query: messageSubscription, variables });
   let sent = 0;
   const publish = async (count: number) => {
-    await publisher.order("publish", { how, sessionId, from: sent + 1, count, perSecond });
+    await publisher.order("publish", { how, sessionIds: [sessionId], from: sent + 1, count, perSecond });
     sent += count;
   };
   // Nobody says when a subscription over graphql-ws has begun: they have when a message reaches all of them.

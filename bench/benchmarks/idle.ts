@@ -44,8 +44,8 @@ async function openAll(readers: BenchProcess<Readers>, idle: Idle, count: number
   await readers.order("open", { url: `${process.url}/graphql`, count, query, variables });
   for (let tries = 0; (await readers.order("answered", undefined)) < count; tries++) {
     if (tries > 500) throw new Error(`${idle.name}: some subscriptions do not begin`);
-    const sessionId = sessionIds[0] ?? "";
-    await publisher?.order("publish", { how: "redis", sessionId, from: from + tries, count: 1, perSecond: 20 });
+    const first = sessionIds.slice(0, 1);
+    await publisher?.order("publish", { how: "redis", sessionIds: first, from: from + tries, count: 1, perSecond: 20 });
     await sleep(20);
   }
 }

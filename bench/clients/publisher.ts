@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { anonymous } from "../../src/conversation/session.ts";
 import { createGateway } from "../../src/gateway.ts";
 import type { BaselineMessage } from "../baselines/history.ts";
+import { tokenText } from "../model.ts";
 import { machineMs, settings, takeOrders } from "../orders.ts";
 import { newMessage } from "../sessions.ts";
 
@@ -38,23 +39,53 @@ const writers = {
     await redis.lpush(`list:${sessionId}`, JSON.stringify(row));
     await redis.publish(`message:${sessionId}`, JSON.stringify(message));
   },
+  /** As RedisChatMessageHistory of LangChain does. */
+  langchain: async (sessionId: string, seq: number) => {
+    const row = { type: "human", data: { content: text(seq), additional_kwargs: {}, response_metadata: {} } };
+    await redis.lpush(sessionId, JSON.stringify(row));
+  },
 };
 
+export type Writer = keyof typeof writers;
+
 export const orders = {
-  /** Messages number `from` to `from + count - 1`, at a steady pace. */
+  /** Messages number `from` to `from + count - 1` of each session, the sessions taken in turn, at a steady pace in all. */
   async publish(order: {
-    readonly how: keyof typeof writers;
-    readonly sessionId: string;
+    readonly how: Writer;
+    readonly sessionIds: readonly string[];
     readonly from: number;
     readonly count: number;
     readonly perSecond: number;
   }): Promise<void> {
-    const { how, sessionId, from, count, perSecond } = order;
+    const { how, sessionIds, from, count, perSecond } = order;
     const startedAt = machineMs();
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count * sessionIds.length; i++) {
       const waitMs = startedAt + (i * 1000) / perSecond - machineMs();
       if (waitMs > 0) await sleep(waitMs);
-      await writers[how](sessionId, from + i);
+      await writers[how](sessionIds[i % sessionIds.length] ?? "", from + Math.floor(i / sessionIds.length));
+    }
+  },
+
+  /**
+   * A reply to each session at once, one event a token, as createRedisEventTarget of a Yoga server that makes the
+   * replies publishes them.
+   */
+  async stream(order: {
+    readonly sessionIds: readonly string[];
+    readonly tokens: number;
+    readonly tokenMs: number;
+  }): Promise<void> {
+    const { sessionIds, tokens, tokenMs } = order;
+    const startedAt = machineMs();
+    let offset = 0;
+    for (let i = 0; i < tokens; i++) {
+      const waitMs = startedAt + i * tokenMs - machineMs();
+      if (waitMs > 0) await sleep(waitMs);
+      const text = tokenText(i);
+      const publish = (sessionId: string) =>
+        redis.publish(`token:${sessionId}`, JSON.stringify({ replyId: `reply-${sessionId}`, offset, text }));
+      await Promise.all(sessionIds.map(publish));
+      offset += text.length;
     }
   },
 };

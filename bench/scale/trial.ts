@@ -7,6 +7,7 @@ import type { TrafficOrders, TrafficRequest } from "../clients/traffic.ts";
 import { replyText } from "../model.ts";
 import type { BenchProcess } from "../processes.ts";
 import { addMutation, chatSubscription, graphqlBody, pageQuery, turnMutation } from "../queries.ts";
+import { redisUsage } from "../redis-usage.ts";
 import { fillSessions } from "../sessions.ts";
 import { sum } from "../statistics.ts";
 import type { Load, Rates } from "./model.ts";
@@ -24,11 +25,6 @@ export interface Measured extends Rates {
   readonly busiest: number;
   /** Of messages, from their being sent to their being with a subscriber; NaN where none were. */
   readonly p99Ms: number;
-}
-
-interface RedisReading {
-  readonly cpuUs: number;
-  readonly outBytes: number;
 }
 
 /** Several gateways on one Redis, with clients in processes of their own. */
@@ -93,12 +89,12 @@ export class World {
     await this.#arrived(chats, rounds);
     await this.#arrived(readers, 0);
     const before = await this.#usage();
-    const [redisBefore, startedAt] = [await this.#readRedis(), performance.now()];
+    const [redisBefore, startedAt] = [await redisUsage(this.#redis), performance.now()];
     const { pageBytes } = await once();
     const { bytes, p99Ms } = await this.#arrived(chats, rounds);
     const seconds = (performance.now() - startedAt) / 1000;
     const after = await this.#usage();
-    const redisAfter = await this.#readRedis();
+    const redisAfter = await redisUsage(this.#redis);
     const text = await this.#arrived(readers, 0);
     await Promise.all([chats.stop(), readers.stop()]);
     const cpu = after.map(({ cpuUs }, i) => cpuUs - (before[i]?.cpuUs ?? 0));
@@ -137,15 +133,6 @@ export class World {
 
   #usage() {
     return Promise.all(this.#gateways.map((gateway) => gateway.usage()));
-  }
-
-  async #readRedis(): Promise<RedisReading> {
-    const text = await this.#redis.info();
-    const field = (name: string) => Number(new RegExp(`^${name}:(.+)`, "m").exec(text)?.[1] ?? Number.NaN);
-    return {
-      cpuUs: (field("used_cpu_user_main_thread") + field("used_cpu_sys_main_thread")) * 1e6,
-      outBytes: field("total_net_output_bytes"),
-    };
   }
 }
 
