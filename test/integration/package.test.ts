@@ -66,7 +66,8 @@ function environment(env: Readonly<Record<string, string>>): Record<string, stri
 test("the tarball holds what is run, read and operated with, and nothing else", () => {
   const [expected, others] = [new Set<string>(), [] as string[]];
   for (const file of files) {
-    if (/^dist\/.*\.(js|d\.ts|lua)$/.test(file) || /^ops\/[^/]+\.(json|ya?ml)$/.test(file)) expected.add(dirname(file));
+    if (/^dist\/.*\.(js|d\.ts|lua)$/.test(file) || /^(ops\/[^/]+\.(json|ya?ml)|docs\/[^/]+\.md)$/.test(file))
+      expected.add(dirname(file));
     else others.push(file);
   }
   expect(others).toEqual([
@@ -78,7 +79,7 @@ test("the tarball holds what is run, read and operated with, and nothing else", 
     "package.json",
     "schema.graphql",
   ]);
-  expect([...expected]).toEqual(expect.arrayContaining(["dist", "dist/redis/lua", "dist/graphql", "ops"]));
+  expect([...expected]).toEqual(expect.arrayContaining(["dist", "dist/redis/lua", "dist/graphql", "docs", "ops"]));
   expect(files).toEqual(expect.arrayContaining(["ops/grafana-dashboard.json", "ops/alerts.yml"]));
   // Each script for Redis that the sources have.
   const scripts = readdirSync(join(root, "src/redis/lua")).filter((name) => name.endsWith(".lua"));

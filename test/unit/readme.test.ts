@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { expect, test } from "vitest";
 import { withConfigurationTable } from "../../scripts/configuration-table.ts";
 
@@ -27,4 +27,43 @@ test("README.md names the two commands as they work", () => {
   expect(readme).toContain("npm ci && npm start");
   expect(readme).toContain("npm ci && npm test");
   expect(scripts).toMatchObject({ start: expect.any(String) as string, test: expect.any(String) as string });
+});
+
+const root = new URL("../../", import.meta.url);
+const pages = [
+  "README.md",
+  "SECURITY.md",
+  "CONTRIBUTING.md",
+  ...readdirSync(new URL("docs/", root)).map((name) => `docs/${name}`),
+];
+const textOf = (page: string) => readFileSync(new URL(page, root), "utf8");
+
+/** A heading's anchor as GitHub makes it. */
+function anchors(text: string): string[] {
+  const headings = [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) => heading);
+  return headings.map((heading) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+test.each(pages)("each link of %s leads to a file, and to a heading of it", (page) => {
+  const links = [...textOf(page).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)];
+  const broken = links.filter(([, path = "", anchor]) => {
+    const target = path === "" ? new URL(page, root) : new URL(path, new URL(page, root));
+    return !existsSync(target) || (anchor !== undefined && !anchors(readFileSync(target, "utf8")).includes(anchor));
+  });
+  expect(broken.map(([link]) => link)).toEqual([]);
+});
+
+test("README.md links each page of docs/", () => {
+  const missing = pages.filter((page) => page.startsWith("docs/") && !readme.includes(`](${page})`));
+  expect(missing).toEqual([]);
+});
+
+test.each(pages)("each file of src/ that %s names is there", (page) => {
+  const named = [...textOf(page).matchAll(/`(src\/[\w./-]+)`/g)].map(([, path = ""]) => path);
+  expect(named.filter((path) => !existsSync(new URL(path, root)))).toEqual([]);
 });
