@@ -29,5 +29,15 @@ export default defineConfig(
       "@typescript-eslint/no-meaningless-void-operator": "off",
     },
   },
+  {
+    files: ["test/**/*.ts"],
+    ignores: ["test/support/property.ts"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        { object: "fc", property: "assert", message: "Use checkProperty() of test/support/property.ts." },
+      ],
+    },
+  },
   { files: ["**/*.js"], languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } } },
 );

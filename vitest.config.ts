@@ -1,5 +1,7 @@
 import { defineConfig } from "vitest/config";
 
+import { propertyRuns } from "./test/support/property-runs.ts";
+
 /**
  * Once on each shape of Redis, with servers of that shape for each file (test/support/project-topology.ts): all that sees
  * the gateway from outside, without exception, and what drives the store with random commands.
@@ -27,7 +29,7 @@ export default defineConfig({
         test: { name: topology, include: onEachTopology, provide: { topology }, isolate: false },
       })),
     ],
-    testTimeout: 60_000,
+    testTimeout: 60_000 * propertyRuns,
     hookTimeout: 120_000,
     // A third saves little: most files have redis-server processes and gateways of their own, and some measure under load.
     maxWorkers: 2,

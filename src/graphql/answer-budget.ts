@@ -1,3 +1,4 @@
+import type { ParleyError } from "../conversation/errors.ts";
 import type { Row } from "../conversation/message.ts";
 import { tooComplex } from "./limits.ts";
 
@@ -56,11 +57,26 @@ export class AnswerBudget {
     if (!(items[0] instanceof Promise)) this.#make(items.length * itemBytes);
   }
 
+  /** The items, as long as the answer is not too large; then nothing more is made of them, and their list fails. */
+  taken(items: readonly unknown[]): Iterable<unknown> {
+    return { [Symbol.iterator]: () => this.#taken(items) };
+  }
+
   /** What a part cost that is given again. @throws {ParleyError} TOO_COMPLEX */
   again({ read, made }: Spent): void {
     this.#read += read;
     this.#make(made);
     if (this.#read > this.#most) this.#refuse();
+  }
+
+  *#taken(items: readonly unknown[]): Generator {
+    for (const item of items) {
+      if (this.#made > this.#most) {
+        yield Promise.reject(this.#refusal());
+        return;
+      }
+      yield item;
+    }
   }
 
   #make(bytes: number): void {
@@ -71,8 +87,12 @@ export class AnswerBudget {
   #refuse(): never {
     if (!this.#exceeded) this.#onExceeded();
     this.#exceeded = true;
+    throw this.#refusal();
+  }
+
+  #refusal(): ParleyError {
     const message = `The answer would hold more than ${this.#most} bytes. Ask for fewer messages or fields at a time.`;
-    throw tooComplex("answerBytes", message);
+    return tooComplex("answerBytes", message);
   }
 }
 

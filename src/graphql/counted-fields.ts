@@ -14,6 +14,10 @@ import type { Context } from "./context.ts";
 
 // Whoever executes an operation counts what the answer comes to hold: a compiled query in its completers, graphql-js in
 // the resolvers of the fields that can be large, for it has no other place that knows the operation.
+//
+// No resolver throws: it returns a rejected promise. Where an item of a list throws, graphql-js and Yoga's executor drop the
+// promises of the items before it, and each of those that is rejected later is an unhandled rejection, which ends a Node.js
+// process. Promises of all items they await together.
 
 type AnyField = GraphQLField<unknown, unknown>;
 type Count = (answer: AnswerBudget, value: unknown) => void;
@@ -32,7 +36,7 @@ export function countFields(schema: GraphQLSchema): GraphQLSchema {
     if (!isObjectType(type) || type.name.startsWith("__")) continue;
     for (const field of Object.values(type.getFields())) {
       const count = counterOf(field);
-      if (count !== null) countField(field, count);
+      if (count !== null || field.resolve !== undefined) countField(field, count);
     }
   }
   return schema;
@@ -57,19 +61,25 @@ const countList: Count = (answer, value) => {
   for (const item of value) countText(answer, item);
 };
 
-function countField(field: AnyField, count: Count): void {
+/** `count`: null where the value cannot be large. */
+function countField(field: AnyField, count: Count | null): void {
   own.set(field, field.resolve);
   const { resolve = defaultFieldResolver } = field;
   field.resolve = (source, args, context, info) => {
-    const value: unknown = resolve(source, args, context, info);
-    const { answer } = context as Context; // of all operations on this schema
-    if (answer === undefined) return value;
-    if (value instanceof Promise) return value.then((settled: unknown) => counted(answer, settled, count));
-    return counted(answer, value, count);
+    const answer = count === null ? undefined : (context as Context).answer; // of all operations on this schema
+    try {
+      const value: unknown = resolve(source, args, context, info);
+      if (count === null || answer === undefined) return value;
+      if (value instanceof Promise) return value.then((settled: unknown) => counted(answer, settled, count));
+      return counted(answer, value, count);
+    } catch (error) {
+      return Promise.reject(error instanceof Error ? error : new Error(String(error)));
+    }
   };
 }
 
 function counted(answer: AnswerBudget, value: unknown, count: Count): unknown {
   count(answer, value);
-  return value;
+  // Promises are begun already: all of them have to be awaited.
+  return count === countList && Array.isArray(value) && !(value[0] instanceof Promise) ? answer.taken(value) : value;
 }

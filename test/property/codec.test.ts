@@ -27,6 +27,7 @@ import {
   templateOfReply,
   type RowNote,
 } from "../../src/conversation/stored-message.ts";
+import { checkProperty } from "../support/property.ts";
 
 /** Any UTF-16 at all: lone surrogates, controls and what JSON, Lua and templates give a meaning to among it. */
 const anyText = fc.oneof(
@@ -109,8 +110,8 @@ function throughLangChain(row: string): { readonly stored: unknown; readonly dat
 const changedByLangChain = (row: string): boolean => /"lc":|__lc_escaped__|"__proto__":/.test(row);
 
 describe("rows that we write", () => {
-  it("say what was put in, on one line", () => {
-    fc.assert(
+  it("say what was put in, on one line", async () => {
+    await checkProperty(
       fc.property(message, messageId, note, position, (given, id, noted, at) => {
         const row = fillTemplate(templateOfMessage(given, id, noted), at);
         expect(row).not.toMatch(/[\r\n]/);
@@ -129,23 +130,23 @@ describe("rows that we write", () => {
         const told = time !== null && Math.abs(time - noted.createdAt) <= 1000;
         expect(createdAt).toBe(told ? time : noted.createdAt);
       }),
-      { numRuns: 150 },
+      { runs: 150 },
     );
   });
 
-  it("come back from LangChain JS as they were", () => {
-    fc.assert(
+  it("come back from LangChain JS as they were", async () => {
+    await checkProperty(
       fc.property(message, messageId, note, position, (given, id, noted, at) => {
         const row = fillTemplate(templateOfMessage(given, id, noted), at);
         fc.pre(!changedByLangChain(row));
         const { stored, data } = throughLangChain(row);
         expect(data).toEqual(stored);
       }),
-      { numRuns: 100 },
+      { runs: 100 },
     );
   });
 
-  it("hold a reply whole, and LangChain JS reads it", () => {
+  it("hold a reply whole, and LangChain JS reads it", async () => {
     const reply = fc.record({
       content: fc.oneof(anyText, fc.array(plainJson, { maxLength: 3 })),
       usage_metadata: fc.record({ input_tokens: fc.nat(), output_tokens: fc.nat(), total_tokens: fc.nat() }),
@@ -157,7 +158,7 @@ describe("rows that we write", () => {
         fc.record({ name: someText, args: plainJson, id: someText, type: fc.constant("tool_call") }),
       ),
     });
-    fc.assert(
+    await checkProperty(
       fc.property(reply, messageId, note, position, (given, id, noted, at) => {
         const row = fillTemplate(templateOfReply(given, id, noted), at);
         expect(row).not.toMatch(/[\r\n]/);
@@ -180,12 +181,12 @@ describe("rows that we write", () => {
           expect(row).toContain(`${JSON.stringify(key)}:${JSON.stringify(value)}`);
         }
       }),
-      { numRuns: 100 },
+      { runs: 100 },
     );
   });
 
-  it("hold a cancelled reply from fragments cut anywhere", () => {
-    fc.assert(
+  it("hold a cancelled reply from fragments cut anywhere", async () => {
+    await checkProperty(
       fc.property(anyText, fc.array(fc.nat()), messageId, note, position, (whole, cuts, id, noted, at) => {
         const places = [0, ...cuts.map((cut) => cut % (whole.length + 1)), whole.length].toSorted((a, b) => a - b);
         const fragments = places.slice(1).map((end, index) => escapeFragment(whole.slice(places[index], end)));
@@ -197,7 +198,7 @@ describe("rows that we write", () => {
         const { stored, data } = throughLangChain(row);
         expect(data).toEqual(stored);
       }),
-      { numRuns: 150 },
+      { runs: 150 },
     );
   });
 });
@@ -220,8 +221,8 @@ describe("rows of anybody", () => {
     .tuple(fc.constantFrom("human", "ai", "tool", "generic", "chat", "AIMessageChunk", "x"), almost)
     .map(([type, data]) => JSON.stringify({ type, data }));
 
-  it("never throw, and never give what GraphQL refuses", () => {
-    fc.assert(
+  it("never throw, and never give what GraphQL refuses", async () => {
+    await checkProperty(
       fc.property(
         fc.oneof(
           anyText,
@@ -240,20 +241,20 @@ describe("rows of anybody", () => {
           expect(parseLocalId(local)).not.toBeNull();
         },
       ),
-      { numRuns: 500 },
+      { runs: 500 },
     );
   });
 
-  it("fragments that are no JSON text join to something", () => {
-    fc.assert(fc.property(anyText, (escaped) => typeof joinFragments(escaped) === "string"));
+  it("fragments that are no JSON text join to something", async () => {
+    await checkProperty(fc.property(anyText, (escaped) => typeof joinFragments(escaped) === "string"));
   });
 });
 
 describe("ids and cursors", () => {
   const mark = fc.string({ unit: "binary" }).map(markOf);
 
-  it("local ids read back", () => {
-    fc.assert(
+  it("local ids read back", async () => {
+    await checkProperty(
       fc.property(position, messageId, mark, historyKey, (at, id, ofRow, sessionId) => {
         const named = namedLocalId(at, id);
         const place = placeLocalId(at, ofRow);
@@ -267,12 +268,12 @@ describe("ids and cursors", () => {
     );
   });
 
-  it("cursors read back in their session, and nothing else reads as one", () => {
+  it("cursors read back in their session, and nothing else reads as one", async () => {
     const place = fc.oneof(
       fc.record({ generation: position, position, mark }),
       fc.record({ generation: position, position: fc.constant(-1), mark: fc.constant("") }),
     );
-    fc.assert(
+    await checkProperty(
       fc.property(place, historyKey, historyKey, anyText, fc.nat(), (cursor, key, otherKey, junk, at) => {
         const encoded = encodeCursor(key, cursor);
         expect(parseCursor(key, encoded)).toEqual(cursor);
@@ -284,16 +285,16 @@ describe("ids and cursors", () => {
         }
         expect(parseCursor(key, encoded.slice(0, cut))).toBeNull();
       }),
-      { numRuns: 150 },
+      { runs: 150 },
     );
   });
 
-  it("a fingerprint is of the content, however its keys are ordered", () => {
+  it("a fingerprint is of the content, however its keys are ordered", async () => {
     const reversed = (value: unknown): unknown =>
       typeof value === "object" && value !== null && !Array.isArray(value)
         ? Object.fromEntries(Object.entries(value).toReversed())
         : value;
-    fc.assert(
+    await checkProperty(
       fc.property(message, message, (one, two) => {
         // Safe: the same message with its keys, at every depth, in another order.
         const again = JSON.parse(JSON.stringify(one), (_key, value: unknown) => reversed(value)) as NewMessage;

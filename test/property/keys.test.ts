@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { historyKeyProblem } from "../../src/conversation/session-id.ts";
 import { hashTag, sessionKeys, sharedKeys, slotOf } from "../../src/redis/keys.ts";
+import { checkProperty } from "../support/property.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 /** Keys as Redis Cluster reads them, full of braces and of what the gateway's own keys are made of. */
@@ -62,7 +63,7 @@ describe("a session's keys", () => {
 
   it.each(known)("share a slot with the history %s", check);
   it("share a slot with the history, whatever braces it has", async () => {
-    await fc.assert(fc.asyncProperty(key, check), { numRuns: 500 });
+    await checkProperty(fc.asyncProperty(key, check), { runs: 500 });
   });
 
   const apart = (a: string, b: string): void => {
@@ -72,18 +73,18 @@ describe("a session's keys", () => {
     expect(new Set([...ofA, ...ofB]).size).toBe(ofA.length + ofB.length);
   };
 
-  it("are nobody else's", () => {
+  it("are nobody else's", async () => {
     for (const a of known) for (const b of known) if (a !== b) apart(a, b);
-    fc.assert(fc.property(key, key, apart), { numRuns: 1000 });
+    await checkProperty(fc.property(key, key, apart), { runs: 1000 });
     // Two that differ in one place only, where the likeness is greatest.
-    fc.assert(
+    await checkProperty(
       fc.property(key, key, fc.constantFrom(...pieces), (a, b, piece) => apart(a + b, a + piece + b)),
-      { numRuns: 1000 },
+      { runs: 1000 },
     );
   });
 
-  it("are distinct from each other and from those that sessions share, and begin with parley:", () => {
-    fc.assert(
+  it("are distinct from each other and from those that sessions share, and begin with parley:", async () => {
+    await checkProperty(
       fc.property(key, fc.string(), (history, owner) => {
         const { all, history: same, session, events } = sessionKeys(history);
         expect([all[0], all[1], all.at(-1)]).toEqual([same, session, events]);
@@ -107,14 +108,14 @@ describe("what the sessions of a prefix share", () => {
     return [due, expiries, sessions(owner), list(owner)];
   };
 
-  it("is nobody else's, whatever the prefix and the owner are called", () => {
-    fc.assert(
+  it("is nobody else's, whatever the prefix and the owner are called", async () => {
+    await checkProperty(
       fc.property(prefix, prefix, prefix, prefix, (a, ownerOfA, b, ownerOfB) => {
         fc.pre(a !== b || ownerOfA !== ownerOfB);
         const shared = a === b ? 2 : 0;
         expect(new Set([...namesOf(a, ownerOfA), ...namesOf(b, ownerOfB)]).size).toBe(8 - shared);
       }),
-      { numRuns: 2000 },
+      { runs: 2000 },
     );
   });
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { markOf } from "../../src/conversation/ids.ts";
 import { sessionKeys } from "../../src/redis/keys.ts";
 import { readScript } from "../../src/redis/scripts.ts";
+import { checkProperty } from "../support/property.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
 // A row's mark is made in two places: of its bytes by a script, of what it is decoded to by a process. Foreign code may
@@ -70,9 +71,9 @@ test("any bytes, and any text of which bytes are missing or changed", async () =
       return Buffer.concat([whole.subarray(0, at), put, whole.subarray(at + (count % 3))]);
     });
   const row = fc.oneof(bytes, near, text, damaged);
-  await fc.assert(
+  await checkProperty(
     fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 30 }), (rows) => expectSameMarks(rows)),
-    { numRuns: 300 },
+    { runs: 300 },
   );
 });
 

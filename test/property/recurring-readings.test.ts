@@ -13,6 +13,7 @@ import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { execute as request } from "../support/graphql-client.ts";
 import { contextOf } from "../support/graphql-operation.ts";
+import { checkProperty } from "../support/property.ts";
 import { startRedis } from "../support/redis-server.ts";
 import type { TestRedis } from "../support/redis-server.ts";
 
@@ -110,7 +111,7 @@ async function mutate(name: keyof typeof mutations, variables: Readonly<Record<s
 
 test("what is asked again and again is answered as a reading of its own", async () => {
   let rendered = 0;
-  await fc.assert(
+  await checkProperty(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
       for (const one of steps) {
         const { kind, sessionId: s } = one;
@@ -134,7 +135,7 @@ test("what is asked again and again is answered as a reading of its own", async 
         } else await mutate(kind, { s, t });
       }
     }),
-    { numRuns: 40 },
+    { runs: 40 },
   );
   // Else it would have said nothing.
   expect(rendered).toBeGreaterThan(200);

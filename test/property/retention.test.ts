@@ -7,6 +7,8 @@ import { markOf } from "../../src/conversation/ids.ts";
 import type { Session } from "../../src/conversation/session.ts";
 import type { Client } from "../../src/redis/connection.ts";
 import { startTopology } from "../support/project-topology.ts";
+import { checkProperty } from "../support/property.ts";
+import { propertyRuns } from "../support/property-runs.ts";
 import {
   completed,
   failed,
@@ -223,20 +225,24 @@ function filled(row: { readonly head: string; readonly tail: string }, position:
   return `${row.head.replace(/"hint":0,"position":$/, `"hint":${position},"position":`)}${position}${row.tail}`;
 }
 
-test("what retention trims moves nothing: positions, cursors, readCount and the list are those of the newest rows", async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 1, max: 6 }), fc.array(command, { maxLength: 12 }), async (max, commands) => {
-      const world = new World(max);
-      try {
-        for (const one of commands) {
-          await world.run(one);
-          // Foreign rows beyond the limit are trimmed by who meets them first.
-          await world.check();
+test(
+  "what retention trims moves nothing: positions, cursors, readCount and the list are those of the newest rows",
+  async () => {
+    await checkProperty(
+      fc.asyncProperty(fc.integer({ min: 1, max: 6 }), fc.array(command, { maxLength: 12 }), async (max, commands) => {
+        const world = new World(max);
+        try {
+          for (const one of commands) {
+            await world.run(one);
+            // Foreign rows beyond the limit are trimmed by who meets them first.
+            await world.check();
+          }
+        } finally {
+          world.close();
         }
-      } finally {
-        world.close();
-      }
-    }),
-    { numRuns: runs },
-  );
-}, 120_000);
+      }),
+      { runs },
+    );
+  },
+  120_000 * propertyRuns,
+);

@@ -5,6 +5,7 @@ import { parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
 import type { Client } from "../../src/redis/connection.ts";
 import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
+import { checkProperty } from "../support/property.ts";
 import { command, type Command } from "../support/store-commands.ts";
 import { World, type Kept } from "../support/store-world.ts";
 import { startTopology } from "../support/project-topology.ts";
@@ -22,8 +23,7 @@ import {
 } from "../support/store.ts";
 import type { TestTopology } from "../support/topologies.ts";
 
-// The same random commands on Redis and on a plain model. Where they differ, fast-check prints the seed and the path
-// that repeat the shrunk case: fc.assert(…, { seed, path }).
+// The same random commands on Redis and on a plain model.
 
 const runs = 100;
 const maxQueued = 2;
@@ -279,7 +279,7 @@ async function foreign(world: World, id: string, what: string): Promise<void> {
 }
 
 test("Redis and the model do the same", async () => {
-  await fc.assert(
+  await checkProperty(
     fc.asyncProperty(fc.array(command, { minLength: 10, maxLength: 30, size: "max" }), async (commands) => {
       const world = new World(must(stores[0]).store, maxQueued);
       for (const one of commands) {
@@ -289,6 +289,6 @@ test("Redis and the model do the same", async () => {
       await world.check();
       await world.checkRuns();
     }),
-    { numRuns: runs },
+    { runs },
   );
 });

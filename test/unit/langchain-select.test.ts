@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 
 import { selectRows, type SelectLimits } from "../../src/langchain/select.ts";
 import { textOfMessage } from "../../src/langchain/text.ts";
+import { checkProperty } from "../support/property.ts";
 
 const row = (type: string, data: Record<string, unknown>): string => JSON.stringify({ type, data });
 const human = (content: string): string => row("human", { content });
@@ -109,7 +110,7 @@ describe("tool calls", () => {
     expect(select(rows)).toEqual(expected);
   });
 
-  it("are never sent so that OpenAI refuses them, whatever the rows and the strategy", () => {
+  it("are never sent so that OpenAI refuses them, whatever the rows and the strategy", async () => {
     const id = fc.constantFrom("x", "y", "z");
     const anyRow = fc.oneof(
       fc.constantFrom(human("a"), human("bb"), ai("A"), noMessage),
@@ -121,7 +122,7 @@ describe("tool calls", () => {
       maxTurns: fc.nat(5),
       maxTokens: fc.nat(60),
     });
-    fc.assert(
+    await checkProperty(
       fc.property(fc.array(anyRow, { maxLength: 30 }), limits, (rows, limit) => {
         const open: string[] = [];
         for (const message of selectRows(rows, limit, countTokens)) {

@@ -1,0 +1,8 @@
+/** How many times as many random cases as in everyday runs: PROPERTY_RUNS, which nightly runs set (CONTRIBUTING.md). */
+export const propertyRuns = parsePropertyRuns(process.env["PROPERTY_RUNS"] ?? "1");
+
+export function parsePropertyRuns(text: string): number {
+  if (!/^[1-9]\d{0,3}$/.test(text))
+    throw new Error(`PROPERTY_RUNS must be a whole number from 1 to 9999, not "${text}".`);
+  return Number(text);
+}
