@@ -19,6 +19,8 @@ test("cases that failed once are tried first, and beside the random ones", async
 test("PROPERTY_RUNS says how many times as many random cases there are", () => {
   expect(parsePropertyRuns("50")).toBe(50);
   for (const text of ["0", "-1", "1.5", "many", ""]) {
-    expect(() => parsePropertyRuns(text)).toThrow(`PROPERTY_RUNS must be a whole number from 1 to 9999, not "${text}".`);
+    expect(() => parsePropertyRuns(text)).toThrow(
+      `PROPERTY_RUNS must be a whole number from 1 to 9999, not "${text}".`,
+    );
   }
 });
