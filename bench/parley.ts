@@ -20,6 +20,8 @@ const gateway = await createGateway({
   // The benchmarks' clients are all at one address; the limit is counted, and not met.
   maxSocketsPerAddress: 100_000,
   customModels: { paced: model },
+  // The baselines make none: the same work is compared.
+  autoTitle: false,
   ...(openaiUrl === undefined
     ? { model: "paced" }
     : { model: `openai:${openaiModel}`, openai: { apiKey: openaiKey, baseUrl: openaiUrl } }),

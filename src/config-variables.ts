@@ -64,6 +64,16 @@ export const definitions = {
     "60000",
     "After that long a call of the model has failed.",
   ),
+  AUTO_TITLE: variable(
+    onOff,
+    "on, with MODEL=offline off",
+    "A session that is started from now on, and has no title, gets one of the model's after its first reply. It costs the owner tokens; who is at a limit gets none.",
+  ),
+  OFFLINE_WORD_DELAY_MS: variable(
+    integer(0, 60_000),
+    "15",
+    "Between two words of the offline model: with 300 there is time to try a reload in mid-reply.",
+  ),
   SYSTEM_PROMPT: variable(
     z.string(),
     null,

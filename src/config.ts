@@ -39,6 +39,9 @@ export interface Config extends QueryConfig, LimitConfig {
   readonly modelTemperature: number | null;
   readonly modelMaxRetries: number;
   readonly modelTimeoutMs: number;
+  /** Sessions without a title get one after their first reply. */
+  readonly autoTitle: boolean;
+  readonly offlineWordDelayMs: number;
   readonly systemPrompt: string | null;
   readonly memory: MemoryConfig;
   /** UTF-16 units of one message. */
@@ -172,6 +175,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     modelTemperature: given("MODEL_TEMPERATURE", d.MODEL_TEMPERATURE),
     modelMaxRetries: required("MODEL_MAX_RETRIES", d.MODEL_MAX_RETRIES),
     modelTimeoutMs: required("MODEL_TIMEOUT_MS", d.MODEL_TIMEOUT_MS),
+    autoTitle: given("AUTO_TITLE", d.AUTO_TITLE) ?? model !== "offline",
+    offlineWordDelayMs: required("OFFLINE_WORD_DELAY_MS", d.OFFLINE_WORD_DELAY_MS),
     systemPrompt: given("SYSTEM_PROMPT", d.SYSTEM_PROMPT),
     memory: {
       strategy: required("MEMORY_STRATEGY", d.MEMORY_STRATEGY),

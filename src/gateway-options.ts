@@ -60,6 +60,13 @@ export interface GatewayOptions extends LimitOptions {
   readonly modelTemperature?: number | null;
   readonly modelMaxRetries?: number;
   readonly modelTimeoutMs?: number;
+  /**
+   * Whether sessions that are started from now on, and have no title, get one of the model's after their first reply
+   * (true, with the model "offline" false). It costs the owner tokens; who is at a limit gets none.
+   */
+  readonly autoTitle?: boolean;
+  /** Between two words of the offline model (15). */
+  readonly offlineWordDelayMs?: number;
   readonly systemPrompt?: string | null;
   readonly memory?: Partial<MemoryOptions>;
   readonly maxMessageChars?: number;

@@ -3,6 +3,7 @@ import { idMatcher, signedInProblem, subjectProblem } from "./conversation/acces
 import { StoredConversations } from "./conversation/conversations.ts";
 import { anonymous } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/telemetry.ts";
+import { Titles } from "./conversation/titles.ts";
 import { Turns } from "./conversation/turns.ts";
 import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./gateway-options.ts";
 import { defaultQueryLimits } from "./graphql/limits.ts";
@@ -110,6 +111,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   };
   const memorySettings = memorySettingsOf(memory);
   const model = options.model ?? "offline";
+  const autoTitle = options.autoTitle ?? model !== "offline";
   const leaseMs = options.runLeaseMs ?? 15_000;
   const auth: AuthOptions = options.auth ?? noAuth;
   const authenticates = options.authenticate !== undefined || auth.kind !== "none";
@@ -118,6 +120,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     : await authenticator(auth, logger);
   const embedded = await embeddedOf(options);
   const source = redisSourceOf(options.redis, embedded);
+  const replyWaitMs = options.replyWaitMs ?? 120_000;
   const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
   const onError = (error: unknown) => logger.warn({ err: error }, "Something failed beside a request.");
 
@@ -133,6 +136,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     timeoutMs: options.modelTimeoutMs ?? 60_000,
     memoryDefaults: memory,
     telemetry,
+    ...(options.offlineWordDelayMs === undefined ? {} : { offlineWordDelayMs: options.offlineWordDelayMs }),
     ...(options.customModels ? { custom: options.customModels } : {}),
   });
   const backend: RedisBackend = new RedisBackend({
@@ -143,6 +147,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     historyKeyPrefix,
     adopts: !authenticates,
     sessionTtlSeconds: options.sessionTtlSeconds ?? null,
+    autoTitle,
     leaseMs,
     waitReplicas: options.waitReplicas ?? 0,
     waitTimeoutMs: options.waitTimeoutMs ?? 1000,
@@ -162,15 +167,25 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     onStarted: (turn) => turns.start(turn),
     attend: (historyKey) => turns.attend(historyKey, true),
   });
-  const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
-    leaseMs,
-    systemPrompt: options.systemPrompt ?? null,
+  const titles = new Titles(backend.store, replies, {
+    model,
+    replyWaitMs,
     quotas: backend.quotas,
     telemetry,
     onError,
     now: Date.now,
   });
-  const conversations = new StoredConversations(backend.store, backend.feeds, replies, turns, {
+  const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
+    leaseMs,
+    systemPrompt: options.systemPrompt ?? null,
+    quotas: backend.quotas,
+    telemetry,
+    // Also here: another gateway may have started the session.
+    ...(autoTitle ? { onFirstReply: (turn) => titles.afterFirstReply(turn) } : {}),
+    onError,
+    now: Date.now,
+  });
+  const conversations = new StoredConversations(backend.store, backend.feeds, replies, turns, titles, {
     historyKeyPrefix,
     model,
     memory: memorySettings,
@@ -178,9 +193,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     maxTitleChars: options.maxTitleChars ?? 500,
     maxMetadataBytes: options.maxMetadataBytes ?? 16_384,
     maxMessagesPerAdd: options.maxMessagesPerAdd ?? 1000,
-    replyWaitMs: options.replyWaitMs ?? 120_000,
+    replyWaitMs,
     waiting: (signal) => transport.waiting(signal),
-    quotas: backend.quotas,
     telemetry,
     now: Date.now,
   });
@@ -242,6 +256,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     transport.drain();
     backend.stopPolling();
     await turns.close(graceMs);
+    titles.close();
     await transport.close();
     await backend.close();
     await embedded?.stop();

@@ -11,14 +11,11 @@ import type {
   UpdateSession,
 } from "./api.ts";
 import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
-import { tokensIn } from "./cost.ts";
 import { parseCursor } from "./cursor.ts";
-import { badInput, ParleyError } from "./errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "./events.ts";
 import type { Feeds, WhenAbsent } from "./feeds.ts";
-import { localMessageId, parseLocalId, uuidv7 } from "./ids.ts";
+import { localMessageId, parseLocalId } from "./ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
-import { noQuotas, type Quotas } from "./limits.ts";
 import { listSessions } from "./listing.ts";
 import type { Live, LiveMessages } from "./live.ts";
 import { MessagesOnly } from "./messages-only.ts";
@@ -30,18 +27,16 @@ import { Sending, type SendingSettings } from "./sending.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
 import type { Reading, SessionStore } from "./store.ts";
 import { decodeStoredMessage } from "./stored-message.ts";
-import { silentTelemetry } from "./telemetry.ts";
+import { beginning, type Titles } from "./titles.ts";
 import type { Turns } from "./turns.ts";
 
 export interface ConversationSettings extends InputLimits, SendingSettings {
-  readonly quotas?: Quotas;
   readonly model: string;
   readonly memory: MemorySettings;
 }
 
 /** How far around its hint a message of the gateway's is looked for. */
 const around = 100;
-const titleRows = 20;
 
 /** The use cases over the ports. */
 export class StoredConversations implements Conversations {
@@ -49,18 +44,25 @@ export class StoredConversations implements Conversations {
   readonly defaults: { readonly model: string; readonly memory: MemorySettings };
   readonly #store: SessionStore;
   readonly #feeds: Feeds;
-  readonly #replies: Replies;
+  readonly #titles: Titles;
   readonly #sessions: OwnedSessions;
   readonly #checks: InputChecks;
   readonly #sending: Sending;
   readonly #settings: ConversationSettings;
 
-  constructor(store: SessionStore, feeds: Feeds, replies: Replies, turns: Turns, settings: ConversationSettings) {
+  constructor(
+    store: SessionStore,
+    feeds: Feeds,
+    replies: Replies,
+    turns: Turns,
+    titles: Titles,
+    settings: ConversationSettings,
+  ) {
     this.models = replies.models;
     this.defaults = { model: settings.model, memory: settings.memory };
     this.#store = store;
     this.#feeds = feeds;
-    this.#replies = replies;
+    this.#titles = titles;
     this.#settings = settings;
     this.#sessions = new OwnedSessions(store, settings.historyKeyPrefix);
     this.#checks = new InputChecks(replies.models, settings);
@@ -145,43 +147,13 @@ export class StoredConversations implements Conversations {
     read: ReadRequest,
   ): Promise<{ readonly session: Session; readonly error: RunError | null }> {
     this.#checks.model(model);
-    const page = { first: titleRows, after: null, last: null, before: null };
-    const before = await this.#sessions.mustRead(viewer, sessionId, { pages: [page] });
-    const [rows] = before.pages;
-    const texts = rows && !(rows instanceof Error) ? rows.rows.map((row) => row.raw) : [];
-    if (texts.length === 0)
-      throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
-    const result = await this.#counted(viewer, texts, () =>
-      this.#replies.title({
-        model: model ?? before.model ?? this.#settings.model,
-        rows: texts,
-        signal: AbortSignal.timeout(this.#settings.replyWaitMs),
-      }),
-    );
+    const before = await this.#sessions.mustRead(viewer, sessionId, { pages: [beginning] });
+    const result = await this.#titles.ask(before, model);
     if ("title" in result) await this.#store.update(viewer.subject, sessionId, { title: result.title });
     return {
       session: await this.#sessions.mustRead(viewer, sessionId, read),
       error: "error" in result ? result.error : null,
     };
-  }
-
-  /** A call of a model that is no turn counts like one. */
-  async #counted<T>({ subject }: Viewer, rows: readonly string[], call: () => Promise<T>): Promise<T> {
-    const { quotas = noQuotas, telemetry = silentTelemetry, now } = this.#settings;
-    const id = uuidv7(now());
-    try {
-      await quotas.admit(subject, id);
-    } catch (error) {
-      if (error instanceof ParleyError && error.details.limit) telemetry.limited(error.details.limit);
-      throw error;
-    }
-    quotas.hold(subject, id);
-    try {
-      return await call();
-    } finally {
-      quotas.spend(subject, id, () => tokensIn(rows));
-      quotas.release(subject, id);
-    }
   }
 
   async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {

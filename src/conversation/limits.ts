@@ -49,7 +49,7 @@ export interface Refusal {
 
 /**
  * The port to what is counted. A turn is counted by the store's begin(), in the same write where that can be; here is what
- * happens beside it. Nothing throws but admit().
+ * happens beside it. Nothing throws but admit() and hasRoom().
  */
 export interface Quotas {
   /**
@@ -57,6 +57,8 @@ export interface Quotas {
    * @throws {ParleyError} RATE_LIMITED; STORE_UNAVAILABLE
    */
   admit(owner: string, id: string): Promise<void>;
+  /** Whether one more call would be let in. Counts nothing. Rejects with STORE_UNAVAILABLE. */
+  hasRoom(owner: string): Promise<boolean>;
   /** This process looks after the run: it counts as going until release(), or until the process is silent for a lease. */
   hold(owner: string, runId: string): void;
   release(owner: string, runId: string): void;
@@ -66,6 +68,7 @@ export interface Quotas {
 
 export const noQuotas: Quotas = {
   admit: () => Promise.resolve(),
+  hasRoom: () => Promise.resolve(true),
   hold: () => undefined,
   release: () => undefined,
   spend: () => undefined,

@@ -20,8 +20,8 @@ export interface SessionStore {
   progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
-  /** Resolves when the run has ended: as this call ended it, or null where somebody was quicker or it is gone. */
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null>;
+  /** Resolves when the run has ended, be it by this call. */
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<FinishedTurn>;
   cancel(owner: string, sessionId: string, runId: string): Promise<void>;
   /** `existingOnly`: an unknown session is NOT_FOUND instead of being started. */
   append(
@@ -34,6 +34,8 @@ export interface SessionStore {
   create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
   update(owner: string, sessionId: string, change: RecordChange): Promise<void>;
   markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void>;
+  /** A title that was made of the history of this generation. Nothing happens where the session has a title by now, or is gone. */
+  giveTitle(owner: string, sessionId: string, generation: number, title: string): Promise<void>;
   saveSummary(historyKey: string, at: Cursor, text: string): Promise<void>;
   clear(owner: string, sessionId: string): Promise<void>;
   remove(owner: string, sessionId: string): Promise<void>;
@@ -136,6 +138,13 @@ export interface StartedTurn extends TurnToken {
   readonly low: number;
   /** Rows below the user's, oldest first, as many as the memory strategy may need. */
   readonly rows: readonly string[];
+}
+
+export interface FinishedTurn {
+  /** As this call ended it; null where somebody was quicker, or it is gone. */
+  readonly run: Run | null;
+  /** It was the first reply of a session that is to get a title by itself. No other process is told so. */
+  readonly wantsTitle: boolean;
 }
 
 export interface Attended {

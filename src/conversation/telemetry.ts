@@ -36,7 +36,9 @@ export type Work =
   | { readonly kind: "chain"; readonly memory: string }
   | { readonly kind: "model"; readonly model: string; readonly purpose: "reply" | "title" | "summary" }
   /** What is remembered of a session in short is made anew, off a turn's path. */
-  | { readonly kind: "summary" };
+  | { readonly kind: "summary" }
+  /** A session gets a title by itself, off a turn's path. */
+  | { readonly kind: "title" };
 
 export interface CallerHeaders {
   get(name: string): string | null;

@@ -7,7 +7,7 @@ import type { Replies, ReplyOutcome } from "./replies.ts";
 import { ReplyStream } from "./reply-stream.ts";
 import { isFinal, type Run, type RunErrorCode } from "./run.ts";
 import { fillTemplate, templateOfReply } from "./stored-message.ts";
-import type { SessionStore, StartedTurn, TurnEnd } from "./store.ts";
+import type { FinishedTurn, SessionStore, StartedTurn, TurnEnd } from "./store.ts";
 import { silentTelemetry, type RunEnding, type Span, type Telemetry } from "./telemetry.ts";
 
 export interface TurnSettings {
@@ -17,6 +17,8 @@ export interface TurnSettings {
   readonly systemPrompt: string | null;
   readonly quotas?: Quotas;
   readonly telemetry?: Telemetry;
+  /** The session is to get a title by itself. */
+  readonly onFirstReply?: (turn: StartedTurn) => void;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
 }
@@ -274,11 +276,12 @@ export class Turns {
         return null;
       }
       const end = this.#endOf(turn, outcome, stream.text);
-      const run = await this.#finish(turn, end, isClosed);
+      const finished = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
       if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
-      return run;
+      if (finished?.wantsTitle) this.#settings.onFirstReply?.(turn);
+      return finished?.run ?? null;
     } finally {
       chain.end("INTERNAL_SERVER_ERROR");
       stream.stop();
@@ -320,7 +323,7 @@ export class Turns {
   }
 
   /** Repeated until Redis takes it: a reply that was paid for is not given up. */
-  async #finish(turn: StartedTurn, end: TurnEnd, isClosed: () => boolean): Promise<Run | null> {
+  async #finish(turn: StartedTurn, end: TurnEnd, isClosed: () => boolean): Promise<FinishedTurn | null> {
     const op = `i:${randomUUID()}`;
     for (;;) {
       try {

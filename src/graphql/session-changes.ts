@@ -50,7 +50,10 @@ const CreateSessionInput = builder.inputType("CreateSessionInput", {
       description:
         "The id that LangChain code passes to RedisChatMessageHistory; left out, the gateway makes one. One that the viewer has already, or that is taken, is SESSION_EXISTS.",
     }),
-    title: t.string({ description: "Its title; generateTitle can make one later." }),
+    title: t.string({
+      description:
+        "Its title. Without one the session gets one after its first reply, where the gateway makes titles by itself; generateTitle makes one at any time.",
+    }),
     instructions: t.string({ description: instructionsDescription }),
     model: t.string({ description: `${modelDescription} The gateway's default if left out.` }),
     memory: t.field({

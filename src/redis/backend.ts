@@ -28,6 +28,7 @@ export interface BackendOptions {
   /** Histories of foreign code belong to whoever touches them first: where there is one owner. */
   readonly adopts: boolean;
   readonly sessionTtlSeconds: number | null;
+  readonly autoTitle: boolean;
   readonly leaseMs: number;
   readonly maxQueuedRuns: number;
   /** Kept in one session; null: all. */
@@ -111,6 +112,7 @@ export class RedisBackend {
       historyKeyPrefix: options.historyKeyPrefix,
       adopts: options.adopts,
       ttlSeconds: options.sessionTtlSeconds,
+      autoTitle: options.autoTitle,
       processId: randomUUID(),
       leaseMs: options.leaseMs,
       maxQueuedRuns: options.maxQueuedRuns,

@@ -25,6 +25,8 @@ export interface TurnQuota {
 export const uncounted: TurnQuota = { keys: [], limits: "", refused: "" };
 
 const limitOfCode = { SENDS: "sendsPerMinute", GOING: "runs", TOKENS: "tokensPerDay" } as const;
+/** What quota-admit.lua does where there is room (its ARGV 4). */
+const admission = { count: 0, countAsInterrupting: 1, ask: 2 } as const;
 /** For one script; a process may have more runs of one owner than that. */
 const mostHeldAtOnce = 500;
 
@@ -56,7 +58,11 @@ export class RedisQuotas implements Quotas {
     if (!(this.#redis instanceof Cluster)) {
       return { keys: [sends, going, tokens], limits: this.#limits, refused: "" };
     }
-    const [code, limit, seconds] = await this.#admit(owner, runId, interrupts);
+    const [code, limit, seconds] = await this.#admit(
+      owner,
+      runId,
+      interrupts ? admission.countAsInterrupting : admission.count,
+    );
     return code === "LIMITED" ? { ...uncounted, refused: `${text(limit)} ${number(seconds)}` } : uncounted;
   }
 
@@ -75,8 +81,13 @@ export class RedisQuotas implements Quotas {
   }
 
   async admit(owner: string, id: string): Promise<void> {
-    const [code, limit, seconds] = await this.#admit(owner, id, false);
+    const [code, limit, seconds] = await this.#admit(owner, id, admission.count);
     if (code === "LIMITED") throw rateLimited(refusalOf(limit, seconds));
+  }
+
+  async hasRoom(owner: string): Promise<boolean> {
+    const [code] = await this.#admit(owner, "", admission.ask);
+    return code === "OK";
   }
 
   hold(owner: string, runId: string): void {
@@ -113,9 +124,9 @@ export class RedisQuotas implements Quotas {
     return quotaKeys(this.#settings.historyKeyPrefix, owner);
   }
 
-  #admit(owner: string, id: string, interrupts: boolean): Promise<readonly Reply[]> {
+  #admit(owner: string, id: string, how: (typeof admission)[keyof typeof admission]): Promise<readonly Reply[]> {
     const { sends, going, tokens } = this.#keys(owner);
-    const args = [id, this.#limits, this.#settings.holdMs, interrupts ? 1 : 0];
+    const args = [id, this.#limits, this.#settings.holdMs, how];
     return guarded(this.#scripts.run("quota-admit", [sends, going, tokens], args));
   }
 

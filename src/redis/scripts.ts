@@ -17,6 +17,7 @@ export const sessionScripts = {
   append: "writes",
   create: "writes",
   update: "writes",
+  title: "writes",
   "mark-read": "writes",
   summary: "writes",
   clear: "frees",

@@ -19,6 +19,8 @@ export interface CallSettings {
   readonly ttlSeconds: number | null;
   /** The most messages that a session keeps: what is older is trimmed as new ones come. null: all. */
   readonly maxMessages: number | null;
+  /** Whether a session that is started without a title gets one by itself after its first reply. */
+  readonly autoTitle: boolean;
   /** Names this process in the runs that it makes. */
   readonly processId: string;
   /** Writes that are acknowledged only when replicas hold them; null: as soon as the primary does. */
@@ -54,7 +56,7 @@ export const foreign = { leave: 0, adopt: 1, existingOnly: 2 } as const;
 type ForeignMode = (typeof foreign)[keyof typeof foreign];
 
 /** What may be lost with a primary without anybody having been told otherwise: it is made again. */
-const passing: ReadonlySet<SessionScript> = new Set(["progress", "renew", "touch", "summary", "attend"]);
+const passing: ReadonlySet<SessionScript> = new Set(["progress", "renew", "touch", "summary", "title", "attend"]);
 
 const hours25 = 90_000_000;
 /** An op of ours guards only against a command sent twice by the connection, which happens within its time-outs. */
@@ -172,11 +174,11 @@ export class SessionCalls {
     args: Args,
     { staging, counted = [], indexOf, mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
   ): ScriptCall {
-    const { maxMessages, ttlSeconds } = this.#settings;
+    const { autoTitle, maxMessages, ttlSeconds } = this.#settings;
     const index = indexOf === undefined ? null : this.#index.keysOf(indexOf);
     const publish = this.#redis instanceof Cluster ? "SPUBLISH" : index ? "PUBLISH+" : "PUBLISH";
     const kept = maxMessages === null ? "" : `:${maxMessages}`;
-    const common = [publish, owner, `${mode}${kept}`, ttlSeconds ?? ""];
+    const common = [publish, owner, `${mode}${autoTitle ? "t" : ""}${kept}`, ttlSeconds ?? ""];
     const opArgs = [this.opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
     const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted, ...(index ?? [])];
     return { name, keys, args: [...common, ...opArgs, ...args] };

@@ -2,13 +2,13 @@ import { randomUUID } from "node:crypto";
 import type { ArchivedSession } from "../conversation/archive.ts";
 import type { Cursor } from "../conversation/cursor.ts";
 import { messageIdReused, notFound } from "../conversation/errors.ts";
-import type { Run } from "../conversation/run.ts";
 import type { Session } from "../conversation/session.ts";
 import type {
   AppendMessage,
   Attended,
   BeginAnswer,
   BeginTurn,
+  FinishedTurn,
   ListPlace,
   ListQuery,
   NewRecord,
@@ -138,7 +138,7 @@ export class RedisSessionStore implements SessionStore {
     return this.#turns.renew(turn);
   }
 
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null> {
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<FinishedTurn> {
     return this.#turns.finish(turn, end, op);
   }
 
@@ -190,6 +190,12 @@ export class RedisSessionStore implements SessionStore {
       ...drops,
       ...recordFields(change),
     ]);
+  }
+
+  async giveTitle(owner: string, sessionId: string, generation: number, title: string): Promise<void> {
+    const key = this.historyKey(sessionId);
+    const answer = await this.#calls.run("title", owner, key, ownOp(), [generation, title]);
+    if (answer[0] === "OK") this.#calls.note(owner, key, headOf(answer[1]));
   }
 
   async markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void> {

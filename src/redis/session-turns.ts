@@ -5,6 +5,7 @@ import type {
   BeginAnswer,
   BeginTurn,
   ProgressAnswer,
+  FinishedTurn,
   StartedTurn,
   TurnEnd,
   TurnToken,
@@ -174,7 +175,7 @@ export class SessionTurns {
     return answer[0] === "OK";
   }
 
-  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<Run | null> {
+  async finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<FinishedTurn> {
     const usage = end.kind === "completed" ? end.usage : null;
     const reply = end.kind === "completed" ? end.reply : { head: "", tail: "" };
     const error = end.kind === "failed" ? end.error : null;
@@ -194,14 +195,16 @@ export class SessionTurns {
     ];
     const extras = { indexOf: turn.owner };
     const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);
-    if (answer[0] === "NOT_FOUND") return null;
+    if (answer[0] === "NOT_FOUND") return { run: null, wantsTitle: false };
     const head = headOf(answer[1]);
     this.#calls.note(turn.owner, turn.historyKey, head);
+    const wantsTitle = answer[3] === "1";
     // A repeat may come after others have changed the session: what is known of it then is not of this moment.
-    if (answer[0] !== "OK") return null;
+    if (answer[0] !== "OK") return { run: null, wantsTitle };
     const parts = { input: turn.inputRow, text: end.text, userRow: turn.inputRow };
     const template = end.kind === "completed" ? end.reply : null;
-    return this.#runOf(turn.historyKey, head, answer[2], { ...parts, reply: template });
+    const run = this.#runOf(turn.historyKey, head, answer[2], { ...parts, reply: template });
+    return { run, wantsTitle };
   }
 
   /** The run that a script has just written, with what this process gave it: as a reading of that moment would have it. */

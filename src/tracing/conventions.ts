@@ -53,7 +53,8 @@ export function describeWork(work: Work): Description {
     case "chain":
       return { name: "chain", kind: SpanKind.INTERNAL, attributes: { "parley.memory.strategy": work.memory } };
     case "summary":
-      return { name: "summary", kind: SpanKind.INTERNAL, attributes: {} };
+    case "title":
+      return { name: work.kind, kind: SpanKind.INTERNAL, attributes: {} };
     case "model": {
       const [, provider = "", model = work.model] = /^([^:]+):(.+)$/s.exec(work.model) ?? [];
       return {

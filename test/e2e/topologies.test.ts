@@ -323,7 +323,7 @@ describe("two gateways", () => {
 
   test("a client that the program has is duplicated and left open; its keyPrefix counts", async () => {
     const client = redis.raw({ keyPrefix: "app:" });
-    const own = await startGateway({ redis: client });
+    const own = await startGateway({ redis: client, autoTitle: true });
     await ready(own.url);
     await chat.ask(own.url, "own", "Hi! I'm Jim.");
     const stream = await chat.follow(own.url, "own");
@@ -331,6 +331,8 @@ describe("two gateways", () => {
     await stream.waitFor(isMessage("from the program"));
     stream.close();
     expect(await raw.llen("app:own")).toBe(3);
+    const title = () => execute(own.url, `{ session(sessionId: "own") { title } }`);
+    await expect.poll(async () => JSON.stringify(await title()), { timeout: 30_000 }).toContain("Jim");
     await own.close();
     expect(await client.llen("own")).toBe(3);
     expect(client.status).toBe("ready");

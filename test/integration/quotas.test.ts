@@ -304,6 +304,52 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     expect(refused).toMatchObject({ code: "RATE_LIMITED", limit: "tokensPerDay" });
     expect(refused.retryAfterSeconds).toBeLessThanOrEqual(86_400);
   });
+
+  describe("titles that come by themselves", () => {
+    const titlesAsked = () => openai.requests.filter(({ body }) => body["stream"] !== true).length;
+    const title = `query ($sessionId: String!) { session(sessionId: $sessionId) { title } }`;
+    const titleOf = async (caller: Caller, sessionId: string) =>
+      (await caller.execute<{ session: { title: string | null } }>(title, { sessionId })).session.title;
+
+    test("count to the owner's tokens, and neither as a send nor as a reply that is going", async () => {
+      const { here, subject } = await newcomer({
+        autoTitle: true,
+        maxTokensPerDay: 1000,
+        maxSendsPerMinute: 3,
+        maxRunsPerSubject: 1,
+      });
+      openai.behave(({ body }) => ({
+        kind: "reply",
+        text: body["stream"] === true ? "One two three four" : "Numbers",
+      }));
+      const { tokens } = quotaKeys("chat:", subject);
+      const used = async () => (await topology.raw().hvals(tokens)).map(Number);
+      const sessionId = `${subject}:a`;
+      await here.execute(ask, { sessionId, text: "Count to four" });
+      await waitUntil("it has a title", async () => (await titleOf(here, sessionId)) === "Numbers");
+      // Three words sent and four received; then 13 and 18 characters for the title, of which four are a token.
+      await waitUntil("both are counted", async () => (await used()).join() === String(3 + 4 + 8));
+      await here.execute(ask, { sessionId, text: "2" });
+      await here.execute(ask, { sessionId, text: "3" });
+      expect(await refusedBy(here, ask, { sessionId, text: "4" })).toMatchObject({ limit: "sendsPerMinute" });
+    });
+
+    test("are not made for an owner over a limit, and others get theirs", async () => {
+      const { here, subject, of } = await newcomer({ autoTitle: true, maxTokensPerDay: 8, maxSendsPerMinute: null });
+      openai.behave(({ body }) => ({
+        kind: "reply",
+        text: body["stream"] === true ? "One two three four" : "Numbers",
+      }));
+      const asked = titlesAsked();
+      const sessionId = `${subject}:a`;
+      await here.execute(ask, { sessionId, text: "A b c d" });
+      const other = await of(`${subject}-other`);
+      await other.execute(ask, { sessionId: `${subject}-other:a`, text: "Hi" });
+      await waitUntil("the other has a title", async () => (await titleOf(other, `${subject}-other:a`)) === "Numbers");
+      expect(titlesAsked() - asked).toBe(1);
+      expect(await titleOf(here, sessionId)).toBeNull();
+    });
+  });
 });
 
 describe("without authentication", () => {

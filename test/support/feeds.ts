@@ -32,6 +32,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     historyKeyPrefix: "",
     adopts: true,
     sessionTtlSeconds: null,
+    autoTitle: false,
     leaseMs: 60_000,
     maxQueuedRuns: 20,
     maxMessages: null,

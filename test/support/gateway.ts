@@ -22,13 +22,19 @@ export interface TestGateway {
   close(graceMs?: number): Promise<void>;
 }
 
+/**
+ * Titles that come by themselves would be among the requests of a model that a test counts and scripts: who tests them
+ * switches them on.
+ */
+const withoutTitles = { option: { autoTitle: false }, variable: { AUTO_TITLE: "0" } } as const;
+
 /** Resolves when it listens on a free port. Logs into `logged` unless it is given a logger. */
 export async function startGateway(options: GatewayOptions): Promise<TestGateway> {
   const logged: LogLine[] = [];
   const log = (level: LogLine["level"]) => (fields: object, message: string) =>
     void logged.push({ level, fields, message });
   const logger: Logger = { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
-  const gateway = await createGateway({ logger, ...options });
+  const gateway = await createGateway({ logger, ...withoutTitles.option, ...options });
   const { url } = await gateway.listen({ port: 0 });
   return { url: `${url}/graphql`, gateway, logged, close: (graceMs = 0) => gateway.close({ graceMs }) };
 }
@@ -56,7 +62,7 @@ export async function spawnGateway(env: Readonly<Record<string, string>>): Promi
   const { PATH = "", HOME = "" } = process.env;
   const child = spawn(process.execPath, [...startFlags, startProgram], {
     cwd: await temporaryDirectory(),
-    env: { PATH, HOME, PORT: "0", ...env },
+    env: { PATH, HOME, PORT: "0", ...withoutTitles.variable, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const { pid } = child;

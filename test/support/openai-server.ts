@@ -10,7 +10,7 @@ import { isObject, type JsonObject } from "../../src/conversation/json.ts";
 
 export type Behaviour =
   | Reply
-  /** Each token waits for a release(), and the end (finish reason, usage) for one more. */
+  /** Each token waits for a release(), and the end (finish reason, usage) for one more; without streaming the whole for one. */
   | { readonly kind: "gated"; readonly tokens: readonly string[] }
   /** Two tokens, then an error in the stream. */
   | { readonly kind: "errorFrame"; readonly code: string }
@@ -98,6 +98,7 @@ export async function startOpenAI(): Promise<OpenAIServer> {
     }
     const reply = replyOf(chosen);
     if (request.body["stream"] !== true) {
+      if (typeof chosen === "object" && chosen.kind === "gated") await gate.pass();
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(completionOf(request, reply)));
       return;
     }

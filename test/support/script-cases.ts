@@ -160,6 +160,16 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       expect((await readWhole(at, id)).session).toMatchObject({ title: "New", archived: true, messageCount: 1 });
     },
   },
+  title: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      const { generation } = (await readWhole(at, id)).session;
+      return (by) => by.store.giveTitle(owner, id, generation, "Made");
+    },
+    effect: async (at, id) => {
+      expect((await readWhole(at, id)).session).toMatchObject({ title: "Made", messageCount: 1 });
+    },
+  },
   "mark-read": {
     prepare: async (at, id) => {
       await filled(at, id, "one", "two", "three");

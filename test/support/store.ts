@@ -107,6 +107,7 @@ function storeOver<Connection extends Client>(
     historyKeyPrefix: "",
     adopts: true,
     ttlSeconds: null,
+    autoTitle: true,
     leaseMs: 60_000,
     maxQueuedRuns: 20,
     maxMessages: null,

@@ -35,6 +35,8 @@ test("nothing set: everything has its default", () => {
     modelTemperature: null,
     modelMaxRetries: 2,
     modelTimeoutMs: 60_000,
+    autoTitle: false,
+    offlineWordDelayMs: 15,
     systemPrompt: null,
     memory: { strategy: "BUFFER", maxTurns: 10, maxTokens: 2000, maxMessages: 400 },
     maxMessageChars: 100_000,
@@ -143,6 +145,8 @@ test("everything set", () => {
     MODEL_TEMPERATURE: "0.5",
     MODEL_MAX_RETRIES: "0",
     MODEL_TIMEOUT_MS: "5000",
+    AUTO_TITLE: "0",
+    OFFLINE_WORD_DELAY_MS: "300",
     SYSTEM_PROMPT: "Be brief. {literally}",
     MEMORY_STRATEGY: "SUMMARY_BUFFER",
     MEMORY_MAX_TURNS: "3",
@@ -198,6 +202,8 @@ test("everything set", () => {
     modelTemperature: 0.5,
     modelMaxRetries: 0,
     modelTimeoutMs: 5000,
+    autoTitle: false,
+    offlineWordDelayMs: 300,
     systemPrompt: "Be brief. {literally}",
     memory: { strategy: "SUMMARY_BUFFER", maxTurns: 3, maxTokens: 500, maxMessages: 50 },
     maxMessageChars: 10,
@@ -227,6 +233,16 @@ test("everything set", () => {
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
     logLevel: "debug",
   });
+});
+
+test.each([
+  [{ OPENAI_API_KEY: "sk-1" }, true],
+  [{ MODEL: "anthropic:claude-x" }, true],
+  [{ OPENAI_API_KEY: "sk-1", MODEL: "offline" }, false],
+  [{ OPENAI_API_KEY: "sk-1", AUTO_TITLE: "0" }, false],
+  [{ AUTO_TITLE: "1" }, true],
+])("with %j titles come by themselves: %s", (env, expected) => {
+  expect(loadConfig(env).autoTitle).toBe(expected);
 });
 
 test("all mistakes are told at once, each with its variable, none with its value", () => {

@@ -3,12 +3,14 @@
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
 --       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable
--- Returns OK head run | KNOWN head run | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
+-- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
+--         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
 local stored = call('HGET', RUNS, ARGV[8])
-if knownOp(ARGV[5]) then return { 'KNOWN', headOf(x), stored or '' } end
+local op = knownOp(ARGV[5])
+if op then return { 'KNOWN', headOf(x), stored or '', op.result } end
 local run = stored and cjson.decode(stored)
 if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(ARGV[9]) then return { 'CLOSED', headOf(x), stored or '' } end
 
@@ -27,6 +29,7 @@ if ARGV[14] ~= '' then
   p.set.iu, p.set.ou, p.set.tu = (tonumber(s.iu) or 0) + run.iu, (tonumber(s.ou) or 0) + run.ou, (tonumber(s.tu) or 0) + run.tu
 end
 p.text[run.id] = ARGV[13]
+local title = ''
 if run.st == 'FAILED' then
   run.code, run.msg, run.rt = ARGV[17], ARGV[18], tonumber(ARGV[19])
 else
@@ -42,6 +45,11 @@ else
     x.oldGen, x.gen = x.gen, x.gen + 1
     run.cut = nil
   end
+  if x.s.untitled then
+    -- in this write, so that of several gateways only one makes it
+    title = x.s.title and '' or '1'
+    p.drop[#p.drop + 1] = 'untitled'
+  end
   local raw = ARGV[11] .. int(position) .. ARGV[12]
   p.push[1] = raw
   run.rp, run.rm = position, mark(raw)
@@ -52,7 +60,9 @@ else
 end
 p.runs[1] = run
 p.partial = true
-p.drop[1], p.drop[2] = 'active', 'until'
+p.drop[#p.drop + 1] = 'active'
+p.drop[#p.drop + 1] = 'until'
 x.s.active = nil
+p.result = title
 commit(p)
-return { 'OK', headOf(x), p.states[run.id] }
+return { 'OK', headOf(x), p.states[run.id], title }

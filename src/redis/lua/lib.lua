@@ -6,7 +6,8 @@
 --       their own: the owner's sessions (zset), the deadlines (zset) and the owner's sidebar (channel).
 -- ARGV: 1 PUBLISH or SPUBLISH, or "PUBLISH+" where there are these three, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
 --       a list without a record is nobody's, "2" where nothing without a record is there at all and none is started,
---       and behind a colon the most rows that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
+--       then "t" where sessions that are started without a title get one by themselves, and behind a colon the most rows
+--       that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
 --       A script's own arguments start at 8.
 local H, S, RUNS, PART, QUEUE, OPS, DUE, CH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call = redis.call
@@ -14,7 +15,7 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local OPS_MS = 90000000 -- 25 hours (P8)
 local RUNS_KEPT = 200
-local adopts, most = string.match(ARGV[3], '^(%d):?(%d*)$')
+local adopts, titles, most = string.match(ARGV[3], '^(%d)(t?):?(%d*)$')
 local MOST = tonumber(most) or math.huge
 local publish, indexed = string.match(ARGV[1], '^(%u+)(%+?)$')
 
@@ -421,6 +422,7 @@ local function commit(p)
     set.owner, set.gen, set.base, set.token, set.seq, set.read = ARGV[2], x.gen, 0, set.token or 0, 0, set.read or 0
     if x.none then
       set.created = set.created or now
+      if titles == 't' and not set.title then set.untitled = 1 end -- until its first reply (finish.lua)
       if ARGV[4] ~= '' and not set.ttl then set.ttl = ARGV[4] end
     end
     p.added = true
