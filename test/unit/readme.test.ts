@@ -12,14 +12,6 @@ test("the table in docs/configuration.md is that of the configuration (npm run s
   expect(cells(page)).toBe(cells(withConfigurationTable(page)));
 });
 
-// `parley` on npm is somebody else's program.
-test("README.md installs and imports the package by its own name", () => {
-  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { name: string };
-  expect(manifest.name).toBe("parley-gateway");
-  expect(readme).toContain('from "parley-gateway"');
-  expect(readme).not.toMatch(/(from "|npm (i|install) (-\S+ )*|npx )parley(?!-gateway)\b/);
-});
-
 test("README.md names the two commands as they work", () => {
   const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
     scripts: Record<string, string>;
@@ -48,6 +40,14 @@ function anchors(text: string): string[] {
       .replaceAll(" ", "-"),
   );
 }
+
+// `parley` on npm is somebody else's program.
+test.each(pages)("%s installs and imports the package by its own name", (page) => {
+  const { name } = JSON.parse(textOf("package.json")) as { name: string }; // our own
+  expect(name).toBe("parley-gateway");
+  expect(readme).toContain('from "parley-gateway"');
+  expect(textOf(page)).not.toMatch(/(from "|npm (i|install) (-\S+ )*|npx )parley(?!-gateway)\b/);
+});
 
 test.each(pages)("each link of %s leads to a file, and to a heading of it", (page) => {
   const links = [...textOf(page).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)];
