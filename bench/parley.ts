@@ -48,6 +48,7 @@ const orders = {
         anonymous,
         {
           sessionId,
+          newSession: null,
           content: [{ kind: "text", text: "Hello" }],
           messageId: null,
           whenBusy: "QUEUE",

@@ -133,8 +133,19 @@ export type IfMissing = "WAIT" | "REFUSE";
 
 export type WhenBusy = "QUEUE" | "REJECT" | "INTERRUPT";
 
+/** How a session is to be that begins with a message. */
+export interface NewSession {
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+}
+
 export interface SendMessage {
-  readonly sessionId: string;
+  /** null: a session of its own, the same one for the same messageId. */
+  readonly sessionId: string | null;
+  /** Counts for nothing in a session that is there already. */
+  readonly newSession: NewSession | null;
   readonly content: readonly ContentBlock[];
   readonly messageId: string | null;
   readonly whenBusy: WhenBusy;

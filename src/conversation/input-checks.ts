@@ -84,17 +84,17 @@ export class InputChecks {
       );
   }
 
-  settings(settings: CheckedSettings): void {
+  settings(settings: CheckedSettings, field = "input"): void {
     const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#limits;
     const { title, instructions, model, metadata } = settings;
-    this.model(model);
+    this.model(model, `${field}.model`);
     if (title && title.length > maxTitleChars)
-      throw badInput("input.title", `A title may have at most ${maxTitleChars} characters.`);
+      throw badInput(`${field}.title`, `A title may have at most ${maxTitleChars} characters.`);
     if (instructions && instructions.length > maxMessageChars) {
-      throw badInput("input.instructions", `Instructions may have at most ${maxMessageChars} characters.`);
+      throw badInput(`${field}.instructions`, `Instructions may have at most ${maxMessageChars} characters.`);
     }
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > maxMetadataBytes) {
-      throw badInput("input.metadata", `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
+      throw badInput(`${field}.metadata`, `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
     }
   }
 }

@@ -1,4 +1,4 @@
-import { mayUse } from "./access.ts";
+import { makeSessionId, mayUse } from "./access.ts";
 import {
   recordOnly,
   type AddMessages,
@@ -99,7 +99,8 @@ export class Sending {
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
-    const { sessionId, content, messageId, whenBusy, model } = input;
+    const { content, messageId, whenBusy, model, newSession } = input;
+    const sessionId = input.sessionId ?? makeSessionId(viewer, "send", messageId, this.#settings.now());
     this.#checks.sessionId(sessionId);
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.model(model);
@@ -113,6 +114,7 @@ export class Sending {
       toolCalls: [],
     };
     this.#checks.length(message, "input");
+    if (newSession) this.#checks.settings(newSession, "input.newSession");
     const runId = uuidv7(this.#settings.now());
     const row = this.#row(sessionId, message, runId);
     const op =
@@ -121,7 +123,15 @@ export class Sending {
         : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
     const replaceFrom = this.#checks.cursor(sessionId, input.replaceFrom, "input.replaceFrom");
     const existingOnly = !mayUse(viewer, sessionId);
-    const turn = this.#turn(sessionId, runId, { op, model, input: row, replaceFrom, whenBusy, existingOnly });
+    const turn = this.#turn(sessionId, runId, {
+      op,
+      model,
+      input: row,
+      replaceFrom,
+      whenBusy,
+      newSession,
+      existingOnly,
+    });
     return this.#begin(viewer, sessionId, turn, read, wait, signal);
   }
 

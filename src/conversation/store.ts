@@ -99,6 +99,8 @@ export interface BeginTurn {
   readonly origin?: string | null;
   readonly replaceFrom: Cursor | null;
   readonly whenBusy: WhenBusy;
+  /** How the session is to be where it begins with this turn; left out: with the defaults. */
+  readonly newSession?: RecordChange | null;
   /** An unknown session is not started: notFound. */
   readonly existingOnly?: boolean;
 }

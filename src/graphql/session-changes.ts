@@ -20,9 +20,13 @@ function parseTtl(seconds: number | null | undefined): number | null | undefined
   return seconds;
 }
 
-function parseMetadata(metadata: unknown): Readonly<Record<string, unknown>> | null | undefined {
+/** @throws {ParleyError} BAD_USER_INPUT: it is no object */
+export function parseMetadata(
+  metadata: unknown,
+  field = "input.metadata",
+): Readonly<Record<string, unknown>> | null | undefined {
   if (metadata === undefined || metadata === null || isObject(metadata)) return metadata;
-  throw badInput("input.metadata", "Metadata is an object of keys and values.");
+  throw badInput(field, "Metadata is an object of keys and values.");
 }
 
 /** What all but two of these mutations answer. */
@@ -38,9 +42,9 @@ function sessionPayload(name: string, of: string, session: string) {
 const sessionIdDescription = "The session; an unknown one is NOT_FOUND.";
 const idempotencyKeyDescription =
   "1 to 128 characters of the caller's own: sent again with it within 25 hours, the first call's session is given back.";
-const instructionsDescription = "The system prompt, taken literally (braces are no template).";
-const modelDescription = 'The model that replies, one of `models`: "provider:name".';
-const metadataDescription = "The caller's own keys and values: an object.";
+export const instructionsDescription = "The system prompt, taken literally (braces are no template).";
+export const modelDescription = 'The model that replies, one of `models`: "provider:name".';
+export const metadataDescription = "The caller's own keys and values: an object.";
 const ttlDescription = "How long it lives from its last write on, in whole seconds from 1 on.";
 
 const CreateSessionInput = builder.inputType("CreateSessionInput", {
@@ -163,7 +167,7 @@ builder.mutationFields((t) => ({
   createSession: t.field({
     type: CreateSessionPayload,
     description:
-      "Starts a session. sendMessage does so too, with the defaults. Errors: SESSION_EXISTS, BAD_USER_INPUT, LIMIT_REACHED.",
+      "Starts a session. sendMessage does so too, with the defaults or as its newSession says. Errors: SESSION_EXISTS, BAD_USER_INPUT, LIMIT_REACHED.",
     args: { input: t.arg({ type: CreateSessionInput, required: true, description: "How it is to be." }) },
     resolve: async (_root, { input }, { conversations, viewer }, info) => {
       const create = {

@@ -1,5 +1,5 @@
 import type { GraphQLResolveInfo } from "graphql";
-import type { ReadRequest, TurnResult } from "../conversation/api.ts";
+import type { NewSession, ReadRequest, TurnResult } from "../conversation/api.ts";
 import type { PageRequest } from "../conversation/session.ts";
 import { isFinal } from "../conversation/run.ts";
 import { builder } from "./builder.ts";
@@ -11,6 +11,7 @@ import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
 import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
 import type { SessionParent } from "./readings.ts";
 import { messageOfRun } from "./run.ts";
+import { instructionsDescription, metadataDescription, modelDescription, parseMetadata } from "./session-changes.ts";
 
 const WhenBusyRef = builder.enumType("WhenBusy", {
   description: "What to do while another run is going in the same session.",
@@ -67,13 +68,29 @@ async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Co
 const replyDescription =
   "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, and where the gateway's limit for waiting came first (run.status is RUNNING then).";
 
+const NewSessionInput = builder.inputType("NewSessionInput", {
+  description:
+    "How a session is to be that begins with the message. It counts for that call alone: in a session that is there already, and in a repeated call, for nothing.",
+  fields: (t) => ({
+    title: t.string({ description: "Its title; generateTitle can make one later." }),
+    instructions: t.string({ description: instructionsDescription }),
+    model: t.string({
+      description: `${modelDescription} The gateway's default if left out. SendMessageInput.model is for the one reply.`,
+    }),
+    metadata: t.field({ type: "JSON", description: metadataDescription }),
+  }),
+});
+
 const SendMessageInput = builder.inputType("SendMessageInput", {
   description: "A message to be answered.",
   fields: (t) => ({
     sessionId: t.string({
-      required: true,
       description:
-        "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND.",
+        "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND. Left out, a session is started whose id the gateway makes (payload: session.sessionId): from messageId, so that a repeated call finds the same one; without messageId each call starts another.",
+    }),
+    newSession: t.field({
+      type: NewSessionInput,
+      description: "How the session is to be if this call starts it; with the defaults if left out.",
     }),
     text: t.string({ description: "The message as text: either this or `content`. Must not be blank." }),
     content: t.field({ type: [ContentBlockInput], description: "The message as blocks: either this or `text`." }),
@@ -94,6 +111,12 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
   }),
 });
+
+function parseNewSession(given: typeof NewSessionInput.$inferInput | null | undefined): NewSession | null {
+  if (!given) return null;
+  const { title = null, instructions = null, model = null, metadata } = given;
+  return { title, instructions, model, metadata: parseMetadata(metadata, "input.newSession.metadata") ?? null };
+}
 
 const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").implement({
   description:
@@ -129,7 +152,8 @@ builder.mutationField("sendMessage", (t) =>
     args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
     resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
       const send = {
-        sessionId: input.sessionId,
+        sessionId: input.sessionId ?? null,
+        newSession: parseNewSession(input.newSession),
         content: parseContent("input", input),
         messageId: parseMessageId("input.messageId", input.messageId),
         whenBusy: input.whenBusy,

@@ -14,6 +14,7 @@ import { escapeFragment, fillTemplate, type RowTemplate } from "../conversation/
 import { NotReplicated } from "./durable.ts";
 import { refusalOf, uncounted, type RedisQuotas } from "./quotas.ts";
 import { headOf, list, memoryOf, number, packMemory, runIn, stateOf, text, type Head } from "./replies.ts";
+import { recordFields } from "./record-fields.ts";
 import type { Reply } from "./scripts.ts";
 import { callersOp, foreign, ownOp, type SessionCalls } from "./session-calls.ts";
 import type { SessionIndex } from "./session-index.ts";
@@ -89,6 +90,7 @@ export class SessionTurns {
       model,
       quota.limits,
       quota.refused,
+      ...recordFields(turn.newSession ?? {}),
     ];
     const mode = mayBeNew ? undefined : foreign.existingOnly;
     const extras = { mode, counted: quota.keys, indexOf: owner };

@@ -114,6 +114,23 @@ describe("which sessions there are for somebody", () => {
     expect(await (await as("ann")).execute(create, { key: "k" })).not.toEqual(first);
   });
 
+  test("sent without an id, a message starts one of these: the same for the same messageId, of each subject its own", async () => {
+    const begin = `mutation Begin($messageId: String) { sendMessage(input: { text: "Hi", messageId: $messageId }) {
+      run { id } reply { id } session { sessionId messageCount } } }`;
+    const [jim, ann] = [await as("jim"), await as("ann")];
+    const sent = await jim.execute<Sent>(begin, { messageId: "first" });
+    expect(sent.sendMessage.session).toEqual({
+      sessionId: expect.stringMatching(/^jim:[0-9a-f-]{36}$/) as string,
+      messageCount: 2,
+    });
+    expect(await jim.execute<Sent>(begin, { messageId: "first" })).toEqual(sent);
+    const other = await ann.execute<Sent>(begin, { messageId: "first" });
+    expect(other.sendMessage.session.sessionId).toMatch(/^ann:/);
+    expect(other.sendMessage.run.id).not.toBe(sent.sendMessage.run.id);
+    const named = await as("jim", { sessions: ["jim:work-1"] });
+    expect(await named.refusal(begin)).toMatch(/BAD_USER_INPUT.*give one of these ids/);
+  });
+
   test("another id is NOT_FOUND and never started", async () => {
     const jim = await as("jim");
     const before = await everything();

@@ -37,6 +37,7 @@ export interface SessionFields {
 }
 
 export type SessionEvent =
+  | { readonly __typename: "StreamWaiting"; readonly cursor: string; readonly waitsFor: string }
   | { readonly __typename: "StreamOpened"; readonly cursor: string; readonly session: SessionFields }
   | { readonly __typename: "MessageAdded"; readonly message: MessageFields }
   | {
@@ -174,7 +175,7 @@ export async function pageOf(
   return (await execute<{ session: { messages: Page } }>(url, query, { sessionId, after })).session.messages;
 }
 
-/** Follows a session; resolves once nothing can be missed. */
+/** Follows a session; resolves once nothing can be missed. Of a session that there is not yet with StreamWaiting. */
 export async function follow(
   url: string,
   sessionId: string,
@@ -183,6 +184,7 @@ export async function follow(
   const query = `subscription ($sessionId: String!, $after: String) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
+      ... on StreamWaiting { cursor waitsFor: sessionId }
       ... on StreamOpened { cursor session { ...S } }
       ... on MessageAdded { message { ...M } }
       ... on ReplyProgress { runId replyId offset text }
@@ -193,7 +195,7 @@ export async function follow(
     }
   } ${runFields} ${messageFields} ${sessionFields}`;
   const stream = subscribe<SessionEvent>(url, query, { sessionId, after });
-  await stream.waitFor((event) => event.__typename === "StreamOpened", "StreamOpened");
+  await stream.waitFor(({ __typename }) => /^Stream/.test(__typename), "StreamOpened or StreamWaiting");
   return stream;
 }
 

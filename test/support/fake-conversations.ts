@@ -141,7 +141,7 @@ export class FakeConversations implements Conversations {
   /** The run is what putRun was given last, RUNNING; its reply is there when it was waited for. */
   sendMessage: Conversations["sendMessage"] = (...args) => {
     this.calls.push({ method: "sendMessage", args });
-    return Promise.resolve(this.#turn(args[1].sessionId, args[2], args[3]));
+    return Promise.resolve(this.#turn(args[1].sessionId ?? "made", args[2], args[3]));
   };
 
   regenerateReply: Conversations["regenerateReply"] = (...args) => {

@@ -89,10 +89,12 @@ describe("sendMessage", () => {
       messageId: "m-1",
       replaceFrom: "a-cursor",
       model: "offline",
+      newSession: { title: "A title", metadata: { project: "sea" } },
     };
     expect((await operate(contextOf(fake), document, { input })).errors).toEqual([]);
     expect(fake.callsOf("sendMessage")[0]?.[1]).toEqual({
       sessionId: "jim",
+      newSession: { title: "A title", instructions: null, model: null, metadata: { project: "sea" } },
       content: [
         { kind: "text", text: "Look:" },
         { kind: "image", url: "https://example.com/cat.png", detail: "low" },

@@ -4,7 +4,8 @@
 --       9 input row head, 10 input row tail ("" when regenerating), 11 partial template (head, middle, tail by tabs),
 --       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
 --       16 default memory, 17 most rows a turn reads, 18 default model,
---       19 limits of the owner (quota.lua) or "", 20 where these were asked elsewhere and leave no room: limit and seconds
+--       19 limits of the owner (quota.lua) or "", 20 where these were asked elsewhere and leave no room: limit and seconds,
+--       then field, value, … of the record where the session begins with this turn
 -- Returns STARTED head run input-row memory instructions summary low rows owner, and the run that it interrupted | QUEUED head run | KNOWN fingerprint result
 --         | BUSY run-id | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -43,6 +44,9 @@ local p = plan(x)
 settleLoss(p)
 settleLease(p, ARGV[15])
 run.q = now
+if x.none then
+  for i = 21, #ARGV, 2 do p.set[ARGV[i]], x.s[ARGV[i]] = ARGV[i + 1], ARGV[i + 1] end
+end
 if run.model == '' then run.model = x.s.model or ARGV[18] end
 if run.cg and not holds(x, run.cg, run.cp, run.cm) then return { 'EXPIRED' } end
 if run.re and not userBelow(x, x.base + x.n) then return { 'NOTHING' } end
