@@ -1,14 +1,15 @@
 import { LLMChain } from "@langchain/classic/chains";
 import { ConversationSummaryMemory } from "@langchain/classic/memory";
-import { getBufferString, type BaseMessage } from "@langchain/core/messages";
+import { AIMessage, getBufferString, type BaseMessage } from "@langchain/core/messages";
 
 import type { Span } from "../conversation/telemetry.ts";
 import { failureOf } from "./failure.ts";
 import type { LoadedModel } from "./models.ts";
 import { linesOf } from "./offline.ts";
 import { offlineSummary } from "./offline-text.ts";
+import { withoutReasoning } from "./reasoning.ts";
 import { messageOfRow } from "./rows.ts";
-import { clip } from "./text.ts";
+import { clip, textOfMessage } from "./text.ts";
 import type { TokenCounter } from "./tokens.ts";
 import { watched } from "./watched.ts";
 
@@ -76,7 +77,7 @@ async function summaryByModel(work: SummaryWork, messages: readonly BaseMessage[
   const { chat } = work.model;
   // LangChain's own prompt. Its predictNewSummary takes no signal, so its chain is made here.
   const { prompt } = new ConversationSummaryMemory({ llm: chat });
-  let summary = work.summary ?? "";
+  let summary = withoutReasoning(work.summary ?? "");
   for (const new_lines of batchesOf(messages)) {
     const span = work.beginCall();
     const end = await watched(work.signal, work.timeoutMs, (signal) =>
@@ -85,17 +86,26 @@ async function summaryByModel(work: SummaryWork, messages: readonly BaseMessage[
     span.end(end.kind === "done" ? "OK" : end.kind === "threw" ? failureOf(end.error, false).code : "MODEL_TIMEOUT");
     if (end.kind !== "done") return null;
     const text: unknown = end.value["text"];
-    if (typeof text !== "string" || text.trim() === "") return null;
-    summary = text.trim();
+    const said = typeof text === "string" ? withoutReasoning(text).trim() : "";
+    if (said === "") return null;
+    summary = said;
   }
   return summary;
+}
+
+/** A reply without its reasoning, of which a summary would otherwise be made too. */
+function spoken(message: BaseMessage): BaseMessage {
+  if (!AIMessage.isInstance(message)) return message;
+  const { tool_calls = [], name } = message;
+  const content = withoutReasoning(textOfMessage(message));
+  return new AIMessage({ content, tool_calls, ...(name === undefined ? {} : { name }) });
 }
 
 function batchesOf(messages: readonly BaseMessage[]): string[] {
   const batches: string[] = [];
   let batch = "";
   for (const message of messages) {
-    const line = clip(getBufferString([message]), maxCharsAMessage);
+    const line = clip(getBufferString([spoken(message)]), maxCharsAMessage);
     if (batch !== "" && batch.length + line.length >= maxCharsACall) {
       batches.push(batch);
       batch = "";

@@ -1,9 +1,11 @@
 import { HumanMessage, SystemMessage } from "@langchain/core/messages";
 
+import { isObject, parseJson, stringOrNull } from "../conversation/json.ts";
 import type { RunError } from "../conversation/run.ts";
 import { failureOf, runError } from "./failure.ts";
 import type { LoadedModel } from "./models.ts";
 import { offlineTitle } from "./offline-text.ts";
+import { withoutReasoning } from "./reasoning.ts";
 import { messageOfRow } from "./rows.ts";
 import { clip, textOfMessage } from "./text.ts";
 import { watched } from "./watched.ts";
@@ -61,7 +63,8 @@ function beginningOf(rows: readonly string[]): Line[] {
   for (const row of rows) {
     const message = messageOfRow(row)?.message;
     if (message?.type !== "human" && message?.type !== "ai") continue;
-    const text = clip(textOfMessage(message).trim(), maxCharsAMessage);
+    const said = textOfMessage(message);
+    const text = clip((message.type === "ai" ? withoutReasoning(said) : said).trim(), maxCharsAMessage);
     if (text !== "") lines.push({ isUser: message.type === "human", text });
     if (lines.length === maxMessages) break;
   }
@@ -73,15 +76,121 @@ function titled(answer: string): TitleOutcome {
   return title === "" ? { error: runError("OTHER", { message: "The model gave no title. Try again." }) } : { title };
 }
 
-/** Models quote, prefix and decorate titles although they were asked not to. */
+/** Models think aloud, introduce, quote, prefix and decorate titles although they were asked not to. */
 export function cleanTitle(answer: string): string {
-  const line = answer
-    .replace(/[\s\p{Cc}]+/gu, " ")
-    .trim()
-    .replace(/^[#*_"'“”„«»‘’`\s]+/u, "")
-    .replace(/^title:\s*/i, "")
-    .replace(/^["'“„«‘`*]+/u, "")
-    .replace(/["'“”„«»‘’`*_\s]+$/u, "")
-    .replace(/\.$/, "");
-  return clip(line, maxTitleChars);
+  // Longer ones are no titles, and each step below looks at all of it.
+  const said = clip(withoutReasoning(answer).trim(), 2000).replace(/^[ \t]*```.*$/gm, "");
+  const titles = [titleInJson(said) ?? said]
+    .flatMap((text) => text.split(/\n\s*\n/))
+    .map((paragraph) => bare(firstOfList(paragraph)))
+    .filter((title) => title !== "");
+  return clip(titles.find((title) => !chatter.test(title)) ?? titles[0] ?? "", maxTitleChars);
+}
+
+/** Some models answer such questions with `{"title": "…"}`. */
+function titleInJson(said: string): string | null {
+  const value = parseJson(said);
+  return isObject(value) ? stringOrNull(value["title"]) : null;
+}
+
+/** Where several are offered, one a line. */
+function firstOfList(paragraph: string): string {
+  const items = paragraph.split("\n").filter((line) => listItem.test(line));
+  return items.length > 1 && items[0] !== undefined ? items[0].replace(listItem, "") : paragraph;
+}
+
+const listItem = /^\s*(?:\d{1,2}[.)]|[-*+•])\s+/;
+/** What stands alone in front of an answer. */
+const chatter = /^(?:sure|certainly|of course|absolutely|okay|ok|great|yes)\b[^\p{L}]*$/iu;
+
+/** Peels off what surrounds a title, whatever lies within what. */
+function bare(paragraph: string): string {
+  let title = paragraph.replace(/[\s\p{Cc}]+/gu, " ").trim();
+  for (let before = ""; before !== title;) {
+    before = title;
+    title = withoutQuotes(withoutLabel(withoutMarkdown(title)))
+      // The last of an abbreviation or of three is none.
+      .replace(/(?<!\.\S*)\.$|。$/u, "")
+      .trim();
+  }
+  return /^[\p{P}\s]*$/u.test(title) ? "" : title;
+}
+
+function withoutMarkdown(title: string): string {
+  return (
+    title
+      .replace(/^(?:#{1,6} |#{2,6}(?=\S)|> ?|[-*+•] )/, "")
+      .replace(/^<title>|<\/title>$/gi, "")
+      .replace(/^\\(?:boxed|text)\{(.*)\}$/, "$1")
+      .replace(/ #+$/, "")
+      .replace(/!?\[([^\]]+)\]\([^)]*\)/g, "$1")
+      .replace(/(\*\*|~~|`)(?=\S)(.+?)\1/g, "$2")
+      .replace(/(?<![\w*])\*(?=[^\s*])(.*?[^\s*])\*(?![\w*])/g, "$1")
+      .replace(/^(__?)([^_].*[^_])\1$/, (whole, _mark, inner: string) => (inner.includes("_") ? whole : inner))
+      // What the end of a pair was cut off from; `**kwargs` is none.
+      .replace(/^\*\*(?=[^\sa-z*])|\*\*$/g, "")
+  );
+}
+
+/** All that may stand before the colon with one of the nouns: "Sure! Here's a short title for the conversation:". */
+const labelWords: ReadonlySet<string> = new Set(
+  "sure certainly of course absolutely okay ok here here's is a an the this my our your for to in be would could conversation chat session thread discussion suggested proposed possible generated concise short brief descriptive good new final name".split(
+    " ",
+  ),
+);
+const labelNouns: ReadonlySet<string> = new Set(["title", "titles", "headline", "heading", "topic", "subject"]);
+/** In other languages: what may follow them before the colon is not looked at. */
+const foreignNouns: ReadonlySet<string> = new Set(
+  "titel titre título titulo titolo tytuł название заголовок назва название başlık otsikko rubrik tittel cím titlu název nadpis naslov τίτλος כותרת عنوان العنوان शीर्षक judul 제목".split(
+    " ",
+  ),
+);
+const cjkNoun = /(?:标题|標題|题目|題目|タイトル|題名|件名|제목)$/u;
+
+function withoutLabel(title: string): string {
+  const [whole, label = ""] = /^([^:：]{1,80}?)["'*_`]*\s*[:：]["'*_`]*\s*/u.exec(title) ?? [];
+  if (whole === undefined) return title.replace(/^(?:title|titel|titre|título|titolo)\s+[-–—]\s+/i, "");
+  const words =
+    label
+      .toLowerCase()
+      .replaceAll("’", "'")
+      .match(/[\p{L}\p{M}']+/gu) ?? [];
+  const [first = ""] = words.map((word) => word.replace(/^'+|'+$/g, ""));
+  const isLabel =
+    (words.some((word) => labelNouns.has(word)) &&
+      words.every((word) => labelWords.has(word) || labelNouns.has(word))) ||
+    (words.length <= 5 && foreignNouns.has(first)) ||
+    cjkNoun.test(label) ||
+    /^(?:chat|conversation|session|thread) name$/i.test(label);
+  return isLabel ? title.slice(whole.length) : title;
+}
+
+const quotes: readonly (readonly [open: string, close: string])[] = [
+  ['"', '"'],
+  ["'", "'"],
+  ["“", "”"],
+  ["„", "“"],
+  ["„", "”"],
+  ["”", "”"],
+  ["«", "»"],
+  ["»", "«"],
+  ["‘", "’"],
+  ["‹", "›"],
+  ["「", "」"],
+  ["『", "』"],
+  ["《", "》"],
+];
+
+function withoutQuotes(title: string): string {
+  for (const [open, close] of quotes) {
+    const inner = title.slice(open.length, -close.length);
+    const isQuoted = title.startsWith(open) && title.endsWith(close) && title.length >= 2;
+    // "A" and "B" is two quotations; an apostrophe within is none.
+    if (isQuoted && inner.trim() === "") return "";
+    if (isQuoted && !(close === "'" ? / '|' /.test(inner) : inner.includes(close) || inner.includes(open)))
+      return inner;
+  }
+  // One whose other half is missing. An inch and a decade have theirs.
+  const single = /^["“„«](?=[^"”“»]*$)|(?<=^[^"“„«]*\P{N})["”“»]$/u;
+  return title.replace(single, "");
 }

@@ -251,6 +251,26 @@ describe("title and summary", () => {
     expect(await replies.title({ model: "offline", rows: [], signal })).toMatchObject({ error: { code: "OTHER" } });
   });
 
+  it("reasoning is in neither, of the model that makes them and of the replies that they are made of", async () => {
+    const thought = "<think>\nThe user is secretive.\n</think>\n\n";
+    const rows = Array.from({ length: 20 }, () => [human("word ".repeat(20)), ai(`${thought}fine`)]).flat();
+    server.behave({ kind: "reply", text: `${thought}**Title:** "Jim's cats"` });
+    expect(await repliesWith().title({ model, rows, signal })).toEqual({ title: "Jim's cats" });
+    expect(JSON.stringify(lastRequest().messages)).not.toContain("secretive");
+
+    server.behave({ kind: "reply", text: `${thought}Jim likes cats.` });
+    const request = { model, maxTokens: 400, summary: `${thought}Jim was here.`, rows, signal };
+    expect((await repliesWith().summarize(request))?.text).toBe("Jim likes cats.");
+    const asked = JSON.stringify(lastRequest().messages);
+    expect(asked).not.toContain("secretive");
+    expect(asked).toContain("Jim was here.");
+    expect(asked).toContain("AI: fine");
+    // Cut off while it thought: no title, and the summary of before stays.
+    server.behave({ kind: "reply", text: "<think>\nThe user" });
+    expect(await repliesWith().title({ model, rows, signal })).toMatchObject({ error: { code: "OTHER" } });
+    expect(await repliesWith().summarize(request)).toBeNull();
+  });
+
   it("a summary is made when the rows no longer fit, and covers so many that the rest does", async () => {
     const rows = Array.from({ length: 20 }, (_, turn) => [human(`{question} ${turn}`), ai("word ".repeat(20))]).flat();
     const request = { model, maxTokens: 400, summary: "Jim likes cats.", rows, signal };
