@@ -87,6 +87,11 @@ export function isOrigin(text: string): boolean {
   return isHttpUrl(text) && new URL(text).origin === text;
 }
 
+/** As a URL has it: in lower case, without a port. */
+export function isHostName(text: string): boolean {
+  return isOrigin(`http://${text}`) && !text.includes(":");
+}
+
 /** Reached from this machine alone. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);

@@ -4,7 +4,17 @@ import { authDefinitions } from "./config-auth.ts";
 import { limitDefinitions } from "./config-limits.ts";
 import { queryDefinitions } from "./config-queries.ts";
 import { redisDefinitions } from "./config-redis.ts";
-import { integer, isHttpUrl, isOrigin, list, modelForm, modelName, onOff, variable } from "./config-values.ts";
+import {
+  integer,
+  isHostName,
+  isHttpUrl,
+  isOrigin,
+  list,
+  modelForm,
+  modelName,
+  onOff,
+  variable,
+} from "./config-values.ts";
 
 export const strategies = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"] as const;
 export const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
@@ -141,6 +151,11 @@ export const definitions = {
     ),
     null,
     "Origins of pages elsewhere that may use the endpoint (CORS, WebSocket), separated by commas.",
+  ),
+  ALLOWED_HOSTS: variable(
+    list.refine((names) => names.every(isHostName), "each must be a host name such as chat.example, without a port"),
+    null,
+    "Names that clients may call the gateway by, separated by commas, besides addresses, localhost and the hosts of ALLOWED_ORIGINS. Without it any name with AUTH or ALLOW_ANONYMOUS=1, else none.",
   ),
   LOG_LEVEL: variable(
     z.enum(logLevels, `must be one of ${logLevels.join(", ")}`),

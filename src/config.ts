@@ -64,6 +64,8 @@ export interface Config extends QueryConfig, LimitConfig {
   readonly introspection: boolean;
   /** null: no list. */
   readonly allowedOrigins: readonly string[] | null;
+  /** null: no list. */
+  readonly allowedHosts: readonly string[] | null;
   readonly logLevel: LogLevel;
 }
 
@@ -200,6 +202,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     graphiql: graphiql ?? !(production || listed),
     introspection: given("INTROSPECTION", d.INTROSPECTION) ?? !production,
     allowedOrigins: given("ALLOWED_ORIGINS", d.ALLOWED_ORIGINS),
+    allowedHosts: given("ALLOWED_HOSTS", d.ALLOWED_HOSTS),
     logLevel: required("LOG_LEVEL", d.LOG_LEVEL),
   };
   if (problems.length > 0) throw new ConfigError(problems);

@@ -96,6 +96,8 @@ export interface GatewayOptions extends LimitOptions {
   readonly tracing?: TracingOptions | null;
   readonly introspection?: boolean;
   readonly allowedOrigins?: readonly string[] | null;
+  /** By which names clients may call the gateway, besides addresses, localhost and the hosts of `allowedOrigins`; null (default): by any with authentication, else by none. */
+  readonly allowedHosts?: readonly string[] | null;
   /** What one operation may ask for; more is TOO_COMPLEX. What is left out has its default (graphql/limits.ts). */
   readonly queryLimits?: Partial<QueryLimits>;
   readonly persistedOperations?: PersistedOptions;

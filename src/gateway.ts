@@ -163,6 +163,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     onAdvice(advice) {
       for (const line of advice) logger.warn({}, line);
     },
+    onRefusal(refusal, err) {
+      if (refusal === null) logger.info({}, "Redis takes writes again.");
+      else logger.warn({ err }, refusal);
+    },
     onTurnFree: (historyKey) => void turns.attend(historyKey, false).catch(onError),
     onStarted: (turn) => turns.start(turn),
     attend: (historyKey) => turns.attend(historyKey, true),
@@ -216,6 +220,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     persisted,
     hstsSeconds: options.hstsSeconds ?? null,
     allowedOrigins: options.allowedOrigins ?? null,
+    allowedHosts: options.allowedHosts ?? null,
     localOnly: !authenticates && !allowsAnonymous(auth),
     limits: transportLimits(options),
     ...(options.maxBodyBytes === undefined ? {} : { maxBodyBytes: options.maxBodyBytes }),
@@ -224,7 +229,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     ...(options.initTimeoutMs === undefined ? {} : { initTimeoutMs: options.initTimeoutMs }),
     async ready() {
       const problem = await backend.problem();
-      return problem === null ? { ok: true, warnings: backend.advice } : { ok: false, reason: problem };
+      return problem === null ? { ok: true, warnings: await backend.warnings() } : { ok: false, reason: problem };
     },
   });
   metrics?.watch({
@@ -257,6 +262,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     backend.stopPolling();
     await turns.close(graceMs);
     titles.close();
+    // The ends of these replies are on their way to who follows them.
+    await backend.feeds.settle(settleMs);
     await transport.close();
     await backend.close();
     await embedded?.stop();
@@ -294,6 +301,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
 /** Whoever waits for a gateway to answer comes before LangChain is imported. A turn that comes earlier imports it at once. */
 const warmAfterMs = 200;
+
+/** How long subscribers may take to be told what is left to tell. */
+const settleMs = 1000;
 
 const noAuth: AuthOptions = { kind: "none" };
 

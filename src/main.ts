@@ -11,6 +11,7 @@ import type { RedisAddress } from "./config-values.ts";
 import { dataCommandsHelp, readDataCommand, runDataCommand } from "./data-commands.ts";
 import type { DataCommand } from "./data-commands.ts";
 import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
+import { outlivesTerminal } from "./hangup.ts";
 import { createLogger } from "./logging.ts";
 import type { FullLogger } from "./logging.ts";
 import { createProgress } from "./progress.ts";
@@ -339,6 +340,9 @@ function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
+  // The terminal is gone. What is still said goes nowhere, and that must not end the process before it has stopped.
+  process.on("SIGHUP", outlivesTerminal(process.env, process.ppid) ? () => undefined : onSignal);
+  for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
   return stopping.signal;
 }
 

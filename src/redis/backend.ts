@@ -13,6 +13,7 @@ import { sharedKeys } from "./keys.ts";
 import { measure, measured } from "./latency.ts";
 import { RedisFeeds } from "./feeds.ts";
 import { RedisQuotas } from "./quotas.ts";
+import { RefusedWrites, refusalOf } from "./refused-writes.ts";
 import { Scripts } from "./scripts.ts";
 import { SessionIndex } from "./session-index.ts";
 import { SessionRoom } from "./session-room.ts";
@@ -47,6 +48,8 @@ export interface BackendOptions {
   readonly onError: (error: unknown) => void;
   /** What of the servers' configuration costs a promise; said when it is known, and again where it changed. */
   readonly onAdvice: (advice: readonly string[]) => void;
+  /** Redis takes no writes, and why; null: it takes them again. */
+  readonly onRefusal: (refusal: string | null, cause: unknown) => void;
   /** A run of this process waits in the session, and its turn has come. */
   readonly onTurnFree: (historyKey: string) => void;
   /** A turn that this process has to carry out although its sender was refused. */
@@ -69,6 +72,7 @@ export class RedisBackend {
   readonly #topology: Topology;
   readonly #durable: DurableScripts | null;
   readonly #deadlines: Deadlines;
+  readonly #refused: RefusedWrites;
   #eventsOn: boolean | null = null;
   #advice: readonly string[] = [];
   #lost = false;
@@ -92,6 +96,8 @@ export class RedisBackend {
       this.#grantGrace();
       void this.#look();
     });
+    this.#refused = new RefusedWrites(() => this.#topology.primaries(), options.onRefusal);
+    const onFailure = (error: unknown) => this.#refused.see(error);
     this.#durable =
       options.waitReplicas === 0
         ? null
@@ -99,8 +105,9 @@ export class RedisBackend {
             replicas: options.waitReplicas,
             timeoutMs: options.waitTimeoutMs,
             commandTimeoutMs,
+            onFailure,
           });
-    const scripts = new Scripts(this.commands);
+    const scripts = new Scripts(this.commands, onFailure);
     const { historyKeyPrefix, maxSessions = null } = options;
     const limits = Object.values(options.quotas ?? {}).some((limit) => limit !== null) ? options.quotas : undefined;
     this.#quotas = limits
@@ -161,11 +168,18 @@ export class RedisBackend {
   async problem(): Promise<string | null> {
     if (this.commands.status !== "ready") return "Redis cannot be reached";
     try {
-      await guarded(this.commands.ping());
-      return this.#topology.hub.ready ? null : "Redis' subscriber connection is away";
-    } catch {
-      return "Redis does not answer";
+      await this.commands.ping();
+    } catch (error) {
+      // A server that cannot save says so to a PING as well, and answers readers.
+      if (refusalOf(error) === null) return "Redis does not answer";
     }
+    return this.#topology.hub.ready ? null : "Redis' subscriber connection is away";
+  }
+
+  /** What works, and costs a promise. */
+  async warnings(): Promise<readonly string[]> {
+    const refusal = await this.#refused.check();
+    return refusal === null ? this.#advice : [refusal, ...this.#advice];
   }
 
   /** No deadlines any more: what is due is another gateway's. */
@@ -175,6 +189,7 @@ export class RedisBackend {
 
   async close(): Promise<void> {
     this.#deadlines.close();
+    this.#refused.close();
     this.#quotas?.close();
     this.feeds.close();
     this.#topology.close();
@@ -182,11 +197,6 @@ export class RedisBackend {
     // What is on its way is let through; a Redis that is away is not waited for.
     if (this.commands.status === "ready") await this.commands.quit().catch(this.#options.onError);
     this.commands.disconnect();
-  }
-
-  /** What of the servers' configuration costs a promise, as last looked at. */
-  get advice(): readonly string[] {
-    return this.#advice;
   }
 
   /** Who lost Redis renews its leases before others take them: all that lost it wait half a lease more. */

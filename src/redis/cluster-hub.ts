@@ -68,6 +68,11 @@ export class ClusterHub implements PubSub {
     }
   }
 
+  async settled(): Promise<void> {
+    const ready = [...this.#links.values()].filter(({ redis }) => redis.status === "ready");
+    await Promise.all(ready.map(({ redis }) => redis.ping().catch(this.#onError)));
+  }
+
   close(): void {
     this.#closed = true;
     clearInterval(this.#watch);

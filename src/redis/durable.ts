@@ -12,6 +12,8 @@ export interface DurableSettings {
   readonly timeoutMs: number;
   /** How long a write may take over all its tries, in ms. */
   readonly commandTimeoutMs: number;
+  /** Called with what a script failed with, beside its caller. */
+  readonly onFailure?: (error: unknown) => void;
 }
 
 const retryMs = 50;
@@ -187,7 +189,7 @@ class Link {
 
   constructor(redis: Redis, settings: DurableSettings) {
     this.redis = redis;
-    this.scripts = new Scripts(redis);
+    this.scripts = new Scripts(redis, settings.onFailure);
     this.#settings = settings;
     redis.on("ready", () => {
       for (const resolve of this.#onReady) resolve();

@@ -139,6 +139,12 @@ export class Feed implements Listener {
     return this.#started && this.#follower === null;
   }
 
+  /** Whether all of so many subscribers wait for more, with nothing on its way to them. */
+  isQuiet(subscribers: number): boolean {
+    if (this.#waking || this.#reading !== null || this.#readAgain) return false;
+    return this.#waiting.size + this.inStep.size >= subscribers;
+  }
+
   /** The session is gone: who opens it again gets a new feed. */
   get removed(): boolean {
     return this.#removed || this.#leftBehind;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ReadRequest } from "../conversation/api.ts";
 import { encodeCursor, noGeneration, parseCursor } from "../conversation/cursor.ts";
 import { notFound } from "../conversation/errors.ts";
@@ -16,6 +17,8 @@ import { stateOf } from "./replies.ts";
 import { ListFeed, ListSubscription } from "./list-feed.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 import { Subscription, type Start } from "./subscription.ts";
+
+const settleStepMs = 10;
 
 interface Shared<T> {
   readonly feed: T;
@@ -153,6 +156,22 @@ export class RedisFeeds implements Feeds {
       stopped = true;
       this.#hub.unsubscribe(channels, listener);
     };
+  }
+
+  /**
+   * Before the end: resolves when the subscribers were told all that was published so far, and have taken it; after
+   * `limitMs` whatever they were told.
+   */
+  async settle(limitMs: number): Promise<void> {
+    const deadline = performance.now() + limitMs;
+    const limit = sleep(limitMs, undefined, { ref: false });
+    await Promise.race([this.#hub.settled(), limit]);
+    while (!this.#isQuiet() && performance.now() < deadline) await sleep(settleStepMs);
+  }
+
+  #isQuiet(): boolean {
+    const quiet = ({ feed, subscribers }: Shared<Feed | ListFeed>) => feed.isQuiet(subscribers);
+    return [...this.#feeds.values()].every(quiet) && [...this.#lists.values()].every(quiet);
   }
 
   /** Ends all subscriptions. */

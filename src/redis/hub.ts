@@ -14,6 +14,8 @@ export interface PubSub {
   /** Resolves when Redis has acknowledged: what is published from then on is heard. */
   subscribe(channels: readonly string[], listener: Listener): Promise<void>;
   unsubscribe(channels: readonly string[], listener: Listener): void;
+  /** Resolves when all that was published before is heard, or cannot be. */
+  settled(): Promise<void>;
   close(): void;
 }
 
@@ -113,6 +115,11 @@ export class Hub implements PubSub {
     if (unused.length === 0 || this.#closed) return;
     if (this.#redis.status === "ready") this.#redis.unsubscribe(...unused).catch(this.#onError);
     else for (const channel of unused) this.#stray.add(channel);
+  }
+
+  /** What Redis had to deliver stands on the connection before the answer. */
+  async settled(): Promise<void> {
+    if (this.ready) await this.#redis.ping().catch(this.#onError);
   }
 
   close(): void {

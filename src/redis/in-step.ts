@@ -32,6 +32,10 @@ export class InStep {
     return this.#place;
   }
 
+  get size(): number {
+    return this.#members.size;
+  }
+
   leave(reader: LiveReader<SessionEvent>): void {
     this.#members.delete(reader);
     if (this.#members.size === 0) this.#place = null;

@@ -74,6 +74,11 @@ export class ListFeed implements Listener {
     if (this.#check) clearTimeout(this.#check);
   }
 
+  /** Whether all of so many subscribers wait for more. */
+  isQuiet(subscribers: number): boolean {
+    return [...this.#subscribers].filter(({ waits }) => waits).length >= subscribers;
+  }
+
   join(subscriber: ListSubscription): void {
     this.#subscribers.add(subscriber);
   }
@@ -206,7 +211,7 @@ export class ListSubscription extends PulledIterator<SessionChange> {
   readonly #read: ReadRequest;
   readonly #pending = new Map<string, Kind>();
   #opened = false;
-  #wake: () => void = () => undefined;
+  #wake: (() => void) | null = null;
 
   constructor(feed: ListFeed, read: ReadRequest, onEnd: () => void) {
     super(onEnd);
@@ -219,13 +224,18 @@ export class ListSubscription extends PulledIterator<SessionChange> {
     const before = this.#pending.get(key);
     // Not told yet that it came: what it became since is part of that.
     this.#pending.set(key, before === "added" && kind === "updated" ? "added" : kind);
-    this.#wake();
+    this.#wake?.();
+  }
+
+  /** Whether it was pulled and has nothing to give. */
+  get waits(): boolean {
+    return this.#wake !== null && this.#pending.size === 0;
   }
 
   protected release(): void {
     this.#feed.leave(this);
     this.#pending.clear();
-    this.#wake();
+    this.#wake?.();
   }
 
   protected async pull(): Promise<IteratorResult<SessionChange>> {
@@ -237,6 +247,7 @@ export class ListSubscription extends PulledIterator<SessionChange> {
       const [next] = this.#pending;
       if (!next) {
         await new Promise<void>((resolve) => (this.#wake = resolve));
+        this.#wake = null;
         continue;
       }
       const [key, kind] = next;

@@ -71,9 +71,12 @@ export interface ScriptCall {
 /** Scripts on one connection, by EVALSHA, with EVAL where the server does not know one yet. */
 export class Scripts {
   readonly #redis: Client;
+  readonly #onFailure: (error: unknown) => void;
 
-  constructor(redis: Client) {
+  /** `onFailure`: called with what a script failed with, beside its caller. */
+  constructor(redis: Client, onFailure: (error: unknown) => void = () => undefined) {
     this.#redis = redis;
+    this.#onFailure = onFailure;
     for (const name of Object.keys({ ...sessionScripts, ...plainScripts }) as ScriptName[]) {
       redis.defineCommand(`parley:${name}`, { lua: scriptText(name) });
     }
@@ -95,7 +98,10 @@ export class Scripts {
     }
     const answers = (await pipeline.exec()) ?? [];
     return answers.map(([error, answer]) => {
-      if (error) throw error;
+      if (error) {
+        this.#onFailure(error);
+        throw error;
+      }
       return answer as readonly Reply[]; // what every script returns
     });
   }
@@ -109,6 +115,8 @@ export class Scripts {
     >;
     const command = commands[`parley:${name}`];
     if (!command) throw new TypeError(`No script ${name}`);
-    return command.call(this.#redis, keys.length, ...keys, ...args);
+    const answer = command.call(this.#redis, keys.length, ...keys, ...args);
+    answer.catch(this.#onFailure);
+    return answer;
   }
 }

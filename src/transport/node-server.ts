@@ -1,5 +1,6 @@
 import { createServer, STATUS_CODES } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import { GraphQLError } from "graphql";
@@ -36,6 +37,8 @@ export interface NodeServerOptions {
   readonly origins: OriginPolicy;
   /** Over this machine's own addresses answers only those who call it by them, or by a name of `origins`. */
   readonly localOnly: boolean;
+  /** By which names clients may call the gateway, besides addresses, this machine's own names and those of `origins`; null: by any. */
+  readonly allowedHosts: readonly string[] | null;
   readonly path: string;
   readonly maxBodyBytes: number;
   readonly slowReaderMs: number;
@@ -44,8 +47,8 @@ export interface NodeServerOptions {
 /** A server of node:http that brings requests to `answer` and upgrades to `webSockets`. It does not listen yet. */
 export function createNodeServer(options: NodeServerOptions): Server {
   const { answer, openExchange, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
-  const { origins, localOnly, path, maxBodyBytes, slowReaderMs } = options;
-  const isOurs = machineNames(origins.allowed);
+  const { origins, localOnly, allowedHosts, path, maxBodyBytes, slowReaderMs } = options;
+  const isOurs = machineNames(origins.allowed, allowedHosts ?? []);
 
   const server = createServer({
     // TCP keep-alive finds SSE clients that went without a word.
@@ -62,6 +65,11 @@ export function createNodeServer(options: NodeServerOptions): Server {
   });
   server.maxConnections = limits.connections;
   server.on("drop", () => guard.limited("connections"));
+  /** Connected when the gateway was stopping: for probes. What runs goes on over the connections that there were. */
+  const late = new WeakSet<Socket>();
+  server.on("connection", (socket) => {
+    if (isDraining()) late.add(socket);
+  });
   const turns = new Turns();
   server.on("request", (request, response) => turns.take(request, response, () => void onRequest(request, response)));
   server.on("upgrade", onUpgrade);
@@ -122,13 +130,14 @@ export function createNodeServer(options: NodeServerOptions): Server {
   function admitted(request: IncomingMessage): string | GraphQLError {
     const target = targetOf(request);
     if (target === null) return severalHosts;
+    if (late.has(request.socket) && target.split("?", 1)[0] === path) return stopping;
     return isRebound(request) ? foreignHost : target;
   }
 
   /** Where everyone who reaches this machine is let in, no page from elsewhere may be among them. */
   function isRebound({ socket, headers }: IncomingMessage): boolean {
-    if (!localOnly || !isLoopback(socket.localAddress ?? "")) return false;
-    return !isOurs(headers.host ?? null);
+    const checks = allowedHosts !== null || (localOnly && isLoopback(socket.localAddress ?? ""));
+    return checks && !isOurs(headers.host ?? null);
   }
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -172,8 +181,12 @@ export function createNodeServer(options: NodeServerOptions): Server {
 const foreignHost = refusal(
   403,
   "FORBIDDEN",
-  "Without authentication this gateway answers only under this machine's own names. Set AUTH, list the name in ALLOWED_ORIGINS, or set ALLOW_ANONYMOUS=1.",
+  "This gateway does not answer under this name. List it in ALLOWED_HOSTS, or its page in ALLOWED_ORIGINS.",
 );
+
+const stopping = refusal(503, "OVERLOADED", "This gateway is stopping. Try again: another one answers.", {
+  "retry-after": "1",
+});
 
 const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
 

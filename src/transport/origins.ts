@@ -37,7 +37,7 @@ export function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): bool
  * Whether the client means this machine, or a name that was listed. A page whose own name was made to resolve to 127.0.0.1
  * (DNS rebinding) is of the same origin for its browser, and only Host still tells its name. Programs may send none.
  */
-function namesThisMachine(host: string | null, allowed: readonly string[] | null): boolean {
+function namesThisMachine(host: string | null, allowed: readonly string[] | null, listed: readonly string[]): boolean {
   if (host === null) return true;
   const url = `http://${host}`;
   if (!URL.canParse(url)) return false;
@@ -45,18 +45,25 @@ function namesThisMachine(host: string | null, allowed: readonly string[] | null
   if (hostname === "localhost" || hostname.endsWith(".localhost")) return true;
   // An address cannot be made to mean another machine.
   if (hostname.startsWith("[") || isIP(hostname) !== 0) return true;
+  if (listed.includes(hostname)) return true;
   return (allowed ?? []).some((origin) => URL.canParse(origin) && new URL(origin).hostname === hostname);
 }
 
 const mostNames = 100;
 
-/** The same for many requests: clients call a machine by few names, and a URL is dear to parse. */
-export function machineNames(allowed: readonly string[] | null): (host: string | null) => boolean {
+/**
+ * The same for many requests: clients call a machine by few names, and a URL is dear to parse. `listed`: host names
+ * beside those of the origins.
+ */
+export function machineNames(
+  allowed: readonly string[] | null,
+  listed: readonly string[],
+): (host: string | null) => boolean {
   const known = new Map<string | null, boolean>();
   return (host) => {
     const before = known.get(host);
     if (before !== undefined) return before;
-    const ours = namesThisMachine(host, allowed);
+    const ours = namesThisMachine(host, allowed, listed);
     if (ours && known.size < mostNames) known.set(host, ours);
     return ours;
   };

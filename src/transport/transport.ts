@@ -66,6 +66,8 @@ export interface TransportOptions {
   readonly limits?: Partial<TransportLimits>;
   /** Over this machine's own addresses answers only those who call it by them, or by a name of `allowedOrigins`. Default false. */
   readonly localOnly?: boolean;
+  /** By which names clients may call the gateway, besides addresses, this machine's own and those of `allowedOrigins`. Default null: by any. */
+  readonly allowedHosts?: readonly string[] | null;
   /** @internal false: each request goes the whole way through Yoga. Tests hold both ways against each other. */
   readonly thin?: boolean;
 }
@@ -79,7 +81,7 @@ export interface Transport {
   readonly sockets: number;
   /** The operation of this signal waits for a reply that others make: it takes nobody's place until the returned function is called. */
   waiting(signal: AbortSignal): () => void;
-  /** /readyz answers 503 and nobody new gets in; what runs goes on. */
+  /** /readyz answers 503 and nobody new gets in; what runs goes on, and probes are answered. */
   drain(): void;
   /** Ends what runs: WebSockets with 1001, SSE without `complete` (so that clients reconnect), then the HTTP server. */
   close(): Promise<void>;
@@ -102,6 +104,7 @@ export function createTransport(options: TransportOptions): Transport {
     initTimeoutMs = 3000,
     persisted = persistedOperations("auto", new Map()),
     localOnly = false,
+    allowedHosts = null,
     thin = true,
   } = options;
   const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
@@ -206,6 +209,7 @@ export function createTransport(options: TransportOptions): Transport {
         limits,
         origins,
         localOnly,
+        allowedHosts,
         path,
         maxBodyBytes,
         slowReaderMs,
@@ -225,12 +229,13 @@ export function createTransport(options: TransportOptions): Transport {
 
     drain() {
       draining = true;
-      server?.http.close();
+      // Whoever keeps connections for later (load balancers do) opens them elsewhere.
+      server?.http.closeIdleConnections();
     },
 
     async close() {
-      if (!draining) server?.http.close();
       draining = true;
+      server?.http.close();
       guard.close();
       for (const exchange of exchanges) exchange.end();
       // Who waits for a reply has it, as far as it goes, a moment later; then nothing keeps a connection open.

@@ -1,9 +1,13 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { eventsOf, follow, isRunEnd, send } from "../support/conversation.ts";
+import { startGateway } from "../support/gateway.ts";
+import { startOpenAI } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
+import { startRedis } from "../support/redis-server.ts";
 import { temporaryDirectory } from "../support/server-process.ts";
 import { startProgram } from "../support/start-command.ts";
 
@@ -25,22 +29,79 @@ function isAlive(pid: number): boolean {
   }
 }
 
-test.each([
-  ["a gateway that is just starting", [], "SIGTERM", 0],
-  ["a command that waits for its input", ["import"], "SIGINT", 1],
-] as const)("%s takes its redis-server along when it is stopped", async (_name, args, signal, code) => {
+interface Started {
+  readonly child: ChildProcess;
+  readonly exited: Promise<unknown>;
+  /** Of its own redis-server. */
+  readonly server: number;
+}
+
+/** Starts a program in a folder of its own, and waits until it has a redis-server there. */
+async function startIn(program: string, args: readonly string[], env: Record<string, string> = {}): Promise<Started> {
   const directory = await temporaryDirectory();
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, [startProgram, ...args], {
+  const child = spawn(program, args, {
     cwd: directory,
-    env: { PATH, HOME, PORT: "0", MODEL: "offline" },
-    stdio: ["pipe", "ignore", "ignore"],
+    env: { PATH, HOME, PORT: "0", MODEL: "offline", ...env },
+    stdio: ["pipe", "pipe", "ignore"],
   });
   const exited = once(child, "exit");
   await waitUntil("its server is started", async () => (await serverIn(directory)) !== null);
-  const server = (await serverIn(directory)) ?? 0;
+  return { child, exited, server: (await serverIn(directory)) ?? 0 };
+}
+
+test.each([
+  ["a gateway that is just starting", [], "SIGTERM", 0],
+  ["a command that waits for its input", ["import"], "SIGINT", 1],
+  ["a gateway whose terminal is gone", [], "SIGHUP", 0],
+] as const)("%s takes its redis-server along when it is stopped", async (_name, args, signal, code) => {
+  const { child, exited, server } = await startIn(process.execPath, [startProgram, ...args]);
+  // Nobody reads what it prints any more.
+  child.stdout?.destroy();
   child.kill(signal);
   await exited;
   expect([child.exitCode, child.signalCode]).toEqual([code, null]);
   await waitUntil("the server is gone", () => Promise.resolve(!isAlive(server)));
+});
+
+test.each([
+  ["nohup", (run: string) => `nohup ${run}`],
+  ["a script that ignores it", (run: string) => `trap '' HUP; ${run}`],
+])("SIGHUP stops no gateway that was to outlive its terminal: %s", async (_name, script) => {
+  const run = script(`"${process.execPath}" "${startProgram}"`);
+  const { child, exited, server } = await startIn("bash", ["-c", `${run} & echo pid $!; wait`]);
+  let printed = "";
+  child.stdout?.on("data", (chunk: Buffer) => (printed += chunk.toString()));
+  await waitUntil("it listens", () => Promise.resolve(printed.includes("/graphql")));
+  const url = /http:\/\/\S+?(?=\/graphql)/.exec(printed)?.[0] ?? "";
+  const gateway = Number(/^pid (\d+)$/m.exec(printed)?.[1]);
+  process.kill(gateway, "SIGHUP");
+  // It would be gone, or answer that it is stopping, before it has answered twice.
+  for (let i = 0; i < 2; i++) expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  process.kill(gateway, "SIGTERM");
+  await exited;
+  await waitUntil("the server is gone", () => Promise.resolve(!isAlive(server)));
+});
+
+test("who follows a reply that ends while the gateway stops has its end before the socket closes", async () => {
+  const [redis, openai] = await Promise.all([startRedis({ appendonly: false }), startOpenAI()]);
+  const options = { redis: redis.url, model: "openai:test", openai: { apiKey: "test", baseUrl: openai.baseUrl } };
+  const one = await startGateway(options);
+  openai.behave({ kind: "gated", tokens: ["the ", "end"] });
+  const turn = await send(one.url, "s", "hello");
+  const followers = await Promise.all(Array.from({ length: 30 }, () => follow(one.url, "s")));
+  openai.release();
+  for (const follower of followers) await follower.waitFor(({ __typename: kind }) => kind === "ReplyProgress");
+  const closed = one.close(10_000);
+  const ready = new URL("/readyz", one.url);
+  await waitUntil("it is stopping", async () => (await fetch(ready)).status === 503);
+  openai.releaseAll();
+  await closed;
+  for (const follower of followers) {
+    await follower.waitForEnd();
+    expect(follower.error?.message).toBe("The socket closed with 1001 Going away");
+    expect(follower.events.filter(isRunEnd(turn.run.id))).toHaveLength(1);
+    expect(eventsOf(follower, "MessageAdded").map(({ message }) => message.text)).toEqual(["the end"]);
+  }
+  await Promise.all([redis.stop(), openai.close()]);
 });

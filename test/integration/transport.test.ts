@@ -1,8 +1,11 @@
+import { once } from "node:events";
+import { get, type IncomingMessage } from "node:http";
+
 import { serverAudits } from "graphql-http";
 import { describe, expect, test } from "vitest";
 
 import { anonymous } from "../../src/conversation/session.ts";
-import { post, startTransport } from "../support/transport-server.ts";
+import { openRaw, post, startTransport } from "../support/transport-server.ts";
 
 interface ErrorBody {
   readonly data?: unknown;
@@ -297,6 +300,31 @@ describe("CORS", () => {
   });
 });
 
+test.each([
+  ["chat.example", 200],
+  ["chat.example:8080", 200],
+  ["localhost", 200],
+  ["app.localhost", 200],
+  ["10.0.0.7:4000", 200],
+  ["[::1]:4000", 200],
+  ["page.example", 200],
+  ["evil.example", 403],
+  ["chat.example.evil.example", 403],
+])("with a list of hosts, who calls it %s gets %i", async (host, status) => {
+  const lists = { allowedHosts: ["chat.example"], allowedOrigins: ["https://page.example"] };
+  await using server = await startTransport(lists);
+  const answers = [];
+  for (const path of ["/healthz", "/graphql?query={hello}"]) {
+    const [response] = (await once(get(server.url + path, { headers: { host } }), "response")) as [IncomingMessage];
+    answers.push(response.statusCode);
+    response.resume();
+  }
+  expect(answers).toEqual([status, status]);
+  const upgrading = openRaw(server.endpoint, ["graphql-transport-ws"], { host });
+  if (status === 403) await expect(upgrading).rejects.toThrow("403");
+  else (await upgrading).socket.terminate();
+});
+
 describe("health", () => {
   test("ready, not ready, and a check that fails", async () => {
     const states = [
@@ -320,13 +348,26 @@ describe("health", () => {
     ]);
   });
 
-  test("while draining nobody new gets in, and what runs goes on", async () => {
+  test("while draining nobody new gets in, what runs goes on, and probes are answered", async () => {
     await using server = await startTransport();
     const running = post(server.endpoint, "{ parts { deferred } }");
     await post(server.endpoint, "{ hello }");
     server.transport.drain();
-    expect((await server.transport.fetch(new Request(`${server.url}/readyz`))).status).toBe(503);
-    await expect(fetch(`${server.url}/healthz`, { headers: { connection: "close" } })).rejects.toThrow();
+    // Each over a connection of its own, as probes come.
+    const probe = async (path: string, init: RequestInit = {}): Promise<readonly unknown[]> => {
+      const headers = { "content-type": "application/json", connection: "close" };
+      const response = await fetch(server.url + path, { ...init, headers });
+      return [response.status, response.headers.get("connection"), (await response.json()) as unknown];
+    };
+    expect(await probe("/healthz")).toEqual([200, "close", { status: "ok" }]);
+    const unready = { status: "unavailable", reason: "shutting down" };
+    expect(await probe("/readyz")).toEqual([503, "close", unready]);
+    const operation = { method: "POST", body: `{"query":"{ hello }"}` };
+    expect(await probe("/graphql", operation)).toMatchObject([
+      503,
+      "close",
+      { errors: [{ extensions: { code: "OVERLOADED" } }] },
+    ]);
     server.probe.release();
     expect(await (await running).json()).toEqual({ data: { parts: { deferred: "later" } } });
   });

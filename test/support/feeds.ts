@@ -43,6 +43,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     waitTimeoutMs: 1000,
     onError: (error) => errors.push(error),
     onAdvice: () => undefined,
+    onRefusal: () => undefined,
     onTurnFree: () => undefined,
     onStarted: () => undefined,
     attend: () => Promise.resolve(null),

@@ -64,6 +64,7 @@ test("nothing set: everything has its default", () => {
     graphiql: true,
     introspection: true,
     allowedOrigins: null,
+    allowedHosts: null,
     logLevel: "info",
   });
 });
@@ -175,6 +176,7 @@ test("everything set", () => {
     GRAPHIQL: "on",
     INTROSPECTION: "1",
     ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
+    ALLOWED_HOSTS: "chat.example, gateway",
     LOG_LEVEL: "debug",
   });
   expect(config).toEqual({
@@ -231,6 +233,7 @@ test("everything set", () => {
     graphiql: true,
     introspection: true,
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
+    allowedHosts: ["chat.example", "gateway"],
     logLevel: "debug",
   });
 });
@@ -260,6 +263,7 @@ test("all mistakes are told at once, each with its variable, none with its value
     REDIS_KEYSPACE_EVENTS: "secret",
     GRAPHIQL: "secret",
     ALLOWED_ORIGINS: "https://chat.example/path",
+    ALLOWED_HOSTS: "https://chat.example",
     LOG_LEVEL: "secret",
   };
   const problems = problemsOf(env);

@@ -89,6 +89,7 @@ const layers: Readonly<Record<string, Layer>> = {
   },
   "add-key.ts": { ours: ["transport/auth/", "conversation/"], vendors: [] },
   "progress.ts": { ours: [], vendors: [] },
+  "hangup.ts": { ours: [], vendors: [] },
   "data-commands.ts": { ours: ["gateway.ts", "progress.ts"], vendors: [] },
   "redis-source.ts": { ours: ["gateway.ts", "config-redis.ts"], vendors: [] },
   "main.ts": {
@@ -100,6 +101,7 @@ const layers: Readonly<Record<string, Layer>> = {
       "logging.ts",
       "banner.ts",
       "progress.ts",
+      "hangup.ts",
       "redis-source.ts",
       "tracing/options.ts",
       "add-key.ts",

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { Script } from "node:vm";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { loadConfig } from "../../src/config.ts";
 
 // There is no container engine where the tests run: these hold the files against what they promise.
 
@@ -76,6 +77,12 @@ describe("docker-compose.yml", () => {
     for (const word of words) expect(word).toBeTypeOf("string");
     const script = words.find((word) => typeof word === "string" && word.includes("fetch("));
     if (typeof script === "string") expect(() => new Script(script)).not.toThrow();
+  });
+
+  test.each(services())("%s: who answers everyone answers only by known names", (_name, { environment = {} }) => {
+    if (environment["ALLOW_ANONYMOUS"] === undefined) return;
+    const { ALLOWED_HOSTS } = environment;
+    expect(loadConfig({ ALLOWED_HOSTS }).allowedHosts).toEqual(["localhost", "gateway"]);
   });
 
   test("there is everything that the README names", () => {
