@@ -19,10 +19,16 @@ export default defineConfig({
     projects: [
       // Where nothing is measured of the process or left behind in it, a worker's files share it and import each module once.
       { extends: true, test: { name: "unit", include: alone, isolate: false } },
-      // What brings servers that it chooses itself because it is about them, or about a fault.
+      // What starts the servers that it is about. Its files close what they open, so they share a process as well.
+      { extends: true, test: { name: "integration", include: ["test/integration/**/*.test.ts"], isolate: false } },
+      // Attacks, faults and random commands: some of them measure the process that they run in.
       {
         extends: true,
-        test: { name: "once", include: ["test/**/*.test.ts"], exclude: [...onEachTopology, ...alone] },
+        test: {
+          name: "faults",
+          include: ["test/**/*.test.ts"],
+          exclude: [...onEachTopology, ...alone, "test/integration/**"],
+        },
       },
       ...topologies.map((topology) => ({
         extends: true as const,
