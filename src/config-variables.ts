@@ -150,7 +150,7 @@ export const definitions = {
       "each must be an origin such as https://chat.example, without a path",
     ),
     null,
-    "Origins of pages elsewhere that may use the endpoint (CORS, WebSocket), separated by commas.",
+    "Origins of pages elsewhere that may use the endpoint (CORS, WebSocket), separated by commas. Left out, in development: pages of this machine.",
   ),
   ALLOWED_HOSTS: variable(
     list.refine((names) => names.every(isHostName), "each must be a host name such as chat.example, without a port"),

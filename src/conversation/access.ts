@@ -59,10 +59,18 @@ export function viewerOf({ subject, scopes, sessions }: Claims): Viewer {
   return { subject, scopes, sessions: sessions ?? [`${subject}:*`], granted: sessions !== null };
 }
 
+const signInAgain = "These credentials are not valid, or no longer. Sign in again.";
+
 /** The same words for every reason: which part of a credential was wrong is nobody's business. */
 export function unauthenticated(options?: ErrorOptions): ParleyError {
-  const message = "These credentials are not valid, or no longer. Sign in again.";
-  return new ParleyError("UNAUTHENTICATED", message, {}, options);
+  return new ParleyError("UNAUTHENTICATED", signInAgain, {}, options);
+}
+
+/** Credentials that were good until their time was over: the same caller may come again with new ones. */
+export class CredentialsExpired extends ParleyError {
+  constructor(options?: ErrorOptions) {
+    super("UNAUTHENTICATED", signInAgain, {}, options);
+  }
 }
 
 export function hasScope({ scopes }: Viewer, scope: Scope): boolean {

@@ -2,6 +2,7 @@ import { GraphQLError } from "graphql";
 
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Exchange, RequestHeaders } from "./exchange.ts";
+import { compressPage } from "./graphiql.ts";
 import { healthz, readyz } from "./health.ts";
 import type { Readiness } from "./health.ts";
 import type { Operations, PlatformHeaders } from "./http.ts";
@@ -10,10 +11,13 @@ import type { Guard } from "./limits/guard.ts";
 import { metricsPage } from "./metrics-endpoint.ts";
 import type { MetricsSource } from "./metrics-endpoint.ts";
 import { acceptedBy } from "./negotiation.ts";
-import { corsHeaders, preflight } from "./origins.ts";
+import { answerOptions, corsHeaders } from "./origins.ts";
+import type { OriginPolicy } from "./origins.ts";
 import { payloadTooLarge, refusal, refusalResponse } from "./refusals.ts";
+import { isPage } from "./security-headers.ts";
 import type { SecurityHeaders } from "./security-headers.ts";
-import type { PlainAnswer } from "./thin.ts";
+import { isStream } from "./streams.ts";
+import { PlainAnswer } from "./thin.ts";
 
 /** What is known of a request before its body is read. */
 export interface Incoming {
@@ -43,7 +47,7 @@ export interface AnswersOptions {
   /** null: there is no such page. */
   readonly metrics: MetricsSource | null;
   readonly graphiql: boolean;
-  readonly allowedOrigins: readonly string[] | null;
+  readonly origins: OriginPolicy;
   readonly path: string;
   readonly maxBodyBytes: number;
 }
@@ -53,15 +57,25 @@ export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Respons
 /** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
 export function createAnswers(options: AnswersOptions): Answer {
   const { operations, guard, security, telemetry, ready, isDraining, metrics, graphiql } = options;
-  const { allowedOrigins, path, maxBodyBytes } = options;
+  const { origins, path, maxBodyBytes } = options;
 
   return respond;
 
-  async function respond(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
-    const answer = await route(incoming, exchange);
+  async function respond(given: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const isHead = given.method === "HEAD";
+    const incoming = isHead ? { ...given, method: "GET" } : given;
+    let answer = await route(incoming, exchange);
+    if (!(answer instanceof PlainAnswer) && isPage(answer.headers))
+      answer = await compressPage(answer, incoming.headers);
     const added = security.add(answer.headers, incoming.headers.get("host"));
     if (added !== null) await added;
-    return answer;
+    return isHead && !(answer instanceof PlainAnswer) && isStream(answer) ? await headOfStream(answer) : answer;
+  }
+
+  /** A stream without a body is over at once. */
+  async function headOfStream({ status, headers, body }: Response): Promise<Response> {
+    await body?.cancel();
+    return new Response(null, { status, headers });
   }
 
   async function route(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
@@ -71,9 +85,8 @@ export function createAnswers(options: AnswersOptions): Answer {
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
     if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
     if (pathname !== path) return new Response("Not found\n", { status: 404 });
-    const answer = preflight(method, headers, allowedOrigins) ?? (await operateFollowed(incoming, exchange));
-    if (allowedOrigins === null) return answer;
-    for (const [name, value] of Object.entries(corsHeaders(headers, allowedOrigins))) answer.headers.set(name, value);
+    const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange));
+    for (const [name, value] of Object.entries(corsHeaders(headers, origins))) answer.headers.set(name, value);
     return answer;
   }
 

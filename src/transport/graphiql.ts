@@ -1,3 +1,8 @@
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
+
+import type { RequestHeaders } from "./exchange.ts";
+
 const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter.
 
 # 1. Say something, which starts the session "jim", and wait for the reply. Then ask: "What did I just say my name was?"
@@ -80,4 +85,23 @@ export function graphiqlPage(): Promise<string> {
     renderGraphiQL({ title: "Parley", defaultQuery: examples, subscriptionsProtocol: "WS" }),
   );
   return page;
+}
+
+let compressed: Promise<Uint8Array<ArrayBuffer>> | null = null;
+
+/** The answer that brings the page, as small as its reader takes it. It holds nobody's secret. */
+export async function compressPage(page: Response, asked: RequestHeaders): Promise<Response> {
+  page.headers.append("vary", "accept-encoding");
+  if (!takesGzip(asked.get("accept-encoding"))) return page;
+  compressed ??= graphiqlPage().then(async (html) => new Uint8Array(await promisify(gzip)(html)));
+  page.headers.set("content-encoding", "gzip");
+  return new Response(await compressed, { status: page.status, headers: page.headers });
+}
+
+function takesGzip(accepted: string | null): boolean {
+  const weightOf = (coding: string) => {
+    const entry = new RegExp(`(?:^|,)\\s*${coding}\\s*(?:;\\s*q=([\\d.]+)\\s*)?(?:,|$)`, "i").exec(accepted ?? "");
+    return entry === null ? null : Number(entry[1] ?? 1);
+  };
+  return (weightOf("gzip") ?? weightOf("\\*") ?? 0) > 0;
 }

@@ -18,10 +18,12 @@ import { graphiqlPage } from "./graphiql.ts";
 import type { MaskError } from "./masking.ts";
 import { multipartFraming, multipartHeaders, subscriptionFraming, subscriptionHeaders } from "./multipart.ts";
 import { acceptedBy, chooseShape } from "./negotiation.ts";
+import { allowedMethods } from "./origins.ts";
 import type { DocumentReference, PersistedOperations } from "./persisted.ts";
 import {
   checkOperation,
   maskUnread,
+  refusedSubscription,
   useBoundedParser,
   useChecks,
   useHiddenSchema,
@@ -231,7 +233,7 @@ function useStrictRequests({ persisted }: HttpOptions): Plugin {
       if (request.method === "GET") setRequestParser((given) => parseGet(given, persisted));
       else if (request.method === "POST") setRequestParser((given) => parsePost(given, persisted));
       else {
-        throw refusal(405, "BAD_REQUEST", "Use POST, or GET for a query or a subscription.", { allow: "GET, POST" });
+        throw refusal(405, "BAD_REQUEST", "Use POST, or GET for a query or a subscription.", { allow: allowedMethods });
       }
     },
   };
@@ -266,6 +268,8 @@ function useStreams(options: HttpOptions, fanout: Fanout, documents: Documents):
       const accepted = acceptedBy(request.headers);
       const shape = chooseShape(accepted, results !== null, subscriptions.has(exchange));
       if (shape === "single") {
+        // Of a subscription one result alone is a refusal.
+        if (subscriptions.has(exchange)) event.setResult(refusedSubscription(result as ExecutionResult));
         event.setResultProcessor(processRegularResult, accepted.json ?? "application/json");
         return;
       }

@@ -37,7 +37,10 @@ export async function writeResponse(
     await writePieces(response.body, to, slowReaderMs, hold);
     return;
   }
-  await writeBody(response.status, response.headers, await response.text(), to, slowReaderMs, hold);
+  const body = response.headers.has("content-encoding")
+    ? Buffer.from(await response.arrayBuffer())
+    : await response.text();
+  await writeBody(response.status, response.headers, body, to, slowReaderMs, hold);
 }
 
 type HeaderEntries = Iterable<readonly [name: string, value: string]>;
@@ -52,11 +55,11 @@ function headerList(headers: HeaderEntries): string[] {
   return list;
 }
 
-/** As text, for Node sends that along with the headers in one piece. */
+/** As text where it is one, for Node sends that along with the headers in one piece. */
 async function writeBody(
   status: number,
   headers: HeaderEntries,
-  body: string,
+  body: string | Buffer,
   to: ServerResponse,
   slowReaderMs: number,
   hold: Hold,

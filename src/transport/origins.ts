@@ -10,18 +10,20 @@ export interface OriginPolicy {
   readonly production: boolean;
 }
 
+/** Listed; without a list a page from this machine, during development. */
+function isListed(origin: string, { allowed, production }: OriginPolicy): boolean {
+  if (allowed !== null) return allowed.includes(origin);
+  return !production && URL.canParse(origin) && localHosts.has(new URL(origin).hostname);
+}
+
 /**
  * Browsers send cookies along with a WebSocket upgrade from any page and ask nobody; the server has to look at Origin.
- * Programs send none and are let in. Without a list a page from this machine may connect during development.
+ * Programs send none and are let in, as is the gateway's own page.
  */
 export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boolean {
   const origin = headers.get("origin");
-  if (origin === null) return true;
-  if (policy.allowed?.includes(origin) === true) return true;
-  if (!URL.canParse(origin)) return false;
-  const url = new URL(origin);
-  if (url.host === headers.get("host")) return true;
-  return policy.allowed === null && !policy.production && localHosts.has(url.hostname);
+  if (origin === null || isListed(origin, policy)) return true;
+  return URL.canParse(origin) && new URL(origin).host === headers.get("host");
 }
 
 /**
@@ -69,31 +71,37 @@ export function machineNames(
   };
 }
 
-/** CORS headers for a listed origin, echoed exactly; none without a list, and none for anyone else. */
-export function corsHeaders(headers: RequestHeaders, allowed: readonly string[] | null): Record<string, string> {
-  if (allowed === null) return {};
+/** CORS headers for an origin that is let in, echoed exactly; none for anyone else, and none in production without a list. */
+export function corsHeaders(headers: RequestHeaders, policy: OriginPolicy): Record<string, string> {
+  if (policy.allowed === null && policy.production) return {};
   const origin = headers.get("origin");
-  if (origin === null || !allowed.includes(origin)) return { vary: "origin" };
+  if (origin === null || !isListed(origin, policy)) return { vary: "origin" };
   return {
     vary: "origin",
     "access-control-allow-origin": origin,
     "access-control-allow-credentials": "true",
-    "access-control-expose-headers": "retry-after",
+    "access-control-expose-headers": "retry-after, last-event-id",
   };
 }
 
-/** The answer to a preflight, or null where the request is none or CORS is off. */
-export function preflight(method: string, headers: RequestHeaders, allowed: readonly string[] | null): Response | null {
-  if (allowed === null || method !== "OPTIONS" || headers.get("access-control-request-method") === null) return null;
-  const cors = corsHeaders(headers, allowed);
+/** What OPTIONS is answered with; a preflight of a page that is not let in with 403. null: another method. */
+export function answerOptions(method: string, headers: RequestHeaders, policy: OriginPolicy): Response | null {
+  if (method !== "OPTIONS") return null;
+  if (headers.get("access-control-request-method") === null) {
+    return new Response(null, { status: 204, headers: { allow: allowedMethods } });
+  }
+  const cors = corsHeaders(headers, policy);
   if (cors["access-control-allow-origin"] === undefined) return new Response(null, { status: 403, headers: cors });
   return new Response(null, {
     status: 204,
     headers: {
       ...cors,
-      "access-control-allow-methods": "GET, POST",
+      "access-control-allow-methods": allowedMethods,
       "access-control-allow-headers": headers.get("access-control-request-headers") ?? "content-type",
       "access-control-max-age": "600",
     },
   });
 }
+
+/** Of the endpoint. */
+export const allowedMethods = "GET, HEAD, POST, OPTIONS";

@@ -31,6 +31,7 @@ import type { Plugin } from "graphql-yoga";
 import { hasScope, requireScope } from "../conversation/access.ts";
 import type { Scope } from "../conversation/access.ts";
 import { ParleyError } from "../conversation/errors.ts";
+import type { ErrorCode } from "../conversation/errors.ts";
 import type { Viewer } from "../conversation/session.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
 import type { Context } from "../graphql/context.ts";
@@ -48,19 +49,44 @@ export interface CheckOptions {
   readonly telemetry: Telemetry;
 }
 
-const statusOfCode: Readonly<Record<string, number>> = {
+const statusOfCode: Readonly<Record<ErrorCode, number>> = {
+  BAD_USER_INPUT: 400,
+  INVALID_CURSOR: 400,
+  TOO_COMPLEX: 400,
   UNAUTHENTICATED: 401,
   FORBIDDEN: 403,
+  NOT_FOUND: 404,
+  SESSION_BUSY: 409,
+  SESSION_EXISTS: 409,
+  MESSAGE_ID_REUSED: 409,
+  CURSOR_EXPIRED: 410,
+  PAYLOAD_TOO_LARGE: 413,
+  QUEUE_FULL: 429,
   RATE_LIMITED: 429,
+  LIMIT_REACHED: 429,
+  INTERNAL_SERVER_ERROR: 500,
+  OVERLOADED: 503,
   STORE_UNAVAILABLE: 503,
-  TOO_COMPLEX: 400,
 };
 
 /** The status beside the error of what was not executed. */
-export function withStatus({ message, extensions }: GraphQLError): GraphQLError {
-  const status = statusOfCode[String(extensions["code"])] ?? 500;
+export function withStatus(error: GraphQLError): GraphQLError {
+  const { message, extensions, nodes = null, source, positions, path } = error;
+  const status = (statusOfCode as Readonly<Record<string, number>>)[String(extensions["code"])] ?? 500; // or an unknown one
   const headers = status === 401 ? { "www-authenticate": "Bearer" } : {};
-  return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
+  const shown = { ...extensions, http: { status, headers } };
+  return new GraphQLError(message, { nodes, source, positions, path, extensions: shown });
+}
+
+/** A subscription that something thrown has refused; what Yoga itself found wrong has a status of its own. */
+export function refusedSubscription(result: ExecutionResult): ExecutionResult {
+  const { errors = [] } = result;
+  return {
+    ...result,
+    errors: errors.map((error) =>
+      error.originalError && error.extensions.http === undefined ? withStatus(error) : error,
+    ),
+  };
 }
 
 /**

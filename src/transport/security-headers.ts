@@ -37,11 +37,16 @@ export function securityHeaders(hstsSeconds: number | null): SecurityHeaders {
   return {
     plain,
     add(headers, host) {
-      const isPage = headers.get("content-type")?.startsWith("text/html") === true;
-      set(headers, isPage ? page : plain);
-      return isPage ? pagePolicy(host).then((policy) => void headers.set("content-security-policy", policy)) : null;
+      const shown = isPage(headers);
+      set(headers, shown ? page : plain);
+      return shown ? pagePolicy(host).then((policy) => void headers.set("content-security-policy", policy)) : null;
     },
   };
+}
+
+/** What a browser is to show as a page of its own. */
+export function isPage(headers: Pick<AnswerHeaders, "get">): boolean {
+  return headers.get("content-type")?.startsWith("text/html") === true;
 }
 
 let scripts: Promise<string> | null = null;

@@ -44,7 +44,7 @@ export interface TransportOptions {
   readonly graphiql: boolean;
   /** Default: not in production. */
   readonly introspection?: boolean;
-  /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: no CORS headers. */
+  /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: in development this machine's pages, else none. */
   readonly allowedOrigins?: readonly string[] | null;
   /** Default "/graphql". */
   readonly path?: string;
@@ -153,7 +153,7 @@ export function createTransport(options: TransportOptions): Transport {
     isDraining,
     metrics,
     graphiql,
-    allowedOrigins,
+    origins,
     path,
     maxBodyBytes,
   });
@@ -189,6 +189,7 @@ export function createTransport(options: TransportOptions): Transport {
         const given = await withRequestId(requestId, () => answer(incoming, exchange));
         const response = given instanceof PlainAnswer ? given.toResponse() : given;
         response.headers.set("x-request-id", requestId);
+        if (method === "HEAD") return new Response(null, response);
         streams = isStream(response);
         return response;
       } finally {

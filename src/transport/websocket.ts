@@ -6,6 +6,7 @@ import type { ExecutionArgs, ExecutionResult } from "graphql";
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, makeServer } from "graphql-ws";
 import { WebSocketServer } from "ws";
 
+import { CredentialsExpired } from "../conversation/access.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { Span, Telemetry } from "../conversation/telemetry.ts";
 import { EndingOperations } from "./ending-operations.ts";
@@ -289,8 +290,15 @@ function createProtocol(options: WebSocketOptions) {
         return true;
       } catch (error) {
         if (error instanceof ParleyError) telemetry.refused(error.code);
-        // graphql-ws closes with 4403 at false, and with 4500 when something is thrown.
-        if (error instanceof ParleyError && error.code !== "STORE_UNAVAILABLE") return false;
+        if (error instanceof ParleyError && error.code !== "STORE_UNAVAILABLE") {
+          // Clients come again after 4403, with a new token perhaps, and give up at 4401.
+          connection.wire.close(
+            error instanceof CredentialsExpired ? CloseCode.Forbidden : CloseCode.Unauthorized,
+            "Forbidden",
+          );
+          return false;
+        }
+        // graphql-ws closes with 4500 when something is thrown.
         logger.error({ err: error }, "A WebSocket client could not be identified.");
         throw mask(error);
       }

@@ -159,14 +159,38 @@ describe("over WebSocket", () => {
     expect(await answerTo({}, { authorization: `Bearer ${ann}`, cookie: `token=${jim}`, origin: page })).toBe("ann");
   });
 
-  test("4403 for who may not in", async () => {
+  test("4403 for a token whose end is all that is wrong with it, 4401 for who may not in", async () => {
     const cookie = `token=${await tokenFor("jim")}`;
-    expect(await answerTo(undefined)).toBe(4403);
-    expect(await answerTo({ authorization: "Bearer x" }, { authorization: `Bearer ${await tokenFor("jim")}` })).toBe(
-      4403,
-    );
-    expect(await answerTo({ authorization: await tokenFor("jim", { livesSeconds: -60 }) })).toBe(4403);
-    expect(await answerTo({}, { cookie })).toBe(4403);
+    const old = { livesSeconds: -60 };
+    expect(await answerTo({ authorization: await tokenFor("jim", old) })).toBe(4403);
+    expect(await answerTo({}, { authorization: `Bearer ${await tokenFor("jim", old)}` })).toBe(4403);
+    for (const [payload, headers] of [
+      [undefined],
+      [{ authorization: "Bearer x" }, { authorization: `Bearer ${await tokenFor("jim")}` }],
+      [{}, { cookie }],
+      [{ authorization: `${await tokenFor("jim", old)}x` }],
+      [{ authorization: await tokenFor("jim", { ...old, claims: { nbf: 2 ** 33 } }) }],
+      [{ authorization: await tokenFor("anonymous", old) }],
+      [{ authorization: await tokenFor("jim", { ...old, claims: { sessions: 1 } }) }],
+    ] as const) {
+      expect([payload, await answerTo(payload, headers)]).toEqual([payload, 4401]);
+    }
+  });
+
+  test("graphql-ws gives up at once without a good token", async () => {
+    let connected = 0;
+    const client = createClient({
+      url: at.url.replace("http", "ws"),
+      webSocketImpl: WebSocket,
+      connectionParams: { authorization: "nobody's" },
+      retryAttempts: Infinity,
+      shouldRetry: () => true,
+      on: { connecting: () => (connected += 1) },
+    });
+    const failure = client.iterate({ query: whoAmI }).next();
+    await expect(failure).rejects.toMatchObject({ code: 4401, reason: "Forbidden" });
+    expect(connected).toBe(1);
+    await client.dispose();
   });
 
   test("FORBIDDEN is an error of that operation", async () => {

@@ -213,6 +213,6 @@ describe("the cookie that holds a token", () => {
     expect((await known.receive())["type"]).toBe("connection_ack");
     const program = await open({ cookie });
     program.send({ type: "connection_init" });
-    expect((await program.closed).code).toBe(4403);
+    expect((await program.closed).code).toBe(4401);
   });
 });

@@ -217,7 +217,7 @@ describe("requests", () => {
     await using server = await startTransport({ telemetry, authenticate });
     const raw = await openRaw(server.endpoint);
     raw.send({ type: "connection_init" });
-    expect((await raw.closed).code).toBe(4403);
+    expect((await raw.closed).code).toBe(4401);
     expect(codes).toEqual(["UNAUTHENTICATED"]);
     expect((await post(server.endpoint, "{ hello }")).status).toBe(401);
     expect(codes).toEqual(["UNAUTHENTICATED", "UNAUTHENTICATED"]);

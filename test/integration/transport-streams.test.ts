@@ -233,6 +233,30 @@ describe("multipart subscriptions", () => {
   });
 });
 
+describe("a subscription that is refused", () => {
+  test.each([
+    ["NOT_FOUND", 404],
+    ["CURSOR_EXPIRED", 410],
+    ["INVALID_CURSOR", 400],
+    ["BAD_USER_INPUT", 400],
+    ["LIMIT_REACHED", 429],
+    ["STORE_UNAVAILABLE", 503],
+    ["INTERNAL_SERVER_ERROR", 500],
+  ] as const)("has the status of its code where it is one result: %s %i", async (code, status) => {
+    await using server = await startTransport();
+    server.probe.refuseWith(code);
+    for (const accept of ["*/*", apollo.accept, "application/json, text/event-stream"]) {
+      const response = await post(server.endpoint, "subscription { missing }", { accept });
+      const { errors } = (await response.json()) as { errors: object[] };
+      expect([accept, response.status, errors]).toMatchObject([accept, status, [{ extensions: { code } }]]);
+      expect(errors).toMatchObject([{ path: ["missing"] }]);
+    }
+    // A stream is there to be read: EventSource tells nothing of a body whose status is not 200.
+    const streamed = await post(server.endpoint, "subscription { missing }", sse);
+    expect([streamed.status, await streamed.text()]).toEqual([200, expect.stringContaining(`"code":"${code}"`)]);
+  });
+});
+
 describe("how a subscription is streamed", () => {
   const sse = "text/event-stream; charset=utf-8";
   const multipart = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0';

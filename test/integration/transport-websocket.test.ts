@@ -2,6 +2,7 @@ import { createClient } from "graphql-ws";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
+import { CredentialsExpired } from "../../src/conversation/access.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { anonymous } from "../../src/conversation/session.ts";
 import { startGateway } from "../support/gateway.ts";
@@ -83,9 +84,10 @@ describe("close codes", () => {
     expect(server.probe.logged).toEqual([]);
   });
 
-  test("4403 for who may not in; the reason for the rest stays inside", async () => {
+  test("4401 for who may not in, 4403 for whose time is over, in the same words; the reason for the rest stays inside", async () => {
     await using server = await startTransport({
       authenticate({ connectionParams }) {
+        if (connectionParams?.["token"] === "old") throw new CredentialsExpired();
         if (connectionParams?.["token"] === "bad") throw new ParleyError("UNAUTHENTICATED", "Sign in.");
         if (connectionParams?.["token"] === "broken") throw new Error("secret detail");
         return { viewer: { ...anonymous, subject: "jim" }, expiresAt: null };
@@ -93,7 +95,10 @@ describe("close codes", () => {
     });
     const refused = await openRaw(server.endpoint);
     refused.send({ type: "connection_init", payload: { token: "bad" } });
-    expect((await refused.closed).code).toBe(4403);
+    expect(await refused.closed).toEqual({ code: 4401, reason: "Forbidden" });
+    const old = await openRaw(server.endpoint);
+    old.send({ type: "connection_init", payload: { token: "old" } });
+    expect(await old.closed).toEqual({ code: 4403, reason: "Forbidden" });
     const broken = await openRaw(server.endpoint);
     broken.send({ type: "connection_init", payload: { token: "broken" } });
     expect(await broken.closed).toEqual({ code: 4500, reason: "Internal server error" });

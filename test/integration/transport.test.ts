@@ -1,11 +1,13 @@
 import { once } from "node:events";
-import { get, type IncomingMessage } from "node:http";
+import { get, request, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
+import { gunzipSync } from "node:zlib";
 
 import { serverAudits } from "graphql-http";
 import { describe, expect, test } from "vitest";
 
 import { anonymous } from "../../src/conversation/session.ts";
 import { openRaw, post, startTransport } from "../support/transport-server.ts";
+import type { TestServer } from "../support/transport-server.ts";
 
 interface ErrorBody {
   readonly data?: unknown;
@@ -265,38 +267,145 @@ test("the GraphiQL examples fit the schema", async () => {
 
 describe("CORS", () => {
   const origin = "https://chat.example";
+  const local = "http://localhost:5173";
+  const granted = (response: Response) => [
+    response.headers.get("access-control-allow-origin"),
+    response.headers.get("access-control-allow-credentials"),
+  ];
+  const preflight = (url: string, from: string) =>
+    fetch(url, {
+      method: "OPTIONS",
+      headers: {
+        origin: from,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type, authorization",
+      },
+    });
 
-  test("without a list there are no headers", async () => {
-    await using server = await startTransport();
-    const response = await post(server.endpoint, "{ hello }", { origin });
-    expect([...response.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+  test("without a list in production there are no headers, and a preflight is refused", async () => {
+    await using server = await startTransport({ production: true, graphiql: false });
+    for (const from of [origin, local, server.url]) {
+      for (const response of [
+        await post(server.endpoint, "{ hello }", { origin: from }),
+        await preflight(server.endpoint, from),
+      ]) {
+        expect([...response.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+        expect([200, 403]).toContain(response.status);
+      }
+      expect((await preflight(server.endpoint, from)).status).toBe(403);
+    }
   });
 
-  test("a listed origin is echoed, another is not", async () => {
+  test("without a list in development this machine's pages have them, as they have a WebSocket", async () => {
+    await using server = await startTransport();
+    for (const from of [local, "https://localhost", "http://127.0.0.1:8080", "http://[::1]:3000"]) {
+      expect(granted(await post(server.endpoint, "{ hello }", { origin: from }))).toEqual([from, "true"]);
+      const allowed = await preflight(server.endpoint, from);
+      expect([allowed.status, ...granted(allowed)]).toEqual([204, from, "true"]);
+      expect(allowed.headers.get("access-control-allow-headers")).toBe("content-type, authorization");
+      // What is wrong is told to the page, too.
+      expect(granted(await post(server.endpoint, "{ hello", { origin: from }))).toEqual([from, "true"]);
+    }
+    for (const from of [origin, "null", "http://localhost.evil.example", "http://evil.example/localhost", ""]) {
+      const response = await post(server.endpoint, "{ hello }", { origin: from });
+      expect([from, ...granted(response), response.headers.get("vary")]).toEqual([from, null, null, "origin"]);
+      expect((await preflight(server.endpoint, from)).status).toBe(403);
+    }
+  });
+
+  test("a listed origin is echoed, another is not, also one of this machine", async () => {
     await using server = await startTransport({ allowedOrigins: [origin] });
     const allowed = await post(server.endpoint, "{ hello }", { origin });
-    expect(allowed.headers.get("access-control-allow-origin")).toBe(origin);
-    expect(allowed.headers.get("access-control-allow-credentials")).toBe("true");
+    expect(granted(allowed)).toEqual([origin, "true"]);
     expect(allowed.headers.get("vary")).toContain("origin");
-    const other = await post(server.endpoint, "{ hello }", { origin: "https://evil.example" });
-    expect(other.headers.get("access-control-allow-origin")).toBeNull();
+    for (const from of ["https://evil.example", local]) {
+      expect(granted(await post(server.endpoint, "{ hello }", { origin: from }))).toEqual([null, null]);
+    }
   });
 
   test("preflights", async () => {
     await using server = await startTransport({ allowedOrigins: [origin] });
-    const preflight = (from: string) =>
-      fetch(server.endpoint, {
-        method: "OPTIONS",
-        headers: {
-          origin: from,
-          "access-control-request-method": "POST",
-          "access-control-request-headers": "content-type, authorization",
-        },
-      });
-    const allowed = await preflight(origin);
+    const allowed = await preflight(server.endpoint, origin);
     expect(allowed.status).toBe(204);
     expect(allowed.headers.get("access-control-allow-headers")).toBe("content-type, authorization");
-    expect((await preflight("https://evil.example")).status).toBe(403);
+    expect(allowed.headers.get("access-control-allow-methods")).toBe("GET, HEAD, POST, OPTIONS");
+    expect((await preflight(server.endpoint, "https://evil.example")).status).toBe(403);
+  });
+
+  test("OPTIONS that is no preflight is told the methods", async () => {
+    await using server = await startTransport();
+    const response = await fetch(server.endpoint, { method: "OPTIONS" });
+    expect([response.status, response.headers.get("allow")]).toEqual([204, "GET, HEAD, POST, OPTIONS"]);
+  });
+});
+
+describe("HEAD", () => {
+  // fetch asks for a connection of its own when it asks by HEAD.
+  const ofTheMoment = ["date", "x-request-id", "connection", "keep-alive"];
+  const headersOf = (response: Response) =>
+    Object.fromEntries([...response.headers].filter(([name]) => !ofTheMoment.includes(name)));
+
+  test.each([
+    ["/", "text/html", 302],
+    ["/graphql", "text/html", 200],
+    ["/graphql?query={hello}", "application/json", 200],
+    ["/graphql?query={hello", "application/graphql-response+json", 400],
+    ["/graphql?query={hello}", "image/png", 406],
+    ["/healthz", "*/*", 200],
+    ["/readyz", "*/*", 200],
+    ["/elsewhere", "*/*", 404],
+  ])("%s with Accept: %s: what GET says, without its body", async (path, accept, status) => {
+    await using server = await startTransport();
+    const init = { headers: { accept }, redirect: "manual" } as const;
+    const got = await fetch(`${server.url}${path}`, init);
+    const asked = await fetch(`${server.url}${path}`, { ...init, method: "HEAD" });
+    expect(asked.status).toBe(status);
+    expect([asked.status, headersOf(asked)]).toEqual([got.status, headersOf(got)]);
+    expect(await asked.text()).toBe("");
+    const within = await server.transport.fetch(new Request(`${server.url}${path}`, { ...init, method: "HEAD" }));
+    expect([within.status, within.body]).toEqual([status, null]);
+  });
+
+  test("of a stream opens none: it is over at once", async () => {
+    await using server = await startTransport({ limits: { socketsPerAddress: 1 } });
+    const url = `${server.endpoint}?query=${encodeURIComponent("subscription { ticks { text } }")}`;
+    for (const accept of ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"]) {
+      const response = await fetch(url, { method: "HEAD", headers: { accept } });
+      expect([response.status, await response.text()]).toEqual([200, ""]);
+      await server.probe.source.returned;
+      await server.transport.fetch(new Request(url, { method: "HEAD", headers: { accept } }));
+    }
+  });
+});
+
+describe("GraphiQL's page", () => {
+  const page = (server: TestServer, encoding: string | null, method = "GET") =>
+    new Promise<{ headers: IncomingHttpHeaders; body: Buffer }>((resolve, reject) => {
+      const headers = { accept: "text/html", ...(encoding === null ? {} : { "accept-encoding": encoding }) };
+      const asked = request(server.endpoint, { method, headers }, (response) => {
+        const parts: Buffer[] = [];
+        response.on("data", (part: Buffer) => parts.push(part));
+        response.on("end", () => resolve({ headers: response.headers, body: Buffer.concat(parts) }));
+      });
+      asked.on("error", reject).end();
+    });
+
+  test("goes out compressed to who takes gzip, and as it is to who does not", async () => {
+    await using server = await startTransport();
+    const plain = await page(server, null);
+    expect([plain.headers["content-encoding"], plain.headers.vary]).toEqual([undefined, "origin, accept-encoding"]);
+    for (const encoding of ["gzip", "gzip, deflate, br, zstd", "br;q=1.0, gzip;q=0.8, *;q=0.1", "*"]) {
+      const { headers, body } = await page(server, encoding);
+      expect([headers["content-encoding"], headers["content-length"]]).toEqual(["gzip", String(body.length)]);
+      expect(body.length).toBeLessThan(plain.body.length / 3);
+      expect(gunzipSync(body).equals(plain.body)).toBe(true);
+      expect(headers["content-security-policy"]).toBe(plain.headers["content-security-policy"]);
+    }
+    for (const encoding of ["br", "gzip;q=0", "identity", "*;q=0", "xgzip"]) {
+      expect((await page(server, encoding)).headers["content-encoding"]).toBeUndefined();
+    }
+    const head = await page(server, "gzip", "HEAD");
+    expect([head.headers["content-encoding"], head.body.length]).toEqual(["gzip", 0]);
   });
 });
 

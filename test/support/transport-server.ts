@@ -6,6 +6,7 @@ import { WebSocket } from "ws";
 
 import type { Conversations } from "../../src/conversation/api.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
+import type { ErrorCode } from "../../src/conversation/errors.ts";
 import type { Context } from "../../src/graphql/context.ts";
 import type { Logger } from "../../src/transport/logger.ts";
 import { createTransport } from "../../src/transport/transport.ts";
@@ -25,6 +26,8 @@ export interface Probe {
   readonly waiting: Promise<void>;
   /** Its operation's signal has aborted. */
   readonly aborted: Promise<void>;
+  /** What the subscription `missing` is refused with. Default NOT_FOUND. */
+  readonly refuseWith: (code: ErrorCode) => void;
   /** Lets `deferred` answer. */
   readonly release: () => void;
   readonly logged: { readonly fields: object; readonly message: string }[];
@@ -63,10 +66,12 @@ export async function startTransport(options: Partial<TransportOptions> = {}): P
     lastEventId: undefined,
     waiting: waiting.promise,
     aborted: aborted.promise,
+    refuseWith: (code) => (refusal = code),
     release: () => released.resolve(undefined),
     logged: [],
   };
   let increments = 0;
+  let refusal: ErrorCode = "NOT_FOUND";
   const resolvers: Record<string, Record<string, { resolve?: Resolve; subscribe?: Resolve }>> = {
     Query: {
       hello: { resolve: (_root, args) => `Hello ${String(args["name"])}` },
@@ -117,7 +122,7 @@ export async function startTransport(options: Partial<TransportOptions> = {}): P
       },
       missing: {
         subscribe() {
-          throw new ParleyError("NOT_FOUND", "There is no such session.");
+          throw new ParleyError(refusal, "There is no such session.");
         },
       },
     },

@@ -1,4 +1,4 @@
-import { unauthenticated, viewerOf } from "../../conversation/access.ts";
+import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../exchange.ts";
@@ -88,8 +88,9 @@ export function ownAuthenticator(authenticate: AuthenticateRequest, logger: Logg
     if (known === null || known === undefined) throw unauthenticated();
     const { subject, scopes = ["chat:read", "chat:write"], sessions = null, expiresAt = null } = known;
     const end = expiresAt instanceof Date ? expiresAt.getTime() : expiresAt;
-    if (end !== null && !(end > Date.now())) throw unauthenticated();
-    return { viewer: viewerOf({ subject, scopes, sessions }), expiresAt: end };
+    const viewer = viewerOf({ subject, scopes, sessions });
+    if (end === null || end > Date.now()) return { viewer, expiresAt: end };
+    throw Number.isNaN(end) ? unauthenticated() : new CredentialsExpired();
   };
 }
 

@@ -1,8 +1,9 @@
 import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 
-import { unauthenticated, viewerOf } from "../../conversation/access.ts";
+import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
+import type { Viewer } from "../../conversation/session.ts";
 import type { Identity } from "../exchange.ts";
 import type { VerifyToken } from "./token.ts";
 
@@ -59,9 +60,20 @@ export function jwtVerifier(options: JwtOptions, onKeysAway: (cause: unknown) =>
         away = true;
         throw keysAway(cause);
       }
-      throw unauthenticated({ cause });
+      throw isExpired(cause) ? new CredentialsExpired({ cause }) : unauthenticated({ cause });
     }
   };
+}
+
+/** Whether its end is all that is wrong with a token: jose looks at that when everything else was right. */
+function isExpired(cause: unknown): boolean {
+  if (!(cause instanceof errors.JWTExpired)) return false;
+  try {
+    viewerOfClaims(cause.payload);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 type Verify = (token: string) => Promise<JWTPayload>;
@@ -143,10 +155,15 @@ function keysAway(cause: unknown): ParleyError {
   return new ParleyError("STORE_UNAVAILABLE", message, { retryAfterSeconds: 1 }, { cause });
 }
 
-function identityOf(payload: JWTPayload, clockSkewSeconds: number): Identity {
-  const { sub, exp, scope, sessions } = payload;
+/** @throws {ParleyError} UNAUTHENTICATED: nobody can be called so, or may do what it says */
+function viewerOfClaims({ sub, scope, sessions }: JWTPayload): Viewer {
   if (typeof sub !== "string") throw unauthenticated();
-  const viewer = viewerOf({ subject: sub, scopes: wordsOf(scope), sessions: patternsOf(sessions) });
+  return viewerOf({ subject: sub, scopes: wordsOf(scope), sessions: patternsOf(sessions) });
+}
+
+function identityOf(payload: JWTPayload, clockSkewSeconds: number): Identity {
+  const { exp } = payload;
+  const viewer = viewerOfClaims(payload);
   if (exp === undefined) return { viewer, expiresAt: null };
   // A token that is let in only because clocks differ lives as long as they may.
   const end = exp * 1000;
