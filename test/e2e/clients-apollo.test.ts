@@ -305,9 +305,10 @@ describe("over plain HTTP", () => {
     await end();
     expect(errors.map(codesOf)).toEqual([["NOT_FOUND"]]);
 
-    const refused = follow(plain, { sessionId: "nowhere" });
+    await fillSession(chat, "http", 1);
+    const refused = follow(plain, { sessionId: "http", after: "no cursor" });
     await refused.end();
-    expect(refused.errors.map(codesOf)).toEqual([["NOT_FOUND"]]);
+    expect(refused.errors.map(codesOf)).toEqual([["INVALID_CURSOR"]]);
     plain.stop();
   });
 
