@@ -116,20 +116,41 @@ export const Delete: TypedDocumentNode<{ deleteSession: { deletedId: string } },
   }
 `;
 
-/** `after`: the `cursor` of the session that Messages gave, so that nothing between the two is missed. */
+/**
+ * `after`: the `cursor` of the session that Messages gave, so that nothing between the two is missed. A chat that may not
+ * exist yet needs no query: with `isNew` and an `after` of "" this waits for it, and StreamOpened brings what Messages would.
+ */
 export const Events: TypedDocumentNode<
   { sessionEvents: SessionEvent<Connection<Message>> },
-  { sessionId: string; after: string }
+  { sessionId: string; after: string; isNew?: boolean }
 > = gql`
-  subscription Events($sessionId: String!, $after: String) {
+  subscription Events($sessionId: String!, $after: String, $isNew: Boolean! = false) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
+      ... on StreamWaiting {
+        cursor
+      }
       ... on StreamOpened {
         cursor
         session {
           id
           activeRun {
             ...RunFields
+          }
+          cursor @include(if: $isNew)
+          messages(last: 20) @include(if: $isNew) {
+            edges {
+              cursor
+              node {
+                ...MessageFields
+              }
+            }
+            pageInfo {
+              startCursor
+              endCursor
+              hasPreviousPage
+              hasNextPage
+            }
           }
         }
       }

@@ -8,7 +8,7 @@ import { relayStylePagination } from "@apollo/client/utilities";
 import { OperationTypeNode } from "graphql";
 import { tap } from "rxjs";
 
-import { Changes, Events, Send } from "./apollo-documents.ts";
+import { Changes, Events, Messages, Send } from "./apollo-documents.ts";
 import type { Connection } from "./apollo-documents.ts";
 import type { Message, SendInput, SessionChange, SessionEvent } from "./chat-types.ts";
 import { connect } from "./graphql-ws.ts";
@@ -82,6 +82,31 @@ export function followSession(client: ApolloClient, sessionId: string, chatId: s
   return () => following.unsubscribe();
 }
 
+/** A chat that may not exist yet: its first messages come here whoever starts it. Returns what ends it. */
+export function openSession(
+  client: ApolloClient,
+  sessionId: string,
+  onEvent: (event: SessionEvent<Connection<Message>>) => void,
+): () => void {
+  let chatId = "";
+  const events = client.subscribe({ query: Events, variables: { sessionId, after: "", isNew: true } });
+  const following = events.subscribe(({ data }) => {
+    const event = data?.sessionEvents;
+    if (event?.__typename === "StreamOpened") {
+      const { cursor, messages, ...session } = event.session;
+      chatId = session.id;
+      if (cursor !== undefined && messages !== undefined) {
+        const chat = { ...session, cursor, messages };
+        client.cache.writeQuery({ query: Messages, variables: { sessionId }, data: { session: chat } });
+      }
+    }
+    if (!event) return;
+    applySessionEvent(client.cache, chatId, event);
+    onEvent(event);
+  });
+  return () => following.unsubscribe();
+}
+
 export function followSessions(client: ApolloClient): () => void {
   const following = client.subscribe({ query: Changes }).subscribe(({ data }) => {
     if (data) applySessionChange(client.cache, data.sessionChanged);
@@ -136,6 +161,7 @@ export function applySessionEvent(cache: ApolloCache, chatId: string, event: Ses
     case "SessionRemoved":
       dropSession(cache, event.removedId);
       break;
+    case "StreamWaiting":
     case "StreamOpened":
     case "SessionUpdated":
     case "HistoryReset":

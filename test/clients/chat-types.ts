@@ -40,10 +40,13 @@ export interface Chat<Messages> {
 }
 
 export type SessionEvent<Messages> =
+  | { readonly __typename: "StreamWaiting"; readonly cursor: string }
   | {
       readonly __typename: "StreamOpened";
       readonly cursor: string;
-      readonly session: Pick<Chat<Messages>, "id" | "activeRun">;
+      /** With `isNew` all that the query Messages gives. */
+      readonly session: Pick<Chat<Messages>, "__typename" | "id" | "activeRun"> &
+        Partial<Pick<Chat<Messages>, "cursor" | "messages">>;
     }
   | { readonly __typename: "MessageAdded"; readonly message: Message }
   | {

@@ -34,6 +34,8 @@ export const emptyChat: ChatState = { messages: [], draft: null, cursor: "", rem
 /** Any event may come again, after a reconnect for example: applied twice it changes nothing. */
 export function applyEvent(chat: ChatState, event: SessionEvent): ChatState {
   switch (event.__typename) {
+    case "StreamWaiting":
+      return { ...chat, cursor: event.cursor };
     case "StreamOpened":
       return { ...chat, cursor: event.cursor, draft: draftOf(event.session.activeRun) };
     case "MessageAdded": {
@@ -110,6 +112,9 @@ export const sessionEvents = /* GraphQL */ `
   subscription SessionEvents($sessionId: String!, $after: String) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
+      ... on StreamWaiting {
+        cursor
+      }
       ... on StreamOpened {
         cursor
         session {

@@ -106,17 +106,38 @@ export const Delete = gql<{ deleteSession: { deletedId: string } }, { sessionId:
   }
 `;
 
-/** `after`: the `cursor` of the session that Messages gave, so that nothing between the two is missed. */
-export const Events = gql<{ sessionEvents: SessionEvent<MessagePage> }, { sessionId: string; after: string }>`
-  subscription Events($sessionId: String!, $after: String) {
+/**
+ * `after`: the `cursor` of the session that Messages gave, so that nothing between the two is missed. A chat that may not
+ * exist yet needs no query: with `isNew` and an `after` of "" this waits for it, and StreamOpened brings what Messages would.
+ */
+export const Events = gql<
+  { sessionEvents: SessionEvent<MessagePage> },
+  { sessionId: string; after: string; isNew?: boolean }
+>`
+  subscription Events($sessionId: String!, $after: String, $isNew: Boolean! = false) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
+      ... on StreamWaiting {
+        cursor
+      }
       ... on StreamOpened {
         cursor
         session {
           id
           activeRun {
             ...RunFields
+          }
+          cursor @include(if: $isNew)
+          messages(last: 20) @include(if: $isNew) {
+            nodes {
+              ...MessageFields
+            }
+            pageInfo {
+              startCursor
+              endCursor
+              hasPreviousPage
+              hasNextPage
+            }
           }
         }
       }

@@ -54,6 +54,7 @@ const caching: CacheExchangeOpts = {
     SessionRemoved: embedded,
     SessionUpdated: embedded,
     StreamOpened: embedded,
+    StreamWaiting: embedded,
     TextBlock: embedded,
     TokenUsage: embedded,
     ToolCall: embedded,
@@ -119,6 +120,16 @@ const caching: CacheExchangeOpts = {
             drop(cache, event.removedId);
             break;
           case "StreamOpened":
+            // Somebody has started it, or it was opened without a query: from here on the query Messages finds it here.
+            if (chat === null)
+              cache.link(
+                "Query",
+                "session",
+                { sessionId: args.sessionId },
+                { __typename: "Session", id: event.session.id },
+              );
+            break;
+          case "StreamWaiting":
           case "SessionUpdated":
             break; // Graphcache has written the session
         }

@@ -13,6 +13,7 @@ import {
   followSession,
   followSessions,
   linkOverHttp,
+  openSession,
   sendMessage,
 } from "../clients/apollo.ts";
 import { Delete, Messages, Sessions } from "../clients/apollo-documents.ts";
@@ -132,6 +133,46 @@ test("an optimistic message becomes the stored one, and the reply grows and arri
   const drafts = view.shown.flatMap(({ session }) => session?.activeRun?.text ?? []);
   expect(drafts.length).toBeGreaterThan(1);
   expect(drafts.every((draft) => reply?.text.startsWith(draft))).toBe(true);
+});
+
+test("two tabs open a chat before it exists, and both see its first turn live", async () => {
+  openai.behave({ kind: "gated", tokens: ["Hello", " Jim."] });
+  const other = createApolloClient(chat.url, possibleTypes);
+  const events: string[][] = [[], []];
+  const tabs = [client, other].map((tab, i) => {
+    stops.push(openSession(tab, "new", ({ __typename }) => events[i]?.push(__typename)));
+    return () => tab.readQuery({ query: Messages, variables: { sessionId: "new" } })?.session ?? null;
+  });
+  // A component that showed "no such chat".
+  const { shown: watched } = await watch(Messages, { sessionId: "new" });
+  expect(watched).toEqual([{ session: null }]);
+  const all = (holds: (shown: (typeof tabs)[number]) => boolean) => () => Promise.resolve(tabs.every(holds));
+  const input = { sessionId: "new", text: "Hi! I'm Jim.", messageId: "new", model: "openai:small" };
+  await waitUntil("both wait", () => Promise.resolve(events.every((names) => names[0] === "StreamWaiting")));
+  const sent = sendMessage(client, "", input);
+  await waitUntil(
+    "the question",
+    all((shown) => textsOf(shown()?.messages)[0] === "Hi! I'm Jim."),
+  );
+  openai.release();
+  await waitUntil(
+    "the first word",
+    all((shown) => shown()?.activeRun?.text === "Hello"),
+  );
+  openai.releaseAll();
+  await waitUntil(
+    "the reply",
+    all((shown) => shown()?.activeRun === null && shown()?.messages.edges.length === 2),
+  );
+  expect((await sent).error).toBeUndefined();
+  for (const shown of tabs) expect(textsOf(shown()?.messages)).toEqual(["Hi! I'm Jim.", "Hello Jim."]);
+  await waitUntil("it is shown", () => Promise.resolve(textsOf(watched.at(-1)?.session?.messages).length === 2));
+  for (const names of events) {
+    expect(names.filter((name) => name !== "ReplyProgress")).toEqual([
+      ...["StreamWaiting", "StreamOpened", "RunChanged", "MessageAdded", "MessageAdded", "RunChanged"],
+    ]);
+  }
+  other.stop();
 });
 
 test("an answer that comes later than the reply's first words takes none of them back", async () => {

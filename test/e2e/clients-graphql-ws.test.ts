@@ -125,6 +125,26 @@ test("resuming from the newest cursor brings each message once, also in the midd
   stop();
 });
 
+test("a chat that does not exist yet: cut off while it waits, it has all of the first turn", async () => {
+  const events: Event[] = [];
+  let state: ChatState = emptyChat;
+  const onChat = (next: ChatState, event: Event) => {
+    state = next;
+    events.push(event);
+  };
+  const stop = followChat(client, "new", emptyChat, onChat, fail);
+  await waitUntil("it waits", () => Promise.resolve(namesOf(events).join() === "StreamWaiting"));
+  proxy.refuse(true);
+  await chat.ask(
+    `mutation { addMessages(input: { sessionId: "new", messages: [{ role: USER, text: "first" }] }) { session { id } } }`,
+  );
+  proxy.refuse(false);
+  await waitUntil("the first message", () => Promise.resolve(state.messages.length === 1));
+  expect(state.messages).toEqual(await stored("new"));
+  expect(namesOf(events)).toEqual(["StreamWaiting", "StreamOpened", "MessageAdded"]);
+  stop();
+});
+
 test("a history that was cleared while the client was away is shown as it is now", async () => {
   await fillSession(chat, "reset", 5);
   const events: Event[] = [];

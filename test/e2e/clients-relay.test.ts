@@ -139,6 +139,51 @@ describe("Relay", () => {
     await expect(send("SettingsRefetchQuery", { id: made[3] })).resolves.toEqual({ node: null });
   });
 
+  test("two tabs open a chat before it exists, by the subscription alone, and both see its first turn", async () => {
+    interface Event {
+      __typename: string;
+      session?: Item & { messages: Connection<Item> };
+      message?: Item;
+    }
+    const tabs = [1, 2].map(() => {
+      const client = connect(chat.url);
+      const events: Event[] = [];
+      client.subscribe<{ sessionEvents: Event }>(
+        { query: textOf("SessionFeedSubscription"), variables: { sessionId: "new", after: "", isNew: true } },
+        {
+          next({ data }) {
+            if (data) events.push(data.sessionEvents);
+          },
+          error: (error) => {
+            throw error;
+          },
+          complete: () => undefined,
+        },
+      );
+      return { client, events };
+    });
+    const all = (name: string, count: number) => () =>
+      Promise.resolve(
+        tabs.every(({ events }) => events.filter(({ __typename }) => __typename === name).length === count),
+      );
+    await waitUntil("both wait", all("StreamWaiting", 1));
+    const input = { sessionId: "new", text: "Hi! I'm Jim.", messageId: "first" };
+    type Sent = { sendMessage: { userMessage: Item; run: { replyId: string } } };
+    const { sendMessage } = await send<Sent>("ComposerSendMutation", { input, connections: [] });
+    await waitUntil("the run's end", all("RunChanged", 2));
+    for (const { client, events } of tabs) {
+      expect(events.map(({ __typename }) => __typename).filter((name) => name !== "ReplyProgress")).toEqual([
+        ...["StreamWaiting", "StreamOpened", "RunChanged", "MessageAdded", "MessageAdded", "RunChanged"],
+      ]);
+      // What MessageListQuery would have given, empty; and the first messages behind it.
+      expect(events[1]?.session).toMatchObject({ sessionId: "new", messages: { edges: [] } });
+      expect(events.flatMap(({ message }) => (message ? [message.id] : []))).toEqual([
+        ...[sendMessage.userMessage.id, sendMessage.run.replyId],
+      ]);
+      await client.dispose();
+    }
+  });
+
   test("messages page backwards through node(id), and what happens comes to the subscription", async () => {
     await fillSession(chat, "chat", 70);
     type Opened = { session: Item & { cursor: string; messages: Connection<Item> } };
@@ -159,7 +204,7 @@ describe("Relay", () => {
     client.subscribe<Event>(
       {
         query: textOf("SessionFeedSubscription"),
-        variables: { sessionId: "chat", after: session.cursor },
+        variables: { sessionId: "chat", after: session.cursor, isNew: false },
       },
       {
         next({ data }) {

@@ -161,6 +161,47 @@ describe.each(["websocket", "sse"] as const)("urql with Graphcache, live over %s
     }
   });
 
+  test("two tabs open a chat before it exists, and both see its first turn live", async () => {
+    openai.behave({ kind: "gated", tokens: ["Hello", " Jim."] });
+    const sessionId = `new-${live}`;
+    const tabs = [client, createUrqlClient(chat.url, live, schema)].map((tab) => {
+      const view = watch(tab, Messages, { sessionId });
+      const events: string[] = [];
+      const following = tab.subscription(Events, { sessionId, after: "", isNew: true }).subscribe(({ data, error }) => {
+        if (error) throw error;
+        if (data) events.push(data.sessionEvents.__typename);
+      });
+      stops.push(view.stop, () => following.unsubscribe());
+      return { tab, view, events };
+    });
+    await waitUntil("both wait", () =>
+      Promise.resolve(tabs.every(({ view, events }) => view.data?.session === null && events[0] === "StreamWaiting")),
+    );
+    const input = { sessionId, text: "Hi! I'm Jim.", messageId: `new-${live}`, model: "openai:small" };
+    const sent = client.mutation(Send, { input }).toPromise();
+    const shown = ({ view }: (typeof tabs)[number]) => view.data?.session;
+    await waitUntil("the question", () =>
+      Promise.resolve(tabs.every((tab) => textsOf(shown(tab)?.messages.nodes)[0] === "Hi! I'm Jim.")),
+    );
+    openai.release();
+    await waitUntil("the first word", () =>
+      Promise.resolve(tabs.every((tab) => shown(tab)?.activeRun?.text === "Hello")),
+    );
+    openai.releaseAll();
+    await waitUntil("the reply", () =>
+      Promise.resolve(
+        tabs.every((tab) => shown(tab)?.activeRun === null && shown(tab)?.messages.nodes[1]?.text === "Hello Jim."),
+      ),
+    );
+    expect((await sent).error).toBeUndefined();
+    for (const tab of tabs) {
+      expect(textsOf(shown(tab)?.messages.nodes)).toEqual(["Hi! I'm Jim.", "Hello Jim."]);
+      expect(tab.events.filter((name) => name !== "ReplyProgress")).toEqual([
+        ...["StreamWaiting", "StreamOpened", "RunChanged", "MessageAdded", "MessageAdded", "RunChanged"],
+      ]);
+    }
+  });
+
   test("an answer that comes later than the reply's first words takes none of them back", async () => {
     openai.behave({ kind: "gated", tokens: ["Hello", " Jim", "."] });
     const sessionId = `late-${live}`;

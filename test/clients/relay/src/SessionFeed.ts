@@ -2,10 +2,13 @@ import { graphql } from "./tag.ts";
 
 /** Relay heeds @appendNode and @deleteRecord in the operation itself and, without a word, in no fragment that it spreads. */
 export const events = graphql`
-  subscription SessionFeedSubscription($sessionId: String!, $after: String, $connections: [ID!]!) {
+  subscription SessionFeedSubscription($sessionId: String!, $after: String, $isNew: Boolean!, $connections: [ID!]!) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
-      ...SessionFeed_opened @alias(as: "opened")
+      ... on StreamWaiting {
+        cursor
+      }
+      ...SessionFeed_opened @arguments(isNew: $isNew) @alias(as: "opened")
       ... on MessageAdded {
         message @appendNode(connections: $connections, edgeTypeName: "MessageEdge") {
           ...MessageItem_message
@@ -23,13 +26,15 @@ export const events = graphql`
   }
 `;
 
+/** With isNew what MessageListQuery gives: a chat that may not exist yet is opened by the subscription alone. */
 export const opened = graphql`
-  fragment SessionFeed_opened on StreamOpened {
+  fragment SessionFeed_opened on StreamOpened @argumentDefinitions(isNew: { type: "Boolean!", defaultValue: false }) {
     cursor
     session {
       activeRun {
         ...Reply_run
       }
+      ...MessageList_session @include(if: $isNew) @alias(as: "list")
     }
   }
 `;
