@@ -60,6 +60,8 @@ const recordFields: Readonly<Record<string, RegExp>> = {
   ou: whole,
   tu: whole,
   fork: text,
+  era: whole,
+  cuts: /^\d{1,15}:\d{1,15}(,\d{1,15}:\d{1,15}){0,31}$/,
   sumText: text,
   sumPos: whole,
   sumMark: /^[0-9a-f]{16}$/,

@@ -1,3 +1,4 @@
+import { ParleyError } from "./errors.ts";
 import { sessionTag } from "./ids.ts";
 
 /** A place in a history: at a row (its position and mark), or before the first: position -1, mark "". */
@@ -12,6 +13,29 @@ export interface Cursor {
  * beginning of whatever session somebody starts.
  */
 export const noGeneration = 0;
+
+/** Where a reader goes on: behind the row of this mark ("" before the first), which is at `position` - 1. */
+export interface Kept {
+  readonly position: number;
+  readonly mark: string;
+}
+
+/** A cursor that was one of this session, and does not hold. */
+export class ExpiredCursor extends ParleyError {
+  /** Its row was cut for sure: below this all is as its holder had it. null: nothing is known to be. */
+  readonly kept: Kept | null;
+  /** It must hold: Redis, or foreign code, has lost its row, and the session may not know that yet. */
+  readonly lost: boolean;
+
+  constructor(kept: Kept | null = null, lost = false) {
+    super(
+      "CURSOR_EXPIRED",
+      "The history behind this cursor was cleared, rewound or lost. Read the session's messages anew and go on from its cursor.",
+    );
+    this.kept = kept;
+    this.lost = lost;
+  }
+}
 
 /** Opaque to clients. The leading number is the version of the form. */
 export function encodeCursor(historyKey: string, cursor: Cursor): string {

@@ -49,6 +49,8 @@ export interface Run {
   readonly inputRow: string | null;
   /** The message that it answers, where it is (still) in the history. */
   readonly userRow: Row | null;
+  /** Local part of the Message.id that `inputRow` has, or will have; null when regenerating, and of runs of before this was kept. */
+  readonly inputLocalId: string | null;
   /** Local part of the reply's Message.id. */
   readonly replyLocalId: string;
   readonly replyRow: Row | null;

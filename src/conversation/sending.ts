@@ -76,7 +76,7 @@ export class Sending {
     const given = messages.map((message) => ({
       op:
         message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
-      row: this.#row(sessionId, message, null),
+      row: this.#row(sessionId, message, message.messageId ?? uuidv7(this.#settings.now()), null),
     }));
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
     const existingOnly = !mayUse(viewer, sessionId);
@@ -116,7 +116,8 @@ export class Sending {
     this.#checks.length(message, "input");
     if (newSession) this.#checks.settings(newSession, "input.newSession");
     const runId = uuidv7(this.#settings.now());
-    const row = this.#row(sessionId, message, runId);
+    const inputId = { messageId: messageId ?? uuidv7(this.#settings.now()), chosen: messageId !== null };
+    const row = this.#row(sessionId, message, inputId.messageId, runId);
     const op =
       messageId === null
         ? keyedOp("send", null, [])
@@ -127,6 +128,7 @@ export class Sending {
       op,
       model,
       input: row,
+      inputId,
       replaceFrom,
       whenBusy,
       newSession,
@@ -152,6 +154,7 @@ export class Sending {
       op,
       model,
       input: null,
+      inputId: null,
       replaceFrom,
       whenBusy,
       existingOnly: !mayUse(viewer, sessionId),
@@ -269,11 +272,11 @@ export class Sending {
     };
   }
 
-  /** A row to append; a message that has no id of the caller's gets one, with a hint that the script fills in. */
-  #row(sessionId: string, message: NewMessage, runId: string | null): RowTemplate {
+  /** A row to append; where the caller did not choose the id, with a hint that the script fills in. */
+  #row(sessionId: string, message: NewMessage, messageId: string, runId: string | null): RowTemplate {
     const now = this.#settings.now();
     const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
     const hint = message.messageId === null ? 0 : null;
-    return templateOfMessage(message, message.messageId ?? uuidv7(now), { session, runId, hint, createdAt: now });
+    return templateOfMessage(message, messageId, { session, runId, hint, createdAt: now });
   }
 }

@@ -67,11 +67,11 @@ export interface Session {
   readonly updatedAt: number;
   readonly ttlSeconds: number | null;
   readonly expiresAt: number | null;
-  /** The generation of the history: cursors of another one no longer hold. */
+  /** The generation of the history, part of the cursors of its rows. It ends where the history is rewound, cleared or lost. */
   readonly generation: number;
   /** Position of the oldest stored row (grows when retention trims). */
   readonly base: number;
-  /** Position behind the newest row: the number of messages there ever were in this generation. */
+  /** Position behind the newest row: the number of messages there ever were since it began. */
   readonly end: number;
   /** Mark of the newest row, "" while empty. */
   readonly tipMark: string;

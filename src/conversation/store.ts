@@ -86,6 +86,12 @@ export interface Place {
   readonly mark: string;
 }
 
+export interface InputId {
+  readonly messageId: string;
+  /** By the caller; else its global id holds a hint of its place, too. */
+  readonly chosen: boolean;
+}
+
 export interface BeginTurn {
   readonly op: Op;
   readonly runId: string;
@@ -93,6 +99,8 @@ export interface BeginTurn {
   readonly model: string | null;
   /** null: regenerate. A hint of 0 in a row's note is replaced by its position. */
   readonly input: RowTemplate | null;
+  /** The id of the input's message; null: regenerate. */
+  readonly inputId: InputId | null;
   readonly partial: PartialTemplate;
   readonly replyMessageId: string;
   /** Where in which trace it was asked for, so that whoever carries it out goes on with that. */

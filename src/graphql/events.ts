@@ -163,9 +163,11 @@ const HistoryReset = builder.objectRef<Reset>("HistoryReset").implement({
   fields: (t) => ({
     kept: t.exposeInt("kept", {
       description:
-        "How many positions still hold. Over 0: what follows them comes as MessageAdded. 0: take session.messages of this very event.",
+        "How many positions still hold. Over 0: what follows them comes as MessageAdded. 0: take session.messages of this very event; of a turn that begins with it, RunChanged and MessageAdded come all the same.",
     }),
-    cursor: t.exposeString("cursor", { description: "The stream goes on behind it; older cursors have expired." }),
+    cursor: t.exposeString("cursor", {
+      description: "The stream goes on behind it; cursors of messages below `kept` hold on.",
+    }),
     session: t.field({ type: SessionRef, description: "The session as it is now.", resolve: ({ session }) => session }),
   }),
 });

@@ -102,6 +102,16 @@ RunRef.implement({
         "The message that it answers, also when regenerating; null while queued (see `input`) and where it is gone.",
       resolve: (parent) => messageOfRun(parent, parent.run.userRow),
     }),
+    userMessageId: t.id({
+      nullable: true,
+      description:
+        "The Message.id that the message which it answers has, or will have: there while queued, too, but when regenerating only once the run has begun.",
+      resolve: (parent) => {
+        const { sessionId, inputLocalId, userRow } = parent.run;
+        if (inputLocalId !== null) return messageGlobalId(sessionId, inputLocalId);
+        return messageOfRun(parent, userRow)?.id ?? null;
+      },
+    }),
     replyId: t.id({
       description: "The Message.id that the reply has, or will have.",
       resolve: ({ run }) => messageGlobalId(run.sessionId, run.replyLocalId),

@@ -105,7 +105,7 @@ SessionRef.implement({
     messages: t.field({
       type: MessageConnection,
       description:
-        "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. A cursor that is none is INVALID_CURSOR, one of a history that was reset CURSOR_EXPIRED.",
+        "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. A cursor that is none is INVALID_CURSOR, one whose message was cut, cleared or lost CURSOR_EXPIRED.",
       args: messagePageArgs,
       extensions: listSize({ by: "page", ...limits.messages }),
       resolve: async (parent, args, context) => {

@@ -1,4 +1,4 @@
-import { encodeCursor, type Cursor } from "../conversation/cursor.ts";
+import { encodeCursor, ExpiredCursor, type Cursor, type Kept } from "../conversation/cursor.ts";
 import type { Run } from "../conversation/run.ts";
 import type { Session } from "../conversation/session.ts";
 import type { StoreRead } from "../conversation/store.ts";
@@ -22,12 +22,11 @@ export async function catchUp(
   reader: Reader,
   touch: (witness: Cursor) => Promise<unknown>,
 ): Promise<readonly Entry[]> {
+  let rewound: { readonly to: Kept; readonly generation: number } | null = null;
   for (let attempt = 0; ; attempt++) {
-    const place = {
-      generation: follower.generation,
-      position: follower.end - 1,
-      mark: follower.end === 0 ? "" : follower.tipMark,
-    };
+    const { generation } = rewound ?? follower;
+    const { position, mark } = rewound?.to ?? { position: follower.end, mark: follower.tipMark };
+    const place = { generation, position: position - 1, mark: position === 0 ? "" : mark };
     const reading = await reader.read({
       pages: [{ first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null }],
     });
@@ -35,17 +34,19 @@ export async function catchUp(
     const { session } = reading;
     const page = session.pages[0];
     if (page === undefined || page instanceof Error) {
-      // The place is gone although its generation stands: Redis forgot. Told to the session, so that all hear of it (P4).
-      // Below the base it is retention that took what lies behind it, and only this reader has missed something.
-      if (session.generation === follower.generation && place.position >= session.base && attempt < 3) {
-        await touch(place);
-        continue;
-      }
-      return follower.reconcile(session, null, await endedRuns(follower, session, reader));
+      const expired = page instanceof ExpiredCursor && attempt < 5 ? page : null;
+      // Redis forgot the place although it must hold. Told to the session, so that all hear of it (P4).
+      if (expired?.lost) await touch(place);
+      else if (expired?.kept) rewound = { to: expired.kept, generation: session.generation };
+      // Rewound once more, and farther: asked for anew with what was told.
+      else if (expired && rewound) rewound = null;
+      else return follower.reconcile(session, null, await endedRuns(follower, session, reader));
+      continue;
     }
-    if (page.rows.length === 0 && session.sequence === follower.sequence && sameText(follower, session)) return [];
-    if (page.hasNextPage) return follower.reconcile(partial(session), page, []);
-    return follower.reconcile(session, page, await endedRuns(follower, session, reader));
+    if (!rewound && page.rows.length === 0 && isAsKnown(follower, session)) return [];
+    const kept = rewound?.to ?? null;
+    if (page.hasNextPage) return follower.reconcile(partial(session), page, [], kept);
+    return follower.reconcile(session, page, await endedRuns(follower, session, reader), kept);
   }
 }
 
@@ -54,8 +55,12 @@ function partial(session: Session): Session {
   return { ...session, activeRun: null, lastRun: null, queuedRuns: [] };
 }
 
-function sameText(follower: Follower, session: Session): boolean {
-  return (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0);
+function isAsKnown(follower: Follower, session: Session): boolean {
+  return (
+    session.sequence === follower.sequence &&
+    session.generation === follower.generation &&
+    (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0)
+  );
 }
 
 /** Runs that the follower knows as open and that the reading shows no more. */

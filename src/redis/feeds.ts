@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ReadRequest } from "../conversation/api.ts";
-import { encodeCursor, noGeneration, parseCursor } from "../conversation/cursor.ts";
+import { encodeCursor, ExpiredCursor, noGeneration, parseCursor } from "../conversation/cursor.ts";
 import { notFound } from "../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { Feeds, RunWatcher, WhenAbsent } from "../conversation/feeds.ts";
@@ -94,7 +94,10 @@ export class RedisFeeds implements Feeds {
     const session = { ...found.session, pages: found.session.pages.slice(0, read.pages.length) };
     const first = found.session.pages[read.pages.length];
     if (first === undefined) return { kind: "tip", session };
-    if (first instanceof Error) return { kind: "expired", session, cursor: after ?? "" };
+    if (first instanceof Error) {
+      const kept = first instanceof ExpiredCursor ? first.kept : null;
+      return { kind: "expired", session, cursor: after ?? "", kept };
+    }
     const { historyKey, generation } = session;
     const beginning = encodeCursor(historyKey, { generation, position: -1, mark: "" });
     return { kind: "after", session, cursor: after || beginning, page: first };

@@ -1,4 +1,4 @@
-import { noGeneration } from "../conversation/cursor.ts";
+import { noGeneration, type Kept } from "../conversation/cursor.ts";
 import { markOf } from "../conversation/ids.ts";
 import type { Row } from "../conversation/message.ts";
 import { isFinal, type Run, type RunStatus } from "../conversation/run.ts";
@@ -23,8 +23,11 @@ export type Entry = { readonly sequence: number; readonly generation: number } &
     | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
     | { readonly kind: "run"; readonly run: Run }
     | { readonly kind: "updated" }
-    /** `kept` > 0: the rows below it stand; `mark` is that of the last. */
-    | { readonly kind: "reset"; readonly kept: number; readonly mark: string }
+    /**
+     * The rows below `kept` stand. `follows`: what comes behind them is told by the entries behind this one, and `mark` is
+     * that of the last that stands; else the reading that it is told with covers all.
+     */
+    | { readonly kind: "reset"; readonly kept: number; readonly mark: string; readonly follows: boolean }
     | { readonly kind: "removed" }
   );
 
@@ -144,6 +147,8 @@ export class Follower implements Standing {
     if (write.sequence !== this.sequence + 1 || write.more) return null;
     if (write.removed) return [this.#entry({ kind: "removed" })];
     const reset = write.reset !== null;
+    // Rows that others appended meanwhile came along.
+    if (reset && write.reset !== write.at) return null;
     if ((write.from ?? write.generation) !== this.generation) return null;
     if (!reset && (write.at !== this.end || write.previousMark !== this.tipMark)) return null;
     if (reset && write.at > this.end) return null;
@@ -157,9 +162,7 @@ export class Follower implements Standing {
     const tellReset = () => {
       if (told) return;
       told = true;
-      this.end = write.at;
-      this.tipMark = write.previousMark;
-      entries.push(this.#entry({ kind: "reset", kept: write.reset === 0 ? 0 : write.at, mark: write.previousMark }));
+      entries.push(this.#reset({ position: write.at, mark: write.previousMark }));
     };
     const rows: Row[] = [];
     for (const line of write.lines) {
@@ -186,8 +189,16 @@ export class Follower implements Standing {
     return entries;
   }
 
-  /** Entries that lead from here to the reading; `page` holds the rows behind this place. null: the place no longer holds. */
-  reconcile(session: Session, page: MessagePage | null, ended: readonly Run[]): readonly Entry[] {
+  /**
+   * Entries that lead from here to the reading; `page` holds the rows behind this place, or behind `kept` where what was told
+   * from there on was cut. null: the place no longer holds, and nothing is known to.
+   */
+  reconcile(
+    session: Session,
+    page: MessagePage | null,
+    ended: readonly Run[],
+    kept: Kept | null = null,
+  ): readonly Entry[] {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
     this.slides = session.ttlSeconds !== null;
@@ -198,18 +209,24 @@ export class Follower implements Standing {
     ];
     const told = new Set<string>();
     for (const run of ended) entries.push(...this.#restOfText(run));
-    if (page === null || session.generation !== this.generation) {
-      // Ends of runs come first, as in a publication: what follows the reset counts as covered by the reading it is told with.
+    // In another generation what was cut may also have come behind this place, and all that was told stands.
+    const reset = page === null || kept !== null || session.generation !== this.generation;
+    if (reset) {
+      // Ends of runs come first, as in a publication, but for those whose reply is still to come.
       for (const run of runs) {
-        if (!isFinal(run.status)) continue;
+        if (!isFinal(run.status) || page?.rows.some(({ position }) => position === run.replyRow?.position)) continue;
         entries.push(...this.#tell(run));
         told.add(run.runId);
       }
       this.generation = session.generation;
+    }
+    if (page === null) {
+      // What follows counts as covered by the reading that it is told with.
       this.end = session.end;
       this.tipMark = session.tipMark;
-      entries.push(this.#entry({ kind: "reset", kept: 0, mark: "" }));
+      entries.push(this.#entry({ kind: "reset", kept: 0, mark: "", follows: false }));
     } else {
+      if (reset) entries.push(this.#reset(kept ?? { position: this.end, mark: this.tipMark }));
       for (const row of page.rows) {
         for (const run of runs) {
           if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#started(run));
@@ -231,6 +248,12 @@ export class Follower implements Standing {
       entries.push(this.#entry({ kind: "updated" }));
     }
     return entries;
+  }
+
+  #reset({ position, mark }: Kept): Entry {
+    this.end = position;
+    this.tipMark = mark;
+    return this.#entry({ kind: "reset", kept: position, mark, follows: true });
   }
 
   #started(run: Run): readonly Entry[] {

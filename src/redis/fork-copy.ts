@@ -1,8 +1,9 @@
+import { encodeCursor, ExpiredCursor } from "../conversation/cursor.ts";
 import type { Session } from "../conversation/session.ts";
+import type { Place } from "../conversation/store.ts";
 import type { Client } from "./connection.ts";
 import { exactRow } from "./exact-row.ts";
 import { guarded } from "./failure.ts";
-import { cursorExpired } from "./replies.ts";
 import type { SessionCalls } from "./session-calls.ts";
 import { changesTooFast, readSession } from "./session-reading.ts";
 
@@ -17,18 +18,22 @@ export async function stageFork(
   calls: SessionCalls,
   owner: string,
   source: Session,
-  last: number,
+  last: Place,
   staging: string,
 ): Promise<number> {
+  const { generation, sessionId, historyKey } = source;
+  const cursor = encodeCursor(historyKey, { ...last, generation });
+  const pages = [{ first: 1, after: cursor, last: null, before: null }];
   let staged = 0;
-  for (let from = source.base; from <= last; from += chunkRows) {
-    const ranges = [[from, Math.min(from + chunkRows - 1, last)]] as const;
-    const reading = await readSession(calls, owner, source.sessionId, source.historyKey, { pages: [], ranges }, null);
-    if (typeof reading === "string" || reading.session.generation !== source.generation) throw cursorExpired();
+  for (let from = source.base; from <= last.position; from += chunkRows) {
+    const ranges = [[from, Math.min(from + chunkRows - 1, last.position)]] as const;
+    const reading = await readSession(calls, owner, sessionId, historyKey, { pages, ranges }, null);
+    // While the last row holds, so do all below it: what is appended or rewound above it meanwhile counts for nothing.
+    if (typeof reading === "string" || reading.session.pages[0] instanceof Error) throw new ExpiredCursor();
     const rows = reading.ranges[0] ?? [];
     if (rows.length === 0) break;
     const { base } = reading.session;
-    const copies = await Promise.all(rows.map((row) => exactRow(redis, source.historyKey, base, row)));
+    const copies = await Promise.all(rows.map((row) => exactRow(redis, historyKey, base, row)));
     const exact = copies.filter((copy) => copy !== null);
     if (exact.length < rows.length) throw changesTooFast();
     await guarded(redis.lpush(staging, ...exact));

@@ -1,3 +1,4 @@
+import type { Kept } from "../conversation/cursor.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import { isFinal } from "../conversation/run.ts";
 import type { Session } from "../conversation/session.ts";
@@ -81,6 +82,14 @@ export class Place {
     this.behind = false;
     this.number = from.number;
     this.#heard = from.sequence;
+  }
+
+  /** Reads on from farther back before it listens: what it was told from there on was cut. */
+  goBack(generation: number, { position, mark }: Kept): void {
+    this.me.generation = generation;
+    this.me.end = position;
+    this.me.tipMark = mark;
+    this.behind = true;
   }
 
   /** Goes on behind all that a reading showed. */

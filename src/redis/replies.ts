@@ -1,3 +1,4 @@
+import { ExpiredCursor } from "../conversation/cursor.ts";
 import { markOf } from "../conversation/ids.ts";
 import { parseJson } from "../conversation/json.ts";
 import type { MessagePage, MemorySettings, MemoryStrategy, Session } from "../conversation/session.ts";
@@ -6,7 +7,6 @@ import { runErrorCodes, runStatuses, type Run, type RunErrorCode } from "../conv
 import { joinFragments } from "../conversation/stored-message.ts";
 import { isObject } from "../conversation/json.ts";
 import type { RunState } from "../conversation/store.ts";
-import { ParleyError } from "../conversation/errors.ts";
 import type { Reply } from "./scripts.ts";
 
 /** Reading what the scripts answer. The scripts are ours, so a wrong shape is a bug and throws. */
@@ -78,6 +78,7 @@ export function headOf(reply: Reply | undefined): Head {
 
 /** A run as the scripts keep it. */
 export interface RunRecord extends RunState {
+  readonly inputLocalId: string | null;
   readonly replyLocalId: string;
   readonly queuedAt: number;
   readonly startedAt: number | null;
@@ -101,6 +102,7 @@ export function stateOf(json: string): RunRecord {
     runId: stringIn(state, "id") ?? "",
     status,
     model: stringIn(state, "model") ?? "",
+    inputLocalId: stringIn(state, "ul"),
     replyLocalId: stringIn(state, "rl") ?? "",
     replyHint: numberIn(state, "hint"),
     replyMessageId: stringIn(state, "rid") ?? "",
@@ -166,6 +168,7 @@ export function runIn(
     // A waiting message has a hole for its position, written as a tab.
     inputRow: state.regenerates || parts.input === "" ? null : parts.input.replace("\t", "0"),
     userRow: state.status === "QUEUED" ? null : placed(parts.userRow, state.userPosition, state.userMark),
+    inputLocalId: state.inputLocalId,
     replyLocalId: state.replyLocalId,
     replyRow: placed(parts.replyRow, state.replyPosition, state.replyMark),
     text: parts.text,
@@ -222,15 +225,12 @@ class ReadRow implements Row {
 
 export function pageOf(reply: Reply): MessagePage | Error {
   const [code, low, previous, next, rows] = list(reply);
-  if (code === "EXPIRED") return cursorExpired();
+  if (code === "LOST") return new ExpiredCursor(null, true);
+  if (code === "EXPIRED") {
+    const [, kept, mark] = list(reply);
+    return new ExpiredCursor(kept === undefined ? null : { position: number(kept), mark: text(mark) });
+  }
   return { rows: rowsOf(number(low), rows), hasPreviousPage: previous === 1, hasNextPage: next === 1 };
-}
-
-export function cursorExpired(): ParleyError {
-  return new ParleyError(
-    "CURSOR_EXPIRED",
-    "The history behind this cursor was cleared, rewound or lost. Read the session's messages anew and go on from its cursor.",
-  );
 }
 
 const strategies: readonly MemoryStrategy[] = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"];
@@ -258,7 +258,6 @@ export function sessionOf(sessionId: string, historyKey: string, reply: readonly
   const base = count("base");
   const messageCount = number(n);
   const metadata = parseJson(record["metadata"] ?? "{}");
-  const summaryHolds = field("sumGen") === String(generation);
   const ttl = field("ttl");
   const memory = field("mem");
   return {
@@ -269,7 +268,7 @@ export function sessionOf(sessionId: string, historyKey: string, reply: readonly
     instructions: field("instructions"),
     model: field("model"),
     memory: memory === null ? null : memoryOf(`${memory}:${record["memTurns"] ?? ""}:${record["memTokens"] ?? ""}`),
-    summary: summaryHolds ? field("sumText") : null,
+    summary: field("sumText"),
     metadata: isObject(metadata) ? metadata : {},
     archived: field("archived") === "1",
     createdAt: field("created") === null ? null : count("created"),

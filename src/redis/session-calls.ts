@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
+import { ExpiredCursor } from "../conversation/cursor.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
 import { markOf } from "../conversation/ids.ts";
 import type { Op } from "../conversation/store.ts";
@@ -8,7 +9,7 @@ import { cursorArgs } from "./cursor-args.ts";
 import type { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
 import { sessionKeys } from "./keys.ts";
-import { cursorExpired, headOf, text, type Head } from "./replies.ts";
+import { headOf, text, type Head } from "./replies.ts";
 import { sessionScripts, type Reply, type ScriptCall, type Scripts, type SessionScript } from "./scripts.ts";
 import type { SessionIndex } from "./session-index.ts";
 
@@ -108,7 +109,7 @@ export class SessionCalls {
   async write(script: SessionScript, owner: string, key: string, op: FullOp, args: Args, what?: string): Promise<void> {
     const answer = await this.run(script, owner, key, op, args);
     if (answer[0] === "NOT_FOUND") throw notFound(what);
-    if (answer[0] === "EXPIRED") throw cursorExpired();
+    if (answer[0] === "EXPIRED") throw new ExpiredCursor();
     this.note(owner, key, headOf(answer[1]));
   }
 

@@ -227,7 +227,7 @@ export class RedisSessionStore implements SessionStore {
   ): Promise<void> {
     const target = this.historyKey(sessionId);
     const staging = sessionKeys(target).staging(randomUUID());
-    const last = through ? through.position : source.end - 1;
+    const last = through ?? { position: source.end - 1, mark: source.tipMark };
     const settings = recordFields({
       title,
       instructions: source.instructions,

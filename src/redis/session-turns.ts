@@ -65,7 +65,7 @@ export class SessionTurns {
       own: processId,
       rid: turn.replyMessageId,
       model: turn.model ?? "",
-      ...(turn.input ? {} : { re: 1 }),
+      ...(turn.inputId ? { uid: turn.inputId.messageId, ...(turn.inputId.chosen ? { uc: 1 } : {}) } : { re: 1 }),
       ...(turn.origin ? { tp: turn.origin } : {}),
       ...(turn.replaceFrom
         ? { cg: turn.replaceFrom.generation, cp: turn.replaceFrom.position, cm: turn.replaceFrom.mark }

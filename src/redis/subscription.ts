@@ -1,4 +1,5 @@
 import type { ReadRequest } from "../conversation/api.ts";
+import type { Kept } from "../conversation/cursor.ts";
 import { isStoreUnavailable } from "../conversation/errors.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { Live, LiveReader } from "../conversation/live.ts";
@@ -64,8 +65,12 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
       cursor: start.kind === "tip" ? place.cursor() : start.cursor,
       session,
     };
-    this.#ready =
-      start.kind === "expired" ? [opened, { kind: "reset", kept: 0, cursor: place.cursor(), session }] : [opened];
+    this.#ready = [opened];
+    if (start.kind === "expired") {
+      const kept = start.kept?.position ?? 0;
+      if (start.kept !== null && kept > 0) place.goBack(session.generation, start.kept);
+      this.#ready = [opened, { kind: "reset", kept, cursor: place.cursor(), session }];
+    }
     if (start.kind !== "after") return;
     const { rows, hasNextPage } = start.page;
     const { sequence, generation } = session;
@@ -202,7 +207,7 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     else if (event.kind === "updated") {
       me.settings = settingsOf(session);
       me.readCount = session.readCount;
-    } else if (entry.kind === "reset" && entry.kept > 0) {
+    } else if (entry.kind === "reset" && entry.follows) {
       me.generation = entry.generation;
       me.end = entry.kept;
       me.tipMark = entry.mark;
@@ -227,10 +232,9 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     const { session } = reading;
     if (entry.kind === "updated") return { kind: "updated", session };
     const { kept } = entry;
-    const cursor =
-      kept > 0
-        ? placeCursor(historyKey, entry.generation, kept - 1, entry.mark)
-        : placeCursor(historyKey, session.generation, session.end - 1, session.tipMark);
+    const cursor = entry.follows
+      ? placeCursor(historyKey, entry.generation, kept - 1, entry.mark)
+      : placeCursor(historyKey, session.generation, session.end - 1, session.tipMark);
     return { kind: "reset", kept, cursor, session };
   }
 
@@ -252,7 +256,8 @@ export type Start =
   | { readonly kind: "tip"; readonly session: Session }
   /** Behind a cursor: the first page after it. */
   | { readonly kind: "after"; readonly session: Session; readonly cursor: string; readonly page: MessagePage }
-  | { readonly kind: "expired"; readonly session: Session; readonly cursor: string }
+  /** `kept`: where its holder goes on, if that is known. */
+  | { readonly kind: "expired"; readonly session: Session; readonly cursor: string; readonly kept: Kept | null }
   /** There is no session yet. */
   | { readonly kind: "waiting" }
   /** There is no session any more. */

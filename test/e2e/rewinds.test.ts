@@ -102,17 +102,31 @@ describe("edit and resend (replaceFrom)", () => {
     expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.position)).toEqual([2, 3]);
   });
 
-  test("from the first message on: all is new", async () => {
+  test("from the first message on: all is new, and followers are told the turn in the promised order all the same", async () => {
     await twoTurns("edit-all");
-    await ask(url, "edit-all", "Other", { replaceFrom: await cursorAt("edit-all", 0) });
+    const stream = await follow(url, "edit-all");
+    const { run } = await ask(url, "edit-all", "Other", { replaceFrom: await cursorAt("edit-all", 0) });
+    await stream.waitFor(isRunEnd(run.id));
+    stream.close();
     expect(await texts(url, "edit-all")).toEqual(["USER: Other", "ASSISTANT: You said: Other"]);
+    expect(outline(stream)).toEqual([
+      "StreamOpened",
+      "HistoryReset",
+      "RunChanged RUNNING",
+      "MessageAdded USER",
+      "ReplyProgress",
+      "MessageAdded ASSISTANT",
+      "RunChanged COMPLETED",
+    ]);
+    expect(eventsOf(stream, "HistoryReset")[0]?.kept).toBe(0);
+    expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.position)).toEqual([0, 1]);
   });
 
-  test("cursors of before have expired, one that is none is INVALID_CURSOR", async () => {
+  test("cursors of kept rows hold, those of what was cut have expired, and one that is none is INVALID_CURSOR", async () => {
     await twoTurns("edit-cursors");
     const [first, second, last] = await Promise.all([0, 2, 3].map((position) => cursorAt("edit-cursors", position)));
     await ask(url, "edit-cursors", "Anew", { replaceFrom: second });
-    for (const replaceFrom of [first, second, last]) {
+    for (const replaceFrom of [second, last]) {
       const input = { sessionId: "edit-cursors", text: "x", replaceFrom };
       expect((await refusal(url, sendOnly, { input })).extensions?.code).toBe("CURSOR_EXPIRED");
     }
@@ -121,7 +135,14 @@ describe("edit and resend (replaceFrom)", () => {
       const input = { sessionId: "edit-cursors", text: "x", replaceFrom };
       expect((await refusal(url, sendOnly, { input })).extensions?.code).toBe("INVALID_CURSOR");
     }
-    expect(await readMessages(url, "edit-cursors")).toHaveLength(4);
+    expect(await texts(url, "edit-cursors")).toEqual([
+      "USER: First",
+      "ASSISTANT: You said: First",
+      "USER: Anew",
+      "ASSISTANT: You said: Anew",
+    ]);
+    await ask(url, "edit-cursors", "From the start", { replaceFrom: first });
+    expect(await texts(url, "edit-cursors")).toEqual(["USER: From the start", "ASSISTANT: You said: From the start"]);
   });
 
   test("where it has to wait it cuts at its turn, and only then", async () => {
@@ -328,26 +349,45 @@ describe("regenerateReply", () => {
     ]);
   });
 
-  test("an old reader resumes behind the exchange: what it misses is a reset with what is kept", async () => {
+  test("an old reader resumes behind the exchange: what it misses is a reset with what is kept, and all behind that", async () => {
     await twoTurns("resume");
     const cursor = await cursorAt("resume", 3);
+    const kept = await cursorAt("resume", 2);
     await regenerate(url, "resume");
     await ask(url, "resume", "Third");
     const stream = await follow(url, "resume", cursor);
-    const reset = await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
+    const holding = await follow(url, "resume", kept);
+    await stream.waitFor(({ __typename }) => __typename === "HistoryReset");
     await ask(url, "resume", "Fourth");
-    await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "You said: Fourth");
-    stream.close();
-    const kept = reset.__typename === "HistoryReset" ? reset.kept : -1;
-    const shown = reset.__typename === "HistoryReset" ? reset.session.messages.nodes : [];
-    const added = eventsOf(stream, "MessageAdded").map(({ message }) => message);
-    // Whatever is kept, what it has then and what follows make up the history.
-    const have =
-      kept === 0
-        ? shown.map(({ text }) => text)
-        : (await readMessages(url, "resume")).slice(0, kept).map(({ text }) => text);
-    expect([...have, ...added.map(({ text }) => text)]).toEqual(
-      (await readMessages(url, "resume")).map(({ text }) => text),
-    );
+    for (const one of [stream, holding]) {
+      await one.waitFor((event) => event.__typename === "MessageAdded" && event.message.text === "You said: Fourth");
+      one.close();
+    }
+    expect(eventsOf(stream, "HistoryReset").map((reset) => reset.kept)).toEqual([3]);
+    expect(eventsOf(holding, "HistoryReset")).toEqual([]);
+    const behind = (await readMessages(url, "resume")).slice(3).map(({ id }) => id);
+    for (const one of [stream, holding]) {
+      expect(eventsOf(one, "MessageAdded").map(({ message }) => message.id)).toEqual(behind);
+    }
+  });
+
+  test("cursors of kept messages go on through edits and answers made anew: edit, page, fork, markRead", async () => {
+    await ask(url, "kept", "Zero");
+    const old = await cursorAt("kept", 0);
+    const reply = await cursorAt("kept", 1);
+    await twoTurns("kept");
+    for (const text of ["A", "B"]) await ask(url, "kept", text, { replaceFrom: await cursorAt("kept", 4) });
+    await regenerate(url, "kept");
+    type Paged = { session: { messages: { nodes: { text: string }[] } } };
+    const page = `query ($before: String) { session(sessionId: "kept") { messages(last: 9, before: $before) { nodes { text } } } }`;
+    expect((await execute<Paged>(url, page, { before: reply })).session.messages.nodes).toEqual([{ text: "Zero" }]);
+    const fork = `mutation ($through: String) { forkSession(input: { sessionId: "kept", through: $through }) { session { messageCount } } }`;
+    expect(await execute(url, fork, { through: reply })).toEqual({ forkSession: { session: { messageCount: 2 } } });
+    const read = `mutation ($through: String) { markRead(input: { sessionId: "kept", through: $through }) { session { readCount } } }`;
+    // It never goes back.
+    expect(await execute(url, read, { through: reply })).toEqual({ markRead: { session: { readCount: 5 } } });
+    await ask(url, "kept", "C", { replaceFrom: await cursorAt("kept", 4) });
+    expect((await ask(url, "kept", "Anew", { replaceFrom: old })).userMessage?.position).toBe(0);
+    expect(await texts(url, "kept")).toEqual(["USER: Anew", "ASSISTANT: You said: Anew"]);
   });
 });

@@ -111,6 +111,27 @@ describe("whenBusy", () => {
     ]);
   });
 
+  test.each([
+    ["chosen by the caller", { messageId: "mine" }],
+    ["made by the gateway", {}],
+  ])("a queued run's userMessageId, %s, is the id that its message gets", async (name, more) => {
+    const sessionId = `queued-input ${name}`;
+    const query = `query ($id: ID!) { node(id: $id) { ... on Run { status userMessageId userMessage { id } } } }`;
+    type Data = { node: { status: string; userMessageId: string; userMessage: { id: string } | null } };
+    const read = async (id: string) => (await execute<Data>(url, query, { id })).node;
+    const held = await startHeld(sessionId);
+    const queued = await send(url, sessionId, "Next", more);
+    const waiting = await read(queued.run.id);
+    expect(waiting).toMatchObject({ status: "QUEUED", userMessage: null });
+    const going = await read(held);
+    expect(going.userMessageId).toBe(going.userMessage?.id);
+    openai.releaseAll();
+    await ended(queued.run.id);
+    const { userMessageId, userMessage } = await read(queued.run.id);
+    expect([userMessageId, userMessage?.id]).toEqual([waiting.userMessageId, waiting.userMessageId]);
+    expect((await readMessages(url, sessionId)).map(({ id }) => id)).toContain(waiting.userMessageId);
+  });
+
   test("a queued run's replyId is the id that its reply gets", async () => {
     await startHeld("queued-id");
     const queued = await send(url, "queued-id", "Next");

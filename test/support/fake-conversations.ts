@@ -212,6 +212,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     finishedAt: null,
     inputRow: null,
     userRow: null,
+    inputLocalId: null,
     replyLocalId: "~1~reply",
     replyRow: null,
     text: "",

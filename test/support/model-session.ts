@@ -7,11 +7,14 @@ export interface ModelRow {
   readonly kind: "human" | "ai" | "garbage";
 }
 
-/** A place as a client would hold it. Epochs are told apart over all sessions, as generations are within one. */
+/**
+ * A place as a client would hold it: the very row, where it lay, or before the first. Epochs are told apart over all
+ * sessions, as generations are within one.
+ */
 export interface ModelCursor {
   readonly epoch: number;
   readonly position: number;
-  readonly key: string;
+  readonly row: ModelRow | null;
 }
 
 export interface ModelRun {
@@ -34,6 +37,8 @@ export interface ModelRun {
 
 export interface ModelRecord {
   epoch: number;
+  /** Epochs since the history began, was cleared or lost rows. */
+  epochs: ReadonlySet<number>;
   read: number;
   title: string | null;
   archived: boolean;
@@ -72,6 +77,7 @@ export type ModelCode = "NOT_FOUND" | "CURSOR_EXPIRED" | "SESSION_EXISTS" | "MES
 export function newModelRecord(epoch: number): ModelRecord {
   return {
     epoch,
+    epochs: new Set([epoch]),
     read: 0,
     title: null,
     archived: false,

@@ -40,8 +40,8 @@ export class ModelStore {
 
   holds(id: string, cursor: ModelCursor): boolean {
     const { record, rows } = this.at(id);
-    if (record?.epoch !== cursor.epoch) return false;
-    return cursor.position < 0 || rows[cursor.position]?.key === cursor.key;
+    if (!record?.epochs.has(cursor.epoch)) return false;
+    return cursor.row === null || rows[cursor.position] === cursor.row;
   }
 
   /** Foreign code, which knows of no record. */
@@ -67,15 +67,16 @@ export class ModelStore {
     }
     if (!this.#exists(session) && turn.regenerates) return "notFound";
     if (!this.#exists(session) && turn.replaceFrom) return "expired";
+    const refused = this.#unwritten(session);
     const there = this.#exists(session) ? this.#reconcile(session) : null;
-    if (turn.replaceFrom && !this.holds(id, turn.replaceFrom)) return "expired";
-    if (turn.regenerates && humanBelow(session.rows, session.rows.length) === null) return "nothing";
+    if (turn.replaceFrom && !this.holds(id, turn.replaceFrom)) return refused("expired");
+    if (turn.regenerates && humanBelow(session.rows, session.rows.length) === null) return refused("nothing");
     const active = there?.active && !there.active.lapsed ? there.active : null;
     const waiting = there?.queue ?? [];
     const run = newModelRun(turn, process);
     if ((active || waiting.length > 0) && turn.whenBusy !== "INTERRUPT") {
-      if (turn.whenBusy === "REJECT") return `busy ${active?.id ?? waiting[0]?.id ?? ""}`;
-      if (waiting.length >= this.#maxQueued) return "full";
+      if (turn.whenBusy === "REJECT") return refused(`busy ${active?.id ?? waiting[0]?.id ?? ""}`);
+      if (waiting.length >= this.#maxQueued) return refused("full");
       const record = this.#commit(session, turn.op, `run:${run.id}`);
       this.#closeLapsed(record);
       record.runs.set(run.id, run);
@@ -83,7 +84,7 @@ export class ModelStore {
       return "queued";
     }
     if (turn.regenerates && humanBelow(session.rows, turn.replaceFrom?.position ?? session.rows.length) === null)
-      return "nothing";
+      return refused("nothing");
     const record = this.#ensure(session);
     this.#closeLapsed(record);
     if (active) this.#stop(session, active, !turn.regenerates && !turn.replaceFrom);
@@ -141,9 +142,10 @@ export class ModelStore {
       end(run, "COMPLETED", null);
       record.usage += usage;
       const kept = run.cut ?? session.rows.length;
-      const later = run.cut === null ? [] : session.rows.slice(run.seen);
+      // They are cut with the old reply, and come again behind the new one.
+      const later = run.cut === null ? [] : session.rows.slice(run.seen).map((row) => ({ ...row }));
       if (run.cut !== null) {
-        record.epoch = this.#newEpoch();
+        this.#rewind(record);
         record.read = Math.min(record.read, run.cut);
       }
       this.#setRows(session, [...session.rows.slice(0, kept), { key: text, kind: "ai" }, ...later]);
@@ -153,14 +155,15 @@ export class ModelStore {
 
   cancel(id: string, runId: string): ModelCode | "ok" {
     const session = this.at(id);
-    if (!this.#exists(session) || !session.record?.runs.has(runId)) return "NOT_FOUND";
+    const run = this.#exists(session) ? session.record?.runs.get(runId) : undefined;
+    if (!run) return "NOT_FOUND";
+    if (run.status !== "QUEUED" && run.status !== "RUNNING") return "ok";
     const record = this.#reconcile(session);
-    const run = record.runs.get(runId);
-    if (run?.status === "QUEUED") {
+    if (run.status === "QUEUED") {
       record.queue = record.queue.filter((one) => one !== run);
       end(run, "CANCELLED", null);
       this.#commit(session);
-    } else if (run?.status === "RUNNING") {
+    } else if (run.status === "RUNNING") {
       this.#stop(session, run, true);
       this.#commit(session);
     }
@@ -246,8 +249,9 @@ export class ModelStore {
     const session = this.at(id);
     if (!this.#exists(session)) return "NOT_FOUND";
     // Judged before it is written: a cursor that does not hold changes nothing.
+    const refused = this.#unwritten(session);
     const record = this.#reconcile(session);
-    if (through && !this.holds(id, through)) return "CURSOR_EXPIRED";
+    if (through && !this.holds(id, through)) return refused("CURSOR_EXPIRED");
     const target = through ? through.position + 1 : session.rows.length;
     if (target <= record.read) return "ok";
     record.read = target;
@@ -262,7 +266,7 @@ export class ModelStore {
     for (const run of [...record.queue, ...(record.active ? [record.active] : [])]) end(run, "CANCELLED", null);
     record.queue = [];
     record.active = null;
-    record.epoch = this.#newEpoch();
+    this.#beginEra(record);
     record.read = 0;
     this.#setRows(session, []);
     this.#commit(session);
@@ -304,6 +308,31 @@ export class ModelStore {
     return ++this.#epochs;
   }
 
+  /** Who refuses writes nothing: a loss that it has met is still to be recorded, by who comes next. */
+  #unwritten(session: ModelSession): <Refusal>(refusal: Refusal) => Refusal {
+    const { record, expires } = session;
+    const recordBefore = record && { ...record };
+    const run = record?.active;
+    const runBefore = run && { ...run };
+    return (refusal) => {
+      session.record = record;
+      session.expires = expires;
+      if (record) Object.assign(record, recordBefore);
+      if (run) Object.assign(run, runBefore);
+      return refusal;
+    };
+  }
+
+  #rewind(record: ModelRecord): void {
+    record.epoch = this.#newEpoch();
+    record.epochs = new Set([...record.epochs, record.epoch]);
+  }
+
+  #beginEra(record: ModelRecord): void {
+    record.epoch = this.#newEpoch();
+    record.epochs = new Set([record.epoch]);
+  }
+
   #ensure(session: ModelSession): ModelRecord {
     session.record ??= newModelRecord(this.#newEpoch());
     return session.record;
@@ -320,7 +349,7 @@ export class ModelStore {
         rows[0]?.key !== recorded[0]?.key ||
         rows[recorded.length - 1]?.key !== recorded.at(-1)?.key);
     if (lost) {
-      record.epoch = this.#newEpoch();
+      this.#beginEra(record);
       if (record.active) end(record.active, "FAILED", "RUN_LOST");
       record.active = null;
     }
@@ -358,7 +387,7 @@ export class ModelStore {
       run.cut = cut < finish ? cut : null;
       run.seen = finish;
     } else {
-      if (place !== null) record.epoch = this.#newEpoch();
+      if (place !== null) this.#rewind(record);
       const kept = place === null ? session.rows : session.rows.slice(0, place);
       // Not setRows(): a list that is emptied and filled again keeps its TTL.
       session.rows = [...kept, { key: run.text, kind: "human" }];

@@ -159,7 +159,7 @@ export class World {
       const mark = row?.mark ?? "";
       const text = encodeCursor(id, { generation: real.generation, position, mark });
       if (this.#kept.some((one) => one.text === text)) continue;
-      const model = { epoch, position, key: rows[position]?.key ?? "" };
+      const model = { epoch, position, row: rows[position] ?? null };
       this.#kept.push({ id, text, raw: row?.raw ?? null, model });
     }
     const mine = this.#kept.filter((one) => one.id === id);

@@ -142,11 +142,13 @@ export function newTurn(sessionId: string, text: string | null, options: TurnOpt
   const runId = uuidv7(now);
   const replyMessageId = uuidv7(now);
   const note = { session: sessionTag(sessionId), runId, hint: 0, createdAt: now };
+  const inputId = text === null ? null : { messageId: uuidv7(now), chosen: false };
   return {
     op: options.op ?? newOp(),
     runId,
     model: null,
-    input: text === null ? null : templateOfMessage(plainMessage("USER", text), uuidv7(now), note),
+    input: text === null || !inputId ? null : templateOfMessage(plainMessage("USER", text), inputId.messageId, note),
+    inputId,
     partial: templateOfPartial(replyMessageId, note),
     replyMessageId,
     replaceFrom,

@@ -1,6 +1,7 @@
 -- Accepts a turn: claims the op, then starts the run, queues it, or refuses. One write (P2, P7, P8).
 -- KEYS: the eight of lib.lua, 9 sends (zset), 10 going (zset), 11 tokens (hash): of its owner (quota.lua), with ARGV 19
--- ARGV: 8 run state (JSON: id, own, rid, model ("" = the session's), re (regenerate), tp (traceparent), cg, cp, cm (cursor to replace from)),
+-- ARGV: 8 run state (JSON: id, own, rid, model ("" = the session's), re (regenerate), uid (id of the user's message), uc (the caller chose it),
+--       tp (traceparent), cg, cp, cm (cursor to replace from)),
 --       9 input row head, 10 input row tail ("" when regenerating), 11 partial template (head, middle, tail by tabs),
 --       12 QUEUE | REJECT | INTERRUPT, 13 most that may wait, 14 lease in ms, 15 grace of expired leases in ms,
 --       16 default memory, 17 most rows a turn reads, 18 default model,
@@ -63,6 +64,7 @@ if (x.s.active or waiting > 0) and not interrupt then
   if ARGV[12] == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end
   if waiting >= tonumber(ARGV[13]) then return { 'FULL' } end
   run.st = 'QUEUED'
+  nameInput(run, run.hint - 1)
   p.runs[#p.runs + 1] = run
   p.queuePush = run.id
   commit(p)

@@ -12,7 +12,7 @@ if not knownOp(ARGV[5]) then
   if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
   cancelQueue(p)
   p.trim, p.reset = 0, 0
-  x.oldGen, x.gen = x.oldGen or x.gen, x.gen + 1
+  x.oldGen, x.gen = x.oldGen or x.gen, newGeneration(x)
   x.base = 0
   for _, field in ipairs({ 'sumText', 'sumGen', 'sumPos', 'sumMark' }) do p.drop[#p.drop + 1] = field end
   p.set.read = 0

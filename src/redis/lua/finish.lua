@@ -39,10 +39,9 @@ else
     -- What others appended meanwhile stays, behind the new reply. Retention may have trimmed the old one since.
     later = rowsOf(x, run.seen, x.base + x.n - 1)
     position = math.max(run.cut, x.base)
-    p.reset, p.trim = position, position - x.base
+    cut(p, position)
     -- the old reply was read, the new one is not
     p.set.read = math.min(tonumber(x.s.read or 0), position)
-    x.oldGen, x.gen = x.gen, x.gen + 1
     run.cut = nil
   end
   if x.s.untitled then

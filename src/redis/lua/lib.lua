@@ -107,6 +107,12 @@ local function isMessage(raw)
   return name ~= nil and isMessageType(name)
 end
 
+-- A new generation never has a number that another had: after a failover the same history may go on otherwise, and a
+-- number counted up would name both.
+local function newGeneration(x)
+  return math.max(x.gen + 1, now)
+end
+
 -- The session as it is: the record held against the list. Writes nothing.
 -- Returns nil and a code: NOT_FOUND, or CORRUPT where one of the gateway's own keys has a foreign type; and behind
 -- NOT_FOUND whether the history key holds something that is no history, so that no session can begin there.
@@ -132,7 +138,7 @@ local function load()
     x.gen, x.base, x.len = tonumber(s.gen), tonumber(s.base), len
     if len > 0 and (x.n < len or mark(call('LINDEX', H, -len)) ~= s.newest or mark(call('LINDEX', H, -1)) ~= s.oldest) then
       x.lost = true -- Redis or foreign code took rows that were recorded (P4)
-      x.oldGen, x.gen, x.base = x.gen, x.gen + 1, 0
+      x.oldGen, x.gen, x.base = x.gen, newGeneration(x), 0
     end
     x.foreign = x.lost or x.n > len
   elseif x.n > 0 then
@@ -160,13 +166,74 @@ local function rowsOf(x, a, b)
   return call('LRANGE', H, -(b - x.base + 1), -(a - x.base + 1))
 end
 
--- Whether a cursor still stands where it stood. A row that retention trimmed is fine while nothing behind it is missing.
-local function holds(x, gen, position, m)
-  if x.lost or tonumber(gen) ~= x.gen then return false end
-  local p = tonumber(position)
-  if p < x.base then return p == x.base - 1 end
+-- How long a cursor lives (P3, P4): as long as its row. A generation begins where a history starts, is cleared, rewound
+-- or lost. `era` is the generation of the last start, clear or loss: no older cursor holds. `cuts` are our own rewinds
+-- since then, oldest first, as "generation:position" with commas between: of a cursor that is older, what is at the
+-- position or above it is gone. A record without the two was not rewound since its generation began. Where the newest of
+-- the two is not the record's generation, a gateway that knows neither has written it, and its generation is the era.
+local CUTS_KEPT = 32
+local function lifeOf(x)
+  if x.life then return x.life end
+  local era, cuts = tonumber(x.s.era), {}
+  for generation, position in string.gmatch(era and x.s.cuts or '', '(%d+):(%d+)') do
+    cuts[#cuts + 1] = { generation = tonumber(generation), position = tonumber(position) }
+  end
+  local newest = #cuts > 0 and cuts[#cuts].generation or era
+  if newest ~= x.gen then era, cuts = x.gen, {} end
+  x.life = { era = era, cuts = cuts }
+  return x.life
+end
+
+-- Whether this history ever was of the generation. One that a failover took with it is of no use: what that history
+-- had may lie elsewhere here, or not at all.
+local function isKnown(x, generation)
+  if generation == x.gen then return true end
+  local life = lifeOf(x)
+  if generation == life.era then return true end
+  for _, cut in ipairs(life.cuts) do if cut.generation == generation then return true end end
+  return #life.cuts == CUTS_KEPT and generation > life.era and generation < life.cuts[1].generation
+end
+
+-- The position that a cursor of this generation must be below; nil: none of it holds.
+local function limitOf(x, generation)
+  if x.lost or not isKnown(x, generation) then return nil end
+  local limit = math.huge
+  if generation == x.gen then return limit end
+  for _, cut in ipairs(lifeOf(x).cuts) do
+    if cut.generation > generation then limit = math.min(limit, cut.position) end
+  end
+  return limit
+end
+
+-- Whether a cursor holds. Where retention trimmed its row, it does while nothing behind that is missing.
+local function holds(x, generation, position, m)
+  local limit, p = limitOf(x, tonumber(generation)), tonumber(position)
+  if not limit or p >= limit then return false end
+  if p < x.base then return p == x.base - 1 and (m == NO_MARK or m == (x.s.trimmed or m)) end
   local row = rowAt(x, p)
   return row ~= nil and row ~= false and mark(row) == m
+end
+
+-- Whether it is a loss (P4) that a place which a gateway has seen does not hold: by the rule above it must, and another
+-- row lies there, or none. What was cut, or trimmed by retention, is none, nor what another history had.
+local function isLost(x, generation, position)
+  local limit = limitOf(x, generation)
+  return limit and position < limit and position >= x.base
+end
+
+-- Where who held a cut cursor goes on: the position below which all is as it was, and the mark of the row before it; nil
+-- where that is not sure. After a failover the row of the cursor may never have been in this history: its mark must
+-- begin as that of the row which was cut there.
+local function keptOf(x, generation, position, m)
+  local kept, first = limitOf(x, generation), nil
+  for _, cut in ipairs(kept and lifeOf(x).cuts or {}) do
+    if cut.generation > generation and cut.position <= position then first = first or cut end
+  end
+  local from, marked = string.match(first and call('HGET', RUNS, '!' .. int(first.generation)) or '', '^(%d+):(%x+)$')
+  local at = from and (position - from) * 4
+  if not at or at < 0 or string.sub(marked, at + 1, at + 4) ~= string.sub(m, 1, 4) or kept < x.base then return nil end
+  if kept == 0 then return 0, '' end
+  return kept, kept > x.base and mark(rowAt(x, kept - 1)) or x.s.trimmed or NO_MARK
 end
 
 local function runOf(id)
@@ -202,7 +269,32 @@ local function base36(n)
 end
 
 local function plan(x)
-  return { x = x, push = {}, runs = {}, text = {}, input = {}, template = {}, set = {}, drop = {}, ops = {}, cancelled = {} }
+  return { x = x, push = {}, runs = {}, text = {}, input = {}, template = {}, set = {}, drop = {}, ops = {}, cut = {}, uncut = {} }
+end
+
+-- Rewinds the history to the position, in a new generation. What the marks of the newest rows that go begin with stays
+-- with the runs, for keptOf(). Cuts of which there are too many become one, at the lowest position.
+local CUT_ROWS, CUT_BYTES = 200, 1000000
+local function cut(p, position)
+  local x = p.x
+  local life, from, marked, bytes = lifeOf(x), x.base + x.n, '', 0
+  while from > position and #marked < 4 * CUT_ROWS and bytes < CUT_BYTES do
+    local raw = call('LINDEX', H, x.base + x.n - from)
+    from, marked, bytes = from - 1, string.sub(mark(raw), 1, 4) .. marked, bytes + #raw
+  end
+  x.oldGen, x.gen = x.oldGen or x.gen, newGeneration(x)
+  local cuts = life.cuts
+  cuts[#cuts + 1] = { generation = x.gen, position = position }
+  p.cut['!' .. int(x.gen)] = int(from) .. ':' .. marked
+  if #cuts > CUTS_KEPT then
+    p.uncut[#p.uncut + 1] = '!' .. int(cuts[1].generation)
+    cuts[2].position = math.min(cuts[1].position, cuts[2].position)
+    table.remove(cuts, 1)
+  end
+  local packed = {}
+  for _, one in ipairs(cuts) do packed[#packed + 1] = int(one.generation) .. ':' .. int(one.position) end
+  p.set.era, p.set.cuts = life.era, table.concat(packed, ',')
+  p.reset, p.trim = math.min(p.reset or position, position), position - x.base
 end
 
 -- The text of an active run, closed: kept in the run, and for a stopped one appended as a message unless it would
@@ -320,6 +412,14 @@ local function rowsBelow(p, from, below)
   return rows
 end
 
+-- Gives the user's message of a run the local part of its id, with a hint of where it will lie unless the caller chose it.
+local function nameInput(run, hint)
+  if not run.uid then return end
+  run.uh = hint
+  run.ul = run.uc and run.uid or '~' .. base36(hint) .. '~' .. run.uid
+  run.uid, run.uc = nil, nil
+end
+
 -- Starts a run: QUEUED (or new) -> RUNNING. Returns nil and a code where its place in the history no longer holds.
 -- o: leaseMs, memory (default), most (rows)
 local function start(p, run, o)
@@ -342,14 +442,13 @@ local function start(p, run, o)
   else
     if run.cg then
       if #p.push > 0 or not holds(x, run.cg, run.cp, run.cm) or run.cp < x.base then return nil, 'EXPIRED' end
-      p.reset = math.min(p.reset or run.cp, run.cp)
-      p.trim = run.cp - x.base
-      x.oldGen, x.gen = x.oldGen or x.gen, x.gen + 1
+      cut(p, run.cp)
       finish = run.cp
     end
     userAt = finish
     local head, tail = string.match(p.input[run.id] or call('HGET', RUNS, run.id .. ':input'), '^([^\t]*)\t([^\t]*)$')
-    userRaw = fill(head, userAt, tail)
+    nameInput(run, userAt)
+    userRaw = fill(head, userAt, tail, run.uh)
     p.input[run.id] = userRaw
     p.push[#p.push + 1] = userRaw
     p.set.read = math.max(tonumber(s.read or 0), userAt + 1)
@@ -365,7 +464,7 @@ local function start(p, run, o)
   local memory = memoryOf(x, o.memory)
   local low = math.max(x.base, userAt - rowsWanted(memory, o.most))
   local summary = ''
-  if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and not x.oldGen and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
+  if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
     summary = s.sumText
     low = math.max(low, tonumber(s.sumPos) + 1)
   end
@@ -433,8 +532,8 @@ local function commit(p)
   local states = {}
   for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
   p.states = states
-  -- the row before may be trimmed already; its place is told by a mark that no row has
-  local prev = finish > 0 and NO_MARK or ''
+  -- the row before may be trimmed already; where its mark was not kept, its place is told by one that no row has
+  local prev = finish > 0 and (s.trimmed or NO_MARK) or ''
   if kept > 0 then
     if kept == before and not (x.fresh or x.foreign or p.staged) then
       prev = s.newest -- load() has looked
@@ -496,9 +595,20 @@ local function commit(p)
     elseif x.foreign or not s.updated then
       set.updated = now
     end
-    if excess > 0 then call('LTRIM', H, 0, MOST - 1) end
+    if excess > 0 then
+      set.trimmed = mark(call('LINDEX', H, MOST))
+      call('LTRIM', H, 0, MOST - 1)
+    end
     local n = kept + #p.push - excess
     set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
+    if s.trimmed and x.base == 0 and excess == 0 then p.drop[#p.drop + 1] = 'trimmed' end
+    if s.cuts and not set.cuts and tonumber(s.gen) ~= x.gen then
+      -- a new era: of the one before nothing holds
+      for generation in string.gmatch(s.cuts, '(%d+):') do p.uncut[#p.uncut + 1] = '!' .. generation end
+      p.drop[#p.drop + 1] = 'era'
+      p.drop[#p.drop + 1] = 'cuts'
+    end
+    if #p.uncut > 0 then call('HDEL', RUNS, unpack(p.uncut)) end
     if n > 0 then
       local newest = p.push[#p.push]
       set.newest = newest and mark(newest) or prev
@@ -558,6 +668,7 @@ local function commit(p)
       if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
     end
+    for generation, marked in pairs(p.cut) do field(generation, marked) end
     if p.newRun then field('#' .. int(set.runs), p.newRun) end
     -- As many as may have waited; of some thousand values unpack makes an error, behind the first write (P2).
     for i = 1, #fields, 1000 do call('HSET', RUNS, unpack(fields, i, math.min(i + 999, #fields))) end

@@ -20,11 +20,18 @@ if not x.none then
   cancelQueue(p)
   p.reset, p.more = 0, true
   x.oldGen = x.oldGen or x.gen
-  generation = math.max(generation, x.gen + 1)
+  generation = math.max(generation, newGeneration(x))
 end
 for i = 14, #ARGV, 2 do p.set[ARGV[i]] = ARGV[i + 1] end
 p.set.restored, p.set.token = ARGV[9], x.token
-if p.set.sumText then p.set.sumGen = generation end
+if p.set.sumText then
+  -- archived as it lay there, also where what it sums up had been cut
+  local row = (tonumber(p.set.sumPos) or -1) - tonumber(ARGV[12])
+  local last = row >= 0 and call('LINDEX', KEYS[9], -(row + 1))
+  if last and mark(last) == p.set.sumMark then p.set.sumGen = generation else p.set.sumText = nil end
+end
+-- in a generation of its own no cursor of the archive's holds
+if generation ~= tonumber(ARGV[11]) then p.set.era, p.set.cuts = nil, nil end
 -- the record begins anew, but the count of writes goes on: who follows tells by it what is new
 x.s = { updated = p.set.updated }
 x.gen, x.base = generation, tonumber(ARGV[12])

@@ -5,6 +5,6 @@
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
-if x.foreign and x.lost or not holds(x, ARGV[8], ARGV[9], ARGV[10]) then return { 'EXPIRED' } end
+if not holds(x, ARGV[8], ARGV[9], ARGV[10]) then return { 'EXPIRED' } end
 call('HSET', S, 'sumText', ARGV[11], 'sumGen', ARGV[8], 'sumPos', ARGV[9], 'sumMark', ARGV[10])
 return { 'OK' }

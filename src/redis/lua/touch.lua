@@ -1,6 +1,6 @@
 -- Meets a session whose list is not as recorded: adopts a foreign history, records what foreign code appended, or notes a
--- loss (P4, P5). A reader that holds a place hands it in as a witness: where it no longer holds in its generation, that
--- is a loss too, which Redis itself cannot see after a failover. Writes nothing where all is as recorded; needs no op.
+-- loss (P4, P5). A reader that holds a place hands it in as a witness: where it must hold by the rule for cursors and does
+-- not, that is a loss too, which Redis itself cannot see after a failover. Writes nothing where all is as recorded; needs no op.
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 witness' generation or "", 9 position, 10 mark
 -- Returns OK head | NOT_FOUND | CORRUPT
@@ -10,10 +10,9 @@ if x.none then
   if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
   return { 'NOT_FOUND' }
 end
-if not x.fresh and not x.lost and ARGV[8] ~= '' and tonumber(ARGV[8]) == x.gen and not holds(x, ARGV[8], ARGV[9], ARGV[10])
-    and tonumber(ARGV[9]) >= x.base then
+if not x.fresh and ARGV[8] ~= '' and isLost(x, tonumber(ARGV[8]), tonumber(ARGV[9])) and not holds(x, ARGV[8], ARGV[9], ARGV[10]) then
   x.lost, x.foreign = true, true
-  x.oldGen, x.gen, x.base = x.gen, x.gen + 1, 0
+  x.oldGen, x.gen, x.base = x.gen, newGeneration(x), 0
 end
 if x.fresh or x.foreign then
   local p = plan(x)

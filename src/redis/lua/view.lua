@@ -7,7 +7,9 @@
 -- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH
 --         | NOT_FOUND, and 1 where the key holds what is no history | CORRUPT
 --   record: flat list, packed; a run: { state, input, text, user-row, reply-row }, empty where there is none;
---   a page: { "EXPIRED" } or { "OK", low, has-previous, has-next, rows newest first, packed }
+--   a page: { "OK", low, has-previous, has-next, rows newest first, packed }; { "LOST" } where its cursor must hold and
+--   does not (see touch.lua); { "EXPIRED" } where it need not, and where its row was cut for sure, with the position that
+--   its holder goes on from and the mark of the row before that
 --   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
 local x, code, other = load()
 if not x then return { code, other and 1 or nil } end
@@ -39,32 +41,45 @@ local function packed(items)
   return text
 end
 
+-- A summary of what was cut is none. What a cursor's life is judged by is of no use outside.
+local summed = s.sumText and (limitOf(x, tonumber(s.sumGen)) or 0) > tonumber(s.sumPos)
+local inside = { era = true, cuts = true, trimmed = true, sumText = not summed }
 local record = {}
 for field, value in pairs(s) do
-  record[#record + 1] = field
-  record[#record + 1] = value
+  if not inside[field] then
+    record[#record + 1] = field
+    record[#record + 1] = value
+  end
 end
 local queue = {}
 for _, id in ipairs(there[QUEUE] and call('LRANGE', QUEUE, 0, -1) or {}) do queue[#queue + 1] = runView(id) end
+
+-- What a page is instead where its cursor does not hold.
+local function gone(generation, position, m)
+  generation, position = tonumber(generation), tonumber(position)
+  if isLost(x, generation, position) then return { 'LOST' } end
+  local kept, tip = keptOf(x, generation, position, m)
+  return kept and { 'EXPIRED', kept, tip } or { 'EXPIRED' }
+end
 
 local pages = {}
 local finish = x.base + x.n
 for i = 10, #ARGV, 8 do
   local kind, count = ARGV[i], tonumber(ARGV[i + 1])
-  local low, high, expired = x.base, finish - 1, false
+  local low, high, expired = x.base, finish - 1, nil
   if kind == 'range' then
     low, high = math.max(low, tonumber(ARGV[i + 3])), math.min(high, tonumber(ARGV[i + 6]))
   else
     if ARGV[i + 2] ~= '' then
-      if holds(x, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then low = math.max(low, tonumber(ARGV[i + 3]) + 1) else expired = true end
+      if holds(x, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then low = math.max(low, tonumber(ARGV[i + 3]) + 1) else expired = gone(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
     end
     if ARGV[i + 5] ~= '' then
-      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, tonumber(ARGV[i + 6]) - 1) else expired = true end
+      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, tonumber(ARGV[i + 6]) - 1) else expired = gone(ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) end
     end
     if kind == 'first' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
   end
   if expired then
-    pages[#pages + 1] = { 'EXPIRED' }
+    pages[#pages + 1] = expired
   else
     if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
     pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rowsOf(x, low, high)) }
