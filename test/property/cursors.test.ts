@@ -6,13 +6,14 @@ import { markOf } from "../../src/conversation/ids.ts";
 import type { SessionEvent } from "../../src/conversation/events.ts";
 import { CursorModel, type CursorRow, type HeldCursor } from "../support/cursor-model.ts";
 import { openBackend, Reader, textOf, type TestBackend } from "../support/feeds.ts";
+import { checkProperty } from "../support/property.ts";
+import { propertyRuns } from "../support/property-runs.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 import { completed, foreignRow, keysByPart, must, newMessage, newOp, newTurn, owner } from "../support/store.ts";
 
 // How long cursors live, against a plain model (P3, P4): edits, answers made anew, retention, LTRIM by foreign code, clear,
 // a failover to a replica that is behind, and a refill with the same rows. A cursor holds while its row lies where it lay;
-// who comes back with any cursor, and who listens all the time, have the history in the end. Where that is not so,
-// fast-check prints the seed and the path that repeat the shrunk case: fc.assert(…, { seed, path }).
+// who comes back with any cursor, and who listens all the time, have the history in the end.
 
 const runs = 60;
 const heldCursors = 24;
@@ -102,10 +103,12 @@ class World {
         if (model.rows.length === 0) return;
         if (one.newest) await redis.ltrim(id, 1, -1);
         else await redis.ltrim(id, 0, -2);
-        return model.beginAnew(one.newest ? model.rows.slice(0, -1) : model.rows.slice(1));
+        model.beginAnew(one.newest ? model.rows.slice(0, -1) : model.rows.slice(1));
+        return;
       case "clear":
         await store.clear(owner, id);
-        return model.beginAnew([]);
+        model.beginAnew([]);
+        return;
       case "replicate":
         return this.#replicate();
       case "failover":
@@ -265,30 +268,34 @@ function sameRows(list: ReadonlyMap<number, string>, { rows, base, end }: Cursor
   return rows.every(({ raw }, i) => list.get(base + i) === raw) && [...list.keys()].every((position) => position < end);
 }
 
-test("a cursor lives as long as its row, and whoever comes back with one has the history in the end", async () => {
-  const most = fc.constantFrom(null, null, 4, 6);
-  await fc.assert(
-    fc.asyncProperty(
-      most,
-      fc.array(command, { minLength: 4, maxLength: 16 }),
-      fc.nat(),
-      async (max, commands, pick) => {
-        const world = new World(max);
-        try {
-          await world.run({ kind: "append", count: 2 });
-          await world.check();
-          for (const one of commands) {
-            await world.run(one);
+test(
+  "a cursor lives as long as its row, and whoever comes back with one has the history in the end",
+  async () => {
+    const most = fc.constantFrom(null, null, 4, 6);
+    await checkProperty(
+      fc.asyncProperty(
+        most,
+        fc.array(command, { minLength: 4, maxLength: 16 }),
+        fc.nat(),
+        async (max, commands, pick) => {
+          const world = new World(max);
+          try {
+            await world.run({ kind: "append", count: 2 });
             await world.check();
-            await world.resume(must(world.held[pick % world.held.length]));
+            for (const one of commands) {
+              await world.run(one);
+              await world.check();
+              await world.resume(must(world.held[pick % world.held.length]));
+            }
+            for (const cursor of [...world.held]) await world.resume(cursor);
+          } finally {
+            await world.close();
           }
-          for (const cursor of [...world.held]) await world.resume(cursor);
-        } finally {
-          await world.close();
-        }
-      },
-    ),
-    // Not shrunk: each try of what never comes takes its time.
-    { numRuns: runs, endOnFailure: true },
-  );
-}, 300_000);
+        },
+      ),
+      // Each try of what never comes takes its time.
+      { runs, endOnFailure: true },
+    );
+  },
+  120_000 * propertyRuns,
+);

@@ -163,7 +163,7 @@ export class ModelStore {
       record.queue = record.queue.filter((one) => one !== run);
       end(run, "CANCELLED", null);
       this.#commit(session);
-    } else if (run.status === "RUNNING") {
+    } else if (record.active === run) {
       this.#stop(session, run, true);
       this.#commit(session);
     }
