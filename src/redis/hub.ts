@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import { guarded } from "./failure.ts";
+import { isReplica, runIdOf } from "./role.ts";
 
 export interface Listener {
   /** What was published; for keyspace channels the name of the event. */
@@ -72,26 +73,35 @@ export class ChannelListeners {
 
 /**
  * All pub/sub of a process on one connection. Resubscribing is done here and not by ioredis, because a feed must read
- * behind the acknowledgement, not before it. A mute connection is found by PING and dropped.
+ * behind the acknowledgement, not before it. A mute connection is found by asking it for its role, and dropped.
+ *
+ * A server that is demoted while it lives keeps its subscribers, and may hear of nothing any more. The connection for
+ * commands learns of it by its first write (READONLY) and leads to the new primary when it is ready again, so then this
+ * one is compared with it. Where nothing is written, the role tells both of them.
  */
 export class Hub implements PubSub {
   readonly #redis: Redis;
+  /** The connection for commands. */
+  readonly #client: Redis;
   readonly #listeners = new ChannelListeners();
   readonly #onError: (error: unknown) => void;
   readonly #watch: NodeJS.Timeout;
   /** Let go while the connection was away: a SUBSCRIBE that waited in it may be sent all the same. */
   readonly #stray = new Set<string>();
   #started = false;
+  #looking = false;
   #closed = false;
 
-  constructor(redis: Redis, pingEveryMs: number, onError: (error: unknown) => void) {
+  constructor(redis: Redis, client: Redis, lookEveryMs: number, onError: (error: unknown) => void) {
     this.#redis = redis;
+    this.#client = client;
     this.#onError = onError;
     redis.on("message", (channel: string, message: string) => {
       this.#listeners.tell(channel, message);
     });
     redis.on("ready", () => void this.#resume());
-    this.#watch = setInterval(() => void this.#ping(), pingEveryMs);
+    client.on("ready", this.#compare);
+    this.#watch = setInterval(() => void this.#look(), lookEveryMs);
     this.#watch.unref();
   }
 
@@ -125,6 +135,7 @@ export class Hub implements PubSub {
   close(): void {
     this.#closed = true;
     clearInterval(this.#watch);
+    this.#client.off("ready", this.#compare);
     this.#redis.disconnect();
   }
 
@@ -149,14 +160,36 @@ export class Hub implements PubSub {
     }
   }
 
-  async #ping(): Promise<void> {
-    if (this.#redis.status !== "ready") return;
+  async #look(): Promise<void> {
+    if (this.#looking || this.#redis.status !== "ready") return;
+    this.#looking = true;
     try {
-      await this.#redis.ping();
+      const demoted = await isReplica(this.#redis);
+      // Only a new connection tells where the primary is now. Commands that are on their way are sent again.
+      if (this.#client.status === "ready" && (await isReplica(this.#client).catch(() => false))) {
+        this.#client.disconnect(true);
+      } else if (demoted) {
+        this.#reconnect(new Error("The subscriber connection's server is no longer the primary"));
+      }
     } catch (error) {
       this.#reconnect(error);
+    } finally {
+      this.#looking = false;
     }
   }
+
+  /** The connection for commands is a new one: where it leads to another server, that is where publications are made. */
+  readonly #compare = (): void => {
+    if (this.#redis.status !== "ready") return;
+    Promise.all([runIdOf(this.#client), runIdOf(this.#redis)]).then(
+      ([theirs, ours]) => {
+        if (theirs === ours || theirs === null || ours === null) return;
+        this.#reconnect(new Error("The subscriber connection's server is another than that of the commands"));
+      },
+      // A connection that is lost or mute is found by the next look.
+      () => undefined,
+    );
+  };
 
   #reconnect(error: unknown): void {
     this.#onError(error);

@@ -15,6 +15,9 @@ import { Hub, type PubSub } from "./hub.ts";
 import { MuteNodes } from "./mute-nodes.ts";
 import { SentinelWatch, type ServerAddress } from "./sentinel-watch.ts";
 
+/** How often a subscriber connection is asked whether its server is a primary: live text is that late where nothing tells of it. */
+const lookEveryMs = 1000;
+
 /** What of Redis depends on how many servers it is: one, one behind Sentinel, or a cluster. */
 export interface Topology {
   readonly client: Client;
@@ -34,7 +37,6 @@ export interface Topology {
 }
 
 export function openTopology(source: RedisSource, settings: ConnectionSettings): Topology {
-  const pingEveryMs = settings.commandTimeoutMs;
   if (source.kind === "cluster") {
     return clusterTopology(connectCluster(source.nodes, source.options, settings), source.options, settings);
   }
@@ -50,7 +52,12 @@ export function openTopology(source: RedisSource, settings: ConnectionSettings):
     return redis;
   };
   const client = connect("commands");
-  const hub = new Hub(connect("subscriber"), pingEveryMs, settings.onError);
+  const hub = new Hub(
+    connect("subscriber"),
+    client,
+    Math.min(lookEveryMs, settings.commandTimeoutMs),
+    settings.onError,
+  );
   const watch =
     client.options.sentinels && client.options.sentinels.length > 0
       ? new SentinelWatch(client.options, (primary) => {

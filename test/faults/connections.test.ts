@@ -106,8 +106,8 @@ describe("a subscriber connection that is mute", () => {
     const settings = { commandTimeoutMs: 200, onError: (error: unknown) => errors.push(error) };
     const options = { host: "127.0.0.1", port: proxy.port };
     const subscriber = connectRedis({ kind: "options", options }, settings, "subscriber");
-    const hub = new Hub(subscriber, 200, settings.onError);
     const opened = openStore(server.port);
+    const hub = new Hub(subscriber, opened.redis, 200, settings.onError);
     // Only its own PING can find out: nothing is read from time to time.
     const feeds = new RedisFeeds(opened.store, opened.redis, hub, { db: 0, checkMs: () => 600_000, ...settings });
     await two.append(name, "first");

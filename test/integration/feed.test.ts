@@ -135,7 +135,7 @@ describe("messages (P3, P5)", () => {
     const opened = openStore(server.port);
     const { store } = opened;
     const subscriber = new Redis(server.port, "127.0.0.1", { autoResubscribe: false });
-    const hub = new Hub(subscriber, 5000, () => undefined);
+    const hub = new Hub(subscriber, opened.redis, 5000, () => undefined);
     await one.append("early", "first");
     const read = store.read.bind(store);
     let pushed = 0;

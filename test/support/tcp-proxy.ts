@@ -17,6 +17,8 @@ export interface TcpProxy {
   loseNextReply(): Promise<void>;
   /** While on, bytes go nowhere in either direction and nothing is closed. What came meanwhile goes on afterwards. */
   blackhole(on: boolean): void;
+  /** Connections that are made from now on lead to another server; those that are open stay, as behind a name that moves. */
+  leadTo(targetPort: number): void;
   /** Cuts all connections (RST); new ones are accepted. */
   cutAll(): void;
   /** Cuts all connections, and refuses new ones while on. */
@@ -38,7 +40,7 @@ interface Pair {
 
 class Proxy implements TcpProxy {
   readonly #server = createServer((client) => this.#accept(client));
-  readonly #targetPort: number;
+  #targetPort: number;
   readonly #pairs = new Set<Pair>();
   #dropping = false;
   #blackholed = false;
@@ -85,6 +87,10 @@ class Proxy implements TcpProxy {
   blackhole(on: boolean): void {
     this.#blackholed = on;
     for (const pair of this.#pairs) this.#flow(pair);
+  }
+
+  leadTo(targetPort: number): void {
+    this.#targetPort = targetPort;
   }
 
   cutAll(): void {
