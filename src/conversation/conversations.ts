@@ -92,7 +92,14 @@ export class StoredConversations implements Conversations {
       return row ? placed(session, row) : null;
     };
     if (id.kind === "place") return pick(await read("", [[id.position, id.position]]));
-    if (id.kind === "named") return pick(await read("", [[id.hint - around, id.hint + around]]));
+    if (id.kind === "named") {
+      const reading = await read("", [[id.hint - around, id.hint + around]]);
+      const found = pick(reading);
+      if (found || !reading) return found;
+      // A reply that was made anew in the middle moves what was added meanwhile: the newest rows are looked through.
+      const { end } = reading.session;
+      return pick(await read("", [[end - 2 * around, end - 1]]));
+    }
     const reading = await read(`m:${id.messageId}`, []);
     if (!reading) return null;
     const result = reading.op?.result ?? "";

@@ -9,16 +9,22 @@ import {
 } from "./api.ts";
 import { ParleyError, badInput, messageIdReused, notFound } from "./errors.ts";
 import { placed, type PlacedMessage } from "./events.ts";
-import { joinLocal, sessionTag, uuidv7 } from "./ids.ts";
+import { joinLocal, markOf, sessionTag, uuidv7 } from "./ids.ts";
 import type { InputChecks } from "./input-checks.ts";
 import { rateLimited } from "./limits.ts";
-import type { NewMessage } from "./message.ts";
+import type { NewMessage, Row } from "./message.ts";
 import { keyedOp } from "./ops.ts";
 import type { OwnedSessions } from "./owned-sessions.ts";
 import { isFinal, type Run } from "./run.ts";
 import type { Session, Viewer } from "./session.ts";
 import type { BeginAnswer, BeginTurn, SessionStore } from "./store.ts";
-import { contentFingerprint, templateOfMessage, templateOfPartial, type RowTemplate } from "./stored-message.ts";
+import {
+  contentFingerprint,
+  fillMessage,
+  templateOfMessage,
+  templateOfPartial,
+  type RowTemplate,
+} from "./stored-message.ts";
 import { silentTelemetry, type Telemetry } from "./telemetry.ts";
 import type { Turns } from "./turns.ts";
 
@@ -26,7 +32,10 @@ export interface SendingSettings {
   readonly historyKeyPrefix: string;
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
-  /** An operation waits for what others do, until the returned function is called: it takes nobody's place meanwhile. */
+  /**
+   * An operation waits for what others do, until the returned function is called: it takes nobody's place meanwhile. That
+   * function throws UNAUTHENTICATED where its caller is nobody any more, which also aborts `signal`.
+   */
   readonly waiting?: (signal: AbortSignal) => () => void;
   readonly telemetry?: Telemetry;
   readonly now: () => number;
@@ -83,12 +92,20 @@ export class Sending {
     const places = await this.#sessions.owning(viewer, sessionId, () =>
       this.#store.append(viewer.subject, sessionId, given, op, existingOnly),
     );
-    const ranges = places.map(({ position }) => [position, position] as const);
+    // What this call has written it knows, also what retention trims at once; what an earlier one has is read.
+    const written = places.map(({ position, mark }, i): Row | null => {
+      const row = given[i]?.row;
+      const raw = row === undefined ? "" : fillMessage(row, position);
+      return markOf(raw) === mark ? { position, mark, raw } : null;
+    });
+    const earlier = places.filter((_, i) => written[i] === null);
+    const ranges = earlier.map(({ position }) => [position, position] as const);
     const reading = await this.#sessions.read(viewer, sessionId, { ...read, ranges });
     if (!reading) throw notFound();
     const { session } = reading;
-    // Of a repeated call they may be gone, and others may lie where they lay.
-    const rows = reading.ranges.flatMap((range, i) => range.filter(({ mark }) => mark === places[i]?.mark));
+    // They may be gone, and others may lie where they lay.
+    const found = reading.ranges.flatMap((range, i) => range.filter(({ mark }) => mark === earlier[i]?.mark));
+    const rows = [...written.filter((row) => row !== null), ...found];
     return { messages: rows.map((row) => placed(session, row)), session };
   }
 

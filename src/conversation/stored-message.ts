@@ -58,6 +58,14 @@ export function fillTemplate(template: RowTemplate, position: number): string {
   return `${template.head}${position}${template.tail}`;
 }
 
+/** The same of a message's row, whose hint is the position too where the gateway made the id: as fill() of lib.lua. */
+export function fillMessage({ head, tail }: RowTemplate, position: number): string {
+  return fillTemplate(
+    { head: head.replace(/"hint":0,"position":$/, `"hint":${position},"position":`), tail },
+    position,
+  );
+}
+
 /** @throws RangeError where JSON is nested deeper than the stack holds (thousands of levels); who accepts JSON bounds that. */
 export function templateOfMessage(message: NewMessage, messageId: string, note: RowNote): RowTemplate {
   const data = {

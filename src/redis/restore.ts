@@ -148,11 +148,24 @@ export class Importer {
       digest,
       replace,
       livesUntil: ownLife,
+      sameAt: replace ? await this.#sameAt(owner, staged) : null,
     });
     this.#result[outcome]++;
     if (outcome === "refused" && this.#inTheWay.length < 100) this.#inTheWay.push(session.sessionId);
     if (outcome !== "restored") await this.#discard(staged);
     this.#onProgress(this.result);
+  }
+
+  /** The count of writes at which the session that is there has exactly the staged rows, in their places; null: it has not. */
+  async #sameAt(owner: string, { session, historyKey, staging, digest }: Staged): Promise<number | null> {
+    const there = (await this.#store.read(owner, session.sessionId, { pages: [] }))?.session;
+    if (there?.base !== session.base || there.messageCount !== digest.rows) return null;
+    for (let from = 0; from < digest.rows; from += chunkRows) {
+      const rowsOf = (key: string) => guarded(this.#redis.lrangeBuffer(key, from, from + chunkRows - 1));
+      const [staged, kept] = await Promise.all([rowsOf(staging), rowsOf(historyKey)]);
+      if (staged.length !== kept.length || staged.some((row, i) => kept[i]?.equals(row) !== true)) return null;
+    }
+    return there.sequence;
   }
 
   async #discard({ staging }: Staged): Promise<void> {

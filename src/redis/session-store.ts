@@ -51,6 +51,8 @@ export interface StagedCopy {
   readonly replace: boolean;
   /** When the list is to expire, in ms since the epoch, where that is not the session's own sliding life. */
   readonly livesUntil: number | null;
+  /** The session's count of writes at which it has these rows already; null: it has others, or is not there. */
+  readonly sameAt: number | null;
 }
 
 /** Memory for readings that are made again and again: some hundred pages of 50 messages. */
@@ -267,8 +269,9 @@ export class RedisSessionStore implements SessionStore {
     copy: StagedCopy,
   ): Promise<"restored" | "known" | "refused"> {
     const key = this.historyKey(sessionId);
-    const { rows, digest, replace, livesUntil, staging } = copy;
-    const args = [rows, digest, replace ? 1 : 0, generation, base, livesUntil ?? "", ...Object.entries(record).flat()];
+    const { rows, digest, replace, livesUntil, sameAt, staging } = copy;
+    const own = [rows, digest, replace ? 1 : 0, generation, base, livesUntil ?? "", sameAt ?? ""];
+    const args = [...own, ...Object.entries(record).flat()];
     const answer = await this.#calls.run("restore", owner, key, ownOp(), args, { staging });
     switch (answer[0]) {
       case "OK":

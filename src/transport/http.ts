@@ -26,8 +26,8 @@ import {
   refusedSubscription,
   useBoundedParser,
   useChecks,
-  useHiddenSchema,
   useRules,
+  useVariableErrors,
   withStatus,
 } from "./query-checks.ts";
 import { refusal, refusalResponse } from "./refusals.ts";
@@ -133,7 +133,7 @@ export function createOperations(options: HttpOptions): Operations {
       fanout.plugin,
       useStreams(options, fanout, documents),
       useRules(options),
-      ...(options.introspection ? [] : [useHiddenSchema()]),
+      useVariableErrors(options),
       useDocuments(documents),
       // Behind all that puts an executor of its own in place: what that does belongs to the operation's span.
       reports.plugin,

@@ -249,29 +249,31 @@ function NoStreamRule(context: ValidationContext): ASTVisitor {
 }
 
 /**
- * No "Did you mean" about variables: with introspection off it would tell the schema name by name. The executor has no
- * way to be told, so what it found wrong is found once more.
+ * What is wrong with variables has the status that other errors of a request have: 400, or 200 where the client takes plain
+ * JSON alone. With introspection off it has no "Did you mean", which would tell the schema name by name. The executor has no
+ * way to be told either, so what it found wrong is found once more.
  */
-export function useHiddenSchema(): Plugin {
-  const discreet = ({ schema, document, operationName, variableValues }: ExecutionArgs, result: unknown) => {
+export function useVariableErrors({ introspection }: { readonly introspection: boolean }): Plugin {
+  const wrongVariables = ({ schema, document, operationName, variableValues }: ExecutionArgs, result: unknown) => {
     if (isAsyncIterable(result) || (result as ExecutionResult).data !== undefined) return null; // else one result
     const definitions = getOperationAST(document, operationName)?.variableDefinitions ?? [];
     const { errors } = getVariableValues(schema, definitions, variableValues ?? {}, {
       maxErrors: 50,
-      hideSuggestions: true,
+      hideSuggestions: !introspection,
     });
+    for (const { extensions } of errors ?? []) extensions["http"] = { spec: true, status: 400 };
     return errors === undefined ? null : { errors };
   };
   return {
     onExecute: ({ args }) => ({
       onExecuteDone({ result, setResult }) {
-        const shown = discreet(args, result);
+        const shown = wrongVariables(args, result);
         if (shown !== null) setResult(shown);
       },
     }),
     onSubscribe: ({ args }) => ({
       onSubscribeResult({ result, setResult }) {
-        const shown = discreet(args, result);
+        const shown = wrongVariables(args, result);
         if (shown !== null) setResult(shown);
       },
     }),

@@ -2,6 +2,7 @@ import type { Server } from "node:http";
 
 import type { GraphQLSchema } from "graphql";
 
+import { unauthenticated } from "../conversation/access.ts";
 import type { Conversations } from "../conversation/api.ts";
 import { silentTelemetry } from "../conversation/telemetry.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
@@ -12,6 +13,7 @@ import { createAnswers } from "./answers.ts";
 import { readBody } from "./body.ts";
 import { createExchange, exchangeOf } from "./exchange.ts";
 import type { Authenticate, Exchange, RequestHeaders } from "./exchange.ts";
+import { watchExpiry } from "./expiry.ts";
 import type { Readiness } from "./health.ts";
 import { createOperations } from "./http.ts";
 import { createGuard } from "./limits/guard.ts";
@@ -171,7 +173,17 @@ export function createTransport(options: TransportOptions): Transport {
       return webSockets.size;
     },
 
-    waiting: (signal) => exchangeOf(signal)?.place?.wait() ?? (() => undefined),
+    waiting(signal) {
+      const exchange = exchangeOf(signal);
+      if (exchange === undefined) return () => undefined;
+      const goOn = exchange.place?.wait();
+      const expiry = watchExpiry(exchange, exchange.end);
+      return () => {
+        expiry.stop();
+        goOn?.();
+        if (expiry.passed()) throw unauthenticated();
+      };
+    },
 
     async fetch(request) {
       const requestId = requestIdOf(request.headers);

@@ -91,6 +91,24 @@ test("WINDOW sends the last turns whole", async () => {
   ]);
 });
 
+test("WINDOW counts turns, however many tool rows they have", async () => {
+  await startSession("window-agent", { strategy: "WINDOW", maxTurns: 2 }, 3);
+  const calls = Array.from({ length: 10 }, (_, i) => ({ callId: `c${i}`, name: "look", args: { at: i } }));
+  const turn = (name: string) => [
+    { role: "USER", text: `Look ${name} up` },
+    { role: "ASSISTANT", text: "", toolCalls: calls },
+    ...calls.map(({ callId }) => ({ role: "TOOL", text: "found", toolCallId: callId })),
+    { role: "ASSISTANT", text: `${name} is there.` },
+  ];
+  await addMessages(url, "window-agent", [...turn("Ann"), ...turn("Bob")]);
+  await ask(url, "window-agent", "Now");
+  const tools = Array<string>(10).fill("tool");
+  expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
+    ...["system", "user", "assistant", ...tools, "assistant", "user", "assistant", ...tools, "assistant", "user"],
+  ]);
+  expect(contents(openai.requests.at(-1))[1]).toBe("Look Ann up");
+});
+
 test("a window never begins with a tool's answer whose call is not in it", async () => {
   await startSession("window-tools", { strategy: "WINDOW", maxTurns: 1 }, 3);
   await addMessages(url, "window-tools", [

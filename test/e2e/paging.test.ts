@@ -163,6 +163,12 @@ describe("pages of messages", () => {
     const create = `mutation { createSession(input: { sessionId: "empty" }) { session { cursor messages { nodes { name: text } pageInfo { hasNextPage hasPreviousPage } } } } }`;
     const { session } = (await execute<Data>(url, create)).createSession;
     expect(session.messages).toEqual({ nodes: [], pageInfo: { hasNextPage: false, hasPreviousPage: false } });
+    for (const window of [{ after: session.cursor }, { before: session.cursor }]) {
+      for (const count of [{ first: 5 }, { last: 5 }]) {
+        const { pageInfo } = await page("empty", { ...count, ...window });
+        expect([pageInfo.hasPreviousPage, pageInfo.hasNextPage]).toEqual([false, false]);
+      }
+    }
     await fill("empty", 2);
     expect((await page("empty", { first: 5, after: session.cursor })).nodes).toEqual([{ name: "m0" }, { name: "m1" }]);
   });

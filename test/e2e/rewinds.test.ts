@@ -294,6 +294,42 @@ describe("regenerateReply", () => {
     expect(await texts(url, "regenerate-middle")).toEqual(["USER: First", "ASSISTANT: You said: First"]);
   });
 
+  test("what others added meanwhile stays behind the new reply, under its ids", async () => {
+    await twoTurns("regenerate-behind");
+    openai.next({ kind: "gated", tokens: ["Made ", "anew"] });
+    const replaceFrom = await cursorAt("regenerate-behind", 1);
+    const input = { sessionId: "regenerate-behind", replaceFrom };
+    const { run } = (await execute<{ regenerateReply: { run: { id: string } } }>(url, regenerateOnly, { input }))
+      .regenerateReply;
+    const added = [
+      { role: "SYSTEM", text: "Named", messageId: "mine" },
+      { role: "SYSTEM", text: "Unnamed" },
+      { role: "SYSTEM", text: '{"parley":{"position":4}}', messageId: "quoted" },
+    ];
+    const key = { idempotencyKey: "behind" };
+    const first = await addMessages(url, "regenerate-behind", added, key);
+    expect(first.map(({ position }) => position)).toEqual([4, 5, 6]);
+    openai.releaseAll();
+    await ended(run.id);
+    const moved = await readMessages(url, "regenerate-behind");
+    expect(moved.map(({ text, position }) => [position, text])).toEqual([
+      [0, "First"],
+      [1, "Made anew"],
+      [2, "Named"],
+      [3, "Unnamed"],
+      [4, '{"parley":{"position":4}}'],
+    ]);
+    const ids = moved.slice(2).map(({ id }) => id);
+    expect(ids).toEqual(first.map(({ id }) => id));
+    const nodes = `query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Message { id position } } }`;
+    expect(await execute(url, nodes, { ids })).toEqual({ nodes: ids.map((id, i) => ({ id, position: i + 2 })) });
+    // A retry finds them where they are now.
+    const again = await addMessages(url, "regenerate-behind", added, key);
+    expect(again.map(({ id, position }) => [id, position])).toEqual(ids.map((id, i) => [id, i + 2]));
+    const own = await addMessages(url, "regenerate-behind", added.slice(0, 1));
+    expect(own.map(({ id, position }) => [id, position])).toEqual([[ids[0], 2]]);
+  });
+
   test("drops a tool's rows of the old answer too", async () => {
     await addMessages(url, "regenerate-tools", [
       { role: "USER", text: "Weather?" },

@@ -174,6 +174,42 @@ describe("an archive", () => {
     }
   });
 
+  test("of the same data replaces it without any cursor's end", async () => {
+    await append("same", "one", "two", "three");
+    const archive = await archiveOf();
+    expect(await target.importSessions(pieces(archive))).toMatchObject({ restored: 1 });
+    for (const [gateway, text] of [
+      [source, "where it came from"],
+      [target, "where it was put"],
+    ] as const) {
+      const { conversations } = gateway;
+      const page = { pages: [{ first: 2, after: null, last: null, before: null }] };
+      const before = await conversations.readSession(anonymous, "same", page);
+      await conversations.updateSession(
+        anonymous,
+        { sessionId: "same", title: text, instructions: undefined, model: undefined, memory: undefined },
+        everything,
+      );
+      expect(await gateway.importSessions(pieces(archive), { replace: true })).toMatchObject({ restored: 1 });
+      const after = await conversations.readSession(anonymous, "same", page);
+      expect(after).toMatchObject({
+        generation: before?.generation,
+        end: 3,
+        title: null,
+        readCount: before?.readCount,
+      });
+      expect(after?.pages).toEqual(before?.pages);
+    }
+    // Other data is another history.
+    const { generation = 0 } = (await target.conversations.readSession(anonymous, "same", everything)) ?? {};
+    await there.lset("same", 1, foreignRow("changed"));
+    expect(await target.importSessions(pieces(archive), { replace: true })).toMatchObject({ restored: 1 });
+    const changed = await target.conversations.readSession(anonymous, "same", everything);
+    expect(changed?.generation).toBeGreaterThan(generation);
+    expect(await there.lrange("same", 0, -1)).toEqual(await here.lrange("same", 0, -1));
+    expect((await there.keys("*staging*")).length).toBe(0);
+  });
+
   test("that is cut off or damaged is refused from there on, and leaves no half session", async () => {
     await append("whole", "one", "two");
     const archive = await archiveOf();

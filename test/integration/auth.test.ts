@@ -5,6 +5,7 @@ import { WebSocket } from "ws";
 import type { GatewayOptions } from "../../src/gateway.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
+import { startOpenAI } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis } from "../support/redis-server.ts";
 import type { TestRedis } from "../support/redis-server.ts";
@@ -241,6 +242,31 @@ describe("a token that expires in mid-stream", () => {
     expect(arrivals.length).toBeGreaterThan(2);
     // What was sent in time may arrive a moment later.
     expect(Math.max(...arrivals)).toBeLessThan(end + 500);
+  });
+
+  test("ends the waiting for a reply, which tells nothing more; the reply goes on", async () => {
+    const openai = await startOpenAI();
+    const waiting = await open({
+      auth: jwt,
+      model: "openai:small",
+      openai: { apiKey: "key", baseUrl: openai.baseUrl },
+    });
+    openai.behave({ kind: "gated", tokens: ["There ", "at last"] });
+    const { token, end } = await shortLived("vera");
+    const send = `mutation { sendMessage(input: { sessionId: "vera:1", text: "Hi" }) { reply { text } } }`;
+    const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
+    const answer = await fetch(waiting.url, { method: "POST", headers, body: JSON.stringify({ query: send }) });
+    expect(await answer.json()).toMatchObject({ data: null, errors: [{ extensions: { code: "UNAUTHENTICATED" } }] });
+    expect(Date.now()).toBeGreaterThanOrEqual(end);
+    openai.releaseAll();
+    const later = callerOf(waiting.url, await tokenFor("vera"));
+    const read = `{ session(sessionId: "vera:1") { messages { nodes { text } } } }`;
+    await waitUntil("the reply is there", async () => {
+      const { session } = await later.execute<{ session: { messages: { nodes: { text: string }[] } } }>(read);
+      return session.messages.nodes.at(-1)?.text === "There at last";
+    });
+    await waiting.close();
+    await openai.close();
   });
 
   test("graphql-ws comes again with a new token, and goes on", async () => {

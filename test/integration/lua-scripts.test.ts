@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { BeginTurn, StartedTurn } from "../../src/conversation/store.ts";
 import { sessionKeys, sharedKeys } from "../../src/redis/keys.ts";
 import { scriptText, sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
@@ -91,6 +92,27 @@ describe("sent twice with the same op, a script gives the same result and writes
     expect(Number(until)).toBeGreaterThanOrEqual(Number(record["until"]));
     expect({ ...rest, until: record["until"] }).toEqual(record);
     expect({ ...(await contents(at.redis, beside)), [session ?? ""]: before[session ?? ""] }).toEqual(before);
+  });
+
+  test("a turn sent again after 200 later ones has its run still (P8)", async () => {
+    const id = newId("runs");
+    const op = { id: "m:first", fingerprint: "f" };
+    const start = async (turn: BeginTurn): Promise<StartedTurn> => {
+      const answer = await at.store.begin(owner, id, turn);
+      if (answer.kind !== "started") throw new Error(`The turn is ${answer.kind}`);
+      return answer;
+    };
+    const first = await start(newTurn(id, "first", { op }));
+    await at.store.finish(first, completed(first, "answer to the first"), "i:first");
+    for (let i = 0; i < 201; i++) {
+      const turn = await start(newTurn(id, `later ${i}`));
+      await at.store.finish(turn, completed(turn, "later"), `i:${i}`);
+    }
+    const known = await at.store.begin(owner, id, newTurn(id, "first", { op }));
+    expect(known).toEqual({ kind: "known", fingerprint: "f", runId: first.runId });
+    const { run } = must(await at.store.read(owner, id, { pages: [], runId: first.runId }));
+    expect(run).toMatchObject({ status: "COMPLETED", text: "answer to the first" });
+    expect(run?.inputRow).toContain("first");
   });
 
   test("a turn sent again after it was stopped is known, not waiting", async () => {

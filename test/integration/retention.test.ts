@@ -133,6 +133,31 @@ test("LangChain's own history reads the kept messages in order, and goes on behi
   }
 });
 
+test("addMessages of more than is kept answers all that it was given", async () => {
+  const gateway = await startGateway({ redis: server.url, maxMessagesPerSession: 2 });
+  try {
+    const add = `mutation ($messages: [MessageInput!]!) {
+      addMessages(input: { sessionId: "many", idempotencyKey: "k", messages: $messages }) {
+        messages { id position text } session { messageCount messages { nodes { id } } }
+      }
+    }`;
+    type Added = { id: string; position: number; text: string };
+    type Data = { addMessages: { messages: Added[]; session: { messageCount: number; messages: { nodes: Added[] } } } };
+    const messages = range(0, 5).map((text, i) => ({ role: "USER", text, ...(i === 1 ? { messageId: "own" } : {}) }));
+    const first = (await execute<Data>(gateway.url, add, { messages })).addMessages;
+    expect(first.messages.map(({ position, text }) => [position, text])).toEqual(
+      range(0, 5).map((text, i) => [i, text]),
+    );
+    expect(first.messages[1]?.id).toBe(Buffer.from("Message:many:own").toString("base64"));
+    expect(first.session.messageCount).toBe(5);
+    expect(first.session.messages.nodes.map(({ id }) => id)).toEqual(first.messages.slice(3).map(({ id }) => id));
+    // Sent again, what is kept is told: the other rows are gone, and so is the time that was written in them.
+    expect((await execute<Data>(gateway.url, add, { messages })).addMessages.messages).toEqual(first.messages.slice(3));
+  } finally {
+    await gateway.close();
+  }
+});
+
 test("over GraphQL: what is kept can be read, and unread is still messageCount - readCount", async () => {
   const gateway = await startGateway({ redis: server.url, maxMessagesPerSession: 4 });
   try {

@@ -147,6 +147,27 @@ describe("errors", () => {
     }
   });
 
+  test("wrong variables have one status and one code, with introspection and without", async () => {
+    const body = JSON.stringify({ query: "query ($name: String) { hello(name: $name) }", variables: { name: 5 } });
+    const answers = await Promise.all(
+      [true, false].map(async (introspection) => {
+        await using server = await startTransport({ production: true, introspection, graphiql: false });
+        const statuses = [];
+        for (const accept of ["application/json", modern.accept]) {
+          // The second time the document is known, and comes by another way.
+          for (let time = 0; time < 2; time++) {
+            const headers = { "content-type": "application/json", accept };
+            const answer = await fetch(server.endpoint, { method: "POST", headers, body });
+            statuses.push([answer.status, (await errorOf(answer)).extensions]);
+          }
+        }
+        return statuses;
+      }),
+    );
+    const code = { code: "BAD_USER_INPUT" };
+    for (const answer of answers) expect(answer).toEqual([200, 200, 400, 400].map((status) => [status, code]));
+  });
+
   test("a refusal keeps its code; anything unexpected is masked, and logged whole", async () => {
     await using server = await startTransport();
     const refused = await errorOf(await post(server.endpoint, "{ refused }", modern));

@@ -141,12 +141,13 @@ export async function addMessages(
   url: string,
   sessionId: string,
   messages: readonly SendInput[],
+  more: SendInput = {},
 ): Promise<readonly MessageFields[]> {
   const query = `mutation ($input: AddMessagesInput!) {
     addMessages(input: $input) { messages { ...M } }
   } ${messageFields}`;
   type Data = { addMessages: { messages: readonly MessageFields[] } };
-  return (await execute<Data>(url, query, { input: { sessionId, messages } })).addMessages.messages;
+  return (await execute<Data>(url, query, { input: { sessionId, messages, ...more } })).addMessages.messages;
 }
 
 /** Of a long history, 200 messages at a time. */

@@ -240,7 +240,7 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       await at.redis.lpush(staging, ...rows);
       const record = { title: "Archived", updated: "1700000000000", read: "9" };
       const session = { sessionId: id, owner, generation: 7, base: 7, expiresAt: null, record };
-      const copy = { staging, rows: 2, digest: "d", replace: true, livesUntil: null };
+      const copy = { staging, rows: 2, digest: "d", replace: true, livesUntil: null, sameAt: null };
       return (by) => by.store.restore(owner, session, copy);
     },
     effect: async (at, id, result) => {

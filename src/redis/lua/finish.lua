@@ -14,6 +14,16 @@ if op then return { 'KNOWN', headOf(x), stored or '', op.result } end
 local run = stored and cjson.decode(stored)
 if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(ARGV[9]) then return { 'CLOSED', headOf(x), stored or '' } end
 
+-- A row of the gateway's as it lies at another position, which its note holds; who has its old place finds it by that.
+local function moved(plan, raw, from, to)
+  local tail = ',"position":' .. int(from) .. '}}}}'
+  local note = '"parley":{"session":"' .. string.sub(redis.sha1hex(H), 1, 8) .. '"'
+  if string.sub(raw, -#tail) ~= tail or not string.find(raw, note, math.max(1, #raw - 200), true) then return raw end
+  local row = string.sub(raw, 1, -#tail - 1) .. ',"position":' .. int(to) .. '}}}}'
+  plan.ops[#plan.ops + 1] = { 'p:' .. int(from) .. ' ' .. mark(raw), '', int(to) .. ' ' .. mark(row), OPS_MS }
+  return row
+end
+
 local p = plan(x)
 settleLoss(p)
 if x.lost then
@@ -53,7 +63,8 @@ else
   p.push[1] = raw
   run.rp, run.rm = position, mark(raw)
   for i = #later, 1, -1 do
-    p.push[#p.push + 1] = later[i]
+    local from, to = x.base + x.n - i, position + #p.push
+    p.push[#p.push + 1] = from == to and later[i] or moved(p, later[i], from, to)
     p.more = true
   end
 end

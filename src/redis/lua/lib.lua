@@ -14,7 +14,6 @@ local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local OPS_MS = 90000000 -- 25 hours (P8)
-local RUNS_KEPT = 200
 local adopts, titles, most = string.match(ARGV[3], '^(%d)(t?):?(%d*)$')
 local MOST = tonumber(most) or math.huge
 local publish, indexed = string.match(ARGV[1], '^(%u+)(%+?)$')
@@ -242,12 +241,20 @@ local function runOf(id)
   return cjson.decode(raw)
 end
 
+-- Where a row is now that was written at this place ("position mark"): finish.lua notes each row that it moves.
+local function placeNow(place)
+  local moved = call('HGET', OPS, 'p:' .. place)
+  if not moved then return place end
+  return placeNow(string.sub(moved, 2))
+end
+
 -- A known op: its fingerprint and result. The op outlives the session as its tombstone.
 local function knownOp(id)
   if id == '' then return nil end
   local raw = call('HGET', OPS, id)
   if not raw then return nil end
   local fingerprint, result = string.match(raw, '^([^\t]*)\t(.*)$')
+  if string.find(result, '^%d+ %x+') then result = string.gsub(result, '%d+ %x+', placeNow) end
   return { fingerprint = fingerprint, result = result }
 end
 
@@ -368,6 +375,9 @@ local freeTypes = { chat = true, generic = true, ChatMessageChunk = true, Generi
 
 -- Whether clients see the row with role USER. What is escaped in its texts does not matter here, and cjson refuses some of it.
 local function isUser(raw)
+  -- Most writers' rows begin so, and those need not be decoded.
+  local name = string.match(raw, '^%s*{%s*"type"%s*:%s*"(%a+)"%s*,%s*"data"%s*:%s*{')
+  if name and not freeTypes[name] and string.sub(raw, -2) == '}}' then return userTypes[name] or false end
   if not (string.find(raw, '[Hh]uman') or string.find(raw, 'user', 1, true)) then return false end
   local ok, row = pcall(cjson.decode, (string.gsub(raw, '\\.', '?')))
   if not ok or type(row) ~= 'table' then return false end
@@ -388,19 +398,36 @@ local function userBelow(x, position)
   return nil
 end
 
--- What the memory strategy may read: "STRATEGY:turns:tokens" and the most rows. A turn may hold tool rows, hence 4 a turn.
+-- The session's memory: "STRATEGY:turns:tokens".
 local function memoryOf(x, default)
   local s = x.s
   if s.mem then return s.mem .. ':' .. (s.memTurns or '') .. ':' .. (s.memTokens or '') end
   return default
 end
 
-local function rowsWanted(memory, most)
+-- Position of the first row that the memory strategy may need below a position. `rows(a, b)`: those of a..b-1, newest first.
+local function memoryFrom(x, below, memory, most, rows)
   local strategy, turns, tokens = string.match(memory, '^(.-):(.-):(.-)$')
-  local wanted = most
-  if strategy == 'WINDOW' then wanted = (tonumber(turns) or 10) * 4 + 8
-  elseif strategy == 'TOKEN_BUFFER' or strategy == 'SUMMARY_BUFFER' then wanted = math.ceil((tonumber(tokens) or 2000) / 2) + 8 end
-  return math.min(wanted, most)
+  if strategy == 'TOKEN_BUFFER' or strategy == 'SUMMARY_BUFFER' then
+    most = math.min(most, math.ceil((tonumber(tokens) or 2000) / 2) + 8)
+  end
+  local lowest = math.max(x.base, below - most)
+  if strategy ~= 'WINDOW' then return lowest end
+  local left = tonumber(turns) or 10
+  if left < 1 then return below end
+  -- A turn is two rows mostly; one with tools may have any number.
+  local size, high = left * 2, below
+  while high > lowest do
+    local low = math.max(lowest, high - size)
+    for i, raw in ipairs(rows(low, high)) do
+      if isUser(raw) then
+        left = left - 1
+        if left == 0 then return high - i end
+      end
+    end
+    high = low
+  end
+  return lowest
 end
 
 -- Rows of the positions from..below-1 as they will lie once the plan is written, newest first.
@@ -462,7 +489,7 @@ local function start(p, run, o)
   s.active = run.id
 
   local memory = memoryOf(x, o.memory)
-  local low = math.max(x.base, userAt - rowsWanted(memory, o.most))
+  local low = memoryFrom(x, userAt, memory, o.most, function(a, b) return rowsBelow(p, a, b) end)
   local summary = ''
   if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
     summary = s.sumText
@@ -648,7 +675,6 @@ local function commit(p)
         s.xat = nil
       end
     end
-    if p.newRun then set.runs = (tonumber(s.runs) or 0) + 1 end
     local flat = {}
     for field, value in pairs(set) do
       flat[#flat + 1] = field
@@ -669,14 +695,8 @@ local function commit(p)
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
     end
     for generation, marked in pairs(p.cut) do field(generation, marked) end
-    if p.newRun then field('#' .. int(set.runs), p.newRun) end
     -- As many as may have waited; of some thousand values unpack makes an error, behind the first write (P2).
     for i = 1, #fields, 1000 do call('HSET', RUNS, unpack(fields, i, math.min(i + 999, #fields))) end
-    if p.newRun and set.runs > RUNS_KEPT then
-      local old = '#' .. int(set.runs - RUNS_KEPT)
-      local id = call('HGET', RUNS, old)
-      if id and id ~= s.active then call('HDEL', RUNS, old, id, id .. ':input', id .. ':text', id .. ':template') end
-    end
     for _, run in ipairs(p.runs) do
       if run.f then due(now + OPS_MS, 'r:' .. run.id) end
     end
@@ -751,7 +771,7 @@ end
 -- The same for a run that this very attempt started before its reply was lost.
 local function startedAgain(x, run, o)
   local memory = memoryOf(x, o.memory)
-  local low = math.max(x.base, run.up - rowsWanted(memory, o.most))
+  local low = memoryFrom(x, run.up, memory, o.most, function(a, b) return rowsOf(x, a, b - 1) end)
   local turn = { memory, x.s.instructions or '', '', int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
   return startedAnswer(x, cjson.encode(run), turn)
 end

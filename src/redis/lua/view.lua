@@ -74,7 +74,7 @@ for i = 10, #ARGV, 8 do
       if holds(x, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then low = math.max(low, tonumber(ARGV[i + 3]) + 1) else expired = gone(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
     end
     if ARGV[i + 5] ~= '' then
-      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, tonumber(ARGV[i + 6]) - 1) else expired = gone(ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) end
+      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, math.max(x.base, tonumber(ARGV[i + 6])) - 1) else expired = gone(ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) end
     end
     if kind == 'first' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
   end
@@ -86,5 +86,5 @@ for i = 10, #ARGV, 8 do
   end
 end
 
-local op = ARGV[8] ~= '' and call('HGET', OPS, ARGV[8]) or ''
-return { 'OK', packed(record), x.n, s.newest or '', expires, now, op or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }
+local op = knownOp(ARGV[8])
+return { 'OK', packed(record), x.n, s.newest or '', expires, now, op and op.fingerprint .. '\t' .. op.result or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }
