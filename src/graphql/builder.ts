@@ -53,5 +53,6 @@ builder.mutationType({
     "What can be changed. Each write is atomic; with a messageId or idempotencyKey it can be sent again without harm for 25 hours.",
 });
 builder.subscriptionType({
-  description: "What is live, over WebSocket (graphql-transport-ws) and SSE. Resumable from a cursor, without gaps.",
+  description:
+    "What is live, over WebSocket (graphql-transport-ws), SSE and multipart HTTP. Resumable from a cursor, without gaps.",
 });

@@ -7,14 +7,30 @@ type SessionEvent = EventOf<{ readonly nodes: readonly Message[] }>;
 
 /** `url`: of the endpoint, http: or https:. Connects when it is first used, and again whenever the connection is lost. */
 export function connect(url: string, options: Partial<ClientOptions> = {}): Client {
-  return createClient({
+  let pongDue: ReturnType<typeof setTimeout> | undefined;
+  const client = createClient({
     url: url.replace(/^http/, "ws"),
     retryAttempts: Infinity,
     // By default a connection that ends with an error event before its close event (Node's WebSocket does so when it is
     // cut) is given up. Close codes that say a retry is of no use, like 4401, end it all the same.
     shouldRetry: () => true,
+    // By default it waits twice as long after each failure, without an end: 17 minutes after the tenth.
+    retryWait: (retries) => {
+      const ms = Math.min(1000 * 2 ** retries, 30_000) * (0.5 + Math.random() / 2);
+      return new Promise((resolve) => setTimeout(resolve, ms));
+    },
+    // A browser does not tell of the gateway's pings: that the link is dead shows when ours are not answered.
+    keepAlive: 10_000,
+    on: {
+      ping: (received) => {
+        if (!received) pongDue = setTimeout(() => client.terminate(), 5000);
+      },
+      pong: () => clearTimeout(pongDue),
+      closed: () => clearTimeout(pongDue),
+    },
     ...options,
   });
+  return client;
 }
 
 /** A chat as a screen shows it. */
@@ -23,21 +39,24 @@ export interface ChatState {
   readonly messages: readonly Message[];
   /** The reply being made. */
   readonly draft: { readonly runId: string; readonly replyId: string; readonly text: string } | null;
-  /** Resume from here. */
-  readonly cursor: string;
+  /** Resume from here. null: nothing is there yet, and the newest page comes with StreamOpened. */
+  readonly cursor: string | null;
   readonly removed: boolean;
 }
 
-/** A cursor of "" takes the whole history from the beginning. */
-export const emptyChat: ChatState = { messages: [], draft: null, cursor: "", removed: false };
+/** Begins with the newest page. A cursor of "" in its place takes the whole history from the beginning. */
+export const freshChat: ChatState = { messages: [], draft: null, cursor: null, removed: false };
+export const emptyChat: ChatState = { ...freshChat, cursor: "" };
 
 /** Any event may come again, after a reconnect for example: applied twice it changes nothing. */
 export function applyEvent(chat: ChatState, event: SessionEvent): ChatState {
   switch (event.__typename) {
     case "StreamWaiting":
       return { ...chat, cursor: event.cursor };
-    case "StreamOpened":
-      return { ...chat, cursor: event.cursor, draft: draftOf(event.session.activeRun) };
+    case "StreamOpened": {
+      const { messages, activeRun } = event.session;
+      return { ...chat, messages: messages?.nodes ?? chat.messages, cursor: event.cursor, draft: draftOf(activeRun) };
+    }
     case "MessageAdded": {
       const { message } = event;
       const { position, cursor, id } = message;
@@ -75,7 +94,7 @@ function draftOf(run: Run | null): ChatState["draft"] {
 }
 
 /**
- * Shows a session live, from `start` on: emptyChat, or what a query gave. Returns what ends it.
+ * Shows a session live, from `start` on: freshChat, emptyChat, or what a query gave. Returns what ends it.
  */
 export function followChat(
   client: Client,
@@ -91,6 +110,9 @@ export function followChat(
     // value all since the first `after` would come again, which does no harm either.
     get after() {
       return chat.cursor;
+    },
+    get fresh() {
+      return chat.cursor === null;
     },
   };
   return client.subscribe<{ sessionEvents: SessionEvent }>(
@@ -109,7 +131,7 @@ export function followChat(
 }
 
 export const sessionEvents = /* GraphQL */ `
-  subscription SessionEvents($sessionId: String!, $after: String) {
+  subscription SessionEvents($sessionId: String!, $after: String, $fresh: Boolean! = false) {
     sessionEvents(sessionId: $sessionId, after: $after) {
       __typename
       ... on StreamWaiting {
@@ -119,6 +141,11 @@ export const sessionEvents = /* GraphQL */ `
         cursor
         session {
           id
+          messages(last: 50) @include(if: $fresh) {
+            nodes {
+              ...MessageFields
+            }
+          }
           activeRun {
             ...RunFields
           }

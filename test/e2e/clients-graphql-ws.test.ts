@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 
 import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
-import { applyEvent, connect, emptyChat, followChat, sessionEvents } from "../clients/graphql-ws.ts";
+import { applyEvent, connect, emptyChat, followChat, freshChat, sessionEvents } from "../clients/graphql-ws.ts";
 import type { ChatState } from "../clients/graphql-ws.ts";
 import { startOpenAI } from "../support/openai-server.ts";
 import type { OpenAIServer } from "../support/openai-server.ts";
@@ -171,4 +171,42 @@ test("a history that was cleared while the client was away is shown as it is now
   await chat.ask(`mutation { deleteSession(input: { sessionId: "reset" }) { deletedId } }`);
   await waitUntil("the end", () => Promise.resolve(state.removed));
   stop();
+});
+
+test("the newest page comes with StreamOpened, once, and what comes later behind it", async () => {
+  await fillSession(chat, "fresh", 60);
+  const events: Event[] = [];
+  let state: ChatState = freshChat;
+  const take = (next: ChatState, event: Event) => {
+    state = next;
+    events.push(event);
+  };
+  const stop = followChat(client, "fresh", freshChat, take, fail);
+  await waitUntil("the page", () => Promise.resolve(state.messages.length === 50));
+  proxy.refuse(true);
+  await fillSession(chat, "fresh", 2);
+  proxy.refuse(false);
+  await waitUntil("what came meanwhile", () => Promise.resolve(state.messages.length === 52));
+  expect(state.messages.map(({ position }) => position)).toEqual(Array.from({ length: 52 }, (_, index) => index + 10));
+  expect(namesOf(events)).toEqual(["StreamOpened", "StreamOpened", "MessageAdded", "MessageAdded"]);
+  stop();
+});
+
+test("a link that went dead without a word is noticed by its pongs, and left for a new one", async () => {
+  const codes: unknown[] = [];
+  const retryWait = () => new Promise<void>((resolve) => setTimeout(resolve, 20));
+  const careful = connect(`http://127.0.0.1:${proxy.port}/graphql`, { retryWait, keepAlive: 100 });
+  careful.on("closed", (event) => codes.push((event as { code: number }).code)); // a CloseEvent
+  await fillSession(chat, "dead", 1);
+  let state: ChatState = freshChat;
+  const stop = followChat(careful, "dead", freshChat, (next) => (state = next), fail);
+  await waitUntil("the page", () => Promise.resolve(state.messages.length === 1));
+  proxy.blackhole(true);
+  await fillSession(chat, "dead", 1);
+  await waitUntil("the link is left", () => Promise.resolve(codes.length > 0));
+  proxy.blackhole(false);
+  await waitUntil("what came meanwhile", () => Promise.resolve(state.messages.length === 2));
+  expect(codes[0]).toBe(4499);
+  stop();
+  await careful.dispose();
 });

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { buildSchema, parse, validate } from "graphql";
 import { expect, test } from "vitest";
 import { withConfigurationTable } from "../../scripts/configuration-table.ts";
 
@@ -66,4 +67,24 @@ test("README.md links each page of docs/", () => {
 test.each(pages)("each file of src/ that %s names is there", (page) => {
   const named = [...textOf(page).matchAll(/`(src\/[\w./-]+)`/g)].map(([, path = ""]) => path);
   expect(named.filter((path) => !existsSync(new URL(path, root)))).toEqual([]);
+});
+
+const fences = (page: string, language: string) =>
+  [...textOf(page).matchAll(new RegExp(`^\`{3}${language}\\n([\\s\\S]*?)^\`{3}$`, "gm"))].map(([, code = ""]) => code);
+
+test("the operations on docs/live.md fit the schema", () => {
+  const documents = fences("docs/live.md", "graphql");
+  expect(documents.length).toBeGreaterThan(0);
+  const schema = buildSchema(textOf("schema.graphql"));
+  expect(documents.flatMap((document) => validate(schema, parse(document)))).toEqual([]);
+});
+
+test("the code on docs/live.md is that of the clients that the tests run", () => {
+  const lines = (code: string) => code.split("\n").map((line) => line.trim());
+  const quoted = fences("docs/live.md", "ts").flatMap((code) => {
+    const [, file, body = ""] = /^\/\/ (test\/\S+)\n([\s\S]*)$/.exec(code) ?? [];
+    return file === undefined ? [] : [{ file, body }];
+  });
+  expect(quoted.length).toBeGreaterThan(5);
+  for (const { file, body } of quoted) expect(lines(textOf(file)).join("\n")).toContain(lines(body.trim()).join("\n"));
 });
