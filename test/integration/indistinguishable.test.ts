@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createClient } from "graphql-ws";
 import { WebSocket } from "ws";
 
-import { encodeCursor, parseCursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor, noGeneration, parseCursor } from "../../src/conversation/cursor.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { waitUntil } from "../support/redis-command.ts";
-import { elsewhere, probes, subscriptions } from "../support/probes.ts";
+import { elsewhere, probes, subscriptions, waitingSubscriptions } from "../support/probes.ts";
 import type { Known, Probe } from "../support/probes.ts";
 import { startRedis } from "../support/redis-server.ts";
 import type { TestRedis } from "../support/redis-server.ts";
@@ -101,8 +101,13 @@ async function ask(token: string, { query, accept }: { query: string; accept: st
 
 const json = "application/json";
 
-/** Over a WebSocket: the messages that come before the operation is over. */
-async function told(token: string, query: string, variables: Readonly<Record<string, unknown>>): Promise<string> {
+/** Over a WebSocket: the messages that come before the operation is over, or with `first` has an event. */
+async function told(
+  token: string,
+  query: string,
+  variables: Readonly<Record<string, unknown>>,
+  first = false,
+): Promise<string> {
   const received: string[] = [];
   const client = createClient({
     url: gateway.url.replace("http", "ws"),
@@ -112,7 +117,10 @@ async function told(token: string, query: string, variables: Readonly<Record<str
     on: { message: (message) => received.push(JSON.stringify({ ...message, id: "" })) },
   });
   await new Promise<void>((resolve) => {
-    client.subscribe({ query, variables }, { next: () => undefined, error: () => resolve(), complete: resolve });
+    const next = () => {
+      if (first) resolve();
+    };
+    client.subscribe({ query, variables }, { next, error: () => resolve(), complete: resolve });
   });
   await client.dispose();
   return received.join("\n");
@@ -222,6 +230,24 @@ describe("another's is answered as nobody's", () => {
       }
     },
   );
+});
+
+test("who may name both waits for both alike (what such a stream is told: attacks/waiting-streams)", async () => {
+  const [, probe] = waitingSubscriptions;
+  if (!probe) throw new Error("There is no such probe");
+  const token = await mallory();
+  const answers: string[] = [];
+  const put = (of: Known) => async () => {
+    const answer = await told(token, probe.query, probe.variables(of), true);
+    // But for the ids that it gave, which a cursor holds as well.
+    const start = encodeCursor(prefix + of.sessionId, { generation: noGeneration, position: -1, mark: "" });
+    answers.push(answer.replaceAll(of.sessionId, "the id").replaceAll(start, "the start"));
+  };
+  await workOf(token, put(missing));
+  const [taken, free] = [await workOf(token, put(known)), await workOf(token, put(missing))];
+  expect(answers[0]).toContain("StreamWaiting");
+  expect(answers.slice(1)).toEqual(answers.slice(0, 2));
+  expectSameWork(taken, free);
 });
 
 test("and about as fast", async () => {

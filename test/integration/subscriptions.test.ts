@@ -233,6 +233,21 @@ describe("over SSE", () => {
     second.cut();
   });
 
+  test("of a session that there is not yet: cut off while it waits, it resumes in front of the first message", async () => {
+    const variables = { sessionId: "sse new" };
+    const first = new EventStream<AddedData>(one.url, messageAdded, variables, null);
+    await waitUntil("an id to resume from", () => Promise.resolve(first.lastId !== null));
+    first.cut();
+    await add("sse new", "a", "b");
+    // As a browser does: the same URL, which says nothing of `after`.
+    const second = new EventStream<AddedData>(two.url, messageAdded, variables, first.lastId);
+    await second.untilCount(2);
+    await add("sse new", "c");
+    await second.untilCount(3);
+    expect(second.data.map((data) => data.messageAdded.text)).toEqual(["a", "b", "c"]);
+    second.cut();
+  });
+
   test("sessionEvents: resumed in the midst of a reply there is neither gap nor double", async () => {
     const document = `subscription ($sessionId: String!) {
       sessionEvents(sessionId: $sessionId) {
