@@ -16,6 +16,7 @@ import {
   variable,
 } from "./config-values.ts";
 
+export const openaiApis = ["completions", "responses"] as const;
 export const strategies = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"] as const;
 export const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 import { tracingDefinitions } from "./config-tracing.ts";
@@ -58,6 +59,11 @@ export const definitions = {
     z.string().refine(isHttpUrl, "must be a URL with http: or https:"),
     null,
     "A server that speaks OpenAI's format: Ollama, vLLM, a proxy.",
+  ),
+  OPENAI_API: variable(
+    z.enum(openaiApis, `must be one of ${openaiApis.join(", ")}`),
+    "completions where OPENAI_BASE_URL is set, else by the model",
+    "Which of OpenAI's APIs is spoken: chat completions, or responses.",
   ),
   MODEL_TEMPERATURE: variable(
     z

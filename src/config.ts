@@ -11,7 +11,7 @@ import type { Definition } from "./config-values.ts";
 import { tracingConfig } from "./config-tracing.ts";
 import type { TracingConfig } from "./config-tracing.ts";
 import { definitions } from "./config-variables.ts";
-import type { logLevels, strategies } from "./config-variables.ts";
+import type { logLevels, openaiApis, strategies } from "./config-variables.ts";
 
 /** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
 export interface Config extends QueryConfig, LimitConfig {
@@ -34,7 +34,11 @@ export interface Config extends QueryConfig, LimitConfig {
   readonly model: string;
   /** What a caller may choose, `model` first. */
   readonly models: readonly string[];
-  readonly openai: { readonly apiKey: string | null; readonly baseUrl: string | null };
+  readonly openai: {
+    readonly apiKey: string | null;
+    readonly baseUrl: string | null;
+    readonly api: (typeof openaiApis)[number] | null;
+  };
   /** null: the model's own default. */
   readonly modelTemperature: number | null;
   readonly modelMaxRetries: number;
@@ -145,6 +149,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const openai = {
     apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
     baseUrl: given("OPENAI_BASE_URL", d.OPENAI_BASE_URL),
+    api: given("OPENAI_API", d.OPENAI_API),
   };
   const hasOpenai = openai.apiKey !== null || openai.baseUrl !== null;
   const model = given("MODEL", d.MODEL) ?? (hasOpenai ? "openai:gpt-4o-mini" : "offline");

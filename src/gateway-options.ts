@@ -56,7 +56,12 @@ export interface GatewayOptions extends LimitOptions {
   readonly models?: readonly string[];
   /** LangChain chat models of the program's own, or functions that make them, by name. */
   readonly customModels?: Readonly<Record<string, BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>)>>;
-  readonly openai?: { readonly apiKey?: string | null; readonly baseUrl?: string | null };
+  readonly openai?: {
+    readonly apiKey?: string | null;
+    readonly baseUrl?: string | null;
+    /** null (default): "completions" with a `baseUrl`, else what LangChain takes for the model. */
+    readonly api?: "completions" | "responses" | null;
+  };
   readonly modelTemperature?: number | null;
   readonly modelMaxRetries?: number;
   readonly modelTimeoutMs?: number;

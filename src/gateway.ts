@@ -130,6 +130,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     openai: {
       apiKey: options.openai?.apiKey ?? null,
       baseUrl: options.openai?.baseUrl ?? null,
+      api: options.openai?.api ?? null,
       temperature: options.modelTemperature ?? null,
       maxRetries: options.modelMaxRetries ?? 2,
     },
@@ -137,6 +138,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     memoryDefaults: memory,
     telemetry,
     ...(options.offlineWordDelayMs === undefined ? {} : { offlineWordDelayMs: options.offlineWordDelayMs }),
+    onFailure: (failure) => logger.warn({ ...failure }, "A call of a model has failed."),
     ...(options.customModels ? { custom: options.customModels } : {}),
   });
   const backend: RedisBackend = new RedisBackend({

@@ -239,6 +239,7 @@ async function start(config: Config): Promise<void> {
   }
   const logger = await loggerFor(config);
   outliveRejections(logger);
+  if (config.production) keepLogPure(logger);
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
@@ -313,6 +314,14 @@ function outliveRejections(logger: Logger): void {
   process.on("unhandledRejection", (err) => {
     logger.error({ err }, "Something failed that nothing waited for. This is a mistake in Parley: please report it.");
   });
+}
+
+/** Where each line is JSON, libraries print none of theirs, which hold what users wrote, too; what Node warns of becomes a line. */
+function keepLogPure(logger: Logger): void {
+  const drop = () => undefined;
+  Object.assign(console, { log: drop, info: drop, debug: drop, warn: drop, error: drop, trace: drop, dir: drop });
+  process.removeAllListeners("warning");
+  process.on("warning", (err) => logger.warn({ err }, "Node warns of something."));
 }
 
 /** A Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. It shall not count as impatience. */

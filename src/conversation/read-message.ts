@@ -144,10 +144,13 @@ function timeOf(value: unknown): number | null {
 
 const finishReasons: ReadonlyMap<string, FinishReason> = new Map([
   ["stop", "STOP"],
+  ["eos", "STOP"],
+  ["eos_token", "STOP"],
   ["end_turn", "STOP"],
   ["stop_sequence", "STOP"],
   ["length", "LENGTH"],
   ["max_tokens", "LENGTH"],
+  ["model_length", "LENGTH"],
   ["tool_calls", "TOOL_CALLS"],
   ["tool_use", "TOOL_CALLS"],
   ["function_call", "TOOL_CALLS"],

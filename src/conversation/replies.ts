@@ -25,6 +25,8 @@ export interface ModelChoice {
 }
 
 export interface ReplyRequest {
+  /** For the log. */
+  readonly runId: string;
   readonly model: string;
   /** System prompt, taken literally (braces are no template). */
   readonly instructions: string | null;

@@ -31,6 +31,8 @@ export interface RunError {
   /** Can be shown to the user: holds no key, address or stack. */
   readonly message: string;
   readonly retryable: boolean;
+  /** As the provider said; only where it did. */
+  readonly retryAfterSeconds?: number;
 }
 
 export interface Run {

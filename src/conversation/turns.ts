@@ -248,6 +248,7 @@ export class Turns {
     try {
       const outcome = await chain.inside(() =>
         this.#replies.reply({
+          runId: turn.runId,
           model: turn.state.model,
           instructions: turn.instructions ?? this.#settings.systemPrompt,
           memory: turn.memory,

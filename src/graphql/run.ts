@@ -50,6 +50,11 @@ export const RunErrorRef = builder.objectRef<RunError>("RunError").implement({
     code: t.field({ type: RunErrorCodeRef, description: "What to tell cases apart by.", resolve: ({ code }) => code }),
     message: t.exposeString("message", { description: "In words that can be shown to the user; holds no internals." }),
     retryable: t.exposeBoolean("retryable", { description: "Whether regenerateReply may well succeed." }),
+    retryAfterSeconds: t.int({
+      nullable: true,
+      description: "How long the model's provider asked to be left alone; null where it did not say.",
+      resolve: ({ retryAfterSeconds }) => retryAfterSeconds ?? null,
+    }),
   }),
 });
 

@@ -14,8 +14,10 @@ import { noSpan, type Facts, type Span } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
 import { turnMemory } from "./memory.ts";
 import type { LoadedModel } from "./models.ts";
-import { replyData, type Generated } from "./reply-data.ts";
-import { textOf, textOfMessage } from "./text.ts";
+import { replyData, withUsage, type Generated } from "./reply-data.ts";
+import { inStrictOrder } from "./role-order.ts";
+import { textOf } from "./text.ts";
+import { estimatedUsage } from "./usage-estimate.ts";
 import { watched } from "./watched.ts";
 
 export interface Turn {
@@ -29,6 +31,8 @@ export interface Turn {
   readonly onText: (text: string) => void;
   /** The longest time without a sign of life of the model: before its first piece, and between two. */
   readonly idleMs: number;
+  /** What it failed with, as it was thrown. */
+  readonly onFailure: (error: unknown) => void;
   /** When the chain calls the model. */
   readonly beginCall: () => Span;
 }
@@ -42,6 +46,7 @@ export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
 }
 
 async function carryOut(turn: Turn, listener: ReplyListener): Promise<ReplyOutcome> {
+  const messages = messagesOf(turn);
   const end = await watched(turn.signal, turn.idleMs, async (signal, touch) => {
     listener.onPiece = (text) => {
       // A model that ignores its signal goes on to talk after the turn has ended.
@@ -50,8 +55,8 @@ async function carryOut(turn: Turn, listener: ReplyListener): Promise<ReplyOutco
       if (text !== "") turn.onText(text);
     };
     // The signal is in the input because ConversationChain ignores the one of its config.
-    const input = { input: [turn.input], signal };
-    await chainOf(turn).invoke(input, { callbacks: [listener] });
+    const input = { input: messages.slice(-1), signal };
+    await chainOf(turn.model, messages.slice(0, -1)).invoke(input, { callbacks: [listener] });
   });
 
   switch (end.kind) {
@@ -60,19 +65,27 @@ async function carryOut(turn: Turn, listener: ReplyListener): Promise<ReplyOutco
     case "timedOut":
       return { kind: "failed", error: runError("MODEL_TIMEOUT") };
     case "threw":
+      turn.onFailure(end.error);
       return { kind: "failed", error: failureOf(end.error, listener.started) };
     case "done":
-      return completed(turn.model, listener);
+      return completed(turn.model, messages, listener);
   }
 }
 
-function completed(model: LoadedModel, listener: ReplyListener): ReplyOutcome {
+async function completed(
+  model: LoadedModel,
+  messages: readonly BaseMessage[],
+  listener: ReplyListener,
+): Promise<ReplyOutcome> {
   const { generated } = listener;
   if (generated === null) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
-  const { data, text, usage, finishReason } = replyData(generated, listener.text, model.modelName);
+  const reply = replyData(generated, listener.text, model.modelName);
+  const { text, finishReason } = reply;
+  const { data, usage } =
+    reply.usage === null && model.speaksOpenAI ? withUsage(reply, await estimatedUsage(messages, text)) : reply;
   listener.call.tell({ usage, ...named(data), ...(finishReason === null ? {} : { finishReason }) });
   // LangChain takes a stream that just ends for a whole reply.
-  if (finishReason === null && model.tellsFinishReason) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
+  if (finishReason === null && model.speaksOpenAI) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   if (finishReason === "content_filter" && text === "") return { kind: "failed", error: runError("CONTENT_REFUSED") };
   return { kind: "completed", data, text, usage };
 }
@@ -83,26 +96,20 @@ function named(data: JsonObject): Facts {
   return typeof name === "string" ? { responseModel: name } : {};
 }
 
-function chainOf({ model, instructions, history }: Turn): ConversationChain {
+/** All that the model sees, the system prompt first. */
+function messagesOf({ model, instructions, history, input }: Turn): readonly BaseMessage[] {
   const system = instructions === null || instructions === "" ? [] : [new SystemMessage(instructions)];
-  const [lead, rest] = model.oneSystemMessage ? systemFirst(system, history) : [system, history];
+  const messages = [...system, ...history, input];
+  return model.strictOrder ? inStrictOrder(messages) : messages;
+}
+
+function chainOf(model: LoadedModel, history: readonly BaseMessage[]): ConversationChain {
+  // Placeholders for messages only: text in them is never a template, whatever braces it has.
   const prompt = ChatPromptTemplate.fromMessages([
-    // Messages and placeholders for messages only: text in them is never a template, whatever braces it has.
-    ...lead,
     new MessagesPlaceholder("history"),
     new MessagesPlaceholder("input"),
   ]);
-  return new ConversationChain({ llm: model.chat, prompt, memory: turnMemory(rest), outputKey: "response" });
-}
-
-/** Some providers (Anthropic, Google) take one system message, at the beginning. */
-function systemFirst(
-  system: readonly SystemMessage[],
-  history: readonly BaseMessage[],
-): [readonly SystemMessage[], readonly BaseMessage[]] {
-  const all = [...system, ...history.filter((message) => SystemMessage.isInstance(message))];
-  const rest = history.filter((message) => !SystemMessage.isInstance(message));
-  return all.length === 0 ? [[], rest] : [[new SystemMessage(all.map(textOfMessage).join("\n\n"))], rest];
+  return new ConversationChain({ llm: model.chat, prompt, memory: turnMemory(history), outputKey: "response" });
 }
 
 /**

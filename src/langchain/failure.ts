@@ -1,5 +1,19 @@
-import { isObject } from "../conversation/json.ts";
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
+import {
+  contextCodes,
+  contextWords,
+  limitWords,
+  quotaCodes,
+  quotaWords,
+  rateLimitCodes,
+  refusalCodes,
+  refusalWords,
+  retryWords,
+  socketCodes,
+  tooLargeWords,
+  undiciTimeouts,
+} from "./provider-words.ts";
+import { retryAfterSecondsOf, symptomsOf, type Symptoms } from "./symptoms.ts";
 
 // What went wrong with a model, as a RunError. Providers put keys, addresses and whole requests into their messages, so
 // none of their words is passed on: only status, code and class decide, and the words are ours.
@@ -46,24 +60,47 @@ export function runError(code: ModelErrorCode, other: Partial<Omit<RunError, "co
  */
 export function failureOf(error: unknown, started: boolean): RunError {
   if (error instanceof ModelFailure) return error.error;
-  const { statuses, names, text } = symptomsOf(error);
+  const symptoms = symptomsOf(error);
+  const failure = kindOf(symptoms, started);
+  if (!failure.retryable) return failure;
+  const seconds = retryAfterSecondsOf(symptoms);
+  return seconds === null ? failure : { ...failure, retryAfterSeconds: seconds };
+}
+
+/** By code first: words are looked at where no code decides. */
+function kindOf({ statuses, names, text }: Symptoms, started: boolean): RunError {
   const has = (...wanted: string[]): boolean => wanted.some((name) => names.has(name));
   const status = (test: (status: number) => boolean): boolean => statuses.some(test);
+  const isLimited = status((code) => code === 429) || has(...rateLimitCodes);
 
-  if (has("ContextOverflowError", "context_length_exceeded", "string_above_max_length")) {
-    return runError("CONTEXT_TOO_LONG");
+  if (has(...contextCodes) || tooLargeWords.test(text)) return runError("CONTEXT_TOO_LONG");
+  if (has(...refusalCodes)) return runError("CONTENT_REFUSED");
+  if (has("not_openai")) {
+    return runError("MODEL_UNAVAILABLE", {
+      message: "The model's server does not answer in OpenAI's format.",
+      retryable: false,
+    });
   }
-  if (has("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "ModelRefusalError")) {
-    return runError("CONTENT_REFUSED");
-  }
-  if (has("insufficient_quota", "InsufficientQuotaError", "RateLimitQuotaExhaustedError", "billing_error")) {
+  if (has("reply_cut_off")) return runError("REPLY_CUT_OFF");
+  // Gemini's words for any limit speak of the quota; where it says when to come back, that is all it means.
+  const isExhausted = quotaWords.test(text) && !(isLimited && retryWords.test(text));
+  if (
+    status((code) => code === 402) ||
+    has(...quotaCodes) ||
+    (isExhausted && (isLimited || status((code) => code === 400 || code === 403)))
+  ) {
     return runError("MODEL_RATE_LIMITED", {
       message: "The gateway's quota with the model's provider is used up.",
       retryable: false,
     });
   }
-  if (status((code) => code === 429) || has("rate_limit_exceeded", "rate_limit_error")) {
-    return runError("MODEL_RATE_LIMITED");
+  if (isLimited) return runError("MODEL_RATE_LIMITED");
+  // Most compatible servers have no code for it, and only their words tell it from other bad requests, or from a broken server.
+  if (statuses.every((code) => [200, 400, 413, 422, 500].includes(code)) && contextWords.test(text)) {
+    return runError(limitWords.test(text) ? "MODEL_RATE_LIMITED" : "CONTEXT_TOO_LONG");
+  }
+  if (status((code) => code === 400 || code === 403 || code === 451) && refusalWords.test(text)) {
+    return runError("CONTENT_REFUSED");
   }
   if (
     status((code) => code === 401 || code === 403) ||
@@ -83,12 +120,10 @@ export function failureOf(error: unknown, started: boolean): RunError {
   ) {
     return runError("MODEL_TIMEOUT");
   }
-  if (status((code) => code >= 500) || has("server_error", "api_error", "overloaded_error", "internal_error")) {
+  if (status((code) => code >= 498) || has("server_error", "api_error", "overloaded_error", "internal_error")) {
     return runError("MODEL_UNAVAILABLE");
   }
-  // Most compatible servers give a 400 without a code here, and only their words tell it from other bad requests.
-  if (status((code) => code === 400 || code === 413) && contextWords.test(text)) return runError("CONTEXT_TOO_LONG");
-  if (status((code) => code >= 400)) {
+  if (status((code) => code >= 400) || has("invalid_request_error")) {
     return runError("OTHER", { message: "The model's provider did not accept the request.", retryable: false });
   }
   if (has("APIConnectionError", "SocketError", ...socketCodes) || hasWords(text, "terminated", "fetch failed")) {
@@ -99,51 +134,6 @@ export function failureOf(error: unknown, started: boolean): RunError {
   // A frame that ends in the middle is no JSON.
   if (started && has("SyntaxError")) return runError("REPLY_CUT_OFF");
   return runError("OTHER");
-}
-
-const undiciTimeouts = ["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT"];
-const socketCodes = [
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EPIPE",
-  "UND_ERR_SOCKET",
-  "ERR_STREAM_PREMATURE_CLOSE",
-];
-const contextWords = /context (?:length|window|size)|maximum context|prompt is too long|too many (?:input )?tokens/i;
-
-interface Symptoms {
-  readonly statuses: readonly number[];
-  /** Codes, types and class names. */
-  readonly names: ReadonlySet<string>;
-  /** The messages, one a line; never shown. */
-  readonly text: string;
-}
-
-/** SDKs wrap: the cause, the body of the answer and the response hold what the error itself does not. */
-function symptomsOf(error: unknown): Symptoms {
-  const statuses: number[] = [];
-  const names = new Set<string>();
-  const texts: string[] = [];
-  const look = (value: unknown, depth: number): void => {
-    if (!isObject(value) || depth > 5) return;
-    for (const key of ["status", "statusCode", "code"]) {
-      const number = value[key];
-      if (typeof number === "number") statuses.push(number);
-    }
-    for (const key of ["name", "code", "type", "lc_error_code"]) {
-      const name = value[key];
-      if (typeof name === "string") names.add(name);
-    }
-    if (value instanceof Error) names.add(value.constructor.name);
-    if (typeof value["message"] === "string") texts.push(value["message"]);
-    for (const key of ["cause", "error", "innererror", "response"]) look(value[key], depth + 1);
-  };
-  look(error, 0);
-  return { statuses, names, text: texts.join("\n") };
 }
 
 function hasWords(text: string, ...lines: string[]): boolean {

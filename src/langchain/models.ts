@@ -1,7 +1,8 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 
 import { ModelFailure, runError } from "./failure.ts";
-import { fetchReusing } from "./reused-connections.ts";
+import { onFailedAttempt } from "./retries.ts";
+import { wireFetch } from "./wire/fetch.ts";
 
 /** A model of the program that uses Parley as a library, or what makes it (called once, when it is first needed). */
 export type CustomModel = BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>);
@@ -10,6 +11,8 @@ export interface OpenAIOptions {
   readonly apiKey: string | null;
   /** Of any server that speaks OpenAI's protocol, which may need no key; null: OpenAI's own. */
   readonly baseUrl: string | null;
+  /** null: of a server of `baseUrl` "completions", of OpenAI what LangChain takes for the model. */
+  readonly api?: "completions" | "responses" | null;
   /** null: the provider's default. */
   readonly temperature: number | null;
   /** How often a request is sent again that failed before the first token. */
@@ -26,10 +29,10 @@ export interface LoadedModel {
   readonly chat: BaseChatModel;
   /** Without its provider. */
   readonly modelName: string;
-  /** Every whole reply has a finish reason, so that one without was cut off. */
-  readonly tellsFinishReason: boolean;
-  /** The provider takes one system message, at the beginning. */
-  readonly oneSystemMessage: boolean;
+  /** Its wire is made strict (wire/): a reply without a finish reason was cut off, and a usage that is missing was lost. */
+  readonly speaksOpenAI: boolean;
+  /** It may take nothing but one system message, then user and assistant in turns (role-order.ts). */
+  readonly strictOrder: boolean;
   readonly isOffline: boolean;
 }
 
@@ -50,7 +53,7 @@ export function createModels(options: ModelsOptions): LoadModel {
 }
 
 async function load(name: string, options: ModelsOptions): Promise<LoadedModel> {
-  const plain = { modelName: name, tellsFinishReason: false, oneSystemMessage: false, isOffline: false };
+  const plain = { modelName: name, speaksOpenAI: false, strictOrder: false, isOffline: false };
   if (Object.hasOwn(options.custom, name)) return { ...plain, chat: await customModel(options.custom[name]) };
   if (name === "offline") {
     const { OfflineModel } = await import("./offline.ts");
@@ -59,13 +62,14 @@ async function load(name: string, options: ModelsOptions): Promise<LoadedModel> 
   const [, provider, modelName] = /^([^:]+):(.+)$/s.exec(name) ?? [];
   if (provider === undefined || modelName === undefined) throw unavailable("There is no such model here.");
   if (provider === "openai") {
-    return { ...plain, modelName, chat: await openAIModel(modelName, options.openai), tellsFinishReason: true };
+    const chat = await openAIModel(modelName, options.openai);
+    return { ...plain, modelName, chat, speaksOpenAI: true, strictOrder: options.openai.baseUrl !== null };
   }
   return {
     ...plain,
     modelName,
     chat: await providerModel(provider, modelName, options.openai),
-    oneSystemMessage: true,
+    strictOrder: true,
   };
 }
 
@@ -88,20 +92,21 @@ const openAIBaseUrl = "https://api.openai.com/v1";
 
 async function openAIModel(
   model: string,
-  { apiKey, baseUrl, temperature, maxRetries }: OpenAIOptions,
+  { apiKey, baseUrl, api = null, temperature, maxRetries }: OpenAIOptions,
 ): Promise<BaseChatModel> {
   if (apiKey === null && baseUrl === null) {
     throw new ModelFailure(
       runError("MODEL_UNAUTHORIZED", { message: "The gateway has no OPENAI_API_KEY for this model." }),
     );
   }
-  const { ChatOpenAI } = await import("@langchain/openai");
+  const { ChatOpenAI, ChatOpenAICompletions, ChatOpenAIResponses } = await import("@langchain/openai");
   // Never `streaming: true`: after the last token LangChain would then fetch a tokenizer from the web. The gateway's
   // configuration is complete, so whatever the SDK would read from the environment instead is given here.
-  return new ChatOpenAI({
+  const fields = {
     model,
     apiKey: apiKey ?? "not-needed",
     maxRetries,
+    onFailedAttempt,
     // The idle time of a turn is watched outside; the SDK's own limit would count as an error to retry.
     timeout: 2 ** 31 - 1,
     ...(temperature === null ? {} : { temperature }),
@@ -109,10 +114,18 @@ async function openAIModel(
       baseURL: baseUrl ?? openAIBaseUrl,
       organization: null,
       project: null,
-      logLevel: "off",
-      fetch: fetchReusing,
+      logLevel: "off" as const,
+      fetch: wireFetch(),
     },
-  });
+  };
+  switch (api ?? (baseUrl === null ? null : "completions")) {
+    case "completions":
+      return new ChatOpenAICompletions(fields);
+    case "responses":
+      return new ChatOpenAIResponses(fields);
+    case null:
+      return new ChatOpenAI(fields);
+  }
 }
 
 /** Every other provider that LangChain knows, where its package is installed; keys are the package's own affair. */
@@ -126,7 +139,7 @@ async function providerModel(
   const provider = Object.hasOwn(known, modelProvider) ? known[modelProvider] : undefined;
   if (provider === undefined) throw unavailable(`There is no model provider of the name "${modelProvider}".`);
   try {
-    const fields = { modelProvider, maxRetries, ...(temperature === null ? {} : { temperature }) };
+    const fields = { modelProvider, maxRetries, onFailedAttempt, ...(temperature === null ? {} : { temperature }) };
     const configurable = await initChatModel(model, fields);
     // The wrapper streams no tokens inside a chain, so the chain gets the model that is in it.
     return await configurable._getModelInstance();

@@ -1,9 +1,10 @@
 import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/replies.ts";
-import type { RunError } from "../conversation/run.ts";
+import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
 import { createModels, type CustomModel, type LoadedModel, type OpenAIOptions } from "./models.ts";
+import { providerFactsOf, type ProviderFacts } from "./symptoms.ts";
 import { watched } from "./watched.ts";
 
 // Importing this file costs next to nothing: LangChain (about a second) is imported when it is first needed, or by warm().
@@ -23,6 +24,17 @@ export interface RepliesOptions {
   /** Between two words of the offline model; 15 by default. */
   readonly offlineWordDelayMs?: number;
   readonly telemetry?: Telemetry;
+  /** For the operator: a call of a model has failed. */
+  readonly onFailure?: (failure: ModelCallFailure) => void;
+}
+
+/** Nothing of what was said, by whomever. */
+export interface ModelCallFailure extends ProviderFacts {
+  readonly purpose: "reply" | "title" | "summary";
+  /** null: it was for no run. */
+  readonly runId: string | null;
+  readonly model: string;
+  readonly code: RunErrorCode;
 }
 
 export interface LangChainReplies extends Replies {
@@ -68,6 +80,7 @@ const loadPieces = once(async () => {
 
 export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
+  const { onFailure = () => undefined } = options;
   const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
   const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs ?? 15 });
 
@@ -83,7 +96,11 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     }
   };
 
-  const runReply = async (request: ReplyRequest, model: LoadedModel): Promise<ReplyOutcome> => {
+  const runReply = async (
+    request: ReplyRequest,
+    model: LoadedModel,
+    onThrown: (error: unknown) => void,
+  ): Promise<ReplyOutcome> => {
     const { runTurn, messageOfRow } = await turnModules();
     const input = messageOfRow(request.input);
     if (input === null) {
@@ -101,21 +118,35 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       signal,
       onText,
       idleMs: timeoutMs,
+      onFailure: onThrown,
       beginCall,
     });
   };
+
+  const replyTo = async (request: ReplyRequest, onThrown: (error: unknown) => void): Promise<ReplyOutcome> => {
+    // Under watch too, because a custom model's factory may take its time.
+    const ready = await watched(request.signal, timeoutMs, () => loadOffered(request.model));
+    if (ready.kind === "cancelled") return { kind: "cancelled" };
+    if (ready.kind === "timedOut") return { kind: "failed", error: runError("MODEL_TIMEOUT") };
+    if (ready.kind === "threw") return { kind: "failed", error: failureOf(ready.error, false) };
+    return "code" in ready.value ? { kind: "failed", error: ready.value } : runReply(request, ready.value, onThrown);
+  };
+
+  const tell = (call: Omit<ModelCallFailure, keyof ProviderFacts>, thrown: unknown): void =>
+    onFailure({ ...call, ...providerFactsOf(thrown) });
 
   return {
     models: names.map((name) => ({ name, isDefault: name === defaultModel })),
     defaultModel,
 
     async reply(request) {
-      // Under watch too, because a custom model's factory may take its time.
-      const ready = await watched(request.signal, timeoutMs, () => loadOffered(request.model));
-      if (ready.kind === "cancelled") return { kind: "cancelled" };
-      if (ready.kind === "timedOut") return { kind: "failed", error: runError("MODEL_TIMEOUT") };
-      if (ready.kind === "threw") return { kind: "failed", error: failureOf(ready.error, false) };
-      return "code" in ready.value ? { kind: "failed", error: ready.value } : runReply(request, ready.value);
+      let thrown: unknown;
+      const outcome = await replyTo(request, (error) => (thrown = error));
+      if (outcome.kind === "failed") {
+        const { runId, model } = request;
+        tell({ purpose: "reply", runId, model, code: outcome.error.code }, thrown);
+      }
+      return outcome;
     },
 
     async title(request: TitleRequest) {
@@ -124,8 +155,11 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const { makeTitle } = await import("./title.ts");
       const span = telemetry.begin({ kind: "model", model: request.model, purpose: "title" });
       const { rows, signal } = request;
-      const made = await span.inside(() => makeTitle({ model, rows, signal, timeoutMs }));
+      let thrown: unknown;
+      const onThrown = (error: unknown) => (thrown = error);
+      const made = await span.inside(() => makeTitle({ model, rows, signal, timeoutMs, onThrown }));
       span.end("error" in made ? made.error.code : "OK");
+      if ("error" in made) tell({ purpose: "title", runId: null, model: request.model, code: made.error.code }, thrown);
       return made;
     },
 
@@ -139,7 +173,9 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const { summary, rows, maxTokens, signal } = request;
       const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "summary" });
       const counter = await loadTokenCounter();
-      return makeSummary({ model, summary, rows, maxTokens, counter, signal, timeoutMs, beginCall });
+      const onFailed = (code: RunErrorCode, thrown: unknown) =>
+        tell({ purpose: "summary", runId: null, model: request.model, code }, thrown);
+      return makeSummary({ model, summary, rows, maxTokens, counter, signal, timeoutMs, beginCall, onFailed });
     },
 
     async warm() {

@@ -65,6 +65,17 @@ export function replyData(generated: Generated, streamed: string, modelName: str
   };
 }
 
+/** With a usage that was counted here: the provider's was lost. The row says so. */
+export function withUsage(reply: ReplyData, usage: TokenUsage): ReplyData {
+  const { inputTokens: input_tokens, outputTokens: output_tokens, totalTokens: total_tokens } = usage;
+  const response_metadata = { ...objectOrEmpty(reply.data["response_metadata"]), usage_estimated: true };
+  return {
+    ...reply,
+    usage,
+    data: { ...reply.data, usage_metadata: { input_tokens, output_tokens, total_tokens }, response_metadata },
+  };
+}
+
 /** Readers have the streamed text already, so where the whole message has another one, the streamed one is stored. */
 function contentThatBegins(content: unknown, streamed: string): unknown {
   const whole = typeof content === "string" || Array.isArray(content) ? content : "";
@@ -100,6 +111,8 @@ function usageOf(value: unknown): StoredUsage | null {
   if (!isObject(value)) return null;
   const { input_tokens, output_tokens, total_tokens } = value;
   if (!isCount(input_tokens) || !isCount(output_tokens) || !isCount(total_tokens)) return null;
+  // LangChain writes zeros where the Responses API has told none.
+  if (total_tokens === 0) return null;
   return {
     input_tokens,
     output_tokens,

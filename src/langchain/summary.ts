@@ -2,6 +2,7 @@ import { LLMChain } from "@langchain/classic/chains";
 import { ConversationSummaryMemory } from "@langchain/classic/memory";
 import { AIMessage, getBufferString, type BaseMessage } from "@langchain/core/messages";
 
+import type { RunErrorCode } from "../conversation/run.ts";
 import type { Span } from "../conversation/telemetry.ts";
 import { failureOf } from "./failure.ts";
 import type { LoadedModel } from "./models.ts";
@@ -34,6 +35,7 @@ export interface SummaryWork {
   readonly timeoutMs: number;
   /** At each call of the model. */
   readonly beginCall: () => Span;
+  readonly onFailed: (code: RunErrorCode, thrown: unknown) => void;
 }
 
 /** null: all fits still, or the model failed (the next turn tries again). */
@@ -83,8 +85,14 @@ async function summaryByModel(work: SummaryWork, messages: readonly BaseMessage[
     const end = await watched(work.signal, work.timeoutMs, (signal) =>
       span.inside(() => new LLMChain({ llm: chat, prompt }).invoke({ summary, new_lines, signal })),
     );
-    span.end(end.kind === "done" ? "OK" : end.kind === "threw" ? failureOf(end.error, false).code : "MODEL_TIMEOUT");
-    if (end.kind !== "done") return null;
+    if (end.kind !== "done") {
+      const thrown = end.kind === "threw" ? end.error : undefined;
+      const code = end.kind === "threw" ? failureOf(thrown, false).code : "MODEL_TIMEOUT";
+      span.end(code);
+      work.onFailed(code, thrown);
+      return null;
+    }
+    span.end("OK");
     const text: unknown = end.value["text"];
     const said = typeof text === "string" ? withoutReasoning(text).trim() : "";
     if (said === "") return null;

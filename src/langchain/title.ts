@@ -24,12 +24,14 @@ export interface TitleWork {
   readonly rows: readonly string[];
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
+  /** What the model failed with. */
+  readonly onThrown: (error: unknown) => void;
 }
 
 type TitleOutcome = { readonly title: string } | { readonly error: RunError };
 
 /** At most 80 characters, in one line. */
-export async function makeTitle({ model, rows, signal, timeoutMs }: TitleWork): Promise<TitleOutcome> {
+export async function makeTitle({ model, rows, signal, timeoutMs, onThrown }: TitleWork): Promise<TitleOutcome> {
   const lines = beginningOf(rows);
   const first = lines.find(({ isUser }) => isUser) ?? lines[0];
   if (first === undefined) {
@@ -47,6 +49,7 @@ export async function makeTitle({ model, rows, signal, timeoutMs }: TitleWork): 
     case "timedOut":
       return { error: runError("MODEL_TIMEOUT") };
     case "threw":
+      onThrown(end.error);
       return { error: failureOf(end.error, false) };
     case "done":
       return titled(textOfMessage(end.value));

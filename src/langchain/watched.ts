@@ -1,3 +1,5 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+
 /** How a piece of work ended that was under watch. */
 export type Watched<T> =
   | { readonly kind: "done"; readonly value: T }
@@ -7,6 +9,21 @@ export type Watched<T> =
 
 /** The longest time that a timer of Node takes; beyond it, it would fire at once. */
 const longestTimerMs = 2 ** 31 - 1;
+
+/** What runs under watch may ask and tell, however deep it is. */
+export interface Watch {
+  /** Until the work counts as silent for too long. */
+  readonly remainingMs: () => number;
+  /** Something was heard of it. */
+  readonly touch: () => void;
+}
+
+const watches = new AsyncLocalStorage<Watch>();
+
+/** Of the work that the caller is part of; null: nobody watches it. */
+export function currentWatch(): Watch | null {
+  return watches.getStore() ?? null;
+}
 
 /**
  * Runs `work` until it ends, `outer` aborts or nothing was heard of it (`touch`) for `idleMs`. In the last two cases its
@@ -40,11 +57,16 @@ export function watched<T>(
     Math.min(idleMs, longestTimerMs),
   );
   outer.addEventListener("abort", cancel, { once: true });
+  let heardAt = performance.now();
   // Refreshing a timer that was cleared would start it again.
   const touch = (): void => {
-    if (!settled) timer.refresh();
+    if (settled) return;
+    heardAt = performance.now();
+    timer.refresh();
   };
-  work(inner.signal, touch).then(
+  const watch: Watch = { remainingMs: () => heardAt + idleMs - performance.now(), touch };
+  const begun = watches.run(watch, () => work(inner.signal, touch));
+  begun.then(
     (value) => settle({ kind: "done", value }),
     (error: unknown) => settle({ kind: "threw", error }),
   );

@@ -3,7 +3,7 @@ import { markOf } from "../conversation/ids.ts";
 import { parseJson } from "../conversation/json.ts";
 import type { MessagePage, MemorySettings, MemoryStrategy, Session } from "../conversation/session.ts";
 import type { Row, TokenUsage } from "../conversation/message.ts";
-import { runErrorCodes, runStatuses, type Run, type RunErrorCode } from "../conversation/run.ts";
+import { runErrorCodes, runStatuses, type Run, type RunError, type RunErrorCode } from "../conversation/run.ts";
 import { joinFragments } from "../conversation/stored-message.ts";
 import { isObject } from "../conversation/json.ts";
 import type { RunState } from "../conversation/store.ts";
@@ -117,8 +117,18 @@ export function stateOf(json: string): RunRecord {
     userPosition: time("up"),
     userMark: stringIn(state, "um") ?? "",
     replyMark: stringIn(state, "rm") ?? "",
-    error: status === "FAILED" ? { code, message: stringIn(state, "msg") ?? "", retryable: state["rt"] === 1 } : null,
+    error: status === "FAILED" ? errorOf(state, code) : null,
     usage: usageOf(state["iu"], state["ou"], state["tu"]),
+  };
+}
+
+function errorOf(state: Readonly<Record<string, unknown>>, code: RunErrorCode): RunError {
+  const after = state["ra"];
+  return {
+    code,
+    message: stringIn(state, "msg") ?? "",
+    retryable: state["rt"] === 1,
+    ...(typeof after === "number" ? { retryAfterSeconds: after } : {}),
   };
 }
 

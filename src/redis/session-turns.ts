@@ -194,6 +194,7 @@ export class SessionTurns {
       error?.code ?? "",
       error?.message ?? "",
       error?.retryable ? 1 : 0,
+      error?.retryAfterSeconds ?? "",
     ];
     const extras = { indexOf: turn.owner };
     const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);

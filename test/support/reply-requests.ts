@@ -29,6 +29,7 @@ export function repliesAt(baseUrl: string, other: Partial<RepliesOptions> = {}):
 
 export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
   return {
+    runId: "a-run",
     model,
     instructions: null,
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },

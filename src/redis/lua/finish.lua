@@ -2,7 +2,8 @@
 -- with this token, also when the lease had run out.
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
---       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable
+--       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable,
+--       20 seconds after which the provider wants to be asked again ("": it did not say)
 -- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
 --         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -41,7 +42,7 @@ end
 p.text[run.id] = ARGV[13]
 local title = ''
 if run.st == 'FAILED' then
-  run.code, run.msg, run.rt = ARGV[17], ARGV[18], tonumber(ARGV[19])
+  run.code, run.msg, run.rt, run.ra = ARGV[17], ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
 else
   local position = x.base + x.n
   local later = {}

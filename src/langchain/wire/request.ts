@@ -1,0 +1,153 @@
+import { isObject, parseJson, type JsonObject } from "../../conversation/json.ts";
+import type { ProviderError } from "./provider-error.ts";
+
+/** A way to ask again without what a server has refused. */
+export interface Adaptation {
+  /** Whether the error's words name what this takes away. */
+  readonly isNamedBy: (words: string) => boolean;
+  /** null: there is nothing of it in the request. */
+  readonly apply: (body: JsonObject) => JsonObject | null;
+}
+
+/**
+ * What servers are known to refuse, in the order in which it is looked for. Their words are those of OpenAI, Azure, vLLM,
+ * Mistral (FastAPI's validator), Groq, Fireworks, Text Generation Inference and chat templates.
+ */
+const adaptations: readonly Adaptation[] = [
+  { isNamedBy: names(/stream_options|include_usage/), apply: (body) => without(body, "stream_options") },
+  {
+    isNamedBy: names(/max_completion_tokens/, /use ['"`]?max_completion_tokens/i),
+    apply: renamed("max_completion_tokens", "max_tokens"),
+  },
+  { isNamedBy: names(/use ['"`]?max_completion_tokens/i), apply: renamed("max_tokens", "max_completion_tokens") },
+  { isNamedBy: names(/\btemperature\b/i), apply: (body) => without(body, "temperature") },
+  {
+    isNamedBy: names(
+      /\bdeveloper\b|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|messages?[[.]\S*role/i,
+    ),
+    apply: messages((message) => (message["role"] === "developer" ? { ...message, role: "system" } : message)),
+  },
+  // Gemma's template and others have no such role at all.
+  { isNamedBy: names(/system (?:role|message|prompt|instruction)|role ['"`]?system|'system'/i), apply: systemIntoUser },
+  {
+    isNamedBy: names(
+      /(?:messages?[[.'"`\]\d]*|property|field|parameter|argument)[\s:.'"`[]*name\b|['"`]name['"`]/i,
+      /model|function|tool/i,
+    ),
+    apply: messages(withoutName),
+  },
+  {
+    isNamedBy: names(
+      /content[^]{0,80}(?:string|\bstr\b)|(?:sequence|array|list)[^]{0,40}expected a string|expected (?:a )?string[^]{0,40}(?:sequence|array|list)/i,
+    ),
+    apply: messages(flatContent),
+  },
+];
+
+/**
+ * What this server has refused of requests for this model, remembered for as long as the process runs, so that a refusal
+ * costs one request and not one a turn.
+ */
+export class Refusals {
+  readonly #refused = new Set<Adaptation>();
+
+  adapt(body: JsonObject): JsonObject {
+    let adapted = body;
+    for (const adaptation of this.#refused) adapted = adaptation.apply(adapted) ?? adapted;
+    return adapted;
+  }
+
+  /** What may help against this error and was not `tried`, with the request as it then is; null: nothing. */
+  answerTo(
+    error: ProviderError,
+    body: JsonObject,
+    tried: ReadonlySet<Adaptation>,
+  ): { readonly adaptation: Adaptation; readonly body: JsonObject } | null {
+    // Nothing was generated, and nothing is to be paid: the request itself was refused.
+    if (error.status !== 400 && error.status !== 422) return null;
+    const words = [error.param, error.code, error.message].join("\n");
+    for (const adaptation of adaptations) {
+      if (tried.has(adaptation) || !adaptation.isNamedBy(words)) continue;
+      const adapted = adaptation.apply(body);
+      if (adapted !== null) return { adaptation, body: adapted };
+    }
+    return null;
+  }
+
+  /** A request without it was taken. */
+  remember(adaptations: Iterable<Adaptation>): void {
+    for (const adaptation of adaptations) this.#refused.add(adaptation);
+  }
+}
+
+/** The request's body; null where it is none of ours. */
+export function bodyOf(init: RequestInit | undefined): JsonObject | null {
+  const body = typeof init?.body === "string" ? parseJson(init.body) : null;
+  return isObject(body) ? body : null;
+}
+
+function names(words: RegExp, otherThan?: RegExp): (text: string) => boolean {
+  return (text) => words.test(text) && otherThan?.test(text) !== true;
+}
+
+function without(body: JsonObject, key: string): JsonObject | null {
+  if (!(key in body)) return null;
+  return Object.fromEntries(Object.entries(body).filter(([name]) => name !== key));
+}
+
+function renamed(from: string, to: string): Adaptation["apply"] {
+  return (body) => {
+    const rest = without(body, from);
+    return rest === null ? null : { ...rest, [to]: body[from] };
+  };
+}
+
+/** The messages are in `messages`, in the Responses API in `input`. */
+function messages(change: (message: JsonObject) => JsonObject): Adaptation["apply"] {
+  return (body) => {
+    const key = Array.isArray(body["messages"]) ? "messages" : "input";
+    const before: unknown = body[key];
+    if (!Array.isArray(before)) return null;
+    const after = before.map((message: unknown) => (isObject(message) ? change(message) : message));
+    return after.every((message, index) => message === before[index]) ? null : { ...body, [key]: after };
+  };
+}
+
+/** Who said it stays visible, in what a user says; in what the model says it would begin to say it too. */
+function withoutName(message: JsonObject): JsonObject {
+  const { name, ...rest } = message;
+  if (typeof name !== "string" || message["role"] === "tool" || message["role"] === "function") return message;
+  if (message["role"] !== "user") return rest;
+  const { content } = rest;
+  if (typeof content === "string") return { ...rest, content: `${name}: ${content}` };
+  return Array.isArray(content)
+    ? { ...rest, content: [{ type: "text", text: `${name}:` }, ...(content as unknown[])] }
+    : rest;
+}
+
+function flatContent(message: JsonObject): JsonObject {
+  const { content } = message;
+  if (!Array.isArray(content)) return message;
+  const texts = content.map((part: unknown) =>
+    isObject(part) && typeof part["text"] === "string" ? part["text"] : null,
+  );
+  return texts.includes(null) ? message : { ...message, content: texts.join("\n\n") };
+}
+
+function systemIntoUser(body: JsonObject): JsonObject | null {
+  const all = body["messages"];
+  if (!Array.isArray(all)) return null;
+  const list = all.filter(isObject).map(flatContent);
+  const isSystem = ({ role }: JsonObject): boolean => role === "system" || role === "developer";
+  const system = list.filter(isSystem).map(({ content }) => String(content));
+  const rest = list.filter((message) => !isSystem(message));
+  const first = rest.findIndex(({ role }) => role === "user");
+  const user = rest[first];
+  if (system.length === 0 || user === undefined) return null;
+  const { content } = user;
+  const lead = system.join("\n\n");
+  const joined = Array.isArray(content)
+    ? [{ type: "text", text: lead }, ...(content as unknown[])]
+    : `${lead}\n\n${String(content)}`;
+  return { ...body, messages: rest.with(first, { ...user, content: joined }) };
+}
