@@ -2,7 +2,6 @@ import type { BaseChatModel } from "@langchain/core/language_models/chat_models"
 
 import { ModelFailure, runError } from "./failure.ts";
 import { onFailedAttempt } from "./retries.ts";
-import { wireFetch } from "./wire/fetch.ts";
 
 /** A model of the program that uses Parley as a library, or what makes it (called once, when it is first needed). */
 export type CustomModel = BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>);
@@ -100,6 +99,7 @@ async function openAIModel(
     );
   }
   const { ChatOpenAI, ChatOpenAICompletions, ChatOpenAIResponses } = await import("@langchain/openai");
+  const { wireFetch } = await import("./wire/fetch.ts");
   // Never `streaming: true`: after the last token LangChain would then fetch a tokenizer from the web. The gateway's
   // configuration is complete, so whatever the SDK would read from the environment instead is given here.
   const fields = {

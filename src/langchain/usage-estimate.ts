@@ -5,8 +5,8 @@ import type { TokenUsage } from "../conversation/message.ts";
 import { textOfMessage } from "./text.ts";
 import { loadTokenCounter } from "./tokens.ts";
 
-/** Counting takes about a millisecond for so many characters in all; what is beyond them is estimated by its length. */
-const maxChars = 32_000;
+/** Counting so many characters takes some ten milliseconds; what is beyond them is estimated by its length. */
+const maxChars = 16_000;
 
 /** What a call has cost, about, for providers that do not say. */
 export async function estimatedUsage(messages: readonly BaseMessage[], reply: string): Promise<TokenUsage> {

@@ -75,10 +75,9 @@ describe("what the model gets", () => {
     const rows = [human("{history} {{x}"), ai("{input"), system("{}")];
     await replyTo({ instructions: 'Answer as {"json": {input}} }{', rows, input: human("{instructions} }}") });
     expect(lastRequest().messages.map(({ content }) => content)).toEqual([
-      'Answer as {"json": {input}} }{',
+      'Answer as {"json": {input}} }{\n\n{}',
       "{history} {{x}",
       "{input",
-      "{}",
       "{instructions} }}",
     ]);
   });
@@ -90,11 +89,12 @@ describe("what the model gets", () => {
       { type: "image_url", image_url: { url, detail: "low" } },
     ];
     await replyTo({
-      rows: [human([{ type: "image", base64: "AAAA", mime_type: "image/png" }])],
+      rows: [human([{ type: "image", base64: "AAAA", mime_type: "image/png" }]), ai("Seen.")],
       input: human(content),
     });
     expect(lastRequest().messages.map((message) => message["content"])).toEqual([
       [{ type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } }],
+      "Seen.",
       content,
     ]);
   });
@@ -107,30 +107,29 @@ describe("what the model gets", () => {
     await replyTo({ rows });
     const call = { id: "call_1", type: "function", function: { name: "t", arguments: '{"a":1}' } };
     expect(lastRequest().messages).toEqual([
+      { role: "system", content: "be nice" },
       { role: "user", content: "hi é" },
       { role: "assistant", content: "hello" },
-      { role: "user", content: "x", name: "bob" },
       {
         role: "user",
         content: [
+          { type: "text", text: "bob: x" },
           { type: "text", text: "look" },
           { type: "image_url", image_url: { url: "data:x" } },
+          // A tool's answer stands behind another message than its call, so both are left out: there is no text to keep.
+          { type: "text", text: "critic: meh" },
+          { type: "text", text: "old" },
+          { type: "text", text: "hi é" },
         ],
       },
-      // Its answer stands behind another message, so call and answer are left out: there is no text to keep.
-      { role: "system", content: "be nice" },
-      { role: "user", content: "meh", name: "critic" },
-      { role: "user", content: "old" },
-      { role: "user", content: "hi é" },
       { role: "assistant", content: "hello" },
-      { role: "user", content: "older core" },
-      { role: "user", content: "meh", name: "critic" },
+      { role: "user", content: "older core\n\ncritic: meh" },
       { role: "assistant", content: "streamed" },
       { role: "user", content: "hello" },
     ]);
     const answered = rows.filter((row) => !row.includes('"system"'));
     await replyTo({ rows: answered });
-    expect(lastRequest().messages.slice(4, 6)).toEqual([
+    expect(lastRequest().messages.slice(3, 5)).toEqual([
       { role: "assistant", content: "", name: "bot", tool_calls: [call] },
       { role: "tool", content: "42", tool_call_id: "call_1" },
     ]);
@@ -141,11 +140,10 @@ describe("what the model gets", () => {
     const memory = { strategy: "SUMMARY_BUFFER", maxTurns: null, maxTokens: 100 } as const;
     await replyTo({ instructions: "Be kind.", memory, summary: "Jim likes {cats}.", rows });
     expect(lastRequest().messages.map(({ content }) => content)).toEqual([
-      "Be kind.",
-      "Summary of the conversation so far:\nJim likes {cats}.",
+      "Be kind.\n\nSummary of the conversation so far:\nJim likes {cats}.",
+      "(The conversation begins.)",
       "old",
-      "new",
-      "hello",
+      "new\n\nhello",
     ]);
   });
 

@@ -14,6 +14,7 @@ export type Behaviour =
   | { readonly kind: "gated"; readonly tokens: readonly string[] }
   /** Two tokens, then an error in the stream. */
   | { readonly kind: "errorFrame"; readonly code: string }
+  | Raw
   | Failure;
 
 export interface Reply {
@@ -27,6 +28,19 @@ export interface Reply {
   /** "stop" by default; null: none. */
   readonly finishReason?: string | null;
   readonly toolCalls?: readonly { readonly id: string; readonly name: string; readonly arguments: string }[];
+}
+
+/** A response byte for byte, for what other servers send. */
+export interface Raw {
+  readonly kind: "raw";
+  /** 200 by default. */
+  readonly status?: number;
+  /** An event stream by default. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Each leaves in a packet of its own. */
+  readonly parts: readonly (string | Uint8Array | { readonly waitMs: number })[];
+  /** "end" by default; "cut": the connection is closed in mid-body; "open": nothing happens any more. */
+  readonly ending?: "end" | "cut" | "open";
 }
 
 type Failure =
@@ -94,6 +108,11 @@ export async function startOpenAI(): Promise<OpenAIServer> {
       // Safe: `in` has just said so.
       const { status, error, headers } = httpErrors[chosen as keyof typeof httpErrors];
       response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify({ error }));
+      return;
+    }
+    if (typeof chosen === "object" && chosen.kind === "raw") {
+      cut = chosen.ending === "cut";
+      await sendRaw(response, chosen);
       return;
     }
     const reply = replyOf(chosen);
@@ -175,6 +194,19 @@ function failure(status: number, type: string, code: string | null, headers: Rea
   return { status, headers, error: { message, type, code, param: null } };
 }
 
+async function sendRaw(response: ServerResponse, { status = 200, headers, parts, ending = "end" }: Raw): Promise<void> {
+  response.writeHead(status, { "content-type": "text/event-stream", ...headers });
+  response.flushHeaders();
+  for (const part of parts) {
+    if (response.destroyed) return;
+    if (typeof part === "object" && "waitMs" in part) await sleep(part.waitMs);
+    else await new Promise<void>((resolve) => response.write(part, () => setImmediate(resolve)));
+  }
+  if (ending === "end") response.end();
+  // A moment later, so that what was written has been read: a reset may overtake it.
+  if (ending === "cut") setTimeout(() => response.destroy(), 50);
+}
+
 async function recordOf(incoming: IncomingMessage): Promise<RecordedRequest> {
   const parsed: unknown = JSON.parse(await readText(incoming));
   const body = isObject(parsed) ? parsed : {};
@@ -193,7 +225,7 @@ interface Script {
   readonly ending: "end" | "cut" | "open";
 }
 
-function replyOf(behaviour: Behaviour): Script {
+function replyOf(behaviour: Exclude<Behaviour, Raw>): Script {
   const whole: Script = {
     tokens: ["Half", " a", " reply"],
     delayMs: 0,

@@ -15,7 +15,10 @@ interface Layer {
 const layers: Readonly<Record<string, Layer>> = {
   "conversation/": { ours: ["conversation/"], vendors: [] },
   "redis/": { ours: ["redis/", "conversation/"], vendors: ["ioredis", "cluster-key-slot", "lru-cache"] },
-  "langchain/": { ours: ["langchain/", "conversation/"], vendors: ["@langchain/*", "langchain", "js-tiktoken"] },
+  "langchain/": {
+    ours: ["langchain/", "conversation/"],
+    vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser"],
+  },
   "graphql/": { ours: ["graphql/", "conversation/"], vendors: ["graphql", "@pothos/*"] },
   "transport/auth/": {
     ours: ["transport/auth/", "transport/exchange.ts", "transport/logger.ts", "conversation/"],

@@ -53,7 +53,7 @@ export class ChatStream implements WholeStream {
   takeWhole(body: JsonObject): void {
     this.#tellsGoingOn = true;
     this.take(body, undefined);
-    this.#finish ??= "stop";
+    if (this.#index !== null) this.#finish ??= "stop";
     this.done();
   }
 
