@@ -3,43 +3,39 @@ import type { ProviderError } from "./provider-error.ts";
 
 /** A way to ask again without what a server has refused. */
 export interface Adaptation {
-  /** Whether the error's words name what this takes away. */
-  readonly isNamedBy: (words: string) => boolean;
+  /** What the words of an error name it by. */
+  readonly names: RegExp;
   /** null: there is nothing of it in the request. */
   readonly apply: (body: JsonObject) => JsonObject | null;
 }
 
 /**
  * What servers are known to refuse, in the order in which it is looked for. Their words are those of OpenAI, Azure, vLLM,
- * Mistral (FastAPI's validator), Groq, Fireworks, Text Generation Inference and chat templates.
+ * Mistral (FastAPI's validator), DeepSeek, Groq, Cerebras, Text Generation Inference and chat templates.
  */
 const adaptations: readonly Adaptation[] = [
-  { isNamedBy: names(/stream_options|include_usage/), apply: (body) => without(body, "stream_options") },
+  { names: /stream_options|include_usage/, apply: (body) => without(body, "stream_options") },
+  { names: /use ['"`]?max_completion_tokens/i, apply: renamed("max_tokens", "max_completion_tokens") },
+  { names: /max_completion_tokens/, apply: renamed("max_completion_tokens", "max_tokens") },
+  { names: /\btemperature\b/i, apply: (body) => without(body, "temperature") },
   {
-    isNamedBy: names(/max_completion_tokens/, /use ['"`]?max_completion_tokens/i),
-    apply: renamed("max_completion_tokens", "max_tokens"),
-  },
-  { isNamedBy: names(/use ['"`]?max_completion_tokens/i), apply: renamed("max_tokens", "max_completion_tokens") },
-  { isNamedBy: names(/\btemperature\b/i), apply: (body) => without(body, "temperature") },
-  {
-    isNamedBy: names(
-      /\bdeveloper\b|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|messages?[[.]\S*role/i,
-    ),
+    names: /\bdeveloper\b|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|messages?[[.]\S*role/i,
     apply: messages((message) => (message["role"] === "developer" ? { ...message, role: "system" } : message)),
   },
-  // Gemma's template and others have no such role at all.
-  { isNamedBy: names(/system (?:role|message|prompt|instruction)|role ['"`]?system|'system'/i), apply: systemIntoUser },
+  // Gemma has no such role at all.
   {
-    isNamedBy: names(
-      /(?:messages?[[.'"`\]\d]*|property|field|parameter|argument)[\s:.'"`[]*name\b|['"`]name['"`]/i,
-      /model|function|tool/i,
-    ),
+    names:
+      /(?:system|developer) (?:role|message|prompt|instruction)s?\b[^]{0,20}\b(?:not|unsupported)\b|not support ['"`]?system|(?:invalid|unknown|unexpected|unsupported)[^]{0,20}role[^]{0,5}system/i,
+    apply: systemIntoUser,
+  },
+  {
+    // As a part of a message, or alone and quoted, so that a model's name or a tool's is none.
+    names: /messages?\b[\w.[\]'"`]*['"`.\]]name\b|'messages', \d+,[^)]*'name'|property ['"`]name\b/i,
     apply: messages(withoutName),
   },
   {
-    isNamedBy: names(
-      /content[^]{0,80}(?:string|\bstr\b)|(?:sequence|array|list)[^]{0,40}expected a string|expected (?:a )?string[^]{0,40}(?:sequence|array|list)/i,
-    ),
+    names:
+      /content\b[^]{0,80}\b(?:must be|should be|valid|expected)[^]{0,20}(?:string|str)\b|(?:sequence|array|list)[^]{0,40}expected a string|expected (?:a )?string[^]{0,40}(?:sequence|array|list)/i,
     apply: messages(flatContent),
   },
 ];
@@ -67,7 +63,7 @@ export class Refusals {
     if (error.status !== 400 && error.status !== 422) return null;
     const words = [error.param, error.code, error.message].join("\n");
     for (const adaptation of adaptations) {
-      if (tried.has(adaptation) || !adaptation.isNamedBy(words)) continue;
+      if (tried.has(adaptation) || !adaptation.names.test(words)) continue;
       const adapted = adaptation.apply(body);
       if (adapted !== null) return { adaptation, body: adapted };
     }
@@ -84,10 +80,6 @@ export class Refusals {
 export function bodyOf(init: RequestInit | undefined): JsonObject | null {
   const body = typeof init?.body === "string" ? parseJson(init.body) : null;
   return isObject(body) ? body : null;
-}
-
-function names(words: RegExp, otherThan?: RegExp): (text: string) => boolean {
-  return (text) => words.test(text) && otherThan?.test(text) !== true;
 }
 
 function without(body: JsonObject, key: string): JsonObject | null {
