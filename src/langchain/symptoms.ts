@@ -38,14 +38,14 @@ export function symptomsOf(error: unknown): Symptoms {
 /** What the log may have of a failure: nothing of its words. */
 export interface ProviderFacts {
   /** As HTTP, or the provider's error, told it; null where there was no answer. */
-  readonly status: number | null;
-  readonly requestId: string | null;
+  readonly providerStatus: number | null;
+  readonly providerRequestId: string | null;
 }
 
 export function providerFactsOf(error: unknown): ProviderFacts {
   const { statuses, headers } = symptomsOf(error);
   const id = requestIdHeaders.map((name) => headers.get(name)).find((value) => value !== null) ?? null;
-  return { status: statuses[0] ?? null, requestId: id?.slice(0, 200) ?? null };
+  return { providerStatus: statuses[0] ?? null, providerRequestId: id?.slice(0, 200) ?? null };
 }
 
 const requestIdHeaders = ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-goog-request-id"];

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { objectOrEmpty } from "../../src/conversation/json.ts";
 import {
   ask,
   eventsOf,
@@ -17,6 +18,7 @@ import { execute, refusal, request, requestParts } from "../support/graphql-clie
 import { secretOfErrors, startOpenAI } from "../support/openai-server.ts";
 import type { Behaviour, OpenAIServer } from "../support/openai-server.ts";
 import { waitUntil } from "../support/redis-command.ts";
+import { json } from "../support/wire-records.ts";
 import { startTopology } from "../support/project-topology.ts";
 import type { TestTopology } from "../support/topologies.ts";
 
@@ -336,6 +338,29 @@ describe("a model's failure", () => {
     });
     const again = await regenerate(url, sessionId);
     expect(again).toMatchObject({ run: { status: "COMPLETED", error: null }, reply: { text: "You said: Second" } });
+  });
+
+  test("says how long the provider wants to be left alone, also to those who read it later, and is logged without words", async () => {
+    const sessionId = "limited";
+    const headers = { "retry-after": "86400", "x-request-id": "req_limited" };
+    openai.next(json({ error: { message: `slow down, ${secretOfErrors}` } }, 429, headers));
+    const { run } = await ask(url, sessionId, "Hello");
+    const error = { code: "MODEL_RATE_LIMITED", retryable: true, retryAfterSeconds: 86_400 };
+    expect(run.error).toMatchObject(error);
+    expect((await readRun(url, run.id))?.error).toMatchObject(error);
+    const lines = gateway.logged
+      .map(({ level, fields }) => ({ level, fields: objectOrEmpty(fields) }))
+      .filter(({ fields }) => fields["providerRequestId"] === "req_limited");
+    expect(lines).toMatchObject([
+      { level: "warn", fields: { purpose: "reply", code: "MODEL_RATE_LIMITED", providerStatus: 429 } },
+    ]);
+    expect(Buffer.from(run.id, "base64url").toString()).toContain(String(lines[0]?.fields["runId"]));
+    expect(JSON.stringify(lines)).not.toContain(secretOfErrors);
+
+    const other = await ask(url, sessionId, "Hello");
+    expect(other.run).toMatchObject({ status: "COMPLETED", error: null });
+    openai.next("401");
+    expect((await ask(url, sessionId, "Hello")).run.error).toMatchObject({ retryAfterSeconds: null });
   });
 
   test("neither keys nor addresses are logged at a level that is on by default", () => {

@@ -3,6 +3,7 @@ import { quotaKeys } from "../../src/redis/keys.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
 import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
+import { chunk, done, events, hello, usageChunk } from "../support/wire-records.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { callerOf, type Caller } from "../support/tenant.ts";
 import { topologies, type TestTopology } from "../support/topologies.ts";
@@ -349,6 +350,19 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
       expect(titlesAsked() - asked).toBe(1);
       expect(await titleOf(here, sessionId)).toBeNull();
     });
+  });
+
+  test.each([
+    ["without a total", { prompt_tokens: 30, completion_tokens: 2 }],
+    ["with a total of 0", { prompt_tokens: 30, completion_tokens: 2, total_tokens: 0 }],
+    ["with none at all, which is estimated", null],
+  ])("tokens a day: a usage %s is counted", async (_title, usage) => {
+    const { here, subject } = await newcomer({ maxTokensPerDay: 20, maxSendsPerMinute: null });
+    openai.behave(events(...hello, chunk({}, "stop"), usageChunk(usage), done));
+    const variables = { sessionId: `${subject}:a`, text: "word ".repeat(30) };
+    const { sendMessage } = await here.execute<Sent>(ask, variables);
+    expect(sendMessage.run.status).toBe("COMPLETED");
+    expect(await refusedBy(here, send, variables)).toMatchObject({ code: "RATE_LIMITED", limit: "tokensPerDay" });
   });
 });
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { spawnGateway } from "../support/gateway.ts";
 import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
+import { json } from "../support/wire-records.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
@@ -35,6 +36,12 @@ const send = `mutation Ask($id: String!, $text: String!) {
   sendMessage(input: { sessionId: $id, text: $text }) { run { status error { message } } reply { text } }
 }`;
 
+/** As LangChain and OpenAI's client do where something is odd. */
+const libraryThatPrints = `process.on("SIGUSR2", () => {
+  for (const name of ["log", "info", "debug", "warn", "error"]) console[name]("canary-" + "library");
+  process.emitWarning("A library is old.");
+});`;
+
 test("no message text, no token and no secret is in the log, whatever fails", async () => {
   const good = await tokenOf(secret);
   const bad = await tokenOf("canary-another-secret-canary-another");
@@ -52,6 +59,7 @@ test("no message text, no token and no secret is in the log, whatever fails", as
     OPENAI_BASE_URL: openai.baseUrl,
     MODEL_MAX_RETRIES: "0",
     SYSTEM_PROMPT: "canary-system-prompt",
+    NODE_OPTIONS: `--import "data:text/javascript,${encodeURIComponent(libraryThatPrints)}"`,
   });
   const post = async (body: unknown, token: string | null = good) => {
     const response = await fetch(gateway.url, {
@@ -70,6 +78,12 @@ test("no message text, no token and no secret is in the log, whatever fails", as
       openai.next(failure);
       expect(await ask("canary-session")).toContain("FAILED");
     }
+    openai.next(json({ error: { message: "canary-message-of-provider" } }, 503, { "x-request-id": "req_503" }));
+    expect(await ask("canary-session")).toContain("FAILED");
+    process.kill(gateway.pid, "SIGUSR2");
+    await waitUntil("the warning is a line of the log", () =>
+      Promise.resolve(gateway.output.includes("A library is old.")),
+    );
     // What cannot be read, and who may not.
     await post('{"query": "canary-broken-json');
     await post({ query: "{ canary-broken-document" });
@@ -113,11 +127,28 @@ test("no message text, no token and no secret is in the log, whatever fails", as
     server.resume();
     await gateway.stop();
   }
-  const lines = gateway.output.split("\n").filter((line) => line.startsWith("{"));
+  const lines = gateway.output.split("\n").filter((line) => line !== "");
+  expect(lines.filter((line) => !line.startsWith("{"))).toEqual([]);
+  const failures = lines.filter((line) => line.includes('"purpose":"reply"'));
+  expect(failures.length).toBe(6);
+  expect(JSON.parse(failures.find((line) => line.includes("req_503")) ?? "null")).toMatchObject({
+    level: 40,
+    code: "MODEL_UNAVAILABLE",
+    providerStatus: 503,
+    requestId: expect.any(String) as string,
+    runId: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+  });
   // It did have something to say.
   expect(lines.length).toBeGreaterThan(5);
   expect(lines.filter((line) => line.includes('"requestId"')).length).toBeGreaterThan(0);
-  for (const leaked of ["canary-message", "canary-broken-", "canary-argument", "canary-variable", "canary-over"]) {
+  for (const leaked of [
+    "canary-message",
+    "canary-broken-",
+    "canary-argument",
+    "canary-variable",
+    "canary-over",
+    "canary-library",
+  ]) {
     expect(gateway.output, leaked).not.toContain(leaked);
   }
   const secrets = [

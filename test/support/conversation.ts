@@ -22,7 +22,12 @@ export interface RunFields {
   readonly replyId: string;
   readonly userMessage: { readonly id: string; readonly text: string } | null;
   readonly reply: { readonly id: string; readonly text: string; readonly finishReason: string | null } | null;
-  readonly error: { readonly code: string; readonly message: string; readonly retryable: boolean } | null;
+  readonly error: {
+    readonly code: string;
+    readonly message: string;
+    readonly retryable: boolean;
+    readonly retryAfterSeconds: number | null;
+  } | null;
 }
 
 export interface SessionFields {
@@ -61,7 +66,7 @@ export type EventOf<Name extends SessionEvent["__typename"]> = Extract<SessionEv
 
 const messageFields = `fragment M on Message { id messageId position cursor role text finishReason run { id } }`;
 const runFields = `fragment R on Run {
-  id status model text replyId userMessage { id text } reply { id text finishReason } error { code message retryable }
+  id status model text replyId userMessage { id text } reply { id text finishReason } error { code message retryable retryAfterSeconds }
 }`;
 const sessionFields = `fragment S on Session {
   id sessionId title messageCount readCount cursor updatedAt activeRun { id text }
