@@ -23,7 +23,7 @@ export function inStrictOrder(messages: readonly BaseMessage[]): BaseMessage[] {
 }
 
 /** For a history that begins with the model's own words: a greeting, or the first that fits into its memory. */
-const beginning = "(The conversation begins.)";
+const beginning = "…";
 
 /** null: they stay two messages. */
 function joinedOf(first: BaseMessage, second: BaseMessage): BaseMessage | null {

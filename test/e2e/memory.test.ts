@@ -132,7 +132,10 @@ test("TOKEN_BUFFER sends the newest that fit", async () => {
   const cost = (text: string) => countMessage(new HumanMessage(text), 1000);
   await startSession("tokens", { strategy: "TOKEN_BUFFER", maxTokens: 60 }, 50);
   await ask(url, "tokens", "Now");
-  const history = contents(openai.requests.at(-1)).slice(1, -1);
+  // Of a history that begins with an answer, the user begins with as good as nothing.
+  const history = contents(openai.requests.at(-1))
+    .slice(1, -1)
+    .filter((text) => text !== "…");
   expect(history.at(-1)).toBe("Answer number 49");
   const tokens = history.reduce((sum, text) => sum + cost(text), 0);
   expect(tokens).toBeLessThanOrEqual(60);

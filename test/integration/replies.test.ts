@@ -141,7 +141,7 @@ describe("what the model gets", () => {
     await replyTo({ instructions: "Be kind.", memory, summary: "Jim likes {cats}.", rows });
     expect(lastRequest().messages.map(({ content }) => content)).toEqual([
       "Be kind.\n\nSummary of the conversation so far:\nJim likes {cats}.",
-      "(The conversation begins.)",
+      "…",
       "old",
       "new\n\nhello",
     ]);

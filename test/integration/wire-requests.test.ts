@@ -389,7 +389,7 @@ describe("the order of roles for a server of OPENAI_BASE_URL", () => {
   it("lets the user begin", async () => {
     expect(await sent([ai("Welcome!"), human("thanks"), ai("So?")], { instructions: "Be kind." })).toEqual([
       { role: "system", content: "Be kind." },
-      { role: "user", content: "(The conversation begins.)" },
+      { role: "user", content: "…" },
       { role: "assistant", content: "Welcome!" },
       { role: "user", content: "thanks" },
       { role: "assistant", content: "So?" },
