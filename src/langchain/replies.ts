@@ -159,7 +159,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const onThrown = (error: unknown) => (thrown = error);
       const made = await span.inside(() => makeTitle({ model, rows, signal, timeoutMs, onThrown }));
       span.end("error" in made ? made.error.code : "OK");
-      if ("error" in made) tell({ purpose: "title", runId: null, model: request.model, code: made.error.code }, thrown);
+      if ("error" in made && !signal.aborted)
+        tell({ purpose: "title", runId: null, model: request.model, code: made.error.code }, thrown);
       return made;
     },
 

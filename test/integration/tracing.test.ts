@@ -183,7 +183,7 @@ test("a run that waited belongs to who asked for it, whichever gateway carries i
     const asked = (await post(two.url, {
       query: '{ session(sessionId: "waits") { messages { nodes { role text } } } }',
     })) as { data: { session: { messages: { nodes: { text: string }[] } } } };
-    return asked.data.session.messages.nodes.some(({ text }) => text === "You said: first\n\nsecond");
+    return asked.data.session.messages.nodes.some(({ text }) => text === "You said: second");
   });
   const spans = await collected(two);
   const runs = spans.filter((span) => span.name === "run");

@@ -325,7 +325,8 @@ function usageOf(request: RecordedRequest, reply: Script): JsonObject {
 
 function smallModel(messages: readonly JsonObject[]): string {
   const said = messages.filter(({ role }) => role === "user").map(textOf);
-  const input = said.at(-1) ?? "";
+  // What stayed without an answer before comes along, a paragraph for each.
+  const input = said.at(-1)?.split("\n\n").at(-1) ?? "";
   const names = said.map((text) => /\b(?:I'm|I am|my name is) (\p{Lu}\p{L}*)/u.exec(text)?.[1]);
   if (/\bmy name\b.*\?/i.test(input)) {
     const name = names.findLast(Boolean);
