@@ -141,7 +141,8 @@ RunRef.implement({
     usage: t.field({
       type: TokenUsageRef,
       nullable: true,
-      description: "The tokens that it took, estimated where the provider lost count; null until it has ended and where nobody counted.",
+      description:
+        "The tokens that it took, estimated where the provider lost count; null until it has ended and where nobody counted.",
       resolve: ({ run }) => run.usage,
     }),
   }),
