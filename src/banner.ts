@@ -8,56 +8,101 @@ export interface StartScreen {
   readonly historyKeyPrefix: string;
   readonly model: string;
   readonly auth: "none" | "jwt" | "keys";
+  /** PERSISTED_OPERATIONS=only. */
+  readonly listedOnly: boolean;
 }
 
-/** What someone sees who has just started Parley: where everything is, and two things to try. */
+/** What someone sees who has just started Parley: where everything is, and what to try, as it can be pasted into a shell. */
 export function startScreen(screen: StartScreen): string {
   const { version, url, redis, model, auth } = screen;
-  const header = auth === "none" ? "" : ` -H "authorization: Bearer $TOKEN"`;
   const endpoint = `${url}/graphql`;
   const own = "url" in redis && redis.directory !== null;
-  const redisUrl = "described" in redis ? null : own ? redis.url : withoutPassword(redis.url);
-  const live = `curl -N ${endpoint} -H 'accept: text/event-stream' -H 'content-type: application/json'${header} \\
-  -d '${JSON.stringify({ query: `subscription { messageAdded(sessionId: "jim", after: "") { role text } }` })}'`;
   const rows = [
     ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
-    ["Redis", "described" in redis ? redis.described : (redisUrl ?? "")],
+    ["Redis", "described" in redis ? redis.described : own ? redis.url : withoutPassword(redis.url)],
     ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory}`]] : []),
     ...(auth === "none"
       ? []
       : [["Who may", auth === "jwt" ? "bearers of tokens (AUTH=jwt)" : "bearers of keys (AUTH=keys)"]]),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
+    ...(screen.listedOnly ? [["Answers", "the operations of PERSISTED_OPERATIONS_FILE, and no others"]] : []),
   ];
   return `
   Parley ${version} is ready.
 
 ${rows.map(([name = "", text = ""]) => `    ${name.padEnd(10)}${text}`).join("\n")}
-
-  To try: say something, then ask "What did I just say my name was?"
-
-${indent(curl(endpoint, header))}
-
-${
-  redisUrl === null
-    ? `  To try: watch it, message by message\n\n${indent(live)}`
-    : `  To try: the same conversation from LangChain (npm install @langchain/redis)\n\n${indent(langchain(redisUrl, `${screen.historyKeyPrefix}jim`))}`
-}
-`;
+${screen.listedOnly ? "" : examples(screen, endpoint)}`;
 }
 
-function curl(endpoint: string, header: string): string {
-  const query = `mutation { sendMessage(input: { sessionId: "jim", text: "Hi! I am Jim." }) { reply { text } } }`;
-  return `curl ${endpoint} -H 'content-type: application/json'${header} \\\n  -d '${JSON.stringify({ query })}'`;
+/** What is typed here is on no list of persisted operations: there none is shown. */
+function examples({ redis, historyKeyPrefix, auth }: StartScreen, endpoint: string): string {
+  const post = `curl ${endpoint} -H 'content-type: application/json'${auth === "none" ? "" : ` -H "authorization: Bearer $TOKEN"`}`;
+  const redisUrl =
+    "described" in redis
+      ? null
+      : redis.directory === null && hasPassword(redis.url)
+        ? "process.env.REDIS_URL"
+        : JSON.stringify(redis.url);
+  const asks = `say something, then ask "What did I just say my name was?"`;
+  const send = `sendMessage(input: { sessionId: "jim", text: "Hi! I am Jim." }) { reply { text } }`;
+  const live = `messageAdded(sessionId: "jim", after: "") { role text }`;
+  const rest = (session: string | null): readonly Example[] =>
+    redisUrl === null
+      ? [{ what: "watch it, message by message", text: watch(post, live, session) }]
+      : [
+          {
+            what: "the same conversation from LangChain (npm install @langchain/redis)",
+            text: langchain(redisUrl, historyKeyPrefix, session),
+          },
+        ];
+  const first: readonly Example[] =
+    auth === "none"
+      ? [{ what: asks, text: `${post} \\\n  -d '${JSON.stringify({ query: `mutation { ${send} }` })}'` }]
+      : [
+          {
+            what: `with ${auth === "jwt" ? "a token" : "a key (parley keys add --subject jim)"} in TOKEN start a session, then ${asks}`,
+            text: [
+              "export TOKEN=…",
+              `export SESSION=$(${post.replace("curl", "curl -s")} \\`,
+              `  -d '{"query":"mutation { createSession(input: {}) { session { sessionId } } }"}' | sed 's/.*"sessionId":"\\([^"]*\\)".*/\\1/')`,
+              `${post} \\`,
+              `  -d '${inSession(`mutation ($id: String!) { ${send.replace('"jim"', "$id")} }`)}'`,
+            ].join("\n"),
+          },
+        ];
+  return [...first, ...rest(auth === "none" ? null : "process.env.SESSION")]
+    .map(({ what, text }) => `\n  To try: ${what}\n\n${indent(text)}\n`)
+    .join("");
 }
 
-function langchain(redisUrl: string, key: string): string {
+interface Example {
+  readonly what: string;
+  readonly text: string;
+}
+
+/** `session`: it is named by the variable SESSION; null: it is jim. */
+function watch(post: string, live: string, session: string | null): string {
+  const body =
+    session === null
+      ? JSON.stringify({ query: `subscription { ${live} }` })
+      : inSession(`subscription ($id: String!) { ${live.replace('"jim"', "$id")} }`);
+  return `${post.replace("curl", "curl -N")} -H 'accept: text/event-stream' \\\n  -d '${body}'`;
+}
+
+/** A body for a shell's single quotes, which end for the variable SESSION. */
+function inSession(query: string): string {
+  return `${JSON.stringify({ query }).slice(0, -1)},"variables":{"id":"'"$SESSION"'"}}`;
+}
+
+function langchain(redisUrl: string, prefix: string, session: string | null): string {
+  const sessionId = session === null ? JSON.stringify(`${prefix}jim`) : `${JSON.stringify(prefix)} + ${session}`;
   return `import { RedisChatMessageHistory } from "@langchain/redis";
 
 const history = new RedisChatMessageHistory({
-  sessionId: ${JSON.stringify(key)},
-  config: { url: ${JSON.stringify(redisUrl)} },
+  sessionId: ${sessionId},
+  config: { url: ${redisUrl} },
 });
 for (const message of await history.getMessages()) console.log(message.type, message.text);
 await history.addUserMessage("Written by LangChain, seen live by GraphQL.");
@@ -68,9 +113,13 @@ function indent(text: string): string {
   return text.replace(/^(?=.)/gm, "    ");
 }
 
+function hasPassword(redisUrl: string): boolean {
+  return new URL(redisUrl).password !== "";
+}
+
 /** The password of somebody's Redis is not shown on a screen; it is known where the URL came from. */
 function withoutPassword(redisUrl: string): string {
   const url = new URL(redisUrl);
-  if (url.password !== "") url.password = "***";
+  if (hasPassword(redisUrl)) url.password = "***";
   return url.href;
 }

@@ -62,8 +62,26 @@ export const natMap = list
   })
   .transform((map) => map as Readonly<Record<string, RedisAddress>>); // each was parsed by the check above
 
-export const modelName = /^(offline|[a-z0-9_-]+:\S+)$/;
-export const modelForm = 'must be "provider:name", such as openai:gpt-4o-mini, or "offline"';
+/** As LangChain knows them (a test compares): its list is not loaded for this, which takes a second. */
+export const modelProviders = [
+  ...["anthropic", "aws", "azure_openai", "bedrock", "cerebras", "cohere", "deepseek", "fireworks", "google"],
+  ...["google-genai", "google-vertexai", "google-vertexai-web", "groq", "langsmith", "mistral", "mistralai"],
+  ...["ollama", "openai", "perplexity", "together", "xai"],
+] as const;
+
+export const modelName = new RegExp(`^(offline|(${modelProviders.join("|")}):\\S+)$`);
+export const modelForm = `must be "provider:name", such as openai:gpt-4o-mini, or "offline"; the providers are ${modelProviders.join(", ")}`;
+
+/** What leaves session ids that make history keys (conversation/session-id.ts has what those must be). */
+export const historyKeyPrefix = z
+  .string()
+  .refine((prefix) => !prefix.startsWith("parley:"), 'must not begin with "parley:", as Parley\'s own keys do')
+  .refine(
+    (prefix) => Buffer.byteLength(prefix) <= 400,
+    "must have at most 400 bytes, so that there is room for session ids",
+  )
+  // eslint-disable-next-line no-control-regex -- these are what is looked for
+  .refine((prefix) => !/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/u.test(prefix), "must not hold control characters");
 
 export function isRedisUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;

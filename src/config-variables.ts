@@ -5,6 +5,7 @@ import { limitDefinitions } from "./config-limits.ts";
 import { queryDefinitions } from "./config-queries.ts";
 import { redisDefinitions } from "./config-redis.ts";
 import {
+  historyKeyPrefix,
   integer,
   isHostName,
   isHttpUrl,
@@ -35,7 +36,7 @@ export const definitions = {
     "How often a followed session is read for what no notification told.",
   ),
   HISTORY_KEY_PREFIX: variable(
-    z.string(),
+    historyKeyPrefix,
     "",
     "Put before a session id to make its key in Redis. LangChain JS has none; Python's community class has `message_store:`.",
   ),

@@ -1,6 +1,7 @@
 import { Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { parseArgs } from "node:util";
+import { emptyOption, misusedBy, type Misused } from "./command-line.ts";
 import type { ExportProgress, Gateway, ImportResult } from "./gateway.ts";
 import { createProgress, type Terminal } from "./progress.ts";
 
@@ -23,9 +24,7 @@ export const dataCommandsHelp = `  parley export > FILE      write sessions as N
     --yes                   really`;
 
 /** null: it is another command. */
-export function readDataCommand(
-  args: readonly string[],
-): DataCommand | { readonly kind: "misused"; readonly message: string } | null {
+export function readDataCommand(args: readonly string[]): DataCommand | Misused | null {
   const [name, ...rest] = args;
   if (name !== "export" && name !== "import" && name !== "give" && name !== "delete-owner") return null;
   if (rest.includes("--help") || rest.includes("-h")) return null;
@@ -35,29 +34,30 @@ export function readDataCommand(
   try {
     if (name === "export") {
       const { values } = parseArgs({ args: rest, options: { owner: text, session: text } });
-      return { kind: name, owner: values.owner ?? null, sessionId: values.session ?? null };
+      return emptyOption(values) ?? { kind: name, owner: values.owner ?? null, sessionId: values.session ?? null };
     }
     if (name === "import") {
       const { values } = parseArgs({ args: rest, options: { owner: text, replace: flag } });
-      return { kind: name, owner: values.owner ?? null, replace: values.replace ?? false };
+      return emptyOption(values) ?? { kind: name, owner: values.owner ?? null, replace: values.replace ?? false };
     }
     if (name === "give") {
       const { values, positionals } = parseArgs({ args: rest, options: { match: text }, allowPositionals: true });
       const [from, to, ...others] = positionals;
-      if (from === undefined || to === undefined || others.length > 0) {
+      if (from === undefined || to === undefined || others.length > 0 || from === "" || to === "") {
         return misused("parley give takes two names: whose the sessions are, and whose they shall be.");
       }
-      return { kind: name, from, to, match: values.match ?? "*" };
+      return emptyOption(values) ?? { kind: name, from, to, match: values.match ?? "*" };
     }
     const { values, positionals } = parseArgs({ args: rest, options: { yes: flag }, allowPositionals: true });
     const [owner, ...others] = positionals;
-    if (owner === undefined || others.length > 0) return misused("parley delete-owner takes one owner's name.");
+    if (owner === undefined || owner === "" || others.length > 0)
+      return misused("parley delete-owner takes one owner's name.");
     if (values.yes !== true) {
       return misused(`All sessions of ${JSON.stringify(owner)} would be deleted for good. Say so with --yes.`);
     }
     return { kind: name, owner };
   } catch (error) {
-    return misused(error instanceof Error ? error.message : String(error));
+    return misusedBy(error);
   }
 }
 

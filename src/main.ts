@@ -1,11 +1,12 @@
 import { fstatSync, readFileSync } from "node:fs";
-import { parseArgs } from "node:util";
 
 import type { NewKey } from "./add-key.ts";
 import { startScreen } from "./banner.ts";
 import type { StartScreen } from "./banner.ts";
+import { readCommand } from "./command-line.ts";
+import type { Adopt, Misused } from "./command-line.ts";
 import { ConfigError, loadConfig, variables } from "./config.ts";
-import type { Config } from "./config.ts";
+import type { Config, ConfigProblem } from "./config.ts";
 import type { RedisConfig } from "./config-redis.ts";
 import type { RedisAddress } from "./config-values.ts";
 import { dataCommandsHelp, readDataCommand, runDataCommand } from "./data-commands.ts";
@@ -13,9 +14,10 @@ import type { DataCommand } from "./data-commands.ts";
 import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
 import { outlivesTerminal } from "./hangup.ts";
 import { createLogger } from "./logging.ts";
+import { signedInProblem, subjectProblem } from "./conversation/access.ts";
 import type { FullLogger } from "./logging.ts";
 import { createProgress } from "./progress.ts";
-import { redisSource } from "./redis-source.ts";
+import { redisProblems, redisSource } from "./redis-source.ts";
 import { hostTraces } from "./tracing/options.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
@@ -30,8 +32,7 @@ export async function main(): Promise<void> {
       process.stdout.write(`${version()}\n`);
       return;
     case "misused":
-      process.stderr.write(`${command.message}\nparley --help tells what there is.\n`);
-      process.exitCode = 2;
+      misuse(command);
       return;
     case "add-key":
       await addKey(command);
@@ -40,76 +41,17 @@ export async function main(): Promise<void> {
     case "import":
     case "give":
     case "delete-owner": {
-      const config = readConfig();
+      const config = await readConfig(false);
       if (config !== null) await overData(config, command);
       return;
     }
     case "start":
     case "adopt": {
-      const config = readConfig();
+      const config = await readConfig(command.kind === "start");
       if (config === null) return;
       await (command.kind === "adopt" ? adopt(config, command) : start(config));
     }
   }
-}
-
-interface Adopt {
-  readonly kind: "adopt";
-  /** null: the one owner there is without authentication. */
-  readonly owner: string | null;
-  /** A pattern of Redis' SCAN over history keys; null: all. */
-  readonly match: string | null;
-}
-
-type Command =
-  | { readonly kind: "start" }
-  | { readonly kind: "help" }
-  | { readonly kind: "version" }
-  | { readonly kind: "misused"; readonly message: string }
-  | ({ readonly kind: "add-key" } & NewKey)
-  | Adopt;
-
-function readCommand(args: readonly string[]): Command {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        help: { type: "boolean", short: "h" },
-        version: { type: "boolean", short: "v" },
-        owner: { type: "string" },
-        match: { type: "string" },
-        subject: { type: "string" },
-        scope: { type: "string", multiple: true },
-        sessions: { type: "string", multiple: true },
-      },
-    });
-  } catch (error) {
-    return { kind: "misused", message: error instanceof Error ? error.message : String(error) };
-  }
-  const { values, positionals } = parsed;
-  const [name = "start", ...rest] = positionals;
-  if (values.help === true) return { kind: "help" };
-  if (values.version === true) return { kind: "version" };
-  const { subject, scope: scopes = [], sessions = [] } = values;
-  const ofKeys = subject !== undefined || scopes.length > 0 || sessions.length > 0;
-  if (ofKeys && name !== "keys") {
-    return { kind: "misused", message: "--subject, --scope and --sessions belong to parley keys add." };
-  }
-  if ((values.owner !== undefined || values.match !== undefined) && name !== "adopt") {
-    return { kind: "misused", message: "--owner and --match belong to parley adopt." };
-  }
-  if (name === "keys") {
-    if (rest.join() !== "add")
-      return { kind: "misused", message: "There is one thing to do with keys: parley keys add." };
-    if (subject === undefined) return { kind: "misused", message: "--subject NAME says whose the key is." };
-    return { kind: "add-key", subject, scopes, sessions };
-  }
-  if (rest.length > 0) return { kind: "misused", message: `One command at a time, not also ${rest.join(" ")}.` };
-  if (name === "adopt") return { kind: "adopt", owner: values.owner ?? null, match: values.match ?? null };
-  if (name !== "start") return { kind: "misused", message: `There is no command ${name}.` };
-  return { kind: "start" };
 }
 
 function help(): string {
@@ -149,8 +91,7 @@ async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
   const problem =
     file === "" ? "AUTH_KEYS_FILE must name the file that the key's hash goes into." : newKeyProblem(wanted);
   if (problem !== null) {
-    process.stderr.write(`${problem}\n`);
-    process.exitCode = 2;
+    misuse({ message: problem });
     return;
   }
   try {
@@ -166,15 +107,30 @@ async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
   }
 }
 
-function readConfig(): Config | null {
+function misuse({ message }: Pick<Misused, "message">): void {
+  process.stderr.write(`${message} parley --help tells what there is.\n`);
+  process.exitCode = 2;
+}
+
+/** `serves`: for a gateway that answers clients. null: it has mistakes, which are told. */
+async function readConfig(serves: boolean): Promise<Config | null> {
+  const { fileProblems } = await import("./config-files.ts");
+  const problems = [...(await fileProblems(process.env, serves))];
   try {
-    return loadConfig(process.env);
+    const config = loadConfig(process.env);
+    problems.push(...(problems.length > 0 ? [] : await redisProblems(config.redis)));
+    if (problems.length === 0) return config;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n\nparley --help lists all variables.\n`);
-    process.exitCode = 2;
-    return null;
+    problems.unshift(...error.problems);
   }
+  tellMistakes(problems);
+  return null;
+}
+
+function tellMistakes(problems: readonly ConfigProblem[]): void {
+  process.stderr.write(`${new ConfigError(problems).message}\n\nparley --help lists all variables.\n`);
+  process.exitCode = 2;
 }
 
 /** For people where there is one to read, else for machines. */
@@ -182,8 +138,24 @@ function loggerFor(config: Config): Promise<FullLogger> {
   return createLogger({ level: config.logLevel, pretty: !config.production && process.stdout.isTTY });
 }
 
+/** What keeps somebody from being called so, where there is authentication and where not. */
+function ownerProblem({ auth }: Config, owner: string | null): string | null {
+  const problem = owner === null ? null : auth.kind === "none" ? subjectProblem(owner) : signedInProblem(owner);
+  return problem === null ? null : `The new owner ${problem}.`;
+}
+
 async function overData(config: Config, command: DataCommand): Promise<void> {
   const { stderr } = process;
+  const newOwner = command.kind === "import" ? command.owner : command.kind === "give" ? command.to : null;
+  const problem = ownerProblem(config, newOwner);
+  if (problem !== null) {
+    misuse({ message: problem });
+    return;
+  }
+  if (command.kind === "import" && process.stdin.isTTY) {
+    misuse({ message: "parley import reads an archive: parley import < FILE." });
+    return;
+  }
   const logger = await createLogger({
     level: config.logLevel,
     pretty: !config.production && stderr.isTTY,
@@ -228,15 +200,6 @@ function optionsFrom(config: Config, logger: Logger): GatewayOptions {
 }
 
 async function start(config: Config): Promise<void> {
-  if (config.auth.kind === "keys") {
-    const { keyFileProblem } = await import("./add-key.ts");
-    const problem = await keyFileProblem(config.auth.file);
-    if (problem !== null) {
-      process.stderr.write(`${new ConfigError([{ variable: "AUTH_KEYS_FILE", message: problem }]).message}\n`);
-      process.exitCode = 2;
-      return;
-    }
-  }
   const logger = await loggerFor(config);
   outliveRejections(logger);
   if (config.production) keepLogPure(logger);
@@ -262,6 +225,10 @@ async function start(config: Config): Promise<void> {
       process.stderr.write(`${error.message}\n`);
       process.exit(2);
     }
+    if (isFolderError(error)) {
+      tellMistakes([{ variable: "DATA_DIR", message: error.message }]);
+      process.exit();
+    }
     logger.fatal({ err: error }, explainStart(error, config));
     await gateway?.close({ graceMs: 0 });
     process.exit(1);
@@ -281,6 +248,7 @@ async function start(config: Config): Promise<void> {
       historyKeyPrefix: config.historyKeyPrefix,
       model,
       auth: config.auth.kind,
+      listedOnly: config.persistedOperations.mode === "only",
     }),
   );
 }
@@ -297,6 +265,11 @@ function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["red
     case "cluster":
       return { described: `a cluster, by ${list(redis.nodes)}` };
   }
+}
+
+/** By its name: its class comes with ioredis, which a mistake in the configuration does not wait for. */
+function isFolderError(error: unknown): error is Error {
+  return error instanceof Error && error.name === "FolderError";
 }
 
 function explainStart(error: unknown, { host, port }: Config): string {
@@ -358,8 +331,12 @@ function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
 async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
   const { stderr } = process;
   if (config.auth.kind !== "none" && owner === null) {
-    stderr.write("With AUTH each history needs an owner: --owner NAME, a token's subject.\n");
-    process.exitCode = 2;
+    misuse({ message: "With AUTH each history needs an owner: --owner NAME, a token's subject." });
+    return;
+  }
+  const problem = ownerProblem(config, owner);
+  if (problem !== null) {
+    misuse({ message: problem });
     return;
   }
   const logger = await loggerFor(config);

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
+import type { ConfigProblem } from "./config.ts";
 import type { RedisAccess, RedisConfig } from "./config-redis.ts";
+import { redisSourceOf } from "./gateway-options.ts";
 import type { GatewayOptions } from "./gateway.ts";
 
 /**
@@ -42,6 +44,38 @@ export function redisSource(
         },
       };
     }
+  }
+}
+
+/** What the configured servers refuse when they are asked once. One that is away is no mistake: it is waited for later. */
+export async function redisProblems(redis: RedisConfig): Promise<readonly ConfigProblem[]> {
+  if (redis.kind === "embedded") return [];
+  const source = redisSourceOf(
+    redisSource(redis, {}, () => undefined),
+    null,
+  );
+  if (source.kind === "client") return [];
+  const { refusalOf } = await import("./redis/refusal.ts");
+  const refusal = await refusalOf(source);
+  const named = { url: "REDIS_URL", sentinel: "REDIS_PASSWORD", cluster: "REDIS_PASSWORD" }[redis.kind];
+  const problem = (variable: string, message: string) => [{ variable, message }];
+  switch (refusal?.kind) {
+    case undefined:
+      return [];
+    case "login":
+      return problem(
+        refusal.by === "sentinel" ? "REDIS_SENTINEL_PASSWORD" : named,
+        "is refused: the user or the password is wrong, or missing",
+      );
+    case "database":
+      return problem(redis.kind === "url" ? "REDIS_URL" : "REDIS_DB", "names a database that the server does not have");
+    case "certificate":
+      return problem(
+        redis.access.tls?.caFile ? "REDIS_TLS_CA_FILE" : named === "REDIS_URL" ? named : "REDIS_TLS",
+        `the server's certificate is not accepted (${refusal.code}); REDIS_TLS_CA_FILE names the authorities to trust`,
+      );
+    case "noSentinel":
+      return problem("REDIS_SENTINELS", "names a server that is no Sentinel");
   }
 }
 

@@ -66,6 +66,12 @@ export function unauthenticated(options?: ErrorOptions): ParleyError {
   return new ParleyError("UNAUTHENTICATED", signInAgain, {}, options);
 }
 
+/** Nothing was shown at all: that, a caller may know. */
+export function tokenMissing(): ParleyError {
+  const message = 'This needs a token, and none was sent. Send it as the header "Authorization: Bearer …".';
+  return new ParleyError("UNAUTHENTICATED", message);
+}
+
 /** Credentials that were good until their time was over: the same caller may come again with new ones. */
 export class CredentialsExpired extends ParleyError {
   constructor(options?: ErrorOptions) {

@@ -61,12 +61,15 @@ describe("over HTTP", () => {
     });
   });
 
-  test.each<readonly [string, string | null]>([
-    ["none", null],
-    ["Bearer x", "Bearer x"],
-    ["another scheme", "Basic amltOmppbQ=="],
-    ["nothing behind Bearer", "Bearer"],
-  ])("401 for %s, in the same words, before anything is read", async (_what, authorization) => {
+  const missing = 'This needs a token, and none was sent. Send it as the header "Authorization: Bearer …".';
+  const wrong = "These credentials are not valid, or no longer. Sign in again.";
+
+  test.each<readonly [string, string | null, string]>([
+    ["none", null, missing],
+    ["Bearer x", "Bearer x", wrong],
+    ["another scheme", "Basic amltOmppbQ==", missing],
+    ["nothing behind Bearer", "Bearer", missing],
+  ])("401 for %s, before anything is read", async (_what, authorization, message) => {
     const headers = { "content-type": "application/json", ...(authorization === null ? {} : { authorization }) };
     const response = await fetch(at.url, { method: "POST", headers, body: "{ no json" });
     expect(response.status).toBe(401);
@@ -74,7 +77,7 @@ describe("over HTTP", () => {
     expect(await response.json()).toEqual({
       errors: [
         {
-          message: "These credentials are not valid, or no longer. Sign in again.",
+          message,
           extensions: { code: "UNAUTHENTICATED" },
         },
       ],

@@ -93,8 +93,13 @@ const layers: Readonly<Record<string, Layer>> = {
   "add-key.ts": { ours: ["transport/auth/", "conversation/"], vendors: [] },
   "progress.ts": { ours: [], vendors: [] },
   "hangup.ts": { ours: [], vendors: [] },
-  "data-commands.ts": { ours: ["gateway.ts", "progress.ts"], vendors: [] },
-  "redis-source.ts": { ours: ["gateway.ts", "config-redis.ts"], vendors: [] },
+  "command-line.ts": { ours: ["add-key.ts"], vendors: [] },
+  "data-commands.ts": { ours: ["gateway.ts", "progress.ts", "command-line.ts"], vendors: [] },
+  "config-files.ts": { ours: ["config.ts", "add-key.ts"], vendors: [] },
+  "redis-source.ts": {
+    ours: ["gateway.ts", "gateway-options.ts", "config.ts", "config-redis.ts", "redis/refusal.ts"],
+    vendors: [],
+  },
   "main.ts": {
     ours: [
       "gateway.ts",
@@ -108,7 +113,10 @@ const layers: Readonly<Record<string, Layer>> = {
       "redis-source.ts",
       "tracing/options.ts",
       "add-key.ts",
+      "command-line.ts",
+      "config-files.ts",
       "data-commands.ts",
+      "conversation/access.ts",
     ],
     vendors: [],
   },

@@ -1,8 +1,7 @@
-import { mkdir, realpath, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Environment } from "./command.ts";
 import type { RedisBinary } from "./binary.ts";
 import { findRedisServer } from "./find.ts";
+import { openFolder } from "./folder.ts";
 import { withFolderLock } from "./folder-lock.ts";
 import type { LaunchOptions } from "./launch.ts";
 import { findRunning, launch } from "./launch.ts";
@@ -37,11 +36,11 @@ export interface EmbeddedRedis {
  * Starts or joins the folder's redis-server. Each gateway keeps one named connection to it open, and Redis itself
  * counts these: the connection of a gateway that was killed is gone with its process. A server that dies under its
  * gateways is started again by one of them, on the same address. Rejects if no server program can
- * be found, or if it doesn't start (with the tail of its log, e.g. about a damaged append-only file).
+ * be found, if the folder cannot be written to (FolderError), or if it doesn't start (with the tail of its log, e.g. about a damaged append-only file).
  */
 export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<EmbeddedRedis> {
   const { environment, onProgress } = options;
-  const directory = await openDirectory(options.directory);
+  const directory = await openFolder(options.directory, environment);
   const launching: LaunchOptions = { directory, environment, onProgress };
   const find = options.find ?? ((): Promise<RedisBinary> => findRedisServer({ environment, onProgress }));
   // Two that start at the same time: the second one joins what the first one has started.
@@ -56,12 +55,4 @@ export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<Embe
       stop: () => membership.leave(),
     };
   });
-}
-
-async function openDirectory(path: string): Promise<string> {
-  // For the owner only: conversations and a password are in it.
-  const made = await mkdir(path, { recursive: true, mode: 0o700 });
-  // Nor do they belong into a repository that the folder happens to lie in.
-  if (made !== undefined) await writeFile(join(path, ".gitignore"), "*\n");
-  return await realpath(path);
 }

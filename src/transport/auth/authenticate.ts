@@ -1,4 +1,4 @@
-import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/access.ts";
+import { CredentialsExpired, tokenMissing, unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../exchange.ts";
@@ -69,7 +69,7 @@ export async function authenticator(options: AuthOptions, logger: Logger): Promi
 function byToken(verify: VerifyToken, cookie: string | null): Authenticate {
   return async (credentials) => {
     const token = tokenOf(credentials, cookie);
-    if (token === null) throw unauthenticated();
+    if (token === null) throw tokenMissing();
     return await verify(token);
   };
 }
