@@ -69,11 +69,6 @@ export async function redisProblems(redis: RedisConfig): Promise<readonly Config
       );
     case "database":
       return problem(redis.kind === "url" ? "REDIS_URL" : "REDIS_DB", "names a database that the server does not have");
-    case "certificate":
-      return problem(
-        redis.access.tls?.caFile ? "REDIS_TLS_CA_FILE" : named === "REDIS_URL" ? named : "REDIS_TLS",
-        `the server's certificate is not accepted (${refusal.code}); REDIS_TLS_CA_FILE names the authorities to trust`,
-      );
     case "noSentinel":
       return problem("REDIS_SENTINELS", "names a server that is no Sentinel");
   }

@@ -6,8 +6,6 @@ export type Refusal =
   /** The password or user is wrong, or missing. */
   | { readonly kind: "login"; readonly by: "server" | "sentinel" }
   | { readonly kind: "database" }
-  /** `code`: OpenSSL's or Node's word for what is wrong with the certificate. */
-  | { readonly kind: "certificate"; readonly code: string }
   | { readonly kind: "noSentinel" };
 
 /** A server that is away may come back: it is not waited for. */
@@ -54,15 +52,11 @@ function connectionTo(source: Exclude<RedisSource, { kind: "client" }>): Redis |
   }
 }
 
-const certificateCodes = /^(?:ERR_TLS_|ERR_SSL_|CERT_|(?:DEPTH_ZERO_)?SELF_SIGNED_|UNABLE_TO_(?:GET|VERIFY)_)/;
-
 /** ioredis wraps: a cluster's error has that of the last node, Sentinel's has the words of the last one in its own. */
 function meaningOf(error: unknown): Refusal | null {
   if (!(error instanceof Error)) return null;
   if ("lastNodeError" in error && error.lastNodeError !== error) return meaningOf(error.lastNodeError);
   const { message } = error;
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  if (certificateCodes.test(code)) return { kind: "certificate", code };
   const ofSentinel = message.startsWith("All sentinels are unreachable");
   if (/\b(?:WRONGPASS|NOAUTH)\b/.test(message)) return { kind: "login", by: ofSentinel ? "sentinel" : "server" };
   if (ofSentinel && message.includes("unknown command")) return { kind: "noSentinel" };

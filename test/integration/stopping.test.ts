@@ -75,6 +75,8 @@ test.each([
   await waitUntil("it listens", () => Promise.resolve(printed.includes("/graphql")));
   const url = /http:\/\/\S+?(?=\/graphql)/.exec(printed)?.[0] ?? "";
   const gateway = Number(/^pid (\d+)$/m.exec(printed)?.[1]);
+  // It listens before it has reached its Redis.
+  await waitUntil("it is ready", async () => (await fetch(`${url}/readyz`)).ok);
   process.kill(gateway, "SIGHUP");
   // It would be gone, or answer that it is stopping, before it has answered twice.
   for (let i = 0; i < 2; i++) expect((await fetch(`${url}/readyz`)).status).toBe(200);
