@@ -192,6 +192,8 @@ describe("a turn", () => {
       "StreamOpened",
       "RunChanged RUNNING",
       "MessageAdded USER",
+      // The reply before was unread, and is not any more.
+      "SessionUpdated",
       "ReplyProgress",
       "MessageAdded ASSISTANT",
       "RunChanged COMPLETED",
@@ -321,6 +323,7 @@ describe("a model's failure", () => {
       "StreamOpened",
       "RunChanged RUNNING",
       "MessageAdded USER",
+      "SessionUpdated",
       "RunChanged FAILED",
     ]);
     expect((await readMessages(url, sessionId)).map((message) => message.text)).toEqual([

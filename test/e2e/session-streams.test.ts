@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addMessages, ask, eventsOf, follow, readMessages, send } from "../support/conversation.ts";
+import { addMessages, ask, eventsOf, follow, isRunEnd, readMessages, send } from "../support/conversation.ts";
 import type { MessageFields } from "../support/conversation.ts";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
@@ -72,6 +72,21 @@ describe("expiry", () => {
 });
 
 describe("subscriptions to a session", () => {
+  test("a message that is sent reads what is before it, which SessionUpdated tells; where nothing is unread it tells nothing", async () => {
+    await addMessages(url, "unread", [{ role: "ASSISTANT", text: "Unread" }]);
+    const stream = await follow(url, "unread");
+    expect(eventsOf(stream, "StreamOpened")[0]?.session).toMatchObject({ messageCount: 1, readCount: 0 });
+    await ask(url, "unread", "Seen");
+    const updated = await stream.waitFor(({ __typename }) => __typename === "SessionUpdated");
+    expect(updated).toMatchObject({ session: { readCount: 2 } });
+    await execute(url, `mutation { markRead(input: { sessionId: "unread" }) { session { readCount } } }`);
+    const { run } = await ask(url, "unread", "Again");
+    await stream.waitFor(isRunEnd(run.id));
+    stream.close();
+    // The sending and markRead, not the second message.
+    expect(eventsOf(stream, "SessionUpdated")).toHaveLength(2);
+  });
+
   const messageAdded = `subscription ($sessionId: String!, $after: String) { messageAdded(sessionId: $sessionId, after: $after) { text cursor } }`;
   type Added = Pick<MessageFields, "text" | "cursor">;
 

@@ -77,9 +77,10 @@ describe("two gateways", () => {
       await stream.waitFor(chat.isRunEnd(second.run.id));
       stream.close();
       expect(chat.outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
-        ...["StreamOpened", "RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT"],
+        ...["StreamOpened", "RunChanged RUNNING", "MessageAdded USER", "SessionUpdated", "MessageAdded ASSISTANT"],
         ...["RunChanged COMPLETED", "MessageAdded USER"],
-        ...["RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT", "RunChanged COMPLETED"],
+        ...["RunChanged RUNNING", "MessageAdded USER", "SessionUpdated", "MessageAdded ASSISTANT"],
+        "RunChanged COMPLETED",
       ]);
       const said = ["Hi! I'm Jim.", "Hello Jim!", "from elsewhere", "What is my name?", "Your name is Jim."];
       expect(chat.eventsOf(stream, "MessageAdded").map(({ message }) => message.text)).toEqual(said);

@@ -106,8 +106,20 @@ describe("whenBusy", () => {
       "StreamOpened",
       "MessageAdded ASSISTANT",
       "RunChanged COMPLETED",
-      ...["RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT", "RunChanged COMPLETED"],
-      ...["RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT", "RunChanged COMPLETED"],
+      ...[
+        "RunChanged RUNNING",
+        "MessageAdded USER",
+        "SessionUpdated",
+        "MessageAdded ASSISTANT",
+        "RunChanged COMPLETED",
+      ],
+      ...[
+        "RunChanged RUNNING",
+        "MessageAdded USER",
+        "SessionUpdated",
+        "MessageAdded ASSISTANT",
+        "RunChanged COMPLETED",
+      ],
     ]);
   });
 

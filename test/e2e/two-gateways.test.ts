@@ -83,7 +83,9 @@ describe("two gateways on one Redis", () => {
         .filter((step) => step !== "ReplyProgress" && step !== "RunChanged QUEUED"),
     ).toEqual(
       Array.from({ length: 10 }, () => [
-        ...["RunChanged RUNNING", "MessageAdded USER", "MessageAdded ASSISTANT", "RunChanged COMPLETED"],
+        // What was before is unread until somebody sends.
+        ...["RunChanged RUNNING", "MessageAdded USER", "SessionUpdated"],
+        ...["MessageAdded ASSISTANT", "RunChanged COMPLETED"],
       ]).flat(),
     );
   });
@@ -135,6 +137,7 @@ describe("two gateways on one Redis", () => {
       "StreamOpened",
       "RunChanged RUNNING",
       "MessageAdded USER",
+      "SessionUpdated",
       "ReplyProgress",
       "MessageAdded ASSISTANT",
       "RunChanged COMPLETED",

@@ -478,6 +478,8 @@ local function start(p, run, o)
     userRaw = fill(head, userAt, tail, run.uh)
     p.input[run.id] = userRaw
     p.push[#p.push + 1] = userRaw
+    -- what was unread before the message counts as read, which nobody can tell from the message alone
+    if tonumber(s.read or 0) < userAt then p.updated = true end
     p.set.read = math.max(tonumber(s.read or 0), userAt + 1)
   end
   x.token = x.token + 1
