@@ -97,6 +97,11 @@ export const redisDefinitions = {
     null,
     "`enable` switches keyspace notifications on in the server, so that what other programs write is seen at once.",
   ),
+  LIST_KEYSPACE_EVENTS: variable(
+    onOff,
+    "on",
+    "Where notifications are on: whether an open list of sessions (sessionChanged) hears at once of what other programs write to any of them. Redis then names each key of the database that anybody pushes to, deletes or renames; off, lists are compared within FEED_CHECK_MS.",
+  ),
 } as const;
 
 type Name = keyof typeof redisDefinitions;

@@ -26,6 +26,8 @@ export interface Config extends QueryConfig, LimitConfig {
   readonly waitTimeoutMs: number;
   /** Switch keyspace notifications on in the server. */
   readonly enableKeyspaceEvents: boolean;
+  /** Open lists of sessions hear of other programs' writes. */
+  readonly listKeyspaceEvents: boolean;
   readonly feedCheckMs: number;
   readonly historyKeyPrefix: string;
   /** null: sessions never expire. */
@@ -173,6 +175,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     waitReplicas: required("REDIS_WAIT_REPLICAS", d.REDIS_WAIT_REPLICAS),
     waitTimeoutMs: required("REDIS_WAIT_TIMEOUT_MS", d.REDIS_WAIT_TIMEOUT_MS),
     enableKeyspaceEvents: given("REDIS_KEYSPACE_EVENTS", d.REDIS_KEYSPACE_EVENTS) === "enable",
+    listKeyspaceEvents: required("LIST_KEYSPACE_EVENTS", d.LIST_KEYSPACE_EVENTS),
     feedCheckMs: required("FEED_CHECK_MS", d.FEED_CHECK_MS),
     historyKeyPrefix,
     sessionTtlSeconds: given("SESSION_TTL_SECONDS", d.SESSION_TTL_SECONDS),

@@ -83,6 +83,8 @@ export interface GatewayOptions extends LimitOptions {
   readonly feedCheckMs?: number;
   readonly redisCommandTimeoutMs?: number;
   readonly enableKeyspaceEvents?: boolean;
+  /** Whether open lists of sessions hear by keyspace events of what other programs write (true). */
+  readonly listKeyspaceEvents?: boolean;
   /** Replicas that must hold a write before it is acknowledged (0). On time-out the caller gets STORE_UNAVAILABLE, and a retry the result. */
   readonly waitReplicas?: number;
   /** How long they may take (1000). */

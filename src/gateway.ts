@@ -145,6 +145,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     source,
     commandTimeoutMs: options.redisCommandTimeoutMs ?? 5000,
     enableKeyspaceEvents: options.enableKeyspaceEvents ?? false,
+    listEvents: options.listKeyspaceEvents ?? true,
     feedCheckMs: options.feedCheckMs ?? 5000,
     historyKeyPrefix,
     adopts: !authenticates,

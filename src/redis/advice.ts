@@ -1,11 +1,20 @@
 import type { Redis } from "ioredis";
 
 /** What of a server's configuration costs a promise, each in one sentence with its price. */
-export async function adviceFor(redis: Redis, keyspaceEvents: boolean): Promise<readonly string[]> {
+export async function adviceFor(
+  redis: Redis,
+  keyspaceEvents: boolean,
+  listEvents: boolean,
+): Promise<readonly string[]> {
   const advice: string[] = [];
   if (!keyspaceEvents) {
     advice.push(
-      "Keyspace notifications are off in Redis: what other programs write is seen within a second, not at once, and costs a reading a second for each followed session. REDIS_KEYSPACE_EVENTS=enable switches them on (Kglxe$).",
+      "Keyspace notifications are off in Redis: what other programs write is seen within a second, not at once, and costs a reading a second for each followed session. REDIS_KEYSPACE_EVENTS=enable switches them on (KEglxe$).",
+    );
+  }
+  if (keyspaceEvents && !listEvents) {
+    advice.push(
+      "Keyspace notifications lack E in Redis: an open list of sessions sees what other programs write within FEED_CHECK_MS, not at once. REDIS_KEYSPACE_EVENTS=enable adds it; with LIST_KEYSPACE_EVENTS=off it is not missed.",
     );
   }
   const [policy, appendonly, save] = await Promise.all(

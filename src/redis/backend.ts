@@ -9,6 +9,7 @@ import { adviceFor, setting } from "./advice.ts";
 import { Deadlines } from "./deadlines.ts";
 import { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
+import { ForeignWrites } from "./foreign-writes.ts";
 import { sharedKeys } from "./keys.ts";
 import { measure, measured } from "./latency.ts";
 import { RedisFeeds } from "./feeds.ts";
@@ -24,6 +25,8 @@ export interface BackendOptions {
   readonly source: RedisSource;
   readonly commandTimeoutMs: number;
   readonly enableKeyspaceEvents: boolean;
+  /** Open lists of sessions hear by keyevents of what other programs write. */
+  readonly listEvents: boolean;
   readonly feedCheckMs: number;
   readonly historyKeyPrefix: string;
   /** Histories of foreign code belong to whoever touches them first: where there is one owner. */
@@ -58,8 +61,8 @@ export interface BackendOptions {
   readonly attend: (historyKey: string) => Promise<number | null>;
 }
 
-/** What a feed needs to be told of: K keyspace channel, g generic (DEL, EXPIRE), l list, x expired, e evicted, $ string. */
-const eventFlags = "Kglxe$";
+/** Of which kinds of events feeds and lists need to be told: g generic (DEL, EXPIRE), l list, x expired, e evicted, $ string. */
+const eventKinds = ["g", "l", "x", "e", "$"];
 
 /** Everything of a process that talks to Redis: two connections and what lives on them. */
 export class RedisBackend {
@@ -74,6 +77,7 @@ export class RedisBackend {
   readonly #deadlines: Deadlines;
   readonly #refused: RefusedWrites;
   #eventsOn: boolean | null = null;
+  #listEventsOn = false;
   #advice: readonly string[] = [];
   #lost = false;
   #graceUntil = 0;
@@ -142,9 +146,14 @@ export class RedisBackend {
       onTurnFree: options.onTurnFree,
       onStarted: options.onStarted,
     });
-    this.feeds = new RedisFeeds(this.store, this.commands, this.#topology.hub, {
-      db: this.#topology.db,
-      checkMs: () => (this.#eventsOn === false ? Math.min(1000, options.feedCheckMs) : options.feedCheckMs),
+    const { hub, db } = this.#topology;
+    const { feedCheckMs } = options;
+    this.feeds = new RedisFeeds(this.store, this.commands, hub, {
+      db,
+      foreignWrites: options.listEvents ? new ForeignWrites(hub, db, options.historyKeyPrefix, onError) : null,
+      // Without events the newest are compared within feedCheckMs.
+      listCheckMs: () => feedCheckMs * (this.#listEventsOn ? 2.5 + Math.random() : 0.7 + 0.2 * Math.random()),
+      checkMs: () => (this.#eventsOn === false ? Math.min(1000, feedCheckMs) : feedCheckMs),
       onCaughtUp: (events) => telemetry.caughtUp(events),
       onError,
     });
@@ -208,9 +217,12 @@ export class RedisBackend {
     try {
       const primaries = this.#topology.primaries();
       // Each server has flags of its own; one that is off is as good as all off.
-      const on = (await Promise.all(primaries.map((redis) => this.#eventsOf(redis)))).every(Boolean);
+      const flags = await Promise.all(primaries.map((redis) => this.#flagsOf(redis)));
+      const on = flags.every((some) => covers(some, "K"));
       this.#eventsOn = on;
-      const told = await Promise.all(primaries.map((redis) => adviceFor(redis, on)));
+      this.#listEventsOn = this.#options.listEvents && flags.every((some) => covers(some, "E"));
+      const heard = this.#listEventsOn || !this.#options.listEvents;
+      const told = await Promise.all(primaries.map((redis) => adviceFor(redis, on, heard)));
       const advice = [...new Set(told.flat())];
       if (advice.join() !== this.#advice.join()) this.#options.onAdvice(advice);
       this.#advice = advice;
@@ -220,24 +232,26 @@ export class RedisBackend {
     }
   }
 
-  /** CONFIG may be forbidden (managed services): then the list is read as if events were off. */
-  async #eventsOf(redis: Redis): Promise<boolean> {
+  /** CONFIG may be forbidden (managed services): then the lists are read as if events were off. */
+  async #flagsOf(redis: Redis): Promise<string> {
     const name = "notify-keyspace-events";
+    const { enableKeyspaceEvents, listEvents } = this.#options;
+    const channels = listEvents ? ["K", "E"] : ["K"];
     const flags = await setting(redis, name);
-    if (flags === null || covers(flags) || !this.#options.enableKeyspaceEvents) return flags !== null && covers(flags);
+    if (flags === null) return "";
+    if (covers(flags, ...channels) || !enableKeyspaceEvents) return flags;
     try {
-      await redis.config("SET", name, flags + eventFlags);
+      await redis.config("SET", name, [flags, ...channels, ...eventKinds].join(""));
     } catch (error) {
       if (!(error instanceof Error && error.name === "ReplyError")) throw error;
       this.#options.onError(error);
     }
-    return covers((await setting(redis, name)) ?? "");
+    return (await setting(redis, name)) ?? "";
   }
 }
 
-/** A stands for all classes of events. */
-function covers(flags: string): boolean {
-  return (
-    flags.includes("K") && (flags.includes("A") || ["g", "l", "x", "e", "$"].every((flag) => flags.includes(flag)))
-  );
+/** `channels`: K for those of a key, E for those of an event. A stands for all kinds of events. */
+function covers(flags: string, ...channels: readonly string[]): boolean {
+  const kinds = flags.includes("A") ? [] : eventKinds;
+  return [...channels, ...kinds].every((flag) => flags.includes(flag));
 }

@@ -12,7 +12,8 @@ const patienceMs = 250;
 /**
  * All pub/sub of a process in a cluster: a connection to each primary that has a channel's slot. Publications are sharded
  * (SSUBSCRIBE), so that one is carried by its own shard only; keyspace events are told by the key's own primary alone,
- * to plain subscribers.
+ * to plain subscribers. A channel of one kind of event (keyevent) each primary has for its own keys: it is heard at all of
+ * them, as far as they can be reached, and nobody waits for those that cannot.
  *
  *     wanted ──subscribe──▶ heard (in #places) ──connection closed, or let go by the server──▶ unheard
  *                             │  ▲──────────────────── resume, listeners read ─────────────────────┘
@@ -30,6 +31,10 @@ export class ClusterHub implements PubSub {
   /** What was heard and is not any more; also where a newcomer has subscribed it since: the others have to read. */
   readonly #unheard = new Set<string>();
   readonly #resuming = new Set<string>();
+  /** Keyevent channels, and at which primaries each is heard. */
+  readonly #spread = new Map<string, Set<string>>();
+  /** "channel node": is being subscribed. */
+  readonly #spreading = new Set<string>();
   readonly #links = new Map<string, Link>();
   readonly #watch: NodeJS.Timeout;
   #refreshedAt = -Infinity;
@@ -52,7 +57,9 @@ export class ClusterHub implements PubSub {
   async subscribe(channels: readonly string[], listener: Listener): Promise<void> {
     this.#listeners.add(channels, listener);
     // Sent also for a channel that is heard already: the answer says that it really is.
-    const placed = await Promise.allSettled(channels.map((channel) => this.#place(channel)));
+    const placed = await Promise.allSettled(
+      channels.map((channel) => (isKeyevent(channel) ? this.#spreadOut(channel, false) : this.#place(channel))),
+    );
     const failed = placed.find((one) => one.status === "rejected");
     if (!failed) return;
     this.unsubscribe(channels, listener);
@@ -65,6 +72,8 @@ export class ClusterHub implements PubSub {
       this.#places.delete(channel);
       this.#unheard.delete(channel);
       if (node !== undefined) this.#leave(node, channel);
+      for (const one of this.#spread.get(channel) ?? []) this.#leave(one, channel);
+      this.#spread.delete(channel);
     }
   }
 
@@ -108,6 +117,40 @@ export class ClusterHub implements PubSub {
     }
   }
 
+  /** Subscribes a keyevent channel at each primary where it is not heard. `resumed`: what those told meanwhile is unknown. */
+  async #spreadOut(channel: string, resumed: boolean): Promise<void> {
+    const heard = this.#spread.get(channel) ?? new Set<string>();
+    this.#spread.set(channel, heard);
+    const missing = [...this.#primaries()].filter((node) => !heard.has(node));
+    await Promise.all(missing.map((node) => this.#spreadTo(node, channel, heard, resumed)));
+  }
+
+  async #spreadTo(node: string, channel: string, heard: Set<string>, resumed: boolean): Promise<void> {
+    const name = `${channel} ${node}`;
+    if (this.#spreading.has(name)) return;
+    this.#spreading.add(name);
+    try {
+      const link = this.#link(node);
+      await link.ready(patienceMs);
+      await link.subscribe(channel);
+      if (this.#spread.get(channel) !== heard) {
+        this.#leave(node, channel);
+        return;
+      }
+      heard.add(node);
+      if (resumed) for (const listener of this.#listeners.of(channel)) listener.onResumed();
+    } catch (error) {
+      // The connection, the next refresh of the slots, or the next check brings another try.
+      this.#onError(error);
+    } finally {
+      this.#spreading.delete(name);
+    }
+  }
+
+  #primaries(): ReadonlySet<string> {
+    return new Set(this.#cluster.slots.flatMap((slot) => slot[0] ?? []));
+  }
+
   #nodeOf(channel: string): string | undefined {
     return this.#cluster.slots[slotOf(keyOf(channel))]?.[0];
   }
@@ -126,10 +169,13 @@ export class ClusterHub implements PubSub {
     const link = new Link(this.#connect(node), {
       onMessage: (channel, message) => this.#listeners.tell(channel, message),
       onReady: () => this.#follow(),
-      onClosed: () => lost(() => true),
+      onClosed: () => {
+        lost(() => true);
+        for (const heard of this.#spread.values()) heard.delete(node);
+      },
       onLetGo: () => {
         // The server does not say which through ioredis, and the slot may even be back by now.
-        lost((channel) => !isKeyspace(channel));
+        lost((channel) => !isPlain(channel));
         this.#cluster.refreshSlotsCache(() => this.#follow());
       },
     });
@@ -140,7 +186,7 @@ export class ClusterHub implements PubSub {
   #leave(node: string, channel: string): void {
     const redis = this.#links.get(node)?.redis;
     if (redis?.status !== "ready") return;
-    (isKeyspace(channel) ? redis.unsubscribe(channel) : redis.sunsubscribe(channel)).catch(this.#onError);
+    (isPlain(channel) ? redis.unsubscribe(channel) : redis.sunsubscribe(channel)).catch(this.#onError);
   }
 
   /** What is not heard where its slot is now is subscribed there. Connections to servers without slots are let go. */
@@ -150,11 +196,13 @@ export class ClusterHub implements PubSub {
       (this.#nodeOf(channel) ?? node) === node ? [] : [channel],
     );
     for (const channel of new Set([...this.#unheard, ...elsewhere])) void this.#resume(channel);
-    const used = new Set([...this.#places.values(), ...this.#cluster.slots.flatMap((slot) => slot[0] ?? [])]);
+    for (const channel of this.#spread.keys()) void this.#spreadOut(channel, true);
+    const used = new Set([...this.#places.values(), ...this.#primaries()]);
     for (const [node, { redis }] of this.#links) {
       if (used.has(node)) continue;
       redis.disconnect();
       this.#links.delete(node);
+      for (const heard of this.#spread.values()) heard.delete(node);
     }
   }
 
@@ -192,6 +240,15 @@ export class ClusterHub implements PubSub {
 
 function isKeyspace(channel: string): boolean {
   return channel.startsWith("__keyspace@");
+}
+
+function isKeyevent(channel: string): boolean {
+  return channel.startsWith("__keyevent@");
+}
+
+/** What servers tell of their own keys is no shard's publication. */
+function isPlain(channel: string): boolean {
+  return isKeyspace(channel) || isKeyevent(channel);
 }
 
 /** What decides a channel's slot: its own name, or the key that a keyspace channel is about. */
@@ -262,9 +319,9 @@ class Link {
   async subscribe(channel: string): Promise<void> {
     const epoch = this.#epoch;
     try {
-      await (isKeyspace(channel) ? this.redis.subscribe(channel) : this.redis.ssubscribe(channel));
+      await (isPlain(channel) ? this.redis.subscribe(channel) : this.redis.ssubscribe(channel));
     } catch (error) {
-      if (!isKeyspace(channel) && error instanceof Error && error.message.startsWith("MOVED ")) this.#sentElsewhere++;
+      if (!isPlain(channel) && error instanceof Error && error.message.startsWith("MOVED ")) this.#sentElsewhere++;
       throw error;
     }
     if (this.#epoch !== epoch) throw new Error("The connection was lost behind a subscription");

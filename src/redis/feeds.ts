@@ -7,14 +7,14 @@ import type { Feeds, RunWatcher, WhenAbsent } from "../conversation/feeds.ts";
 import type { Live } from "../conversation/live.ts";
 import { pageRows } from "./catch-up.ts";
 import { invalidCursor } from "./cursor-args.ts";
-import { Feed, type FeedSettings } from "./feed.ts";
+import { Feed } from "./feed.ts";
 import { isFinal } from "../conversation/run.ts";
 import type { Client } from "./connection.ts";
 import type { Listener, PubSub } from "./hub.ts";
 import { sessionKeys } from "./keys.ts";
 import { isBatch, parsePublication } from "./publication.ts";
 import { stateOf } from "./replies.ts";
-import { ListFeed, ListSubscription } from "./list-feed.ts";
+import { ListFeed, ListSubscription, type ListSettings } from "./list-feed.ts";
 import type { RedisSessionStore } from "./session-store.ts";
 import { Subscription, type Start } from "./subscription.ts";
 
@@ -31,12 +31,12 @@ export class RedisFeeds implements Feeds {
   readonly #store: RedisSessionStore;
   readonly #redis: Client;
   readonly #hub: PubSub;
-  readonly #settings: FeedSettings;
+  readonly #settings: ListSettings;
   readonly #feeds = new Map<string, Shared<Feed>>();
   readonly #lists = new Map<string, Shared<ListFeed>>();
   readonly #open = new Set<{ end(): void }>();
 
-  constructor(store: RedisSessionStore, redis: Client, hub: PubSub, settings: FeedSettings) {
+  constructor(store: RedisSessionStore, redis: Client, hub: PubSub, settings: ListSettings) {
     this.#store = store;
     this.#redis = redis;
     this.#hub = hub;

@@ -109,7 +109,9 @@ describe("a subscriber connection that is mute", () => {
     const opened = openStore(server.port);
     const hub = new Hub(subscriber, opened.redis, 200, settings.onError);
     // Only its own PING can find out: nothing is read from time to time.
-    const feeds = new RedisFeeds(opened.store, opened.redis, hub, { db: 0, checkMs: () => 600_000, ...settings });
+    const never = () => 600_000;
+    const lists = { foreignWrites: null, listCheckMs: never };
+    const feeds = new RedisFeeds(opened.store, opened.redis, hub, { db: 0, checkMs: never, ...lists, ...settings });
     await two.append(name, "first");
     const stop = new AbortController();
     const reader = new Reader(

@@ -59,6 +59,7 @@ function listener(): Heard {
   };
 }
 
+const keyevent = "__keyevent@0__:lpush";
 const keyspace = (key: string) => `__keyspace@0__:${key}`;
 
 async function publish(channel: string, text: string): Promise<void> {
@@ -77,6 +78,23 @@ test("hears publications and keyspace events of all slots, also of keys with bra
     expect(one.resumed()).toBe(0);
     hub.unsubscribe([key, keyspace(key)], one);
   }
+});
+
+test("hears an event of keys at all primaries, each once, until it lets go", async () => {
+  const one = listener();
+  await hub.subscribe([keyevent], one);
+  const keys = ["hub-0", "hub-1", "hub-2", "hub-3", "hub-4", "hub-5"];
+  const homes = await Promise.all(keys.map((key) => cluster.primaryOf(key)));
+  expect(new Set(homes.map(({ port }) => port)).size).toBe(3);
+  for (const key of keys) await raw.lpush(key, "x");
+  await waitUntil("all are heard", () => Promise.resolve(one.messages.length >= keys.length));
+  expect([...one.messages].sort()).toEqual(keys);
+  expect(one.resumed()).toBe(0);
+  hub.unsubscribe([keyevent], one);
+  await waitUntil("nobody listens", async () => {
+    const asked = homes.map((server) => command<[string, number]>(server, "PUBSUB", "NUMSUB", keyevent));
+    return (await Promise.all(asked)).every(([, subscribers]) => subscribers === 0);
+  });
 });
 
 test("who lets go while the acknowledgement is on its way leaves no channel behind", async () => {
@@ -129,6 +147,8 @@ test("after a failover all is heard from the new primary, where keyspace events 
   await waitUntil("events are on", async () => (await flags(old)) !== "");
   const one = listener();
   await hub.subscribe(["hub-over", keyspace("hub-over")], one);
+  const ofAll = listener();
+  await hub.subscribe([keyevent], ofAll);
   await old.kill();
   const next = await cluster.nextPrimaryOf("hub-over", old);
   await waitUntil("events are on there", async () => (await flags(next)) !== "");
@@ -138,6 +158,11 @@ test("after a failover all is heard from the new primary, where keyspace events 
     await publish("hub-over", "again");
     return one.messages.includes("lpush") && one.messages.includes("again");
   });
+  await waitUntil("who listens at all is told to read, and hears it there", async () => {
+    await raw.lpush("hub-over", "x");
+    return ofAll.resumed() > 0 && ofAll.messages.includes("hub-over");
+  });
   await gateway.close();
   hub.unsubscribe(["hub-over", keyspace("hub-over")], one);
+  hub.unsubscribe([keyevent], ofAll);
 });

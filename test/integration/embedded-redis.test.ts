@@ -124,7 +124,7 @@ describe("one gateway", () => {
     for (const name of ["appendonly", "appendfsync", "save", "bind", "notify-keyspace-events"]) {
       settings.set(name, String((await redis.config("GET", name))[1]));
     }
-    expect(settings.get("notify-keyspace-events")).toMatch(/^(?=.*K)(?=.*g)(?=.*l)(?=.*x)(?=.*e)(?=.*\$).{6}$/);
+    expect(settings.get("notify-keyspace-events")).toMatch(/^(?=.*K)(?=.*E)(?=.*g)(?=.*l)(?=.*x)(?=.*e)(?=.*\$).{7}$/);
     settings.delete("notify-keyspace-events");
     expect(Object.fromEntries(settings)).toEqual({
       appendonly: "yes",

@@ -27,6 +27,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     source: { kind: "url", url: `redis://127.0.0.1:${port}/0` },
     commandTimeoutMs: 5000,
     enableKeyspaceEvents: false,
+    listEvents: true,
     // So long that nothing which a test waits for can come from the check.
     feedCheckMs: 600_000,
     historyKeyPrefix: "",

@@ -15,7 +15,7 @@ export interface RedisOptions {
 }
 
 /**
- * Starts a real redis-server and waits until it answers: on 127.0.0.1, with `notify-keyspace-events Kglxe$`, without
+ * Starts a real redis-server and waits until it answers: on 127.0.0.1, with `notify-keyspace-events KEglxe$`, without
  * RDB snapshots, and killed when this process ends, however it ends. Rejects with the tail of its log.
  */
 export function startRedis(options: RedisOptions = {}): Promise<TestRedis> {
@@ -29,7 +29,7 @@ export function startRedis(options: RedisOptions = {}): Promise<TestRedis> {
     args: (port) => [
       ...["--port", String(port), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""],
       ...["--appendonly", (options.appendonly ?? true) ? "yes" : "no", "--appendfsync", "everysec"],
-      ...["--notify-keyspace-events", "Kglxe$"],
+      ...["--notify-keyspace-events", "KEglxe$"],
       ...extra,
     ],
     answers: async (port, processId) => {

@@ -160,7 +160,7 @@ function configuration(address: EmbeddedAddress): string {
     "appendonly yes",
     "appendfsync everysec",
     'save ""',
-    "notify-keyspace-events Kglxe$",
+    "notify-keyspace-events KEglxe$",
     "",
   ].join("\n");
 }
