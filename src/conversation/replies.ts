@@ -49,9 +49,13 @@ export type ReplyOutcome =
       /** All text blocks joined; begins with all that onText was given. */
       readonly text: string;
       readonly usage: TokenUsage | null;
+      readonly notes?: RunNotes;
     }
   | { readonly kind: "cancelled" }
-  | { readonly kind: "failed"; readonly error: RunError };
+  | { readonly kind: "failed"; readonly error: RunError; readonly notes?: RunNotes };
+
+/** What was done otherwise than asked, each in a line that can be shown to the user. */
+type RunNotes = readonly string[];
 
 export interface TitleRequest {
   readonly model: string;

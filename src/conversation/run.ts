@@ -59,6 +59,8 @@ export interface Run {
   readonly text: string;
   readonly error: RunError | null;
   readonly usage: TokenUsage | null;
+  /** What the reply was made without, a line each: holds no key, address or stack. */
+  readonly notes: readonly string[];
 }
 
 export function isFinal(status: RunStatus): boolean {

@@ -184,8 +184,9 @@ export type TurnEnd =
       readonly reply: RowTemplate;
       readonly text: string;
       readonly usage: TokenUsage | null;
+      readonly notes?: readonly string[];
     }
-  | { readonly kind: "failed"; readonly text: string; readonly error: RunError };
+  | { readonly kind: "failed"; readonly text: string; readonly error: RunError; readonly notes?: readonly string[] };
 
 export interface AppendMessage {
   /** The op of a message whose id the caller chose. */

@@ -297,6 +297,7 @@ export class Turns {
   }
 
   #endOf(turn: StartedTurn, outcome: ReplyOutcome, text: string): TurnEnd {
+    const notes = outcome.kind !== "cancelled" && outcome.notes ? { notes: outcome.notes } : {};
     switch (outcome.kind) {
       case "completed": {
         const note = {
@@ -306,10 +307,10 @@ export class Turns {
           createdAt: this.#settings.now(),
         };
         const reply = templateOfReply(outcome.data, turn.state.replyMessageId, note);
-        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage };
+        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage, ...notes };
       }
       case "failed":
-        return { kind: "failed", text, error: outcome.error };
+        return { kind: "failed", text, error: outcome.error, ...notes };
       case "cancelled":
         return {
           kind: "failed",

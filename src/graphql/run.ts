@@ -145,6 +145,11 @@ RunRef.implement({
         "The tokens that it took, estimated where the provider lost count; null until it has ended and where nobody counted.",
       resolve: ({ run }) => run.usage,
     }),
+    notes: t.stringList({
+      description:
+        "What the reply was made without, a line each that can be shown to the user: images or files of earlier messages that the model does not take. Empty for most, and until it has ended.",
+      resolve: ({ run }) => run.notes,
+    }),
   }),
 });
 

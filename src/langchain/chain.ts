@@ -12,6 +12,7 @@ import { objectOrEmpty, type JsonObject } from "../conversation/json.ts";
 import type { ReplyOutcome } from "../conversation/replies.ts";
 import { noSpan, type Facts, type Span } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
+import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./media.ts";
 import { turnMemory } from "./memory.ts";
 import type { LoadedModel } from "./models.ts";
 import { replyData, withUsage, type Generated } from "./reply-data.ts";
@@ -37,8 +38,48 @@ export interface Turn {
   readonly beginCall: () => Span;
 }
 
-/** One turn through a ConversationChain of its own. */
+/** One turn, with what the model takes of the history; what is left out is noted. */
 export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
+  const takes = turn.model.speaksOpenAI ? inOpenAIsFormat : asItIs;
+  const { messages, leftOut } = fitted(turn.history, takes);
+  const notes =
+    leftOut.length === 0 ? [] : [`Left out of what the model saw, as it does not take it: ${counted(leftOut)}.`];
+  const asked = fitted([turn.input], takes);
+  const [input] = asked.messages;
+  // The user wants it looked at: an answer without it would be none.
+  if (asked.leftOut.length > 0 || input === undefined) {
+    const message = `The model does not take ${counted(asked.leftOut)} in this form. Leave it out, or choose another model.`;
+    return noted({ kind: "failed", error: runError("OTHER", { message, retryable: false }) }, notes);
+  }
+
+  let pieces = 0;
+  const onText = (text: string): void => {
+    pieces += 1;
+    turn.onText(text);
+  };
+  const outcome = await attempt({ ...turn, history: messages, input, onText });
+  const bare = withoutMedia(messages);
+  if (pieces > 0 || bare.leftOut.length === 0 || !isRefusal(outcome)) return noted(outcome, notes);
+  // It may be the model that takes none, or an address that leads nowhere any more: the session is to go on all the same.
+  const again = await attempt({ ...turn, history: bare.messages, input });
+  if (again.kind === "failed") return noted(outcome, notes);
+  const refused = `Left out of what the model saw, as its provider refused the request with it: ${counted(bare.leftOut)}.`;
+  return noted(again, [...notes, refused]);
+}
+
+function noted(outcome: ReplyOutcome, notes: readonly string[]): ReplyOutcome {
+  return outcome.kind === "cancelled" || notes.length === 0 ? outcome : { ...outcome, notes };
+}
+
+/** The request itself was not accepted, as far as can be told. */
+function isRefusal(outcome: ReplyOutcome): boolean {
+  if (outcome.kind !== "failed") return false;
+  const { code, retryable } = outcome.error;
+  return code === "OTHER" || (code === "MODEL_UNAVAILABLE" && !retryable);
+}
+
+/** Through a ConversationChain of its own. */
+async function attempt(turn: Turn): Promise<ReplyOutcome> {
   const listener = new ReplyListener(turn.beginCall);
   const outcome = await carryOut(turn, listener);
   listener.call.end(outcome.kind === "failed" ? outcome.error.code : "OK");

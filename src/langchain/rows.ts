@@ -8,6 +8,7 @@ import {
 } from "@langchain/core/messages";
 
 import { isObject } from "../conversation/json.ts";
+import { mediaOf } from "../conversation/media.ts";
 import type { ContentBlock, MessageContent, MessageRole } from "../conversation/message.ts";
 import { storedContent } from "../conversation/stored-content.ts";
 import { decodeStoredMessage } from "../conversation/stored-message.ts";
@@ -44,7 +45,10 @@ function messageOf(row: MessageContent): BaseMessage | null {
       return row.text === "" ? null : new SystemMessage(row.text);
     case "TOOL": {
       if (row.toolCallId === null) return null;
-      const content = row.text === "" && row.content.length > 0 ? JSON.stringify(storedContent(row.content)) : row.text;
+      const media = row.content.filter(isMedia);
+      const others = row.content.filter((block) => !isMedia(block));
+      const text = row.text === "" && others.length > 0 ? JSON.stringify(storedContent(others)) : row.text;
+      const content = withMedia(text, media);
       return new ToolMessage({
         content,
         tool_call_id: row.toolCallId,
@@ -63,8 +67,20 @@ function assistantMessage(row: MessageContent): BaseMessage | null {
       ? [{ id: callId, name, args: { ...args }, type: "tool_call" as const }]
       : [],
   );
-  if (row.text === "" && toolCalls.length === 0) return null;
-  return new AIMessage({ content: row.text, tool_calls: toolCalls, ...nameOf(row) });
+  const content = withMedia(row.text, row.content.filter(isMedia));
+  if (content === "" && toolCalls.length === 0) return null;
+  return new AIMessage({ content, tool_calls: toolCalls, ...nameOf(row) });
+}
+
+function isMedia(block: ContentBlock): boolean {
+  return block.kind === "image" || (block.kind === "other" && isObject(block.data) && mediaOf(block.data) !== null);
+}
+
+/** Kept up to the end, where it is known what the model takes (media.ts). */
+function withMedia(text: string, media: readonly ContentBlock[]): LangChainContent {
+  if (media.length === 0) return text;
+  // Safe: as in inputContent.
+  return storedContent([...(text === "" ? [] : [{ kind: "text", text } as const]), ...media]) as LangChainContent;
 }
 
 /** "" where there is nothing to send. */

@@ -8,6 +8,7 @@ import { failureOf } from "./failure.ts";
 import type { LoadedModel } from "./models.ts";
 import { linesOf } from "./offline.ts";
 import { offlineSummary } from "./offline-text.ts";
+import { withoutMedia } from "./media.ts";
 import { withoutReasoning } from "./reasoning.ts";
 import { messageOfRow } from "./rows.ts";
 import { clip, textOfMessage } from "./text.ts";
@@ -44,7 +45,7 @@ export async function makeSummary(
 ): Promise<{ readonly text: string; readonly covered: number } | null> {
   const covered = rowsToCover(work);
   if (covered === 0) return null;
-  const messages = work.rows.slice(0, covered).flatMap((row) => messageOfRow(row)?.message ?? []);
+  const { messages } = withoutMedia(work.rows.slice(0, covered).flatMap((row) => messageOfRow(row)?.message ?? []));
   const text = work.model.isOffline
     ? offlineSummary(work.summary, linesOf(messages))
     : await summaryByModel(work, messages);

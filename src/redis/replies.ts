@@ -91,6 +91,7 @@ export interface RunRecord extends RunState {
   readonly replyMark: string;
   readonly error: Run["error"];
   readonly usage: TokenUsage | null;
+  readonly notes: readonly string[];
 }
 
 export function stateOf(json: string): RunRecord {
@@ -119,6 +120,7 @@ export function stateOf(json: string): RunRecord {
     replyMark: stringIn(state, "rm") ?? "",
     error: status === "FAILED" ? errorOf(state, code) : null,
     usage: usageOf(state["iu"], state["ou"], state["tu"]),
+    notes: stringIn(state, "no")?.split("\n") ?? [],
   };
 }
 
@@ -184,6 +186,7 @@ export function runIn(
     text: parts.text,
     error: state.error,
     usage: state.usage,
+    notes: state.notes,
   };
 }
 

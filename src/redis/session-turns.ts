@@ -195,6 +195,7 @@ export class SessionTurns {
       error?.message ?? "",
       error?.retryable ? 1 : 0,
       error?.retryAfterSeconds ?? "",
+      end.notes?.join("\n") ?? "",
     ];
     const extras = { indexOf: turn.owner };
     const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);

@@ -2,7 +2,7 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ask, follow } from "../support/conversation.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute } from "../support/graphql-client.ts";
+import { execute, subscribe } from "../support/graphql-client.ts";
 import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
 
@@ -118,4 +118,55 @@ test("a history of nothing but rows that are no messages has its page, its title
   );
   expect(titled.generateTitle.error).toEqual({ code: "OTHER", retryable: false });
   expect((await ask(gateway.url, "odd", "Hello")).run.status).toBe("COMPLETED");
+});
+
+test("what a reply was made without is kept with its run", async () => {
+  const url = "https://example.com/a.pdf";
+  const content = [
+    { type: "text", text: "What is in it?" },
+    { type: "file", source_type: "url", url, mime_type: "application/pdf" },
+  ];
+  const notes = ["Left out of what the model saw, as it does not take it: a file."];
+  await redis.lpush("files", JSON.stringify({ type: "human", data: { content } }));
+  await redis.lpush("files", '{"type":"ai","data":{"content":"A report."}}');
+  const stream = subscribe<{ readonly run?: { readonly status: string; readonly notes: readonly string[] } }>(
+    gateway.url,
+    `subscription { sessionEvents(sessionId: "files") { __typename ... on RunChanged { run { status notes } } } }`,
+  );
+  await stream.waitForCount(1);
+  const send = `mutation ($text: String, $content: [ContentBlockInput!]) {
+    sendMessage(input: { sessionId: "files", text: $text, content: $content }) { run { id notes error { message retryable } } reply { text } }
+  }`;
+  interface Sent {
+    readonly sendMessage: {
+      readonly run: { readonly id: string; readonly notes: readonly string[]; readonly error: unknown };
+    };
+  }
+  const { sendMessage } = await execute<Sent>(gateway.url, send, { text: "Thanks, and now something else." });
+  expect(sendMessage.run).toMatchObject({ notes, error: null });
+  const { run } = await stream.waitFor((event) => event.run?.status === "COMPLETED");
+  expect(run?.notes).toEqual(notes);
+  stream.close();
+  const { node } = await execute<{ node: unknown }>(
+    gateway.url,
+    `query ($id: ID!) { node(id: $id) { ... on Run { notes } } }`,
+    {
+      id: sendMessage.run.id,
+    },
+  );
+  expect(node).toEqual({ notes });
+
+  // As the message itself it is an error, and in the way of no later turn.
+  const own = [{ text: "And this?" }, { other: { type: "file", source_type: "url", url } }];
+  const failed = await execute<Sent>(gateway.url, send, { content: own });
+  expect(failed.sendMessage.run).toMatchObject({ notes, error: { retryable: false } });
+  const later = await execute<Sent>(gateway.url, send, { text: "Hello" });
+  expect(later.sendMessage.run).toMatchObject({
+    notes: ["Left out of what the model saw, as it does not take it: 2 files."],
+    error: null,
+  });
+  // Without memory of them there is nothing to tell.
+  expect((await ask(gateway.url, "other", "Hello")).run.status).toBe("COMPLETED");
+  const other = await execute(gateway.url, `{ session(sessionId: "other") { lastRun { notes } } }`);
+  expect(other).toEqual({ session: { lastRun: { notes: [] } } });
 });

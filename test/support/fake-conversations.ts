@@ -218,6 +218,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     text: "",
     error: null,
     usage: null,
+    notes: [],
     ...changes,
   };
 }

@@ -9,6 +9,8 @@ const golden = (name: string): string[] =>
   readFileSync(new URL(`../golden/${name}`, import.meta.url), "utf8")
     .split("\n")
     .filter((line) => line !== "");
+const goldenBlocks = (): string[] =>
+  golden("langchain-blocks.jsonl").map((line) => (JSON.parse(line) as { readonly raw: string }).raw); // our own file
 
 /** What a message says to a model, without what LangChain's classes add. */
 function seen(message: BaseMessage | undefined): unknown {
@@ -58,6 +60,31 @@ describe("golden rows", () => {
       { type: "ai", content: "streamed" },
     ]);
   });
+});
+
+it("golden rows of LangChain 1.x are what their writer said, without its reasoning and its tools' calls of before", () => {
+  const image = { type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } };
+  const file = { type: "file", mimeType: "application/pdf", data: "AAAA" };
+  const weather = { type: "tool", content: "Rome: sunny", answers: "c1" };
+  const art = { type: "tool", content: "text for model", answers: "c2" };
+  expect(goldenBlocks().map(read)).toEqual([
+    { type: "ai", content: "All good.", name: "model" },
+    weather,
+    art,
+    { type: "ai", content: "Let me.", name: "model", calls: 2 },
+    weather,
+    art,
+    { type: "ai", content: "All good.", name: "model" },
+    { type: "ai", content: "Let me.", name: "model", calls: 2 },
+    weather,
+    art,
+    { type: "ai", content: "All good.", name: "model" },
+    { type: "ai", content: "Hi", calls: 1 },
+    { type: "ai", content: [{ type: "text", text: "See it." }, image, file], calls: 1 },
+    { type: "ai", content: "Hi" },
+    { type: "human", content: [{ type: "text", text: "look" }, image] },
+    { type: "tool", content: "bad", answers: "c1" },
+  ]);
 });
 
 describe("rows of careless writers", () => {

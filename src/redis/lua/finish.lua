@@ -3,7 +3,8 @@
 -- KEYS: the eight of lib.lua
 -- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
 --       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable,
---       20 seconds after which the provider wants to be asked again ("": it did not say)
+--       20 seconds after which the provider wants to be asked again ("": it did not say),
+--       21 notes, a line each ("": none)
 -- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
 --         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -34,6 +35,7 @@ if x.lost then
   return { 'CLOSED', headOf(x), call('HGET', RUNS, ARGV[8]) or '' }
 end
 run.st, run.f = ARGV[10], now
+if ARGV[21] ~= '' then run.no = ARGV[21] end
 if ARGV[14] ~= '' then
   run.iu, run.ou, run.tu = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
   local s = x.s
