@@ -103,7 +103,7 @@ describe("a block of the history", () => {
       row("ai", { content: [png] }),
     ];
     const outcome = completedOf((await replyTo({ rows })).outcome);
-    expect(sent()).toEqual(["See.", "What is in it?", "", "A map.", "hello"]);
+    expect(sent()).toEqual(["…", "See.", "What is in it?", "", "A map.", "hello"]);
     expect(outcome.notes).toEqual(["Left out of what the model saw, as it does not take it: 2 videos and 4 images."]);
   });
 
@@ -167,7 +167,7 @@ describe("a provider that refuses what its format has", () => {
       "Left out of what the model saw, as its provider refused the request with it: 2 images and a sound.",
     ]);
     expect(server.requests.length - before).toBe(2);
-    expect(sent()).toEqual(["What is in it?", "A cat.", "What is in it?", "hello"]);
+    expect(sent()).toEqual(["What is in it?", "A cat.", "What is in it?\n\nhello"]);
   });
 
   it("refuses the message itself: that is the answer, after no more than one more request", async () => {
