@@ -68,13 +68,14 @@ function forSubscription(ranges: readonly MediaRange[]): Accepted["subscription"
   return sse.weight > 0 ? sseType : null;
 }
 
+/** What stands between commas or semicolons that are not within quotes. */
+const entries = /(?:[^,"]|"[^"]*"?)+/g;
+const parts = /(?:[^;"]|"[^"]*"?)+/g;
+
 /** Results are UTF-8: who wants the type in another charset does not want it. */
 function rangesOf(accept: string): readonly MediaRange[] {
-  return accept.split(",").flatMap((entry) => {
-    const [type = "", ...parameters] = entry
-      .toLowerCase()
-      .split(";")
-      .map((part) => part.trim());
+  return (accept.toLowerCase().match(entries) ?? []).flatMap((entry) => {
+    const [type = "", ...parameters] = (entry.match(parts) ?? []).map((part) => part.trim());
     const valueOf = (name: string) => parameters.find((one) => one.startsWith(`${name}=`))?.slice(name.length + 1);
     const charset = valueOf("charset") ?? "utf-8";
     if (charset !== "utf-8" && charset !== '"utf-8"') return [];

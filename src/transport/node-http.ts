@@ -66,7 +66,8 @@ async function writeBody(
 ): Promise<void> {
   const bytes = Buffer.byteLength(body);
   const list = headerList(headers);
-  list.push("content-length", String(bytes));
+  // No content has no length either (RFC 9110, 8.6).
+  if (status !== 204) list.push("content-length", String(bytes));
   to.writeHead(status, list);
   // Of ASCII the bytes are the same, and are taken as they are.
   if (to.req.method === "HEAD" || bytes <= pieceBytes) {

@@ -266,6 +266,8 @@ describe("how a subscription is streamed", () => {
     ["multipart/mixed; boundary=graphql; subscriptionSpec=1.0, application/graphql-response+json", multipart], // Kotlin
     ["Multipart/Mixed;SUBSCRIPTIONSPEC=1.0", multipart],
     ["multipart/mixed;subscriptionSpec=1.0, */*", multipart],
+    ['multipart/mixed;boundary=",;";subscriptionSpec=1.0', multipart],
+    ['multipart/mixed;subscriptionSpec="1.0";boundary="never closed, text/event-stream', multipart],
     ["text/event-stream, multipart/mixed;subscriptionSpec=1.0", sse],
     ["text/event-stream;q=0.5, multipart/mixed;subscriptionSpec=1.0", multipart],
     ["multipart/mixed;subscriptionSpec=1.0;q=0.5, text/event-stream", sse],
