@@ -1,6 +1,6 @@
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, isReference } from "@apollo/client";
 import type { ApolloCache, PossibleTypesMap, Reference } from "@apollo/client";
-import { CombinedProtocolErrors } from "@apollo/client/errors";
+import { CombinedGraphQLErrors, CombinedProtocolErrors } from "@apollo/client/errors";
 import { Defer20220824Handler } from "@apollo/client/incremental";
 import { RetryLink } from "@apollo/client/link/retry";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
@@ -37,7 +37,15 @@ export function linkOverHttp(url: string): ApolloLink {
     };
     // Tried again before there was an event: where the stream before began.
     if (headers["last-event-id"] === undefined) resumeFrom(response?.headers.get("last-event-id"));
-    return forward(operation).pipe(tap(({ extensions }) => resumeFrom(extensions?.["lastEventId"])));
+    return forward(operation).pipe(
+      tap(({ errors = [], extensions }) => {
+        // Refused for now: an error of the link is what RetryLink tries again at.
+        if (errors.some((error) => error.extensions?.["retryAfterSeconds"] !== undefined)) {
+          throw new CombinedGraphQLErrors({ errors });
+        }
+        resumeFrom(extensions?.["lastEventId"]);
+      }),
+    );
   });
   return ApolloLink.from([retry, resume, new HttpLink({ uri: url })]);
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 
+import { ApolloClient, gql, InMemoryCache } from "@apollo/client";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
@@ -10,6 +11,7 @@ import { unauthenticated } from "../../src/conversation/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
 import { silentTelemetry } from "../../src/conversation/telemetry.ts";
 import type { Telemetry } from "../../src/conversation/telemetry.ts";
+import { linkOverHttp } from "../clients/apollo.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { openAcknowledged, openRaw, post, startTransport } from "../support/transport-server.ts";
 import type { RawSocket } from "../support/transport-server.ts";
@@ -331,4 +333,26 @@ describe("more than can be executed", () => {
     await streaming.body?.cancel();
     await closeOf(raw);
   });
+});
+
+test("Apollo over plain HTTP comes again when it is refused for now, and is served when there is room", async () => {
+  const { telemetry, codes } = watched();
+  await using server = await startTransport({ telemetry, limits: { operations: 1 } });
+  const leaving = new AbortController();
+  const holding = fetch(`${server.endpoint}?query={waiting}`, { signal: leaving.signal }).catch(() => undefined);
+  await server.probe.waiting;
+  const client = new ApolloClient({ link: linkOverHttp(server.endpoint), cache: new InMemoryCache() });
+  const received: unknown[] = [];
+  const following = client.subscribe({ query: gql(ticks), fetchPolicy: "no-cache" }).subscribe((result) => {
+    received.push(result);
+  });
+  await waitUntil("it is refused", () => Promise.resolve(codes.includes("OVERLOADED")));
+  leaving.abort();
+  await holding;
+  server.probe.source.push({ text: "one" });
+  await waitUntil("it is served", () => Promise.resolve(received.length > 0));
+  expect(received).toEqual([{ data: { ticks: { __typename: "Tick", text: "one" } } }]);
+  following.unsubscribe();
+  await server.probe.source.returned;
+  client.stop();
 });
