@@ -51,6 +51,7 @@ const orders = {
           newSession: null,
           content: [{ kind: "text", text: "Hello" }],
           messageId: null,
+          idempotencyKey: null,
           whenBusy: "QUEUE",
           replaceFrom: null,
           model: null,

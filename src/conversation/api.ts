@@ -115,7 +115,7 @@ export interface UpdateSession {
 
 export interface ForkSession {
   readonly sessionId: string;
-  /** Cursor; that message included. null: the whole history. */
+  /** Cursor or id of a message; that one included. null: the whole history. */
   readonly through: string | null;
   readonly newSessionId: string | null;
   readonly title: string | null;
@@ -148,15 +148,17 @@ export interface SendMessage {
   readonly newSession: NewSession | null;
   readonly content: readonly ContentBlock[];
   readonly messageId: string | null;
+  /** Makes a call without messageId safe to repeat, and one that edits a message and keeps its id. */
+  readonly idempotencyKey: string | null;
   readonly whenBusy: WhenBusy;
-  /** Cursor: drop that message and all after it first. */
+  /** Cursor or id of a message: drop it and all after it first. */
   readonly replaceFrom: string | null;
   readonly model: string | null;
 }
 
 export interface RegenerateReply {
   readonly sessionId: string;
-  /** Cursor of the reply to make anew; null: all after the last USER message. */
+  /** Cursor or id of the reply to make anew; null: all after the last USER message. */
   readonly replaceFrom: string | null;
   readonly idempotencyKey: string | null;
   readonly model: string | null;

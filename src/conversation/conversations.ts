@@ -11,7 +11,8 @@ import type {
   UpdateSession,
 } from "./api.ts";
 import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
-import { parseCursor } from "./cursor.ts";
+import { parseAnchor } from "./cursor.ts";
+import { notFound } from "./errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "./events.ts";
 import type { Feeds, WhenAbsent } from "./feeds.ts";
 import { localMessageId, parseLocalId } from "./ids.ts";
@@ -25,7 +26,7 @@ import type { ModelChoice, Replies } from "./replies.ts";
 import type { Run, RunError } from "./run.ts";
 import { Sending, type SendingSettings } from "./sending.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "./session.ts";
-import type { Reading, SessionStore } from "./store.ts";
+import type { SessionStore } from "./store.ts";
 import { decodeStoredMessage } from "./stored-message.ts";
 import { beginning, type Titles } from "./titles.ts";
 import type { Turns } from "./turns.ts";
@@ -34,9 +35,6 @@ export interface ConversationSettings extends InputLimits, SendingSettings {
   readonly model: string;
   readonly memory: MemorySettings;
 }
-
-/** How far around its hint a message of the gateway's is looked for. */
-const around = 100;
 
 /** The use cases over the ports. */
 export class StoredConversations implements Conversations {
@@ -79,40 +77,15 @@ export class StoredConversations implements Conversations {
   }
 
   async readMessage(viewer: Viewer, sessionId: string, local: string): Promise<PlacedMessage | null> {
-    const id = parseLocalId(local);
-    if (!id) return null;
-    const read = (op: string, ranges: readonly (readonly [number, number])[]) =>
-      this.#sessions.read(viewer, sessionId, { pages: [], op, ranges });
-    const pick = (reading: Reading | null): PlacedMessage | null => {
-      const { session, ranges } = reading ?? {};
-      if (!session || !ranges) return null;
-      const row = ranges
-        .flat()
-        .find((one) => localMessageId(session.historyKey, one, decodeStoredMessage(one.raw)) === local);
-      return row ? placed(session, row) : null;
-    };
-    if (id.kind === "place") return pick(await read("", [[id.position, id.position]]));
-    if (id.kind === "named") {
-      const reading = await read("", [[id.hint - around, id.hint + around]]);
-      const found = pick(reading);
-      if (found || !reading) return found;
-      // A reply that was made anew in the middle moves what was added meanwhile: the newest rows are looked through.
-      const { end } = reading.session;
-      return pick(await read("", [[end - 2 * around, end - 1]]));
-    }
-    const reading = await read(`m:${id.messageId}`, []);
-    if (!reading) return null;
-    const result = reading.op?.result ?? "";
-    if (result.startsWith("run:")) {
-      const run = await this.readRun(viewer, sessionId, result.slice(4));
-      if (run?.userRow) return placed(reading.session, run.userRow);
-    }
-    // Its op names the place; where that is forgotten the newest rows are looked through.
-    const position = /^(\d+) /.exec(result)?.[1];
-    const { end } = reading.session;
-    return pick(
-      await read("", [position === undefined ? [end - 2 * around, end - 1] : [Number(position), Number(position)]]),
-    );
+    const at = parseLocalId(local);
+    const reading = at && (await this.#sessions.read(viewer, sessionId, { pages: [], at }));
+    const row = reading?.at && !(reading.at instanceof Error) ? reading.at.row : null;
+    if (!reading || !row) return null;
+    const { session } = reading;
+    // A row of the gateway's may lie where an id says that one of foreign code does.
+    return localMessageId(session.historyKey, row, decodeStoredMessage(row.raw)) === local
+      ? placed(session, row)
+      : null;
   }
 
   readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
@@ -142,7 +115,7 @@ export class StoredConversations implements Conversations {
 
   async markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session> {
     this.#sessions.mustExist(viewer, sessionId);
-    const place = this.#checks.cursor(sessionId, through, "input.through");
+    const place = this.#checks.anchor(sessionId, through, "input.through");
     await this.#sessions.owning(viewer, sessionId, () => this.#store.markRead(viewer.subject, sessionId, place));
     return this.#sessions.mustRead(viewer, sessionId, read);
   }
@@ -181,11 +154,11 @@ export class StoredConversations implements Conversations {
     mustUse(viewer, sessionId);
     this.#checks.sessionId(sessionId, "input.newSessionId");
     this.#checks.settings({ title });
-    const through = this.#checks.cursor(input.sessionId, input.through, "input.through");
-    // The cursor is checked by the store: a page behind it is asked for.
-    const pages = input.through === null ? [] : [{ first: 1, after: input.through, last: null, before: null }];
-    const source = await this.#sessions.mustRead(viewer, input.sessionId, { pages });
-    for (const page of source.pages) if (page instanceof Error) throw page;
+    const at = this.#checks.anchor(input.sessionId, input.through, "input.through");
+    const reading = await this.#sessions.read(viewer, input.sessionId, { pages: [], ...(at ? { at } : {}) });
+    if (!reading) throw notFound();
+    const { session: source, at: through } = reading;
+    if (through instanceof Error) throw through;
     const op = keyedOp("fork", idempotencyKey, [input.sessionId, input.through, newSessionId, title]);
     await this.#store.fork(viewer.subject, source, through, sessionId, title ?? source.title, op);
     return this.#sessions.mustRead(viewer, sessionId, read);
@@ -248,8 +221,8 @@ export class StoredConversations implements Conversations {
   /** Whether a stream behind it misses nothing of a session that has yet to begin. */
   #isStart(sessionId: string, after: string | null): boolean {
     if (after === null || after === "") return true;
-    const cursor = parseCursor(this.#settings.historyKeyPrefix + sessionId, after);
-    return cursor !== null && cursor.position < 0;
+    const anchor = parseAnchor(sessionId, this.#settings.historyKeyPrefix + sessionId, after);
+    return anchor !== null && "generation" in anchor && anchor.position < 0;
   }
 
   async messageAdded(

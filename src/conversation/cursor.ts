@@ -1,5 +1,5 @@
 import { ParleyError } from "./errors.ts";
-import { sessionTag } from "./ids.ts";
+import { decodeGlobalId, parseLocalId, sessionTag, splitLocal, type LocalId } from "./ids.ts";
 
 /** A place in a history: at a row (its position and mark), or before the first: position -1, mark "". */
 export interface Cursor {
@@ -18,6 +18,17 @@ export const noGeneration = 0;
 export interface Kept {
   readonly position: number;
   readonly mark: string;
+}
+
+/** A message's place as a caller names it: by its cursor, or by its id. */
+export type Anchor = Cursor | LocalId;
+
+/** Of an id: nothing tells where its message lies, or it is no longer there. */
+export function unknownMessage(): ParleyError {
+  return new ParleyError(
+    "CURSOR_EXPIRED",
+    "No message of this id was found: it is gone, or older than the newest 2,000 and its place is forgotten. Send the message's cursor.",
+  );
 }
 
 /** A cursor that was one of this session, and does not hold. */
@@ -65,4 +76,16 @@ export function parseCursor(historyKey: string, text: string): Cursor | null {
   // base64url decodes leniently (padding, stray characters, spare bits): only our own spelling is a cursor, and only
   // that of this session. This also refuses numbers too large to be exact.
   return encodeCursor(historyKey, cursor) === text ? cursor : null;
+}
+
+/** The longest Message.id there can be: of a session id of 512 bytes and a message id of 128. */
+const maxIdLength = 1024;
+
+/** null: neither a cursor nor a Message.id of this session (INVALID_CURSOR). */
+export function parseAnchor(sessionId: string, historyKey: string, text: string): Anchor | null {
+  const cursor = parseCursor(historyKey, text);
+  if (cursor !== null || text.length > maxIdLength) return cursor;
+  const [, rest = ""] = /^Message:(.+)$/s.exec(decodeGlobalId(text) ?? "") ?? [];
+  const parts = splitLocal(rest);
+  return parts?.sessionId === sessionId ? parseLocalId(parts.local) : null;
 }

@@ -165,6 +165,17 @@ export function joinLocal(sessionId: string, local: string): string {
   return `${sessionId}:${local}`;
 }
 
+/** Global ids are base64 of UTF-8. What is ASCII is the same in UTF-8, and btoa() takes a third of the time. */
+export function encodeGlobalId(text: string): string {
+  return Buffer.byteLength(text) === text.length ? btoa(text) : Buffer.from(text, "utf8").toString("base64");
+}
+
+/** null: Buffer decodes leniently, but only our own spelling is an id, else one node would have many. */
+export function decodeGlobalId(id: string): string | null {
+  const text = Buffer.from(id, "base64").toString("utf8");
+  return encodeGlobalId(text) === id ? text : null;
+}
+
 /** Splits at the last colon: a sessionId may hold colons, a local part never does. null: no colon, or nothing behind it. */
 export function splitLocal(text: string): { readonly sessionId: string; readonly local: string } | null {
   const colon = text.lastIndexOf(":");

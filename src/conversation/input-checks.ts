@@ -1,4 +1,4 @@
-import { parseCursor, type Cursor } from "./cursor.ts";
+import { parseAnchor, type Anchor } from "./cursor.ts";
 import { badInput, ParleyError } from "./errors.ts";
 import type { NewMessage } from "./message.ts";
 import type { ModelChoice } from "./replies.ts";
@@ -32,17 +32,17 @@ export class InputChecks {
     checkSessionId(field, this.#limits.historyKeyPrefix, sessionId);
   }
 
-  cursor(sessionId: string, text: string | null, field: string): Cursor | null {
+  anchor(sessionId: string, text: string | null, field: string): Anchor | null {
     if (text === null) return null;
-    const cursor = parseCursor(this.#limits.historyKeyPrefix + sessionId, text);
-    if (!cursor || cursor.position < 0) {
+    const anchor = parseAnchor(sessionId, this.#limits.historyKeyPrefix + sessionId, text);
+    if (!anchor || ("generation" in anchor && anchor.position < 0)) {
       throw new ParleyError(
         "INVALID_CURSOR",
-        "This is not a cursor of a message of this session. Use a cursor that it gave out, unchanged.",
+        "This is neither a cursor nor the id of a message of this session. Use one that it gave out, unchanged.",
         { field },
       );
     }
-    return cursor;
+    return anchor;
   }
 
   model(model: string | null | undefined, field = "input.model"): void {

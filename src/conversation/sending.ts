@@ -116,8 +116,9 @@ export class Sending {
     wait: boolean,
     signal: AbortSignal,
   ): Promise<TurnResult> {
-    const { content, messageId, whenBusy, model, newSession } = input;
-    const sessionId = input.sessionId ?? makeSessionId(viewer, "send", messageId, this.#settings.now());
+    const { content, messageId, idempotencyKey, whenBusy, model, newSession } = input;
+    const sessionId =
+      input.sessionId ?? makeSessionId(viewer, "send", messageId ?? idempotencyKey, this.#settings.now());
     this.#checks.sessionId(sessionId);
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.model(model);
@@ -135,14 +136,14 @@ export class Sending {
     const runId = uuidv7(this.#settings.now());
     const inputId = { messageId: messageId ?? uuidv7(this.#settings.now()), chosen: messageId !== null };
     const row = this.#row(sessionId, message, inputId.messageId, runId);
-    const op =
-      messageId === null
-        ? keyedOp("send", null, [])
-        : { id: `m:${messageId}`, fingerprint: contentFingerprint(message) };
-    const replaceFrom = this.#checks.cursor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const fingerprint = contentFingerprint(message);
+    const keyOp = keyedOp("send", idempotencyKey, [fingerprint, messageId]);
+    const op = messageId === null ? keyOp : { id: `m:${messageId}`, fingerprint };
+    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
     const existingOnly = !mayUse(viewer, sessionId);
     const turn = this.#turn(sessionId, runId, {
       op,
+      keyOp: messageId === null || idempotencyKey === null ? null : keyOp,
       model,
       input: row,
       inputId,
@@ -165,7 +166,7 @@ export class Sending {
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.model(model);
     const runId = uuidv7(this.#settings.now());
-    const replaceFrom = this.#checks.cursor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
     const turn = this.#turn(sessionId, runId, {
       op,
@@ -245,7 +246,8 @@ export class Sending {
       case "queued":
         return answer.runId;
       case "known":
-        if (answer.fingerprint === turn.op.fingerprint && answer.runId !== null) return answer.runId;
+        if ([turn.op, turn.keyOp].some((op) => op?.fingerprint === answer.fingerprint) && answer.runId !== null)
+          return answer.runId;
         throw messageIdReused();
       case "busy":
         throw new ParleyError(
@@ -266,10 +268,17 @@ export class Sending {
             retryAfterSeconds: 5,
           },
         );
+      case "keyless":
+        throw badInput(
+          "input.idempotencyKey",
+          "An edit that keeps the messageId of the message it replaces needs an idempotencyKey: the messageId is the first send's.",
+        );
       case "expired":
         throw new ParleyError(
           "CURSOR_EXPIRED",
-          "The message to replace from is gone or has changed. Read the session's messages anew.",
+          turn.replaceFrom && "kind" in turn.replaceFrom
+            ? "The message to replace from is gone, or its place is forgotten and it is older than the newest 2,000. Send its cursor."
+            : "The message to replace from is gone or has changed. Read the session's messages anew.",
         );
       case "nothing":
         throw badInput("input.sessionId", "The session has no USER message that could be answered.");

@@ -44,6 +44,8 @@ export interface MessagePage {
   readonly rows: readonly Row[];
   readonly hasNextPage: boolean;
   readonly hasPreviousPage: boolean;
+  /** Where the message lies that `after` named by its id; left out where it was no id. */
+  readonly after?: { readonly position: number; readonly mark: string } | null;
 }
 
 /**

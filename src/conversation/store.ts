@@ -1,5 +1,6 @@
 import type { ReadRequest, WhenBusy } from "./api.ts";
-import type { Cursor } from "./cursor.ts";
+import type { Anchor, Cursor } from "./cursor.ts";
+import type { ParleyError } from "./errors.ts";
 import type { Refusal } from "./limits.ts";
 import type { Row, TokenUsage } from "./message.ts";
 import type { Run, RunError } from "./run.ts";
@@ -33,7 +34,7 @@ export interface SessionStore {
   ): Promise<readonly Place[]>;
   create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
   update(owner: string, sessionId: string, change: RecordChange): Promise<void>;
-  markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void>;
+  markRead(owner: string, sessionId: string, through: Anchor | null): Promise<void>;
   /** A title that was made of the history of this generation. Nothing happens where the session has a title by now, or is gone. */
   giveTitle(owner: string, sessionId: string, generation: number, title: string): Promise<void>;
   saveSummary(historyKey: string, at: Cursor, text: string): Promise<void>;
@@ -43,7 +44,7 @@ export interface SessionStore {
   fork(
     owner: string,
     source: Session,
-    through: Cursor | null,
+    through: Place | null,
     sessionId: string,
     title: string | null,
     op: Op,
@@ -61,18 +62,24 @@ export interface SessionStore {
 }
 
 export interface StoreRead extends ReadRequest {
-  /** An op whose result is wanted beside the reading. */
-  readonly op?: string;
   readonly runId?: string;
   /** Rows of these positions (both included), whatever lies there. */
   readonly ranges?: readonly (readonly [from: number, to: number])[];
+  /** One message. */
+  readonly at?: Anchor;
 }
 
 export interface Reading {
   readonly session: Session;
-  readonly op: { readonly fingerprint: string; readonly result: string } | null;
   readonly run: Run | null;
   readonly ranges: readonly (readonly Row[])[];
+  /** The message that `at` names, where it lies; an error where there is none (null: none was asked for). */
+  readonly at: Found | ParleyError | null;
+}
+
+export interface Found extends Place {
+  /** null: retention has trimmed it, and nothing behind it. */
+  readonly row: Row | null;
 }
 
 /** What makes a write safe to repeat: an id, and a fingerprint of what it does, to tell a retry from a reuse. */
@@ -94,6 +101,8 @@ export interface InputId {
 
 export interface BeginTurn {
   readonly op: Op;
+  /** By the caller's key, beside that of the message's id: the op of an edit that keeps the id of the message it replaces. */
+  readonly keyOp?: Op | null;
   readonly runId: string;
   /** null: the session's. */
   readonly model: string | null;
@@ -105,7 +114,7 @@ export interface BeginTurn {
   readonly replyMessageId: string;
   /** Where in which trace it was asked for, so that whoever carries it out goes on with that. */
   readonly origin?: string | null;
-  readonly replaceFrom: Cursor | null;
+  readonly replaceFrom: Anchor | null;
   readonly whenBusy: WhenBusy;
   /** How the session is to be where it begins with this turn; left out: with the defaults. */
   readonly newSession?: RecordChange | null;
@@ -169,6 +178,8 @@ export type BeginAnswer =
   | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
   | { readonly kind: "busy"; readonly runId: string }
   | { readonly kind: "full" }
+  /** An edit keeps the id of the message that it replaces, and has no key. */
+  | { readonly kind: "keyless" }
   /** The owner has had as much as it may have: nothing was written. */
   | { readonly kind: "limited"; readonly refusal: Refusal }
   | { readonly kind: "expired" }

@@ -247,7 +247,7 @@ const IfMissingRef = builder.enumType("IfMissing", {
 const sessionIdDescription = "Which session; of one that there is not, see ifMissing.";
 const ifMissingDescription = "What to do where there is no such session yet.";
 const afterDescription =
-  'First all that came after this cursor; "": all from the beginning; left out or null: from now on. Over HTTP, Last-Event-ID goes before it.';
+  'First all that came after this cursor or Message.id; "": all from the beginning; left out or null: from now on. Over HTTP, Last-Event-ID goes before it.';
 
 builder.subscriptionFields((t) => ({
   messageAdded: t.field({

@@ -77,7 +77,8 @@ MessageRef.implement({
       description: "0 for the first message of the session, then 1, 2, …: to order, to merge and to find gaps.",
     }),
     cursor: t.exposeString("cursor", {
-      description: "Its place in the session. Any `after`, `before`, `through` or `replaceFrom` takes it.",
+      description:
+        "Its place in the session. Any `after`, `before`, `through` or `replaceFrom` takes it, or the id; the cursor finds also an old message whose id the caller chose over 25 hours ago.",
     }),
     session: t.field({
       type: SessionRef,

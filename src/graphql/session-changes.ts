@@ -92,7 +92,7 @@ const MarkReadInput = builder.inputType("MarkReadInput", {
   fields: (t) => ({
     sessionId: t.string({ required: true, description: sessionIdDescription }),
     through: t.string({
-      description: "Cursor of the newest message that was read; all are, if left out. readCount never goes back.",
+      description: "Cursor or id of the newest message that was read; all are, if left out. readCount never goes back.",
     }),
   }),
 });
@@ -119,7 +119,7 @@ const ForkSessionInput = builder.inputType("ForkSessionInput", {
   description: "What to copy, and to where.",
   fields: (t) => ({
     sessionId: t.string({ required: true, description: "The session to copy; an unknown one is NOT_FOUND." }),
-    through: t.string({ description: "Cursor of the last message to copy; the whole history if left out." }),
+    through: t.string({ description: "Cursor or id of the last message to copy; the whole history if left out." }),
     newSessionId: t.string({
       description: "The copy's id; left out, the gateway makes one. A taken one is SESSION_EXISTS.",
     }),

@@ -86,7 +86,7 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
   fields: (t) => ({
     sessionId: t.string({
       description:
-        "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND. Left out, a session is started whose id the gateway makes (payload: session.sessionId): from messageId, so that a repeated call finds the same one; without messageId each call starts another.",
+        "The id that LangChain code passes to RedisChatMessageHistory. An unknown one starts a session; another's is NOT_FOUND. Left out, a session is started whose id the gateway makes (payload: session.sessionId): from messageId or idempotencyKey, so that a repeated call finds the same one; without either each call starts another.",
     }),
     newSession: t.field({
       type: NewSessionInput,
@@ -106,7 +106,11 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
     }),
     replaceFrom: t.string({
       description:
-        "Cursor: drop that message and all after it first (edit and resend). If queued, when its turn comes.",
+        "Cursor or id of a message: drop it and all after it first (edit and resend). If queued, when its turn comes.",
+    }),
+    idempotencyKey: t.string({
+      description:
+        "1 to 128 characters of the caller's own: sent again with it, the first call's run is given back. Needed where the messageId is that of the very message at `replaceFrom` (an edit that keeps its id); the messageId does the same for all other messages that have one.",
     }),
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
   }),
@@ -156,6 +160,7 @@ builder.mutationField("sendMessage", (t) =>
         newSession: parseNewSession(input.newSession),
         content: parseContent("input", input),
         messageId: parseMessageId("input.messageId", input.messageId),
+        idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
         whenBusy: input.whenBusy,
         replaceFrom: input.replaceFrom ?? null,
         model: input.model ?? null,
@@ -171,7 +176,7 @@ const RegenerateReplyInput = builder.inputType("RegenerateReplyInput", {
     sessionId: t.string({ required: true, description: "The session; an unknown one is NOT_FOUND." }),
     replaceFrom: t.string({
       description:
-        "Cursor of the reply to make anew, dropped with all after it once the new one is complete; left out: all after the last USER message.",
+        "Cursor or id of the reply to make anew, dropped with all after it once the new one is complete; left out: all after the last USER message.",
     }),
     idempotencyKey: t.string({
       description: "1 to 128 characters of the caller's own: sent again with it, the first call's run is given back.",

@@ -1,30 +1,29 @@
-import { parseCursor, type Cursor } from "../conversation/cursor.ts";
+import type { Anchor, Cursor } from "../conversation/cursor.ts";
 import { ParleyError } from "../conversation/errors.ts";
-import type { PageRequest } from "../conversation/session.ts";
 
-/** Generation, position and mark: three arguments of a script, empty where there is no cursor. */
-export function cursorArgs(cursor: Cursor | null): readonly [string | number, string | number, string] {
+/** A place in a history: three arguments of a script (lua/place.lua), empty where there is none. */
+export type PlaceArgs = readonly [string | number, string | number, string];
+
+export function cursorArgs(cursor: Cursor | null): PlaceArgs {
   return cursor ? [cursor.generation, cursor.position, cursor.mark] : ["", "", ""];
 }
 
-/** The arguments of view.lua for one page; an error where a cursor of it is none of this session's. */
-export function pageArgs(historyKey: string, page: PageRequest): readonly (string | number)[] | Error {
-  const places: (readonly [string | number, string | number, string])[] = [];
-  for (const cursor of [page.after, page.before]) {
-    if (cursor === null || cursor === "") {
-      places.push(cursorArgs(null));
-      continue;
-    }
-    const parsed = parseCursor(historyKey, cursor);
-    if (!parsed) return invalidCursor();
-    places.push(cursorArgs(parsed));
+/** `opId`: of the message of an id that the caller chose. */
+export function anchorArgs(anchor: Anchor | null, opId: (messageId: string) => string): PlaceArgs {
+  if (anchor === null || "generation" in anchor) return cursorArgs(anchor);
+  switch (anchor.kind) {
+    case "place":
+      return ["mark", anchor.position, anchor.mark];
+    case "named":
+      return ["named", anchor.hint, anchor.messageId];
+    case "chosen":
+      return ["chosen", opId(anchor.messageId), anchor.messageId];
   }
-  return [page.first === null ? "last" : "first", page.first ?? page.last ?? 50, ...places.flat()];
 }
 
 export function invalidCursor(): ParleyError {
   return new ParleyError(
     "INVALID_CURSOR",
-    "This is not a cursor of this session. Use a cursor that it gave out, unchanged.",
+    "This is neither a cursor of this session nor the id of a message of it. Use one that it gave out, unchanged.",
   );
 }

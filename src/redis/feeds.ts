@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ReadRequest } from "../conversation/api.ts";
-import { encodeCursor, ExpiredCursor, noGeneration, parseCursor } from "../conversation/cursor.ts";
+import { encodeCursor, ExpiredCursor, noGeneration, parseAnchor } from "../conversation/cursor.ts";
 import { notFound } from "../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../conversation/events.ts";
 import type { Feeds, RunWatcher, WhenAbsent } from "../conversation/feeds.ts";
@@ -52,9 +52,9 @@ export class RedisFeeds implements Feeds {
     signal: AbortSignal,
   ): Promise<Live<SessionEvent>> {
     const historyKey = this.#store.historyKey(sessionId);
-    const cursor = after === null || after === "" ? null : parseCursor(historyKey, after);
-    if (after !== null && after !== "" && !cursor) throw invalidCursor();
-    const behind = cursor?.generation === noGeneration ? "" : after;
+    const anchor = after === null || after === "" ? null : parseAnchor(sessionId, historyKey, after);
+    if (after !== null && after !== "" && !anchor) throw invalidCursor();
+    const behind = anchor && "generation" in anchor && anchor.generation === noGeneration ? "" : after;
     // One feed an owner and session: what it reads, it reads as that owner (P11).
     const name = JSON.stringify([owner, sessionId]);
     for (;;) {
@@ -99,8 +99,11 @@ export class RedisFeeds implements Feeds {
       return { kind: "expired", session, cursor: after ?? "", kept };
     }
     const { historyKey, generation } = session;
-    const beginning = encodeCursor(historyKey, { generation, position: -1, mark: "" });
-    return { kind: "after", session, cursor: after || beginning, page: first };
+    const beginning = { position: -1, mark: "" };
+    // Not the id: the message may be edited under it, and who resumes behind it must be told.
+    const named = after === "" ? beginning : first.after;
+    const cursor = named ? encodeCursor(historyKey, { generation, ...named }) : (after ?? "");
+    return { kind: "after", session, cursor, page: first };
   }
 
   async changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {

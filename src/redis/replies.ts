@@ -1,4 +1,5 @@
-import { ExpiredCursor } from "../conversation/cursor.ts";
+import { ExpiredCursor, unknownMessage } from "../conversation/cursor.ts";
+import type { ParleyError } from "../conversation/errors.ts";
 import { markOf } from "../conversation/ids.ts";
 import { parseJson } from "../conversation/json.ts";
 import type { MessagePage, MemorySettings, MemoryStrategy, Session } from "../conversation/session.ts";
@@ -6,7 +7,7 @@ import type { Row, TokenUsage } from "../conversation/message.ts";
 import { runErrorCodes, runStatuses, type Run, type RunError, type RunErrorCode } from "../conversation/run.ts";
 import { joinFragments } from "../conversation/stored-message.ts";
 import { isObject } from "../conversation/json.ts";
-import type { RunState } from "../conversation/store.ts";
+import type { Found, RunState } from "../conversation/store.ts";
 import type { Reply } from "./scripts.ts";
 
 /** Reading what the scripts answer. The scripts are ours, so a wrong shape is a bug and throws. */
@@ -236,14 +237,30 @@ class ReadRow implements Row {
   }
 }
 
-export function pageOf(reply: Reply): MessagePage | Error {
-  const [code, low, previous, next, rows] = list(reply);
+/** Why view.lua has no page: a place of it does not hold. */
+function expiredOf(reply: Reply): ParleyError | null {
+  const [code, kept, mark] = list(reply);
+  if (code === "UNKNOWN") return unknownMessage();
   if (code === "LOST") return new ExpiredCursor(null, true);
-  if (code === "EXPIRED") {
-    const [, kept, mark] = list(reply);
-    return new ExpiredCursor(kept === undefined ? null : { position: number(kept), mark: text(mark) });
-  }
-  return { rows: rowsOf(number(low), rows), hasPreviousPage: previous === 1, hasNextPage: next === 1 };
+  if (code !== "EXPIRED") return null;
+  return new ExpiredCursor(kept === undefined ? null : { position: number(kept), mark: text(mark) });
+}
+
+export function pageOf(reply: Reply): MessagePage | ParleyError {
+  const expired = expiredOf(reply);
+  if (expired) return expired;
+  const [, low, previous, next, rows, mark] = list(reply);
+  const after = mark === undefined ? null : { position: number(low) - 1, mark: text(mark) };
+  return { rows: rowsOf(number(low), rows), hasPreviousPage: previous === 1, hasNextPage: next === 1, after };
+}
+
+/** The one row of view.lua's kind of page "at". */
+export function foundOf(reply: Reply): Found | ParleyError {
+  const expired = expiredOf(reply);
+  if (expired) return expired;
+  const [, position, , , rows, mark] = list(reply);
+  const [row = null] = rowsOf(number(position), rows);
+  return { position: number(position), mark: text(mark), row };
 }
 
 const strategies: readonly MemoryStrategy[] = ["BUFFER", "WINDOW", "TOKEN_BUFFER", "SUMMARY_BUFFER"];
@@ -261,7 +278,7 @@ export function packMemory(memory: MemorySettings): string {
 
 /** The answer of view.lua, without its code. */
 export function sessionOf(sessionId: string, historyKey: string, reply: readonly Reply[]): Session {
-  const [flat, n, tipMark, expires, , , , active, last, queue, pages] = reply;
+  const [flat, n, tipMark, expires, , , active, last, queue, pages] = reply;
   const pairs = unpacked(flat);
   const record: Record<string, string> = Object.create(null) as Record<string, string>; // no prototype: field names are data
   for (let i = 0; i < pairs.length; i += 2) record[pairs[i] ?? ""] = pairs[i + 1] ?? "";

@@ -37,6 +37,9 @@ export const plainScripts = {
   "quota-spend": "frees",
 } as const satisfies Record<string, Effect>;
 
+/** Scripts that take places as callers name them (lua/place.lua in front of them). */
+export const placingScripts: ReadonlySet<ScriptName> = new Set(["begin", "mark-read", "view"]);
+
 /** Scripts that count what a subject costs (lua/quota.lua in front of them). */
 export const countingScripts: ReadonlySet<ScriptName> = new Set(["begin", "quota-admit", "quota-hold", "quota-spend"]);
 
@@ -55,7 +58,11 @@ export function readScript(file: string): string {
 export function scriptText(name: ScriptName): string {
   const isPlain = name in plainScripts;
   const effect = isPlain ? plainScripts[name as PlainScript] : sessionScripts[name as SessionScript]; // as just looked up
-  const libraries = [...(isPlain ? [] : ["lib"]), ...(countingScripts.has(name) ? ["quota"] : [])];
+  const libraries = [
+    ...(isPlain ? [] : ["lib"]),
+    ...(placingScripts.has(name) ? ["place"] : []),
+    ...(countingScripts.has(name) ? ["quota"] : []),
+  ];
   return `#!lua${flags[effect]}\n${[...libraries, name].map(readScript).join("\n")}`;
 }
 

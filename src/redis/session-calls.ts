@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
-import { ExpiredCursor } from "../conversation/cursor.ts";
+import { ExpiredCursor, unknownMessage, type Anchor } from "../conversation/cursor.ts";
 import { notFound, ParleyError } from "../conversation/errors.ts";
 import { markOf } from "../conversation/ids.ts";
 import type { Op } from "../conversation/store.ts";
 import type { Client } from "./connection.ts";
-import { cursorArgs } from "./cursor-args.ts";
+import { anchorArgs, cursorArgs, type PlaceArgs } from "./cursor-args.ts";
 import type { DurableScripts } from "./durable.ts";
 import { guarded } from "./failure.ts";
 import { sessionKeys } from "./keys.ts";
@@ -45,6 +45,13 @@ export interface CallExtras {
   /** Whose list and sidebar the script writes itself, where all is on one server. */
   readonly indexOf?: string;
   readonly mode?: ForeignMode | undefined;
+}
+
+export interface WriteExtras {
+  /** Is missing where the script says NOT_FOUND. */
+  readonly what?: string;
+  /** The place that the script was given. */
+  readonly through?: Anchor | null;
 }
 
 export interface MakeExtras extends CallExtras {
@@ -105,11 +112,18 @@ export class SessionCalls {
     return answer;
   }
 
-  /** A change of a session that is there. `what`: is missing where the script says NOT_FOUND. */
-  async write(script: SessionScript, owner: string, key: string, op: FullOp, args: Args, what?: string): Promise<void> {
+  /** A change of a session that is there. */
+  async write(
+    script: SessionScript,
+    owner: string,
+    key: string,
+    op: FullOp,
+    args: Args,
+    { what, through = null }: WriteExtras = {},
+  ): Promise<void> {
     const answer = await this.run(script, owner, key, op, args);
     if (answer[0] === "NOT_FOUND") throw notFound(what);
-    if (answer[0] === "EXPIRED") throw new ExpiredCursor();
+    if (answer[0] === "EXPIRED") throw through && "kind" in through ? unknownMessage() : new ExpiredCursor();
     this.note(owner, key, headOf(answer[1]));
   }
 
@@ -165,6 +179,10 @@ export class SessionCalls {
    */
   opId(owner: string, id: string): string {
     return id === "" || owner === "*" || this.#settings.adopts ? id : `${markOf(owner)}:${id}`;
+  }
+
+  anchorArgs(owner: string, anchor: Anchor | null): PlaceArgs {
+    return anchorArgs(anchor, (messageId) => this.opId(owner, `m:${messageId}`));
   }
 
   #call(

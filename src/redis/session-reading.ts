@@ -1,8 +1,9 @@
+import { parseAnchor } from "../conversation/cursor.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { Reading, StoreRead } from "../conversation/store.ts";
-import { invalidCursor, pageArgs } from "./cursor-args.ts";
+import { invalidCursor } from "./cursor-args.ts";
 import type { RecentReadings } from "./recent-readings.ts";
-import { list, number, rowsOf, runView, sessionOf, text } from "./replies.ts";
+import { foundOf, list, number, rowsOf, runView, sessionOf } from "./replies.ts";
 import type { Reply } from "./scripts.ts";
 import type { SessionCalls } from "./session-calls.ts";
 
@@ -27,12 +28,20 @@ export async function readSession(
   const badPages = new Map<number, Error>();
   const pages: (string | number)[] = [];
   request.pages.forEach((page, i) => {
-    const args = pageArgs(key, page);
-    if (args instanceof Error) badPages.set(i, args);
-    else pages.push(...args);
+    const places = [page.after, page.before].map((given) => {
+      return given === null || given === "" ? null : (parseAnchor(sessionId, key, given) ?? invalidCursor());
+    });
+    const bad = places.find((place) => place instanceof Error);
+    if (bad) {
+      badPages.set(i, bad);
+      return;
+    }
+    pages.push(page.first === null ? "last" : "first", page.first ?? page.last ?? 50);
+    for (const place of places) if (!(place instanceof Error)) pages.push(...calls.anchorArgs(owner, place));
   });
   for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
-  const args = [calls.opId(owner, request.op ?? ""), request.runId ?? "", ...pages];
+  if (request.at) pages.push("at", 1, ...calls.anchorArgs(owner, request.at), "", "", "");
+  const args = [request.runId ?? "", ...pages];
   let answer = await calls.run("view", owner, key, null, args);
   for (let attempt = 0; attempt < 5; attempt++) {
     if (answer[0] === "TOUCH") {
@@ -44,7 +53,7 @@ export async function readSession(
     if (answer[0] === "NOT_FOUND") return answer[1] === undefined ? "missing" : "other";
     const body = answer.slice(1);
     const make = () => readingOf(sessionId, key, request, badPages, body);
-    if (recent === null || badPages.size > 0 || request.ranges !== undefined) return make();
+    if (recent === null || badPages.size > 0 || request.ranges !== undefined || request.at !== undefined) return make();
     return recent.of([owner, key, ...args].join("\0"), body, make);
   }
   throw changesTooFast();
@@ -70,18 +79,16 @@ function readingOf(
     ...whole,
     pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()),
   };
-  const ranges = list(body[10])
-    .slice(request.pages.length - badPages.size)
-    .map((page) => {
-      const [, low, , , rows] = list(page);
-      return rowsOf(number(low), rows);
-    });
-  const op = text(body[5]);
-  const tab = op.indexOf("\t");
+  const others = list(body[9]).slice(request.pages.length - badPages.size);
+  const found = request.at === undefined ? null : foundOf(others.at(-1) ?? null);
+  const ranges = others.slice(0, request.ranges?.length ?? 0).map((page) => {
+    const [, low, , , rows] = list(page);
+    return rowsOf(number(low), rows);
+  });
   return {
     session,
-    op: op === "" ? null : { fingerprint: op.slice(0, tab), result: op.slice(tab + 1) },
-    run: runView(sessionId, key, session.generation, body[6]),
+    run: runView(sessionId, key, session.generation, body[5]),
     ranges,
+    at: found,
   };
 }

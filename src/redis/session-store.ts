@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { ArchivedSession } from "../conversation/archive.ts";
-import type { Cursor } from "../conversation/cursor.ts";
+import type { Anchor, Cursor } from "../conversation/cursor.ts";
 import { messageIdReused, notFound } from "../conversation/errors.ts";
 import type { Session } from "../conversation/session.ts";
 import type {
@@ -145,7 +145,7 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async cancel(owner: string, sessionId: string, runId: string): Promise<void> {
-    await this.#calls.write("cancel", owner, this.historyKey(sessionId), ownOp(), [runId], "run");
+    await this.#calls.write("cancel", owner, this.historyKey(sessionId), ownOp(), [runId], { what: "run" });
   }
 
   async append(
@@ -200,8 +200,9 @@ export class RedisSessionStore implements SessionStore {
     if (answer[0] === "OK") this.#calls.note(owner, key, headOf(answer[1]));
   }
 
-  async markRead(owner: string, sessionId: string, through: Cursor | null): Promise<void> {
-    await this.#calls.write("mark-read", owner, this.historyKey(sessionId), ownOp(), cursorArgs(through));
+  async markRead(owner: string, sessionId: string, through: Anchor | null): Promise<void> {
+    const args = this.#calls.anchorArgs(owner, through);
+    await this.#calls.write("mark-read", owner, this.historyKey(sessionId), ownOp(), args, { through });
   }
 
   async saveSummary(key: string, at: Cursor, summary: string): Promise<void> {
@@ -222,7 +223,7 @@ export class RedisSessionStore implements SessionStore {
   async fork(
     owner: string,
     source: Session,
-    through: Cursor | null,
+    through: Place | null,
     sessionId: string,
     title: string | null,
     op: Op,

@@ -60,6 +60,7 @@ export class SessionTurns {
   async begin(owner: string, key: string, turn: BeginTurn): Promise<BeginAnswer> {
     const { leaseMs, maxQueuedRuns, memory, memoryRows, model, processId, quotas } = this.#settings;
     const quota = (await quotas?.ofTurn(owner, turn.runId, turn.whenBusy === "INTERRUPT")) ?? uncounted;
+    const [cg, cp, cm] = this.#calls.anchorArgs(owner, turn.replaceFrom);
     const run = {
       id: turn.runId,
       own: processId,
@@ -67,9 +68,7 @@ export class SessionTurns {
       model: turn.model ?? "",
       ...(turn.inputId ? { uid: turn.inputId.messageId, ...(turn.inputId.chosen ? { uc: 1 } : {}) } : { re: 1 }),
       ...(turn.origin ? { tp: turn.origin } : {}),
-      ...(turn.replaceFrom
-        ? { cg: turn.replaceFrom.generation, cp: turn.replaceFrom.position, cm: turn.replaceFrom.mark }
-        : {}),
+      ...(turn.replaceFrom ? { cg, cp, cm } : {}),
     };
     const { head, middle, tail } = turn.partial;
     // Where the script writes the index itself, nothing can come between the two.
@@ -90,6 +89,8 @@ export class SessionTurns {
       model,
       quota.limits,
       quota.refused,
+      turn.keyOp ? this.#calls.opId(owner, turn.keyOp.id) : "",
+      turn.keyOp?.fingerprint ?? "",
       ...recordFields(turn.newSession ?? {}),
     ];
     const mode = mayBeNew ? undefined : foreign.existingOnly;
@@ -131,6 +132,8 @@ export class SessionTurns {
         return { kind: "busy", runId: text(answer[1]) };
       case "FULL":
         return { kind: "full" };
+      case "KEYLESS":
+        return { kind: "keyless" };
       case "EXPIRED":
         return { kind: "expired" };
       case "NOTHING":

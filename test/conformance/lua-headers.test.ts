@@ -145,7 +145,7 @@ const plainNames = Object.keys(plainScripts);
 
 test("each script has a file, and each file is a script", () => {
   const files = readdirSync(folder).map((file) => file.replace(/\.lua$/, ""));
-  expect(files.sort()).toEqual(["lib", "quota", ...sessionNames, ...plainNames].sort());
+  expect(files.sort()).toEqual(["lib", "place", "quota", ...sessionNames, ...plainNames].sort());
 });
 
 describe("a script's header tells its body", () => {

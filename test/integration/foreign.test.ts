@@ -74,7 +74,7 @@ async function expectOutOfReach(key: string): Promise<void> {
   const before = await contents(redis);
   const gone = { code: "NOT_FOUND" };
   const { store } = at;
-  expect(await store.read(owner, key, { pages: [], op: "m:1", runId: "r", ranges: [[0, 9]] })).toBeNull();
+  expect(await store.read(owner, key, { pages: [], runId: "r", ranges: [[0, 9]] })).toBeNull();
   expect(await store.touch(owner, key, null)).toBe(false);
   expect(await store.adopt(owner, key)).toBe(false);
   expect(await store.attend(key, true)).toEqual({ turn: null, dueAt: 0 });

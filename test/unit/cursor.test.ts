@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { encodeCursor, parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor, parseAnchor, parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
 import { sessionTag } from "../../src/conversation/ids.ts";
 
 const key = "chat-1";
@@ -47,5 +47,30 @@ describe("cursor", () => {
 
   it("the control of the cases above is one", () => {
     expect(parseCursor(key, encode(`1.${tag}.3.41.0123456789abcdef`))).toEqual(atRow);
+  });
+});
+
+describe("what names a place", () => {
+  const id = (text: string) => Buffer.from(text, "utf8").toString("base64");
+
+  it("is a cursor or a Message.id of the session", () => {
+    expect(parseAnchor("chat-1", key, encodeCursor(key, atRow))).toEqual(atRow);
+    expect(parseAnchor("chat-1", key, id("Message:chat-1:mine"))).toEqual({ kind: "chosen", messageId: "mine" });
+    expect(parseAnchor("a:ü", "p:a:ü", id("Message:a:ü:~2~x"))).toEqual({ kind: "named", hint: 2, messageId: "x" });
+    const place = { kind: "place", position: 36, mark: "0123456789abcdef" };
+    expect(parseAnchor("chat-1", key, id("Message:chat-1:~@10~0123456789abcdef"))).toEqual(place);
+  });
+
+  it.each([
+    ["of another session", id("Message:chat-2:mine")],
+    ["of a session", id("Session:chat-1")],
+    ["of a run", id("Run:chat-1:mine")],
+    ["without a message", id("Message:chat-1:")],
+    ["of no form that there is", id("Message:chat-1:~x")],
+    ["spelt otherwise", `${id("Message:chat-1:mine")}=`],
+    ["something huge", id(`Message:chat-1:${"A".repeat(1_000_000)}`)],
+    ["nothing", ""],
+  ])("none: %s", (_case, text) => {
+    expect(parseAnchor("chat-1", key, text)).toBeNull();
   });
 });

@@ -1,14 +1,15 @@
 -- Raises readCount to behind the cursor's message, or to the end. Never goes back.
 -- KEYS: the eight of lib.lua
--- ARGV: 8 cursor's generation ("": to the end), 9 position, 10 mark
+-- ARGV: 8 cursor's generation or another kind of place (place.lua; "": to the end), 9 position, 10 mark
 -- Returns OK head | EXPIRED | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
 local target = x.base + x.n
 if ARGV[8] ~= '' then
-  if not holds(x, ARGV[8], ARGV[9], ARGV[10]) then return { 'EXPIRED' } end
-  target = tonumber(ARGV[9]) + 1
+  local at = placeOf(x, ARGV[8], ARGV[9], ARGV[10])
+  if not at then return { 'EXPIRED' } end
+  target = at + 1
 end
 if not knownOp(ARGV[5]) and (x.foreign or target > tonumber(x.s.read or 0)) then
   local p = plan(x)

@@ -1,15 +1,16 @@
 -- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list or its
 -- expiry is not as recorded the answer is TOUCH, and the caller touches and reads again.
 -- KEYS: the eight of lib.lua
--- ARGV: 8 op id to look up or "", 9 run id to read beside or "", then for each page: kind (first | last | range), count,
---       after generation ("" none), position, mark, before generation ("" none), position, mark
---       (range: generation "", from, "", "", to, "")
--- Returns OK record n tip-mark expires now op run active last queue pages | TOUCH
+-- ARGV: 8 run id to read beside or "", then for each page: kind (first | last | range | at), count,
+--       place to begin after (place.lua; "": none), place to end before (range: "", from, "", "", to, "";
+--       at: the place of the one row, "", "", "")
+-- Returns OK record n tip-mark expires now run active last queue pages | TOUCH
 --         | NOT_FOUND, and 1 where the key holds what is no history | CORRUPT
 --   record: flat list, packed; a run: { state, input, text, user-row, reply-row }, empty where there is none;
 --   a page: { "OK", low, has-previous, has-next, rows newest first, packed }; { "LOST" } where its cursor must hold and
 --   does not (see touch.lua); { "EXPIRED" } where it need not, and where its row was cut for sure, with the position that
---   its holder goes on from and the mark of the row before that
+--   its holder goes on from and the mark of the row before that; { "UNKNOWN" } where nothing of an id is found;
+--   behind the rows the mark of the row that an id names
 --   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
 local x, code, other = load()
 if not x then return { code, other and 1 or nil } end
@@ -54,9 +55,11 @@ end
 local queue = {}
 for _, id in ipairs(there[QUEUE] and call('LRANGE', QUEUE, 0, -1) or {}) do queue[#queue + 1] = runView(id) end
 
--- What a page is instead where its cursor does not hold.
-local function gone(generation, position, m)
-  generation, position = tonumber(generation), tonumber(position)
+-- What a page is instead where a place of it does not hold.
+local function gone(kind, position, m)
+  local generation = tonumber(kind)
+  if not generation then return { 'UNKNOWN' } end
+  position = tonumber(position)
   if isLost(x, generation, position) then return { 'LOST' } end
   local kept, tip = keptOf(x, generation, position, m)
   return kept and { 'EXPIRED', kept, tip } or { 'EXPIRED' }
@@ -64,27 +67,33 @@ end
 
 local pages = {}
 local finish = x.base + x.n
-for i = 10, #ARGV, 8 do
+for i = 9, #ARGV, 8 do
   local kind, count = ARGV[i], tonumber(ARGV[i + 1])
-  local low, high, expired = x.base, finish - 1, nil
+  local low, high, expired, tip = x.base, finish - 1, nil, nil
+  local function place(at)
+    local position, m = placeOf(x, ARGV[at], ARGV[at + 1], ARGV[at + 2])
+    expired = expired or not position and gone(ARGV[at], ARGV[at + 1], ARGV[at + 2])
+    return position, m
+  end
   if kind == 'range' then
     low, high = math.max(low, tonumber(ARGV[i + 3])), math.min(high, tonumber(ARGV[i + 6]))
+  elseif kind == 'at' then
+    low, tip = place(i + 2)
+    high = low
   else
     if ARGV[i + 2] ~= '' then
-      if holds(x, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then low = math.max(low, tonumber(ARGV[i + 3]) + 1) else expired = gone(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
+      local after, m = place(i + 2)
+      low, tip = math.max(low, (after or 0) + 1), not tonumber(ARGV[i + 2]) and m or nil
     end
-    if ARGV[i + 5] ~= '' then
-      if holds(x, ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) then high = math.min(high, math.max(x.base, tonumber(ARGV[i + 6])) - 1) else expired = gone(ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) end
-    end
+    if ARGV[i + 5] ~= '' then high = math.min(high, math.max(x.base, place(i + 5) or 0) - 1) end
     if kind == 'first' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
   end
   if expired then
     pages[#pages + 1] = expired
   else
     if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
-    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rowsOf(x, low, high)) }
+    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rowsOf(x, low, high)), tip }
   end
 end
 
-local op = knownOp(ARGV[8])
-return { 'OK', packed(record), x.n, s.newest or '', expires, now, op and op.fingerprint .. '\t' .. op.result or '', runView(ARGV[9]), runView(s.active), runView(s.last), queue, pages }
+return { 'OK', packed(record), x.n, s.newest or '', expires, now, runView(ARGV[8]), runView(s.active), runView(s.last), queue, pages }
