@@ -101,6 +101,7 @@ describe("sendMessage", () => {
         { kind: "other", type: "file", data: { type: "file", id: "f1" } },
       ],
       messageId: "m-1",
+      idempotencyKey: null,
       whenBusy: "QUEUE",
       replaceFrom: "a-cursor",
       model: "offline",
