@@ -1,6 +1,6 @@
-import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import type { Cluster, Redis } from "ioredis";
 import type { MemorySettings, MemoryStrategy } from "./conversation/session.ts";
+import type { CustomModel } from "./langchain/custom-model.ts";
 import type { LimitOptions } from "./limit-options.ts";
 import type { QueryLimits } from "./graphql/limits.ts";
 import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/connection.ts";
@@ -55,7 +55,7 @@ export interface GatewayOptions extends LimitOptions {
   /** What a caller may choose besides `model` and `customModels`. */
   readonly models?: readonly string[];
   /** LangChain chat models of the program's own, or functions that make them, by name. */
-  readonly customModels?: Readonly<Record<string, BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>)>>;
+  readonly customModels?: Readonly<Record<string, CustomModel>>;
   readonly openai?: {
     readonly apiKey?: string | null;
     readonly baseUrl?: string | null;

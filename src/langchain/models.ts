@@ -3,8 +3,7 @@ import type { BaseChatModel } from "@langchain/core/language_models/chat_models"
 import { ModelFailure, runError } from "./failure.ts";
 import { onFailedAttempt } from "./retries.ts";
 
-/** A model of the program that uses Parley as a library, or what makes it (called once, when it is first needed). */
-export type CustomModel = BaseChatModel | (() => BaseChatModel | Promise<BaseChatModel>);
+import type { CustomModel } from "./custom-model.ts";
 
 export interface OpenAIOptions {
   readonly apiKey: string | null;

@@ -3,7 +3,8 @@ import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
 import { failureOf, runError } from "./failure.ts";
-import { createModels, type CustomModel, type LoadedModel, type OpenAIOptions } from "./models.ts";
+import type { CustomModel } from "./custom-model.ts";
+import { createModels, type LoadedModel, type OpenAIOptions } from "./models.ts";
 import { providerFactsOf, type ProviderFacts } from "./symptoms.ts";
 import { watched } from "./watched.ts";
 

@@ -1,7 +1,8 @@
 import { GraphQLError } from "graphql";
 
 import type { Telemetry } from "../conversation/telemetry.ts";
-import type { Exchange, RequestHeaders } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 import { compressPage } from "./graphiql.ts";
 import { healthz, readyz } from "./health.ts";
 import type { Readiness } from "./health.ts";

@@ -1,4 +1,4 @@
-import type { Revocation, Validity } from "./exchange.ts";
+import type { Revocation, Validity } from "./identity.ts";
 
 /** The end of an identity, for what outlives the moment that it was checked in: streams and sockets. */
 export interface Expiry {

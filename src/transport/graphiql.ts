@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 
-import type { RequestHeaders } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 
 const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter.
 

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 
-import type { RequestHeaders } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 
 /** The headers of a request as Node has them: by lower-case name, nothing is made of them that nobody asks for. */
 export class IncomingHeaders implements RequestHeaders {

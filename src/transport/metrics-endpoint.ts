@@ -1,6 +1,6 @@
 import { hash, timingSafeEqual } from "node:crypto";
 
-import type { RequestHeaders } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 
 /** What GET /metrics answers with; null elsewhere means that there is no such page. */
 export interface MetricsSource {

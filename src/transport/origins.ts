@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 
-import type { RequestHeaders } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 
 const localHosts: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
 

@@ -38,7 +38,7 @@ import type { Context } from "../graphql/context.ts";
 import { checkCost, costOf, planCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
 import type { QueryLimits } from "../graphql/limits.ts";
-import type { Identity } from "./exchange.ts";
+import type { Identity } from "./identity.ts";
 import type { MaskError } from "./masking.ts";
 
 // What an operation must pass before it is executed, whichever transport it came by.

@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 
 import { flatUuid } from "../conversation/ids.ts";
 import type { Telemetry } from "../conversation/telemetry.ts";
-import type { RequestHeaders } from "./exchange.ts";
+import type { RequestHeaders } from "./identity.ts";
 import type { Logger } from "./logger.ts";
 
 const current = new AsyncLocalStorage<string>();

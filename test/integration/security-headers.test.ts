@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 
 import { unauthenticated } from "../../src/conversation/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import type { Authenticate } from "../../src/transport/exchange.ts";
+import type { Authenticate } from "../../src/transport/identity.ts";
 import { tokenOf } from "../../src/transport/auth/token.ts";
 import { openRaw, post, startTransport } from "../support/transport-server.ts";
 import type { TestServer } from "../support/transport-server.ts";

@@ -21,7 +21,7 @@ const layers: Readonly<Record<string, Layer>> = {
   },
   "graphql/": { ours: ["graphql/", "conversation/"], vendors: ["graphql", "@pothos/*"] },
   "transport/auth/": {
-    ours: ["transport/auth/", "transport/exchange.ts", "transport/logger.ts", "conversation/"],
+    ours: ["transport/auth/", "transport/identity.ts", "transport/logger.ts", "conversation/"],
     vendors: ["jose"],
   },
   "transport/": {
@@ -67,6 +67,7 @@ const layers: Readonly<Record<string, Layer>> = {
     ours: [
       "conversation/",
       "graphql/limits.ts",
+      "langchain/custom-model.ts",
       "limit-options.ts",
       "redis/connection.ts",
       "tracing/options.ts",
@@ -74,7 +75,7 @@ const layers: Readonly<Record<string, Layer>> = {
       "transport/logger.ts",
       "transport/persisted.ts",
     ],
-    vendors: ["ioredis", "@langchain/core"],
+    vendors: ["ioredis"],
   },
   "gateway.ts": {
     ours: [

@@ -1,7 +1,7 @@
 import { CredentialsExpired, tokenMissing, unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
-import type { Authenticate, Credentials, RequestHeaders } from "../exchange.ts";
+import type { Authenticate, Credentials, RequestHeaders } from "../identity.ts";
 import type { Logger } from "../logger.ts";
 import type { JwtOptions } from "./jwt.ts";
 import { keyVerifier } from "./keys.ts";

@@ -4,7 +4,7 @@ import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPa
 import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import type { Viewer } from "../../conversation/session.ts";
-import type { Identity } from "../exchange.ts";
+import type { Identity } from "../identity.ts";
 import type { VerifyToken } from "./token.ts";
 
 export interface JwtOptions {

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
 
-import type { RequestHeaders } from "../exchange.ts";
+import type { RequestHeaders } from "../identity.ts";
 
 /** So many proxies stand in front, or proxies of these addresses and networks ("10.0.0.0/8", "::1"). */
 export type TrustedProxies = number | readonly string[];

@@ -7,7 +7,7 @@ import { anonymous } from "../../conversation/session.ts";
 import type { Viewer } from "../../conversation/session.ts";
 import type { Telemetry } from "../../conversation/telemetry.ts";
 import { toGraphQLError } from "../../graphql/errors.ts";
-import type { RequestHeaders } from "../exchange.ts";
+import type { RequestHeaders } from "../identity.ts";
 import { addressReader } from "./address.ts";
 import { Counts } from "./counts.ts";
 import { createGate } from "./gate.ts";
