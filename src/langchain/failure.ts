@@ -96,7 +96,8 @@ function kindOf({ statuses, names, text }: Symptoms, started: boolean): RunError
   }
   if (isLimited) return runError("MODEL_RATE_LIMITED");
   // Most compatible servers have no code for it, and only their words tell it from other bad requests, or from a broken server.
-  if (statuses.every((code) => [200, 400, 413, 422, 500].includes(code)) && contextWords.test(text)) {
+  const isOfAnother = status((code) => code > 400 && ![413, 422, 500].includes(code));
+  if (!isOfAnother && contextWords.test(text)) {
     return runError(limitWords.test(text) ? "MODEL_RATE_LIMITED" : "CONTEXT_TOO_LONG");
   }
   if (status((code) => code === 400 || code === 403 || code === 451) && refusalWords.test(text)) {

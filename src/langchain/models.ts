@@ -63,12 +63,8 @@ async function load(name: string, options: ModelsOptions): Promise<LoadedModel> 
     const chat = await openAIModel(modelName, options.openai);
     return { ...plain, modelName, chat, speaksOpenAI: true, strictOrder: options.openai.baseUrl !== null };
   }
-  return {
-    ...plain,
-    modelName,
-    chat: await providerModel(provider, modelName, options.openai),
-    strictOrder: true,
-  };
+  const made = await providerModel(provider, modelName, options.openai);
+  return { ...plain, modelName, ...made, strictOrder: true };
 }
 
 async function customModel(custom: CustomModel | undefined): Promise<BaseChatModel> {
@@ -98,7 +94,6 @@ async function openAIModel(
     );
   }
   const { ChatOpenAI, ChatOpenAICompletions, ChatOpenAIResponses } = await import("@langchain/openai");
-  const { wireFetch } = await import("./wire/fetch.ts");
   // Never `streaming: true`: after the last token LangChain would then fetch a tokenizer from the web. The gateway's
   // configuration is complete, so whatever the SDK would read from the environment instead is given here.
   const fields = {
@@ -106,15 +101,13 @@ async function openAIModel(
     apiKey: apiKey ?? "not-needed",
     maxRetries,
     onFailedAttempt,
-    // The idle time of a turn is watched outside; the SDK's own limit would count as an error to retry.
-    timeout: 2 ** 31 - 1,
+    timeout: noTimeout,
     ...(temperature === null ? {} : { temperature }),
     configuration: {
       baseURL: baseUrl ?? openAIBaseUrl,
       organization: null,
       project: null,
-      logLevel: "off" as const,
-      fetch: wireFetch(),
+      ...(await configuration()),
     },
   };
   switch (api ?? (baseUrl === null ? null : "completions")) {
@@ -127,21 +120,37 @@ async function openAIModel(
   }
 }
 
+/** The idle time of a turn is watched outside; the client's own limit would count as an error to retry. */
+const noTimeout = 2 ** 31 - 1;
+
+/** Of OpenAI's client: it logs nothing, and its wire is made strict. */
+async function configuration() {
+  const { wireFetch } = await import("./wire/fetch.ts");
+  return { logLevel: "off" as const, fetch: wireFetch() };
+}
+
 /** Every other provider that LangChain knows, where its package is installed; keys are the package's own affair. */
 async function providerModel(
   modelProvider: string,
   model: string,
   { temperature, maxRetries }: OpenAIOptions,
-): Promise<BaseChatModel> {
+): Promise<Pick<LoadedModel, "chat" | "speaksOpenAI">> {
   const { initChatModel, MODEL_PROVIDER_CONFIG } = await import("langchain/chat_models/universal");
   const known: Readonly<Record<string, { readonly package: string }>> = MODEL_PROVIDER_CONFIG;
   const provider = Object.hasOwn(known, modelProvider) ? known[modelProvider] : undefined;
   if (provider === undefined) throw unavailable(`There is no model provider of the name "${modelProvider}".`);
   try {
-    const fields = { modelProvider, maxRetries, onFailedAttempt, ...(temperature === null ? {} : { temperature }) };
+    const speaksOpenAI = provider.package === "@langchain/openai";
+    const fields = {
+      modelProvider,
+      maxRetries,
+      onFailedAttempt,
+      ...(temperature === null ? {} : { temperature }),
+      ...(speaksOpenAI ? { timeout: noTimeout, configuration: await configuration() } : {}),
+    };
     const configurable = await initChatModel(model, fields);
     // The wrapper streams no tokens inside a chain, so the chain gets the model that is in it.
-    return await configurable._getModelInstance();
+    return { chat: await configurable._getModelInstance(), speaksOpenAI };
   } catch (cause) {
     // LangChain's only sign of it is its message, which differs between its versions in all but the word "import".
     if (cause instanceof Error && /unable to import|cannot find (?:package|module)/i.test(cause.message)) {

@@ -236,6 +236,27 @@ describe("behind the finish reason", () => {
   });
 });
 
+describe("behind the finish reason, before that the silence is taken for a time-out", () => {
+  it("a reply that is whole is whole", async () => {
+    expect(endOf((await replyTo(open(events(...hello, stop)), 1000)).outcome)).toEqual(whole);
+  });
+});
+
+describe("Azure's own client", () => {
+  it("has the same wire", async () => {
+    vi.stubEnv("AZURE_OPENAI_API_KEY", "key");
+    vi.stubEnv("AZURE_OPENAI_API_VERSION", "2024-10-21");
+    vi.stubEnv("AZURE_OPENAI_BASE_PATH", `${server.baseUrl}/openai/deployments`);
+    vi.stubEnv("AZURE_OPENAI_API_DEPLOYMENT_NAME", "m");
+    server.behave(events(...hello, c(undefined, "content_filter"), done));
+    const azure = "azure_openai:m";
+    const { outcome } = await runReply(repliesAt(server.baseUrl, { models: [azure] }), { model: azure });
+    vi.unstubAllEnvs();
+    expect(server.requests.at(-1)?.path).toContain("/openai/deployments/m/chat/completions");
+    expect(endOf(outcome)).toEqual({ text: "Hello", finish: "content_filter" });
+  });
+});
+
 describe("an event stream", () => {
   const records = [...hello, stop].map(record);
   const text = [...records, done].join("");

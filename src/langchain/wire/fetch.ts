@@ -20,6 +20,7 @@ export function wireFetch(): typeof fetch {
       api: pathname.endsWith("/responses") ? ("responses" as const) : ("chat" as const),
       streams,
       onLife: () => streams && watch?.touch(),
+      remainingMs: () => watch?.remainingMs() ?? Infinity,
     };
     const tried = new Set<Adaptation>();
     let body = refusals.adapt(given);

@@ -40,9 +40,9 @@ import { ResponsesStream } from "./responses-stream.ts";
  */
 export async function normalised(response: Response, wanted: Wanted): Promise<Response> {
   const stream = wanted.api === "responses" ? new ResponsesStream() : new ChatStream();
-  const source = new Source(response, stream, wanted.onLife);
+  const source = new Source(response, stream, wanted);
   // So far that an error in place of a reply can still be told by a status, on which LangChain tries again.
-  const begun = await source.begin(wanted.streams);
+  const begun = await source.begin();
   const { error } = stream;
   if (error !== null && (begun.length === 1 || !wanted.streams)) {
     const status = error.status ?? (wanted.streams ? null : 500);
@@ -67,6 +67,8 @@ export interface Wanted {
   readonly streams: boolean;
   /** At each record that the model itself caused. */
   readonly onLife: () => void;
+  /** For how long somebody still waits. */
+  readonly remainingMs: () => number;
 }
 
 const maxErrorChars = 64_000;
@@ -79,7 +81,7 @@ const behindFinishMs = 3000;
 class Source {
   readonly #text: BodyText | null;
   readonly #stream: WholeStream;
-  readonly #onLife: () => void;
+  readonly #wanted: Wanted;
   readonly #parser = createParser({
     maxBufferSize: maxChars,
     onEvent: ({ data, event }) => this.#takeText(data, event),
@@ -90,19 +92,19 @@ class Source {
     },
   });
 
-  constructor({ body }: Response, stream: WholeStream, onLife: () => void) {
+  constructor({ body }: Response, stream: WholeStream, wanted: Wanted) {
     this.#text = body === null ? null : new BodyText(body);
     this.#stream = stream;
-    this.#onLife = onLife;
+    this.#wanted = wanted;
   }
 
-  /** Reads until there are frames, or (`streams` is false) to the end. */
-  async begin(streams: boolean): Promise<string[]> {
+  /** Reads until there are frames, or, where no stream is wanted, to the end. */
+  async begin(): Promise<string[]> {
     const first = (await this.#text?.firstCharacter()) ?? "";
     if (first === "<") this.#refuse();
     else if (first === "{" || first === "[") this.#takeBody((await this.#text?.rest(maxChars)) ?? "");
     const frames = this.#stream.frames();
-    while (!this.#stream.isOver && (frames.length === 0 || !streams)) {
+    while (!this.#stream.isOver && (frames.length === 0 || !this.#wanted.streams)) {
       await this.#advance();
       frames.push(...this.#stream.frames());
     }
@@ -138,7 +140,8 @@ class Source {
     const { isComplete } = this.#stream;
     let text: string | null;
     try {
-      text = (await this.#text?.next(isComplete ? behindFinishMs : null)) ?? null;
+      text =
+        (await this.#text?.next(isComplete ? Math.min(behindFinishMs, this.#wanted.remainingMs() / 2) : null)) ?? null;
     } catch (error) {
       this.#stream.end(false);
       if (this.#stream.isOver) return;
@@ -190,7 +193,7 @@ class Source {
 
   #takeRecord(record: JsonObject, event: string | undefined): void {
     const type = stringOrNull(record["type"]) ?? event;
-    if (arrayOrEmpty(record["choices"]).length > 0 || type?.startsWith("response.") === true) this.#onLife();
+    if (arrayOrEmpty(record["choices"]).length > 0 || type?.startsWith("response.") === true) this.#wanted.onLife();
     this.#stream.take(record, event);
   }
 
