@@ -16,7 +16,7 @@ import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./media.
 import { turnMemory } from "./memory.ts";
 import type { LoadedModel } from "./models.ts";
 import { replyData, withUsage, type Generated } from "./reply-data.ts";
-import { inStrictOrder } from "./role-order.ts";
+import { inStrictOrder, markOwn } from "./role-order.ts";
 import { textOf } from "./text.ts";
 import { estimatedUsage } from "./usage-estimate.ts";
 import { watched } from "./watched.ts";
@@ -140,7 +140,7 @@ function named(data: JsonObject): Facts {
 /** All that the model sees, the system prompt first. */
 function messagesOf({ model, instructions, history, input }: Turn): readonly BaseMessage[] {
   const system = instructions === null || instructions === "" ? [] : [new SystemMessage(instructions)];
-  const messages = [...system, ...history, input];
+  const messages = [...system, ...history, markOwn(input)];
   return model.strictOrder ? inStrictOrder(messages) : messages;
 }
 

@@ -1,11 +1,21 @@
-import { AIMessage, HumanMessage, SystemMessage, type BaseMessage } from "@langchain/core/messages";
+import {
+  AIMessage,
+  HumanMessage,
+  SystemMessage,
+  type BaseMessage,
+  type MessageContent,
+} from "@langchain/core/messages";
 
+import { joinedTurns } from "./joined-turns.ts";
 import { textOfMessage } from "./text.ts";
 
 /**
  * The messages of a request as chat templates and providers with strict ones take them (vLLM's Qwen, Gemma and Mistral,
- * Anthropic, Google): one system message, first; behind it the user begins; nobody speaks twice in a row. Nothing of what
- * was said is lost, and what is stored stays as it is.
+ * Anthropic, Google): one system message, first; behind it the user begins; nobody speaks twice in a row, such as after a
+ * reply that failed. Nothing of what was said is lost, and what is stored stays as it is.
+ *
+ * What other programs wrote stands as it does when they send it themselves; a server that refuses that gets it joined as
+ * well (wire/request.ts).
  */
 export function inStrictOrder(messages: readonly BaseMessage[]): BaseMessage[] {
   const system = messages.filter((message) => SystemMessage.isInstance(message)).map(textOfMessage);
@@ -25,29 +35,27 @@ export function inStrictOrder(messages: readonly BaseMessage[]): BaseMessage[] {
 /** For a history that begins with the model's own words: a greeting, or the first that fits into its memory. */
 const beginning = "…";
 
+const mark = { parley: true };
+
+/** `message` is of a row that Parley wrote. */
+export function markOwn(message: BaseMessage): BaseMessage {
+  // No provider is sent a message's metadata.
+  message.response_metadata = mark;
+  return message;
+}
+
 /** null: they stay two messages. */
 function joinedOf(first: BaseMessage, second: BaseMessage): BaseMessage | null {
+  if (first.response_metadata !== mark || second.response_metadata !== mark) return null;
   const isUser = HumanMessage.isInstance(first) && HumanMessage.isInstance(second);
   // Calls of tools and their answers belong together one by one.
   if (!isUser && !(isPlainReply(first) && isPlainReply(second))) return null;
-  const sameName = first.name === second.name;
-  const name = sameName && first.name !== undefined ? { name: first.name } : {};
-  const content = joinedContent(contentOf(first, !sameName), contentOf(second, !sameName));
-  return isUser ? new HumanMessage({ content, ...name }) : new AIMessage({ content, ...name });
+  const { content, name } = joinedTurns(first, second);
+  // Safe: the blocks are those of LangChain's messages, and text.
+  const said = { content: content as MessageContent, ...(name === undefined ? {} : { name }) };
+  return markOwn(isUser ? new HumanMessage(said) : new AIMessage(said));
 }
 
 function isPlainReply(message: BaseMessage): boolean {
   return AIMessage.isInstance(message) && (message.tool_calls ?? []).length === 0;
-}
-
-function contentOf({ content, name }: BaseMessage, withName: boolean): BaseMessage["content"] {
-  if (!withName || name === undefined) return content;
-  return typeof content === "string" ? `${name}: ${content}` : [{ type: "text", text: `${name}:` }, ...content];
-}
-
-function joinedContent(first: BaseMessage["content"], second: BaseMessage["content"]): BaseMessage["content"] {
-  if (typeof first === "string" && typeof second === "string") return `${first}\n\n${second}`;
-  const blocks = (content: BaseMessage["content"]) =>
-    typeof content === "string" ? [{ type: "text" as const, text: content }] : content;
-  return [...blocks(first), ...blocks(second)];
 }

@@ -12,6 +12,7 @@ import { mediaOf } from "../conversation/media.ts";
 import type { ContentBlock, MessageContent, MessageRole } from "../conversation/message.ts";
 import { storedContent } from "../conversation/stored-content.ts";
 import { decodeStoredMessage } from "../conversation/stored-message.ts";
+import { markOwn } from "./role-order.ts";
 
 export interface ReadRow {
   readonly role: MessageRole;
@@ -28,7 +29,8 @@ export interface ReadRow {
 export function messageOfRow(raw: string): ReadRow | null {
   const row = decodeStoredMessage(raw);
   const message = messageOf(row);
-  return message === null ? null : { role: row.role, message };
+  if (message === null) return null;
+  return { role: row.role, message: row.origin === null ? message : markOwn(message) };
 }
 
 function messageOf(row: MessageContent): BaseMessage | null {

@@ -110,26 +110,27 @@ describe("what the model gets", () => {
       { role: "system", content: "be nice" },
       { role: "user", content: "hi é" },
       { role: "assistant", content: "hello" },
+      { role: "user", content: "x", name: "bob" },
       {
         role: "user",
         content: [
-          { type: "text", text: "bob: x" },
           { type: "text", text: "look" },
           { type: "image_url", image_url: { url: "data:x" } },
-          // A tool's answer stands behind another message than its call, so both are left out: there is no text to keep.
-          { type: "text", text: "critic: meh" },
-          { type: "text", text: "old" },
-          { type: "text", text: "hi é" },
         ],
       },
+      // A tool's answer stands behind another message than its call, so both are left out: there is no text to keep.
+      { role: "user", content: "meh", name: "critic" },
+      { role: "user", content: "old" },
+      { role: "user", content: "hi é" },
       { role: "assistant", content: "hello" },
-      { role: "user", content: "older core\n\ncritic: meh" },
+      { role: "user", content: "older core" },
+      { role: "user", content: "meh", name: "critic" },
       { role: "assistant", content: "streamed" },
       { role: "user", content: "hello" },
     ]);
     const answered = rows.filter((row) => !row.includes('"system"'));
     await replyTo({ rows: answered });
-    expect(lastRequest().messages.slice(3, 5)).toEqual([
+    expect(lastRequest().messages.slice(4, 6)).toEqual([
       { role: "assistant", content: "", name: "bot", tool_calls: [call] },
       { role: "tool", content: "42", tool_call_id: "call_1" },
     ]);
@@ -143,7 +144,8 @@ describe("what the model gets", () => {
       "Be kind.\n\nSummary of the conversation so far:\nJim likes {cats}.",
       "…",
       "old",
-      "new\n\nhello",
+      "new",
+      "hello",
     ]);
   });
 

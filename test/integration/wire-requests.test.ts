@@ -4,7 +4,7 @@ import { isObject, type JsonObject } from "../../src/conversation/json.ts";
 import type { ReplyRequest } from "../../src/conversation/replies.ts";
 import type { LangChainReplies } from "../../src/langchain/replies.ts";
 import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/openai-server.ts";
-import { ai, completedOf, human, repliesAt, runReply, system } from "../support/reply-requests.ts";
+import { ai, completedOf, human, own, repliesAt, runReply, system } from "../support/reply-requests.ts";
 import { endOf, json } from "../support/wire-records.ts";
 
 // What servers get that speak OpenAI's format nearly: the order of roles, and requests without what was refused.
@@ -329,7 +329,7 @@ describe("what a server refuses", () => {
 
 describe("the order of roles for a server of OPENAI_BASE_URL", () => {
   const sent = async (rows: readonly string[], other: Partial<ReplyRequest> = {}) =>
-    messagesOf((await turn(repliesFor("gpt-test"), { rows, ...other })).last);
+    messagesOf((await turn(repliesFor("gpt-test"), { rows: rows.map(own), ...other })).last);
   const named = (content: unknown, name: string) => JSON.stringify({ type: "human", data: { content, name } });
 
   it("has one system message, first, with all that was said as system, in order", async () => {
@@ -395,6 +395,28 @@ describe("the order of roles for a server of OPENAI_BASE_URL", () => {
       { role: "assistant", content: "So?" },
       { role: "user", content: "hello" },
     ]);
+  });
+
+  it("leaves what other programs wrote as it is, until a server refuses that", async () => {
+    const rows = [human("a"), own(human("b")), ai("c"), ai("d")];
+    const alone = await turn(repliesFor("gpt-test"), { rows });
+    expect(messagesOf(alone.last).map(({ content }) => content)).toEqual(["a", "b", "c", "d", "hello"]);
+
+    const words = "Conversation roles must alternate user/assistant/user/assistant/...";
+    server.behave(({ body }) => {
+      const roles = messagesOf(body).map(({ role }) => role);
+      const alternate = roles.every((role, index) => index === 0 || role !== roles[index - 1]);
+      return alternate ? { kind: "reply", text: "fine" } : json({ object: "error", message: words, code: 400 }, 400);
+    });
+    const replies = repliesFor("gpt-test");
+    const first = await turn(replies, { rows });
+    expect(first.bodies.length).toBe(2);
+    expect(messagesOf(first.last)).toEqual([
+      { role: "user", content: "a\n\nb" },
+      { role: "assistant", content: "c\n\nd" },
+      { role: "user", content: "hello" },
+    ]);
+    expect((await turn(replies, { rows })).bodies.length).toBe(1);
   });
 
   it("joins nothing with calls of tools and their answers", async () => {

@@ -205,6 +205,11 @@ describe("a finish reason", () => {
     expect(endOf((await replyTo(cut(events(...always)))).outcome)).toEqual(cutOff);
   });
 
+  it("may have Google's own name", async () => {
+    const end = { ...c({}), choices: [{ index: 0, delta: {}, finish_reason: null, finishReason: "STOP" }] };
+    expect(endOf((await replyTo(events(...hello, end, done))).outcome)).toEqual({ text: "Hello", finish: "STOP" });
+  });
+
   it("may come with the last text", async () => {
     expect(endOf((await replyTo(events(c({ content: "Hel" }), c({ content: "lo" }, "length"), done))).outcome)).toEqual(
       { text: "Hello", finish: "length" },

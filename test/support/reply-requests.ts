@@ -12,6 +12,12 @@ import { secretOfErrors } from "./openai-server.ts";
 export const model = "openai:gpt-test";
 export const human = (content: unknown): string => JSON.stringify({ type: "human", data: { content } });
 export const ai = (content: string): string => JSON.stringify({ type: "ai", data: { content } });
+/** As rows are that Parley has written. */
+export function own(row: string): string {
+  const { type, data } = JSON.parse(row) as { type: string; data: object };
+  const parley = { session: "s", position: 0, run: null, hint: null };
+  return JSON.stringify({ type, data: { ...data, response_metadata: { parley } } });
+}
 export const system = (content: string): string => JSON.stringify({ type: "system", data: { content } });
 
 /** Replies by the real ChatOpenAI against the server at `baseUrl`, without retries. */

@@ -114,7 +114,7 @@ export class ChatStream implements WholeStream {
     const says = content !== "" || calls.length > 0 || isObject(delta["function_call"]);
     if (says && this.#finish !== null) this.#textBehindFinish = true;
     this.#spoke ||= says;
-    this.#takeFinish(choice["finish_reason"], says);
+    this.#takeFinish(choice["finish_reason"] ?? choice["finishReason"], says);
     // A chunk that says nothing is still a sign of life, up to the finish reason.
     if (!says && thought === "" && this.#finish !== null) return;
     this.#emit({

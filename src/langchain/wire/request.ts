@@ -1,4 +1,5 @@
 import { isObject, parseJson, type JsonObject } from "../../conversation/json.ts";
+import { joinedTurns, type Said } from "../joined-turns.ts";
 import type { ProviderError } from "./provider-error.ts";
 
 /** A way to ask again without what a server has refused. */
@@ -28,6 +29,8 @@ const adaptations: readonly Adaptation[] = [
       /(?:system|developer) (?:role|message|prompt|instruction)s?\b[^]{0,20}\b(?:not|unsupported)\b|not support ['"`]?system|(?:invalid|unknown|unexpected|unsupported)[^]{0,20}role[^]{0,5}system/i,
     apply: systemIntoUser,
   },
+  // Of other programs' rows nothing is joined before (role-order.ts).
+  { names: /\balternat(?:e|es|ing)\b|consecutive (?:user|assistant|messages|roles)|same role/i, apply: turnsJoined },
   {
     // As a part of a message, or alone and quoted, so that a model's name or a tool's is none.
     names: /messages?\b[\w.[\]'"`]*['"`.\]]name\b|'messages', \d+,[^)]*'name'|property ['"`]name\b/i,
@@ -124,6 +127,25 @@ function flatContent(message: JsonObject): JsonObject {
     isObject(part) && typeof part["text"] === "string" ? part["text"] : null,
   );
   return texts.includes(null) ? message : { ...message, content: texts.join("\n\n") };
+}
+
+function turnsJoined(body: JsonObject): JsonObject | null {
+  const before = Array.isArray(body["messages"]) ? body["messages"].filter(isObject) : [];
+  const after: JsonObject[] = [];
+  for (const message of before) {
+    const previous = after.at(-1);
+    const joins =
+      previous?.["role"] === message["role"] && isPlain(message) && previous !== undefined && isPlain(previous);
+    if (joins) after[after.length - 1] = { role: message["role"], ...joinedTurns(previous, message) };
+    else after.push(message);
+  }
+  return after.length === before.length ? null : { ...body, messages: after };
+}
+
+function isPlain(message: JsonObject): message is JsonObject & Said {
+  const { role, content, tool_calls } = message;
+  const isSaid = typeof content === "string" || (Array.isArray(content) && content.every(isObject));
+  return isSaid && (role === "user" || role === "assistant") && tool_calls === undefined;
 }
 
 function systemIntoUser(body: JsonObject): JsonObject | null {
