@@ -29,6 +29,12 @@ function isAlive(pid: number): boolean {
   }
 }
 
+/** On a busy machine one that is not stopping may not be ready either. */
+async function isStopping(url: string): Promise<boolean> {
+  const { reason } = (await (await fetch(new URL("/readyz", url))).json()) as { readonly reason?: string }; // health.ts
+  return reason === "shutting down";
+}
+
 interface Started {
   readonly child: ChildProcess;
   readonly exited: Promise<unknown>;
@@ -79,7 +85,7 @@ test.each([
   await waitUntil("it is ready", async () => (await fetch(`${url}/readyz`)).ok);
   process.kill(gateway, "SIGHUP");
   // It would be gone, or answer that it is stopping, before it has answered twice.
-  for (let i = 0; i < 2; i++) expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  for (let i = 0; i < 2; i++) expect(await isStopping(url)).toBe(false);
   process.kill(gateway, "SIGTERM");
   await exited;
   await waitUntil("the server is gone", () => Promise.resolve(!isAlive(server)));
@@ -95,8 +101,7 @@ test("who follows a reply that ends while the gateway stops has its end before t
   openai.release();
   for (const follower of followers) await follower.waitFor(({ __typename: kind }) => kind === "ReplyProgress");
   const closed = one.close(10_000);
-  const ready = new URL("/readyz", one.url);
-  await waitUntil("it is stopping", async () => (await fetch(ready)).status === 503);
+  await waitUntil("it is stopping", () => isStopping(one.url));
   openai.releaseAll();
   await closed;
   for (const follower of followers) {
