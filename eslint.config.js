@@ -36,6 +36,7 @@ export default defineConfig(
       "no-restricted-properties": [
         "error",
         { object: "fc", property: "assert", message: "Use checkProperty() of test/support/property.ts." },
+        { object: "vi", property: "waitFor", message: "It gives up after a second. Use expect.poll()." },
       ],
     },
   },

@@ -37,6 +37,8 @@ export default defineConfig({
     ],
     testTimeout: 60_000 * propertyRuns,
     hookTimeout: 120_000,
+    // Vitest's own limit is a second, which a busy machine takes for next to nothing.
+    expect: { poll: { timeout: 30_000 } },
     // A third saves little: most files have redis-server processes and gateways of their own, and some measure under load.
     maxWorkers: 2,
     reporters: ["default"],

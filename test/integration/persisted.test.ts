@@ -5,7 +5,7 @@ import { Client, fetchExchange } from "@urql/core";
 import type { OperationResult } from "@urql/core";
 import { persistedExchange } from "@urql/exchange-persisted";
 import { createClient } from "graphql-ws";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
 import { persistedOperations, sha256Of } from "../../src/transport/persisted.ts";
@@ -195,7 +195,7 @@ describe("urql", () => {
       .subscription("subscription Ticks { ticks { text } }", {})
       .subscribe((result) => heard.push(told(result)));
     server.probe.source.push({ text: "tick" });
-    await vi.waitFor(() => expect(heard).toEqual([{ data: { ticks: { text: "tick" } }, error: undefined }]));
+    await expect.poll(() => heard).toEqual([{ data: { ticks: { text: "tick" } }, error: undefined }]);
     subscription.unsubscribe();
   });
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { spawnGateway } from "../support/gateway.ts";
 import { execute } from "../support/graphql-client.ts";
 import { startRedis } from "../support/redis-server.ts";
@@ -23,7 +23,7 @@ test("a rejection that nothing handles is logged, and the gateway goes on", asyn
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(mistake)}`,
   });
   process.kill(gateway.pid, "SIGUSR2");
-  await vi.waitFor(() => expect(gateway.output).toContain("nobody waits"));
+  await expect.poll(() => gateway.output).toContain("nobody waits");
   expect(await execute(gateway.url, "{ __typename }")).toEqual({ __typename: "Query" });
   expect(await gateway.stop()).toBe(0);
 });
