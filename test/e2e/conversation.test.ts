@@ -38,7 +38,7 @@ beforeAll(async () => {
     openai: { apiKey, baseUrl: openai.baseUrl },
     systemPrompt: "You are {terse}.",
     modelMaxRetries: 0,
-    modelTimeoutMs: 1500,
+    modelTimeoutMs: 4000,
   });
   ({ url } = gateway);
 });

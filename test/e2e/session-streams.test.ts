@@ -41,9 +41,10 @@ describe("expiry", () => {
       `subscription { sessionChanged { __typename ... on SessionRemoved { sessionId removedId } } }`,
     );
     await changes.waitFor(({ __typename }) => __typename === "SessionListOpened");
-    await create({ sessionId: "short", ttlSeconds: 2 });
+    await create({ sessionId: "short", ttlSeconds: 1000 });
     await addMessages(url, "short", [{ role: "USER", text: "Soon gone" }]);
     const stream = await follow(url, "short");
+    await execute(url, `mutation { updateSession(input: { sessionId: "short", ttlSeconds: 1 }) { session { id } } }`);
     await stream.waitForEnd();
     expect(stream.events.at(-1)).toMatchObject({ __typename: "SessionRemoved", sessionId: "short" });
     expect(eventsOf(stream, "HistoryReset")).toEqual([]);

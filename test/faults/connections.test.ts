@@ -140,7 +140,7 @@ describe("a subscriber connection that is mute", () => {
 
   test("everything black-holed: the command connection is replaced too", async () => {
     const proxy = await startProxy(server.port);
-    await using behind = openBackend(proxy.port, { commandTimeoutMs: 200 });
+    await using behind = openBackend(proxy.port, { commandTimeoutMs: 1000 });
     await two.append("hole", "first");
     const reader = await behind.open("hole");
     await reader.untilCount("opened", 1);
@@ -160,7 +160,7 @@ describe("a subscriber connection that is mute", () => {
 
 test("who is refused while Redis is away leaves no channel behind when it is back", async () => {
   const away = await startRedis({ appendonly: false });
-  await using backend = openBackend(away.port, { commandTimeoutMs: 200 });
+  await using backend = openBackend(away.port, { commandTimeoutMs: 1000 });
   await backend.append("s", "first");
   await away.kill();
   const refused = await Promise.allSettled([backend.open("s"), backend.open("other"), backend.changes()]);

@@ -244,7 +244,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     const raw = topology.raw();
     const { going } = quotaKeys("chat:", subject);
     // As a process leaves it that was killed right behind begin.
-    await raw.zadd(going, Date.now() + 1500, "of-a-dead-process");
+    await raw.zadd(going, Date.now() + 5000, "of-a-dead-process");
     const message = { sessionId: `${subject}:a`, text: "1" };
     expect(await refusedBy(here, send, message)).toMatchObject({ limit: "runs" });
     await waitUntil("its time is over", async () => (await here.request(send, message)).errors === undefined);
