@@ -74,6 +74,6 @@ export function messageIdReused(): ParleyError {
   );
 }
 
-export function isStoreUnavailable(error: unknown): boolean {
+export function isStoreUnavailable(error: unknown): error is ParleyError {
   return error instanceof ParleyError && error.code === "STORE_UNAVAILABLE";
 }

@@ -74,10 +74,14 @@ export class CompiledQuery {
     this.#conditions = conditionsOf(document);
   }
 
-  /** `data` of an answer without errors, fit for JSON; a root field's value may be Rendered. null: the executor has to answer. Never throws or rejects. */
+  /**
+   * `data` of an answer without errors, fit for JSON; a root field's value may be Rendered. null: the executor has to answer.
+   * Never throws or rejects: `onFailure` is called with why, where something was thrown.
+   */
   run(
     context: Context,
     variables: Readonly<Record<string, unknown>> | null | undefined,
+    onFailure: (error: unknown) => void = () => undefined,
   ): object | null | Promise<object | null> {
     try {
       const definitions = this.#operation.variableDefinitions ?? [];
@@ -86,8 +90,13 @@ export class CompiledQuery {
       const plan = variableValues === undefined ? null : this.#plan(variableValues);
       if (variableValues === undefined || plan === null) return null;
       const data = plan.complete(undefined, { context, variableValues }, undefined) as object | Promise<object>; // of a type
-      return data instanceof Promise ? data.catch(() => null) : data;
-    } catch {
+      if (!(data instanceof Promise)) return data;
+      return data.catch((error: unknown) => {
+        onFailure(error);
+        return null;
+      });
+    } catch (error) {
+      onFailure(error);
       return null;
     }
   }

@@ -2,6 +2,7 @@ import { execute, getVariableValues, OperationTypeNode } from "graphql";
 import type { DocumentNode, ExecutionResult, GraphQLSchema, OperationDefinitionNode } from "graphql";
 
 import type { Conversations } from "../conversation/api.ts";
+import { isStoreUnavailable, type ParleyError } from "../conversation/errors.ts";
 import type { Viewer } from "../conversation/session.ts";
 import { AnswerBudget } from "../graphql/answer-budget.ts";
 import { CompiledQuery } from "../graphql/compiled-query.ts";
@@ -67,21 +68,44 @@ export function runDirectly(options: DirectOptions, reports: OperationReports): 
     if (isQuery) {
       const query = queryOf(known);
       const { span, end } = reports.begin(operation, exchange);
-      const data = await span.inside(() => query.run(context, variables));
-      if (data === null) return null;
-      end(noErrors);
-      return { data: data as Record<string, unknown> }; // of a root type
+      let failure: unknown = null;
+      const data = await span.inside(() => query.run(context, variables, (error) => (failure = error)));
+      if (data !== null) {
+        end(noErrors);
+        return { data: data as Record<string, unknown> }; // of a root type
+      }
+      if (!isStoreUnavailable(failure)) return null;
+      // Executed again it would wait for the store as long once more: what was read is taken, and the rest has failed.
+      const again = new DirectContext(refusing(conversations, failure), viewer, exchange, context.answer.anew());
+      if (context.readings !== undefined) again.readings = context.readings;
+      return await executed(known, variables, again, exchange);
     }
+    return await executed(known, variables, context, exchange);
+  };
+
+  async function executed(
+    { document, operation }: KnownOperation,
+    variables: Readonly<Record<string, unknown>> | undefined,
+    contextValue: Context,
+    exchange: Exchange,
+  ): Promise<ExecutionResult | null> {
     // The words for a variable that its type cannot hold are Yoga's; behind it, nothing may be executed twice.
     const given = variables ?? {};
     if (getVariableValues(schema, operation.variableDefinitions ?? [], given).errors !== undefined) return null;
     const { span, end } = reports.begin(operation, exchange);
     const operationName = operation.name?.value;
-    const args = { schema, document, contextValue: context, variableValues: given, operationName };
+    const args = { schema, document, contextValue, variableValues: given, operationName };
     const result = await span.inside(() => execute(args));
     end(result);
     return result.errors === undefined ? result : { ...result, errors: result.errors.map(mask) };
-  };
+  }
+}
+
+/** All that a query asks of them, while the store cannot be asked. */
+function refusing({ models, defaults }: Conversations, failure: ParleyError): Conversations {
+  const refuse = () => Promise.reject(failure);
+  const reads = { readSession: refuse, listSessions: refuse, readMessage: refuse, readRun: refuse };
+  return { models, defaults, ...reads } as unknown as Conversations; // a query asks for nothing else
 }
 
 const noErrors = {};

@@ -161,6 +161,11 @@ export class Wire implements Pausable {
   keepAlive(): void {
     const socket = this.#socket;
     if (this.#ping === "queued" || socket.readyState !== socket.OPEN) return;
+    // Its answer is not read now: who sent too much is slowed down, not taken for dead.
+    if (this.#pace.holds) {
+      this.answered();
+      return;
+    }
     if (this.#ping === "sent") {
       socket.terminate();
       return;

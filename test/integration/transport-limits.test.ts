@@ -96,6 +96,20 @@ describe("on one socket", () => {
     raw.socket.terminate();
   });
 
+  test("61 pings in one packet are paced, and their sender is not taken for dead meanwhile", async () => {
+    // Held for two seconds, in which eight pings of the server's own are due.
+    await using server = await startTransport({ keepAliveMs: 250, limits: { messagesPerSecond: 10 } });
+    const raw = await openAcknowledged(server.endpoint);
+    let pongs = 0;
+    raw.socket.on("pong", () => (pongs += 1));
+    for (let i = 0; i < 61; i++) raw.socket.ping();
+    await waitUntil("all have come", () => Promise.resolve(pongs === 61));
+    // It waits in the network until then.
+    raw.send(subscribe("1", "{ hello }"));
+    expect(await Promise.race([raw.receive(), raw.closed])).toMatchObject({ id: "1", type: "next" });
+    await closeOf(raw);
+  });
+
   test("what is paced is not lost", async () => {
     await using server = await startTransport({ limits: { messagesPerSecond: 200 } });
     const raw = await openAcknowledged(server.endpoint);
