@@ -1,4 +1,5 @@
-import type { MessagePage, Session } from "../conversation/session.ts";
+import type { MessagePage, PageRequest, Session } from "../conversation/session.ts";
+import { pageArgs } from "./cursor-args.ts";
 import type { Entry } from "./follower.ts";
 
 /** Of the row in front of what retention has left; no row has it. */
@@ -24,9 +25,13 @@ export function beginningOf(session: Session): Session {
   };
 }
 
-/** The same with so many pages, as a reader has asked for them. */
-export function withEmptyPages(session: Session, count: number): Session {
-  return { ...session, pages: Array.from({ length: count }, () => emptyPage) };
+/** The same with the pages that a reader has asked for. */
+export function withEmptyPages(session: Session, requests: readonly PageRequest[]): Session {
+  const pages = requests.map((request) => {
+    const args = pageArgs(session.historyKey, request);
+    return args instanceof Error ? args : emptyPage;
+  });
+  return { ...session, pages };
 }
 
 /** `sequence`: of the write before the first that is told. */

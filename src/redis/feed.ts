@@ -264,11 +264,12 @@ export class Feed implements Listener {
   }
 
   async #lookForStart(): Promise<void> {
+    const before = this.#early.length;
     try {
       const reading = await this.read({ pages: [] });
       if (reading) this.#begin(reading.session);
-      // What came before the reading has started nothing that is there; what came since is asked for again.
-      else if (!this.#readAgain) this.#early = [];
+      // What came before the reading has started nothing that is there. Of what came since nobody knows yet.
+      else this.#early.splice(0, before);
     } catch (error) {
       this.#settings.onError(error);
       this.#planCheck(retryMs);

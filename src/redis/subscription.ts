@@ -220,7 +220,7 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
   async #read(entry: ReadEntry): Promise<ReadEvent | null> {
     const { historyKey } = this.#place.me;
     if (entry.kind === "started") {
-      const session = withEmptyPages(entry.session, this.#request.pages.length);
+      const session = withEmptyPages(entry.session, this.#request.pages);
       return {
         kind: "opened",
         cursor: placeCursor(historyKey, session.generation, session.end - 1, session.tipMark),

@@ -133,6 +133,11 @@ describe("subscribe first, then send", () => {
       await messages.waitForEnd();
       expect([messages.events, messages.error?.extensions?.code]).toEqual([[], "NOT_FOUND"]);
     }
+    // In front of its first message there is.
+    const start = eventsOf(tab, "StreamOpened")[0]?.cursor ?? "";
+    const waits = await follow(two.url, "twice", start);
+    expect(outline(waits)).toEqual(["StreamWaiting"]);
+    waits.close();
     const next = await follow(one.url, "twice");
     await addMessages(two.url, "twice", [{ role: "USER", text: "again" }]);
     await next.waitFor(({ __typename }) => __typename === "MessageAdded", "the next message");

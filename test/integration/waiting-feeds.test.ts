@@ -2,9 +2,11 @@ import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { SessionEvent } from "../../src/conversation/events.ts";
 import {
+  commandCounts,
   cursorOf,
   openBackend,
   range,
+  Reader,
   replyOf,
   startServer,
   textsOf,
@@ -13,7 +15,7 @@ import {
 } from "../support/feeds.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, newOp, newRecord, newTurn, owner } from "../support/store.ts";
+import { completed, foreignRow, newMessage, newOp, newRecord, newTurn, owner } from "../support/store.ts";
 
 // Streams of sessions that nobody has started yet.
 
@@ -228,13 +230,58 @@ describe("a stream that came before its session", () => {
   });
 });
 
-test("waiting writes nothing, shares one feed, and costs no reading of its own until somebody begins", async () => {
-  const before = await redis.keys("*");
-  const readers = await Promise.all(Array.from({ length: 50 }, () => waiting(one, "crowd")));
-  expect(one.backend.feeds.size).toEqual({ feeds: 1, subscriptions: 50 });
-  expect((await redis.keys("*")).sort()).toEqual(before.sort());
+test("a stream that waits goes on over a restart of Redis", async () => {
+  await using own = await startServer();
+  await using backend = openBackend(own.port, { feedCheckMs: 600_000 });
+  const readers = [await waiting(backend, "before"), await waiting(backend, "after")];
+  await own.server.restart();
+  for (const [i, name] of ["before", "after"].entries()) {
+    // The first may be told to whoever listens before the gateway does again.
+    await own.redis.lpush(name, foreignRow("hello"));
+    await readers[i]?.untilCount("message", 1);
+  }
+  for (const reader of readers) expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
+});
+
+test("what another owner does under the id begins nothing, however much it is", async () => {
+  const { store } = one.backend;
+  const stop = new AbortController();
+  const mine = new Reader(
+    await one.backend.feeds.open("somebody", "taken", null, "wait", { pages: [] }, stop.signal),
+    stop,
+    "always",
+  );
+  await mine.untilCount("waiting", 1);
+  for (let i = 0; i < 20; i++) {
+    const begun = await store.begin(owner, "taken", newTurn("taken", `question ${i}`));
+    if (begun.kind !== "started") throw new Error(begun.kind);
+    for (let at = 0; at < 20; at++) await store.progress(begun, at, "x");
+    await store.finish(begun, completed(begun, "x".repeat(20)), newOp().id);
+  }
+  await store.remove(owner, "taken");
+  const row = newMessage("taken", "USER", "mine", null);
+  await store.append("somebody", "taken", [row], newOp());
+  await mine.untilCount("message", 1);
+  expect(steps(mine)).toEqual(["waiting", "opened", "message"]);
+  expect(textsOf(mine)).toEqual(["mine"]);
+  stop.abort();
+});
+
+test("waiting writes nothing, and all who wait share one feed and one event each", async () => {
+  await using own = await startServer();
+  await using backend = openBackend(own.port, { feedCheckMs: 100 });
+  const changes = async () => /rdb_changes_since_last_save:(\d+)/.exec(await own.redis.info("persistence"))?.[1];
+  const before = await changes();
+  const readings = () => commandCounts(own.redis).then((counts) => counts.get("evalsha") ?? 0);
+  const readers = await Promise.all(Array.from({ length: 50 }, () => waiting(backend, "crowd")));
+  expect(backend.backend.feeds.size).toEqual({ feeds: 1, subscriptions: 50 });
+  // Some checks later.
+  const soFar = await readings();
+  await waitUntil("some checks", async () => (await readings()) > soFar + 5);
+  expect(await changes()).toBe(before);
+  expect(await own.redis.dbsize()).toBe(0);
   const shared = new Set<SessionEvent | undefined>();
-  await one.append("crowd", "hello");
+  await backend.append("crowd", "hello");
   for (const reader of readers) {
     await reader.untilCount("message", 1);
     shared.add(reader.ofKind("opened")[0]);
@@ -242,6 +289,6 @@ test("waiting writes nothing, shares one feed, and costs no reading of its own u
   }
   // The same two objects for all: one execution serves them.
   expect(shared.size).toBe(2);
-  one.abortAll();
-  await waitUntil("nothing is left", () => Promise.resolve(one.backend.feeds.size.feeds === 0));
+  backend.abortAll();
+  await waitUntil("nothing is left", () => Promise.resolve(backend.backend.feeds.size.feeds === 0));
 });
