@@ -1,5 +1,6 @@
+import { parseAnchor } from "../conversation/cursor.ts";
 import type { MessagePage, PageRequest, Session } from "../conversation/session.ts";
-import { pageArgs } from "./cursor-args.ts";
+import { invalidCursor } from "./cursor-args.ts";
 import type { Entry } from "./follower.ts";
 
 /** Of the row in front of what retention has left; no row has it. */
@@ -27,10 +28,9 @@ export function beginningOf(session: Session): Session {
 
 /** The same with the pages that a reader has asked for. */
 export function withEmptyPages(session: Session, requests: readonly PageRequest[]): Session {
-  const pages = requests.map((request) => {
-    const args = pageArgs(session.historyKey, request);
-    return args instanceof Error ? args : emptyPage;
-  });
+  const isPlace = (given: string | null) =>
+    given === null || given === "" || parseAnchor(session.sessionId, session.historyKey, given) !== null;
+  const pages = requests.map(({ after, before }) => (isPlace(after) && isPlace(before) ? emptyPage : invalidCursor()));
   return { ...session, pages };
 }
 

@@ -96,6 +96,8 @@ export class Feed implements Listener {
       throw error;
     }
     this.#started = true;
+    // It may have been started behind the reading's back.
+    if (this.waits && this.#early.length > 0) this.#readAgain = true;
     this.#publishEarly();
     this.#readOwed();
     this.#planCheck();

@@ -1,6 +1,8 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { SessionEvent } from "../../src/conversation/events.ts";
+import { Feed } from "../../src/redis/feed.ts";
+import { Hub } from "../../src/redis/hub.ts";
 import {
   commandCounts,
   cursorOf,
@@ -15,7 +17,7 @@ import {
 } from "../support/feeds.ts";
 import { waitUntil } from "../support/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, newMessage, newOp, newRecord, newTurn, owner } from "../support/store.ts";
+import { completed, foreignRow, newMessage, newOp, newRecord, newTurn, openStore, owner } from "../support/store.ts";
 
 // Streams of sessions that nobody has started yet.
 
@@ -228,6 +230,35 @@ describe("a stream that came before its session", () => {
     expect(late.events).toEqual([{ kind: "removed", sessionId: "past" }]);
     expect(late.error).toBeNull();
   });
+});
+
+test("what starts it during the first reading is not forgotten, also where no keyspace event tells of it", async () => {
+  await using quiet = await startServer("--notify-keyspace-events", "");
+  const opened = openStore(quiet.port);
+  const { store } = opened;
+  const subscriber = new Redis(quiet.port, "127.0.0.1", { autoResubscribe: false });
+  const hub = new Hub(subscriber, opened.redis, 5000, () => undefined);
+  const read = store.read.bind(store);
+  let readings = 0;
+  store.read = async (...args) => {
+    const reading = await read(...args);
+    if (readings++ === 0) {
+      const heard = new Promise((resolve) => subscriber.once("message", resolve));
+      await store.append(owner, "early", [newMessage("early", "USER", "first", null)], newOp());
+      await heard;
+    }
+    return reading;
+  };
+  const feed = new Feed(owner, "early", store, hub, { db: 0, checkMs: () => 600_000, onError: () => undefined });
+  await feed.start();
+  await waitUntil("the feed tells of it", () => Promise.resolve(feed.next > 1));
+  expect([feed.entry(0), feed.entry(1)]).toMatchObject([
+    { kind: "started" },
+    { kind: "message", row: { position: 0 } },
+  ]);
+  feed.close();
+  hub.close();
+  opened.close();
 });
 
 test("a stream that waits goes on over a restart of Redis", async () => {
