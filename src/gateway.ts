@@ -8,6 +8,7 @@ import { Turns } from "./conversation/turns.ts";
 import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./gateway-options.ts";
 import { defaultQueryLimits } from "./graphql/limits.ts";
 import { schema } from "./graphql/schema.ts";
+import { checkOptions } from "./option-checks.ts";
 import { quotaLimits, sessionLimit, transportLimits } from "./limit-options.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./metrics.ts";
@@ -90,9 +91,11 @@ export interface Gateway {
 
 /**
  * Sets a gateway up. Resolves without waiting for Redis: until it is there requests get STORE_UNAVAILABLE.
+ * @throws {GatewayOptionsError} with every option that is wrong
  * @throws {PersistedOperationsError} with every mistake in the list of persisted operations
  */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
+  checkOptions(options);
   const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
   const introspection = options.introspection ?? !(options.production ?? false);
   // First: nothing is started yet that would have to be stopped if the list is wrong.
@@ -362,5 +365,6 @@ export type {
 export type { ExportProgress, GatewayOptions, ImportResult, MemoryOptions };
 export type { ClusterSource, EmbeddedSource, UrlSource } from "./gateway-options.ts";
 export { ArchiveError } from "./conversation/archive.ts";
+export { GatewayOptionsError } from "./option-checks.ts";
 export { ParleyError } from "./conversation/errors.ts";
 export { PersistedOperationsError } from "./transport/persisted-list.ts";

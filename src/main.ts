@@ -194,9 +194,12 @@ function stdinBytes(): number | null {
 function optionsFrom(config: Config, logger: Logger): GatewayOptions {
   const onProgress = (text: string) => logger.info({}, text);
   const { tracing, ...rest } = config;
+  // These are not the gateway's: where it listens is listen()'s affair.
+  const given: Partial<typeof rest> = { ...rest };
+  for (const name of ["host", "port", "shutdownGraceMs", "logLevel"] as const) Reflect.deleteProperty(given, name);
   // With OpenTelemetry loaded ahead of Parley (`node --import`) the spans go where that sends all others.
   const own = tracing === null || hostTraces() ? {} : { tracing };
-  return { ...rest, ...own, redis: redisSource(config.redis, process.env, onProgress), logger };
+  return { ...given, ...own, redis: redisSource(config.redis, process.env, onProgress), logger };
 }
 
 async function start(config: Config): Promise<void> {

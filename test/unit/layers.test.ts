@@ -77,8 +77,10 @@ const layers: Readonly<Record<string, Layer>> = {
     ],
     vendors: ["ioredis"],
   },
+  "option-checks.ts": { ours: ["gateway-options.ts"], vendors: ["zod"] },
   "gateway.ts": {
     ours: [
+      "option-checks.ts",
       "conversation/",
       "redis/",
       "langchain/",

@@ -1,0 +1,47 @@
+import { expect, test } from "vitest";
+import { createGateway, GatewayOptionsError, type GatewayOptions } from "../../src/gateway.ts";
+
+const redis = "redis://127.0.0.1:1";
+const counts = "must be a number, 0 or more";
+
+// As someone who writes JavaScript calls it: the types would not let these pass.
+test.each<readonly [unknown, readonly string[]]>([
+  [undefined, ["the options must be an object; redis is the one option that is needed"]],
+  [{}, ["redis must be a redis:// or rediss:// URL"]],
+  [{ redis: undefined }, ["redis must be a redis:// or rediss:// URL"]],
+  [{ redis: "http://127.0.0.1" }, ["redis must be a redis:// or rediss:// URL"]],
+  [
+    { redis, sytemPrompt: "x", maxQueuedRuns: "20", keepAliveMs: Number.NaN },
+    [`maxQueuedRuns ${counts}`, `keepAliveMs ${counts}`, "sytemPrompt is no option"],
+  ],
+  [{ redis, host: "0.0.0.0", port: 4000 }, ["host is no option", "port is no option"]],
+  [{ redis, model: "gpt-4o" }, ['model must be "provider:name"']],
+  [
+    { redis, memory: { strategy: "buffer", turns: 3 } },
+    ["memory.strategy must be one of BUFFER", "memory.turns is no option"],
+  ],
+  [{ redis, historyKeyPrefix: "parley:x" }, ["historyKeyPrefix must be a text that does not"]],
+  [
+    { redis, authenticate: true, auth: { kind: "oauth" } },
+    ["authenticate must be a function", "auth must be an object whose kind"],
+  ],
+  [{ redis, allowedOrigins: "https://a" }, ["allowedOrigins must be a list of texts, or null"]],
+  [{ redis, queryLimits: { maxCots: 1 } }, ["queryLimits.maxCots is no option"]],
+  [{ redis, logger: console.log }, ["logger must have the methods debug, info, warn and error"]],
+])("createGateway(%j) names what is wrong", async (options, problems) => {
+  const failed = createGateway(options as GatewayOptions); // what the types refuse
+  await expect(failed).rejects.toBeInstanceOf(GatewayOptionsError);
+  const { message } = await failed.then(
+    () => new Error("It started"),
+    (error: unknown) => error as Error, // as just checked
+  );
+  const [first, ...lines] = message.split("\n");
+  expect(first).toBe("createGateway's options have mistakes:");
+  expect(lines.map((line, i) => line.slice(2, 2 + (problems[i]?.length ?? 0)))).toEqual(problems);
+});
+
+test("what is left out, as undefined too, is no mistake", async () => {
+  const options = { redis, model: undefined, maxSendsPerMinute: null, idle: true, customModels: undefined };
+  const gateway = await createGateway(options as unknown as GatewayOptions); // exactOptionalPropertyTypes would refuse it
+  await gateway.close({ graceMs: 0 });
+});
