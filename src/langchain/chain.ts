@@ -17,6 +17,7 @@ import { turnMemory } from "./memory.ts";
 import type { LoadedModel } from "./models.ts";
 import { replyData, withUsage, type Generated } from "./reply-data.ts";
 import { inStrictOrder, markOwn } from "./role-order.ts";
+import { symptomsOf } from "./symptoms.ts";
 import { textOf } from "./text.ts";
 import { estimatedUsage } from "./usage-estimate.ts";
 import { watched } from "./watched.ts";
@@ -57,9 +58,14 @@ export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
     pieces += 1;
     turn.onText(text);
   };
-  const outcome = await attempt({ ...turn, history: messages, input, onText });
+  const thrown: unknown[] = [];
+  const onFailure = (error: unknown): void => {
+    thrown.push(error);
+    turn.onFailure(error);
+  };
+  const outcome = await attempt({ ...turn, history: messages, input, onText, onFailure });
   const bare = withoutMedia(messages);
-  if (pieces > 0 || bare.leftOut.length === 0 || !isRefusal(outcome)) return noted(outcome, notes);
+  if (pieces > 0 || bare.leftOut.length === 0 || !isRefusal(outcome, thrown[0])) return noted(outcome, notes);
   // It may be the model that takes none, or an address that leads nowhere any more: the session is to go on all the same.
   const again = await attempt({ ...turn, history: bare.messages, input });
   if (again.kind === "failed") return noted(outcome, notes);
@@ -72,11 +78,15 @@ function noted(outcome: ReplyOutcome, notes: readonly string[]): ReplyOutcome {
 }
 
 /** The request itself was not accepted, as far as can be told. */
-function isRefusal(outcome: ReplyOutcome): boolean {
+function isRefusal(outcome: ReplyOutcome, thrown: unknown): boolean {
   if (outcome.kind !== "failed") return false;
   const { code, retryable } = outcome.error;
-  return code === "OTHER" || (code === "MODEL_UNAVAILABLE" && !retryable);
+  if (code === "OTHER") return true;
+  // llama.cpp and Ollama say it by 500: "image input is not supported".
+  return code === "MODEL_UNAVAILABLE" && (!retryable || mediaWords.test(symptomsOf(thrown).text));
 }
+
+const mediaWords = /\b(?:images?|audio|videos?|files?|vision|multi-?modal|mmproj)\b/i;
 
 /** Through a ConversationChain of its own. */
 async function attempt(turn: Turn): Promise<ReplyOutcome> {

@@ -83,29 +83,33 @@ export function fitted(messages: readonly BaseMessage[], takes: TakesBlock): Fit
       if (fit !== null) blocks.push(fit as Block);
       else leftOut.push(mediaOf(block)?.kind ?? "block");
     }
-    return withContent(message, blocks);
+    const fit = withContent(message, blocks);
+    // Says whose row it is (role-order.ts).
+    if (fit !== null) fit.response_metadata = message.response_metadata;
+    return fit ?? [];
   });
   return { messages: fitting, leftOut };
 }
 
-function withContent(message: BaseMessage, blocks: Block[]): BaseMessage[] {
+/** null: nothing is left of it. */
+function withContent(message: BaseMessage, blocks: Block[]): BaseMessage | null {
   const { name } = message;
   const named = name === undefined ? {} : { name };
   if (ToolMessage.isInstance(message)) {
     const { tool_call_id, status } = message;
     const content = textOfMessage(new HumanMessage({ content: blocks })) || "The answer cannot be shown here.";
-    return [new ToolMessage({ content, tool_call_id, ...(status === undefined ? {} : { status }) })];
+    return new ToolMessage({ content, tool_call_id, ...(status === undefined ? {} : { status }) });
   }
   if (AIMessage.isInstance(message)) {
     const content = textOfMessage(new HumanMessage({ content: blocks }));
     const { tool_calls = [] } = message;
-    return content === "" && tool_calls.length === 0 ? [] : [new AIMessage({ content, tool_calls, ...named })];
+    return content === "" && tool_calls.length === 0 ? null : new AIMessage({ content, tool_calls, ...named });
   }
-  if (!HumanMessage.isInstance(message)) return [message];
+  if (!HumanMessage.isInstance(message)) return message;
   const [first] = blocks;
-  if (first === undefined) return [];
+  if (first === undefined) return null;
   const isText = blocks.length === 1 && first.type === "text" && typeof first["text"] === "string";
-  return [new HumanMessage({ content: isText ? String(first["text"]) : blocks, ...named })];
+  return new HumanMessage({ content: isText ? String(first["text"]) : blocks, ...named });
 }
 
 /** Without anything but text: for who refuses what was sent, and for who only reads. */

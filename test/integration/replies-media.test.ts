@@ -107,6 +107,13 @@ describe("a block of the history", () => {
     expect(outcome.notes).toEqual(["Left out of what the model saw, as it does not take it: 2 videos and 4 images."]);
   });
 
+  it("leaves its row whose it was: Parley's own are joined with what follows", async () => {
+    const parley = { session: "s", position: 0, run: null, hint: null };
+    const content = [text, { type: "file", url: "https://x.test/a.pdf" }];
+    await replyTo({ rows: [row("human", { content, response_metadata: { parley } })] });
+    expect(sent()).toEqual(["What is in it?\n\nhello"]);
+  });
+
   it("is no text of a tool's answer, which would be its data", async () => {
     const rows = [
       human("Draw."),
@@ -167,7 +174,20 @@ describe("a provider that refuses what its format has", () => {
       "Left out of what the model saw, as its provider refused the request with it: 2 images and a sound.",
     ]);
     expect(server.requests.length - before).toBe(2);
-    expect(sent()).toEqual(["What is in it?", "A cat.", "What is in it?\n\nhello"]);
+    expect(sent()).toEqual(["What is in it?", "A cat.", "What is in it?", "hello"]);
+  });
+
+  it("says it by 500, as llama.cpp does, and is asked once more too", async () => {
+    const error = {
+      code: 500,
+      message: "image input is not supported - hint: provide the mmproj",
+      type: "server_error",
+    };
+    const headers = { "content-type": "application/json" };
+    server.behave(refuses({ kind: "raw", status: 500, headers, parts: [JSON.stringify({ error })] }));
+    const before = server.requests.length;
+    expect(completedOf((await replyTo({ rows })).outcome).notes).toHaveLength(1);
+    expect(server.requests.length - before).toBe(2);
   });
 
   it("refuses the message itself: that is the answer, after no more than one more request", async () => {
