@@ -17,6 +17,8 @@ const batch = 200;
 /** How many of the newest each check looks at, and how many of the others in turn. */
 const newest = 50;
 const inTurn = 50;
+/** How many that other programs wrote are recorded at a time: whoever writes many keeps others' turns waiting that long. */
+const together = 20;
 const wholeEvery = 20;
 const retryMs = 250;
 /** Writes that come together are looked at together, in ms. */
@@ -145,10 +147,14 @@ export class ListFeed implements Listener, Watcher {
     const keys = [...this.#written].slice(0, batch);
     for (const key of keys) this.#written.delete(key);
     try {
+      const unrecorded: string[] = [];
       for (const [key, { sequence, asRecorded }] of await this.#statesOf(keys)) {
         if (sequence === null) this.#tell(key, "removed");
         // As recorded, and by a write that is not known yet: that is the gateways' own, and told by themselves.
-        else if (!asRecorded || this.#known.get(key) === sequence) await this.#record(key);
+        else if (!asRecorded || this.#known.get(key) === sequence) unrecorded.push(key);
+      }
+      for (let i = 0; i < unrecorded.length; i += together) {
+        await Promise.all(unrecorded.slice(i, i + together).map((key) => this.#record(key)));
       }
     } catch (error) {
       // Redis is away, and so may be what it had to tell.

@@ -61,6 +61,29 @@ test("requests that come before their turn are executed one after another, and e
   socket.destroy();
 });
 
+test("64 KiB behind a slow answer are answered behind it, whatever time a request may take to arrive", async () => {
+  const limits = { headersTimeoutMs: 300, requestTimeoutMs: 300 };
+  await using server = await startTransport({ limits });
+  const socket = await open(server);
+  let text = "";
+  socket.setEncoding("utf8").on("data", (data: string) => (text += data));
+  const one = post(JSON.stringify({ query: "mutation { increment }", extensions: { filler: "x".repeat(1000) } }));
+  const count = Math.ceil(65_536 / one.length);
+  socket.write(post(`{"query":"{ parts { deferred } }"}`) + one.repeat(count));
+  // Node looks for requests that take too long each time that another connection's has: twice, with one to spare.
+  for (let i = 0; i < 3; i++) {
+    const other = await open(server);
+    other.write("POST /graphql HTTP/1.1\r\n");
+    await once(other.resume(), "close");
+  }
+  expect(text).toBe("");
+  server.probe.release();
+  await waitUntil("all are answered", () => Promise.resolve(text.includes(`"increment":${count}}`)));
+  expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(Array(count + 1).fill("200"));
+  expect(text.indexOf("later")).toBeLessThan(text.indexOf(`"increment":1}`));
+  socket.destroy();
+});
+
 test("while requests wait for their turn, what follows them stays in the network", async () => {
   await using server = await startTransport();
   const socket = await open(server);
