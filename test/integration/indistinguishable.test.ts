@@ -239,6 +239,9 @@ test("who may name both waits for both alike (what such a stream is told: attack
   const answers: string[] = [];
   const put = (of: Known) => async () => {
     const answer = await told(token, probe.query, probe.variables(of), true);
+    await waitUntil("nobody listens", async () => {
+      return !(await redis.pubsub("CHANNELS", "*:events:*")).some((channel) => String(channel).includes(of.sessionId));
+    });
     // But for the ids that it gave, which a cursor holds as well.
     const start = encodeCursor(prefix + of.sessionId, { generation: noGeneration, position: -1, mark: "" });
     answers.push(answer.replaceAll(of.sessionId, "the id").replaceAll(start, "the start"));
