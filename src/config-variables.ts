@@ -84,7 +84,7 @@ export const definitions = {
   AUTO_TITLE: variable(
     onOff,
     "on, with MODEL=offline off",
-    "A session that is started from now on, and has no title, gets one of the model's after its first reply. It costs the owner tokens; who is at a limit gets none.",
+    "A session that is started from now on, and has no title, gets one of the model's after its first reply. It costs the owner tokens; an owner whom it could bring beyond a limit gets none.",
   ),
   OFFLINE_WORD_DELAY_MS: variable(
     integer(0, 60_000),

@@ -57,8 +57,8 @@ export interface Quotas {
    * @throws {ParleyError} RATE_LIMITED; STORE_UNAVAILABLE
    */
   admit(owner: string, id: string): Promise<void>;
-  /** Whether one more call would be let in. Counts nothing. Rejects with STORE_UNAVAILABLE. */
-  hasRoom(owner: string): Promise<boolean>;
+  /** Whether one more call, of so many tokens, would keep every limit. Counts nothing. Rejects with STORE_UNAVAILABLE. */
+  hasRoom(owner: string, tokens: number): Promise<boolean>;
   /** This process looks after the run: it counts as going until release(), or until the process is silent for a lease. */
   hold(owner: string, runId: string): void;
   release(owner: string, runId: string): void;

@@ -18,6 +18,12 @@ export interface TitleSettings {
   readonly now: () => number;
 }
 
+/**
+ * How long after a session's first reply its title is made: a page that asks for one itself does so at once, and the owner
+ * is not to pay for two.
+ */
+const delayMs = 2000;
+
 type Made = Awaited<ReturnType<Replies["title"]>>;
 
 /** What a title is made of: the beginning of a history. */
@@ -30,6 +36,8 @@ export class Titles {
   readonly #settings: TitleSettings;
   readonly #quotas: Quotas;
   readonly #closing = new AbortController();
+  /** Titles that are to be made, by owner and session. */
+  readonly #due = new Map<string, NodeJS.Timeout>();
 
   constructor(store: SessionStore, replies: Replies, settings: TitleSettings) {
     this.#store = store;
@@ -49,6 +57,7 @@ export class Titles {
       throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
     const { owner } = session;
     const id = uuidv7(now());
+    this.#cancel(dueKey(owner, session.sessionId));
     try {
       await this.#quotas.admit(owner, id);
     } catch (error) {
@@ -65,10 +74,31 @@ export class Titles {
 
   /**
    * Off the turn's path, and only once for a session: its store has told this process alone. Nobody asked for it, so it
-   * takes none of the owner's sends and places, but costs tokens; an owner who is at a limit gets none. What fails here
-   * leaves the session without a title.
+   * takes none of the owner's sends and places, but costs tokens; an owner whom it could bring beyond a limit gets none.
+   * What fails here leaves the session without a title.
    */
   afterFirstReply(turn: StartedTurn): void {
+    const key = dueKey(turn.owner, turn.sessionId);
+    this.#cancel(key);
+    const make = () => {
+      this.#due.delete(key);
+      this.#give(turn);
+    };
+    if (!this.#closing.signal.aborted) this.#due.set(key, setTimeout(make, delayMs).unref());
+  }
+
+  /** Titles that nobody asked for are given up. */
+  close(): void {
+    this.#closing.abort();
+    for (const key of this.#due.keys()) this.#cancel(key);
+  }
+
+  #cancel(key: string): void {
+    clearTimeout(this.#due.get(key));
+    this.#due.delete(key);
+  }
+
+  #give(turn: StartedTurn): void {
     const { telemetry = silentTelemetry, onError } = this.#settings;
     const span = telemetry.begin({ kind: "title" });
     span
@@ -82,17 +112,14 @@ export class Titles {
       .finally(() => span.end("INTERNAL_SERVER_ERROR"));
   }
 
-  /** Titles that nobody asked for are given up. */
-  close(): void {
-    this.#closing.abort();
-  }
-
   async #giveTitle({ owner, sessionId, runId }: StartedTurn): Promise<void> {
     const { signal } = this.#closing;
-    if (signal.aborted || !(await this.#quotas.hasRoom(owner))) return;
+    if (signal.aborted) return;
     const session = (await this.#store.read(owner, sessionId, { pages: [beginning] }))?.session;
     if (session?.title !== null) return;
-    const made = await this.#make(session, rowsOf(session), null, `${runId}:title`, signal);
+    const rows = rowsOf(session);
+    if (!(await this.#quotas.hasRoom(owner, tokensIn(rows)))) return;
+    const made = await this.#make(session, rows, null, `${runId}:title`, signal);
     if ("title" in made) await this.#store.giveTitle(owner, sessionId, session.generation, made.title);
   }
 
@@ -109,6 +136,10 @@ export class Titles {
       this.#quotas.spend(session.owner, id, () => tokensIn(rows));
     }
   }
+}
+
+function dueKey(owner: string, sessionId: string): string {
+  return JSON.stringify([owner, sessionId]);
 }
 
 function rowsOf({ pages: [page] }: Session): readonly string[] {

@@ -44,8 +44,7 @@ export class RedisQuotas implements Quotas {
     this.#redis = redis;
     this.#scripts = scripts;
     this.#settings = settings;
-    const { sendsPerMinute, runs, tokensPerDay } = settings.limits;
-    this.#limits = `${sendsPerMinute ?? ""}:${runs ?? ""}:${tokensPerDay ?? ""}`;
+    this.#limits = limitsText(settings.limits);
   }
 
   /**
@@ -85,8 +84,12 @@ export class RedisQuotas implements Quotas {
     if (code === "LIMITED") throw rateLimited(refusalOf(limit, seconds));
   }
 
-  async hasRoom(owner: string): Promise<boolean> {
-    const [code] = await this.#admit(owner, "", admission.ask);
+  async hasRoom(owner: string, tokens: number): Promise<boolean> {
+    const { tokensPerDay } = this.#settings.limits;
+    // The script lets a call in while the day's tokens are below the limit; this one must not bring them beyond it.
+    const most = tokensPerDay === null ? null : Math.max(0, tokensPerDay - tokens + 1);
+    const limits = limitsText({ ...this.#settings.limits, tokensPerDay: most });
+    const [code] = await this.#admit(owner, "", admission.ask, limits);
     return code === "OK";
   }
 
@@ -124,9 +127,14 @@ export class RedisQuotas implements Quotas {
     return quotaKeys(this.#settings.historyKeyPrefix, owner);
   }
 
-  #admit(owner: string, id: string, how: (typeof admission)[keyof typeof admission]): Promise<readonly Reply[]> {
+  #admit(
+    owner: string,
+    id: string,
+    how: (typeof admission)[keyof typeof admission],
+    limits = this.#limits,
+  ): Promise<readonly Reply[]> {
     const { sends, going, tokens } = this.#keys(owner);
-    const args = [id, this.#limits, this.#settings.holdMs, how];
+    const args = [id, limits, this.#settings.holdMs, how];
     return guarded(this.#scripts.run("quota-admit", [sends, going, tokens], args));
   }
 
@@ -149,6 +157,11 @@ export class RedisQuotas implements Quotas {
   #send(sent: Promise<unknown>): void {
     sent.catch(this.#settings.onError);
   }
+}
+
+/** As quota.lua takes them. */
+function limitsText({ sendsPerMinute, runs, tokensPerDay }: QuotaLimits): string {
+  return `${sendsPerMinute ?? ""}:${runs ?? ""}:${tokensPerDay ?? ""}`;
 }
 
 /** As quota.lua says it. */

@@ -160,6 +160,18 @@ test("what was cleared lives on in no title: the next reply gets one", async () 
   await hasTitle("cleared", "Cats");
 });
 
+test("a page that asks for a title itself after the first reply costs one call", async () => {
+  titled("Seals");
+  await ask(here, "asked", "Tell me of seals.");
+  type Data = { generateTitle: { session: { title: string | null } } };
+  const query = `mutation { generateTitle(input: { sessionId: "asked" }) { session { title } } }`;
+  expect((await execute<Data>(here, query)).generateTitle.session.title).toBe("Seals");
+  await update("asked", null);
+  await settled(here, "asked-next");
+  expect(titlesAsked("Tell me of seals.")).toBe(1);
+  expect(await titleOf("asked")).toBeNull();
+});
+
 test("of two gateways with ten messages only one makes a title", async () => {
   titled("Ten");
   await create(here, { sessionId: "ten" });
