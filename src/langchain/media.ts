@@ -93,7 +93,8 @@ export function fitted(messages: readonly BaseMessage[], takes: TakesBlock): Fit
 
 /** null: nothing is left of it. */
 function withContent(message: BaseMessage, blocks: Block[]): BaseMessage | null {
-  const { name } = message;
+  // Whose it is stays known (role-order.ts).
+  const { name, response_metadata } = message;
   const named = name === undefined ? {} : { name };
   if (ToolMessage.isInstance(message)) {
     const { tool_call_id, status } = message;
@@ -103,13 +104,15 @@ function withContent(message: BaseMessage, blocks: Block[]): BaseMessage | null 
   if (AIMessage.isInstance(message)) {
     const content = textOfMessage(new HumanMessage({ content: blocks }));
     const { tool_calls = [] } = message;
-    return content === "" && tool_calls.length === 0 ? null : new AIMessage({ content, tool_calls, ...named });
+    return content === "" && tool_calls.length === 0
+      ? null
+      : new AIMessage({ content, tool_calls, response_metadata, ...named });
   }
   if (!HumanMessage.isInstance(message)) return message;
   const [first] = blocks;
   if (first === undefined) return null;
   const isText = blocks.length === 1 && first.type === "text" && typeof first["text"] === "string";
-  return new HumanMessage({ content: isText ? String(first["text"]) : blocks, ...named });
+  return new HumanMessage({ content: isText ? String(first["text"]) : blocks, response_metadata, ...named });
 }
 
 /** Without anything but text: for who refuses what was sent, and for who only reads. */

@@ -35,18 +35,20 @@ export function inStrictOrder(messages: readonly BaseMessage[]): BaseMessage[] {
 /** For a history that begins with the model's own words: a greeting, or the first that fits into its memory. */
 const beginning = "…";
 
-const mark = { parley: true };
-
 /** `message` is of a row that Parley wrote. */
 export function markOwn(message: BaseMessage): BaseMessage {
   // No provider is sent a message's metadata.
-  message.response_metadata = mark;
+  message.response_metadata = { parley: true };
   return message;
+}
+
+function isOwn({ response_metadata: metadata }: BaseMessage): boolean {
+  return "parley" in metadata;
 }
 
 /** null: they stay two messages. */
 function joinedOf(first: BaseMessage, second: BaseMessage): BaseMessage | null {
-  if (first.response_metadata !== mark || second.response_metadata !== mark) return null;
+  if (!isOwn(first) || !isOwn(second)) return null;
   const isUser = HumanMessage.isInstance(first) && HumanMessage.isInstance(second);
   // Calls of tools and their answers belong together one by one.
   if (!isUser && !(isPlainReply(first) && isPlainReply(second))) return null;
