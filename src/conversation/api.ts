@@ -8,6 +8,8 @@ import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, 
 /** What a reading of a session shall hold beside the record: pages of its history, answered by Session.pages in this order. */
 export interface ReadRequest {
   readonly pages: readonly PageRequest[];
+  /** How many bytes the rows of these pages may hold together: a page beyond that is PageTooLarge. Left out: any number. */
+  readonly mostBytes?: number | undefined;
 }
 
 export const recordOnly: ReadRequest = { pages: [] };

@@ -49,6 +49,19 @@ export class ParleyError extends Error {
   }
 }
 
+/** A page whose rows were not sent: with those of the pages before, they hold more bytes than the reading may. */
+export class PageTooLarge extends ParleyError {
+  /** Of its rows alone. */
+  readonly bytes: number;
+
+  constructor(bytes: number) {
+    super("TOO_COMPLEX", `The page would hold ${bytes} bytes. Ask for fewer messages at a time.`, {
+      limit: "answerBytes",
+    });
+    this.bytes = bytes;
+  }
+}
+
 export function badInput(field: string, message: string): ParleyError {
   return new ParleyError("BAD_USER_INPUT", message, { field });
 }

@@ -4,7 +4,7 @@ import type { ParleyError } from "./errors.ts";
 import type { Refusal } from "./limits.ts";
 import type { Row, TokenUsage } from "./message.ts";
 import type { Run, RunError } from "./run.ts";
-import type { MemorySettings, Session } from "./session.ts";
+import type { MemorySettings, MessagePage, PageRequest, Session } from "./session.ts";
 import type { PartialTemplate, RowTemplate } from "./stored-message.ts";
 
 /**
@@ -63,6 +63,8 @@ export interface SessionStore {
 
 export interface StoreRead extends ReadRequest {
   readonly runId?: string;
+  /** One page more, whatever its rows hold. */
+  readonly next?: PageRequest | undefined;
   /** Rows of these positions (both included), whatever lies there. */
   readonly ranges?: readonly (readonly [from: number, to: number])[];
   /** One message. */
@@ -72,6 +74,8 @@ export interface StoreRead extends ReadRequest {
 export interface Reading {
   readonly session: Session;
   readonly run: Run | null;
+  /** null: none was asked for. */
+  readonly next: MessagePage | Error | null;
   readonly ranges: readonly (readonly Row[])[];
   /** The message that `at` names, where it lies; an error where there is none (null: none was asked for). */
   readonly at: Found | ParleyError | null;

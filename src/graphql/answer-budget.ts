@@ -20,6 +20,10 @@ export class AnswerBudget {
     this.#onExceeded = onExceeded;
   }
 
+  get most(): number {
+    return this.#most;
+  }
+
   get spent(): Spent {
     return { read: this.#read, made: this.#made };
   }
@@ -36,6 +40,21 @@ export class AnswerBudget {
   read(rows: readonly Row[]): void {
     for (const { raw } of rows) this.#read += textBytes(raw);
     if (this.#read > this.#most) this.#refuse();
+  }
+
+  /**
+   * A page is read by itself whose rows hold about so many bytes: they count until it is here, so that others are not read
+   * beside it for nothing.
+   * @throws {ParleyError} TOO_COMPLEX
+   */
+  async expect<Page>(bytes: number, read: () => Promise<Page>): Promise<Page> {
+    this.#read += bytes;
+    if (this.#read > this.#most) this.#refuse();
+    try {
+      return await read();
+    } finally {
+      this.#read -= bytes;
+    }
   }
 
   /** @throws {ParleyError} TOO_COMPLEX */

@@ -7,7 +7,7 @@ import { messageGlobalId, runGlobalId, sessionGlobalId } from "./global-ids.ts";
 import { liveParents } from "./live.ts";
 import { pagesBelow } from "./lookahead.ts";
 import { cursorOf, MessageParent } from "./message-parent.ts";
-import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
+import { MessageRef, Readings, requestOf, RunRef, SessionRef } from "./readings.ts";
 import type { RunParent, SessionParent } from "./readings.ts";
 
 // The domain's events with their nodes made ready: each event has readings of its own.
@@ -293,7 +293,14 @@ builder.subscriptionFields((t) => ({
       const { conversations, viewer, signal } = context;
       const pages = pagesBelow(info);
       const from = afterOf(context, after);
-      const events = await conversations.sessionEvents(viewer, sessionId, from, ifMissing, { pages }, signal);
+      const events = await conversations.sessionEvents(
+        viewer,
+        sessionId,
+        from,
+        ifMissing,
+        requestOf(context, pages),
+        signal,
+      );
       const parentOf = (event: SessionEvent) => eventParent(event, pages);
       return liveParents(context, events, parentOf, (event) => ("cursor" in event ? event.cursor : null));
     },
@@ -306,7 +313,7 @@ builder.subscriptionFields((t) => ({
     subscribe: async (_root, _args, context, info) => {
       const { conversations, viewer, signal } = context;
       const pages = pagesBelow(info);
-      const changes = await conversations.sessionChanged(viewer, { pages }, signal);
+      const changes = await conversations.sessionChanged(viewer, requestOf(context, pages), signal);
       return mapped(changes, (change) => {
         beginEvent(context);
         return changeParent(change, pages);

@@ -9,7 +9,7 @@ import { listSize } from "./limits-cost.ts";
 import { pagesBelow } from "./lookahead.ts";
 import { MessageRoleRef } from "./message.ts";
 import { MessageParent } from "./message-parent.ts";
-import { MessageRef, Readings, SessionRef } from "./readings.ts";
+import { MessageRef, Readings, requestOf, SessionRef } from "./readings.ts";
 import type { SessionParent } from "./readings.ts";
 
 /** @throws BAD_USER_INPUT where a caller may not choose it. */
@@ -168,14 +168,15 @@ builder.mutationField("addMessages", (t) =>
       most: mostMessages,
       free: valuesOfMessage,
     }),
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const add = {
         sessionId: input.sessionId,
         messages: parseMessages(input.messages),
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
       };
       const pages = pagesBelow(info);
-      const { messages, session } = await conversations.addMessages(viewer, add, { pages });
+      const { messages, session } = await conversations.addMessages(viewer, add, requestOf(context, pages));
       return { messages, session: new Readings().give(session, pages) };
     },
   }),

@@ -1,4 +1,5 @@
-import { notFound } from "../conversation/errors.ts";
+import type { ReadRequest } from "../conversation/api.ts";
+import { notFound, PageTooLarge } from "../conversation/errors.ts";
 import { joinLocal } from "../conversation/ids.ts";
 import type { MessagePage, PageRequest, Session, Viewer } from "../conversation/session.ts";
 import type { Run } from "../conversation/run.ts";
@@ -59,7 +60,7 @@ export class Readings {
     if (known !== undefined) return known;
     const requests = pages();
     const reading = context.conversations
-      .readSession(this.viewer(context), sessionId, { pages: requests })
+      .readSession(this.viewer(context), sessionId, requestOf(context, requests))
       .then((session) => (session === null ? null : { session, requests, readings: this }));
     this.#sessions.set(sessionId, reading);
     return reading;
@@ -93,14 +94,25 @@ export function readingsOfQuery(context: Context): Readings {
   return (context.readings ??= new Readings());
 }
 
-/** @throws what is wrong with this page: INVALID_CURSOR, CURSOR_EXPIRED. */
+/** What a reading shall hold: of its rows, no more is sent than the answer may hold. */
+export function requestOf({ answer }: Context, pages: readonly PageRequest[]): ReadRequest {
+  return { pages, mostBytes: answer?.most };
+}
+
+/** Counts its rows. @throws what is wrong with this page: INVALID_CURSOR, CURSOR_EXPIRED, TOO_COMPLEX. */
 export async function pageOf(context: Context, parent: SessionParent, request: PageRequest): Promise<MessagePage> {
   const { session, requests } = parent;
-  const page =
+  const { answer } = context;
+  let page =
     session.pages[requests.findIndex((other) => samePage(other, request))] ??
     // Not foreseen by the reading, as where two fields led to the same session and asked for different pages.
     (await readPage(context, parent, request));
+  // Beside others that were read for other parts of the operation, which may not be answered: by itself it may do.
+  while (page instanceof PageTooLarge && answer !== undefined) {
+    page = await answer.expect(page.bytes, () => readPage(context, parent, request));
+  }
   if (page instanceof Error) throw page;
+  answer?.read(page.rows);
   return page;
 }
 
@@ -109,6 +121,10 @@ async function readPage(
   { session: { sessionId }, readings }: SessionParent,
   request: PageRequest,
 ): Promise<MessagePage | Error> {
-  const session = await context.conversations.readSession(readings.viewer(context), sessionId, { pages: [request] });
+  const session = await context.conversations.readSession(
+    readings.viewer(context),
+    sessionId,
+    requestOf(context, [request]),
+  );
   return session?.pages[0] ?? notFound();
 }

@@ -6,7 +6,7 @@ import { sessionGlobalId } from "./global-ids.ts";
 import { pagesBelow } from "./lookahead.ts";
 import { MemorySettingsInput, parseMemory } from "./memory.ts";
 import { parseIdempotencyKey } from "./new-message.ts";
-import { Readings, SessionRef } from "./readings.ts";
+import { Readings, requestOf, SessionRef } from "./readings.ts";
 import type { SessionParent } from "./readings.ts";
 import { RunErrorRef } from "./run.ts";
 
@@ -169,7 +169,8 @@ builder.mutationFields((t) => ({
     description:
       "Starts a session. sendMessage does so too, with the defaults or as its newSession says. Errors: SESSION_EXISTS, BAD_USER_INPUT, LIMIT_REACHED.",
     args: { input: t.arg({ type: CreateSessionInput, required: true, description: "How it is to be." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const create = {
         sessionId: input.sessionId ?? null,
         title: input.title ?? null,
@@ -181,7 +182,7 @@ builder.mutationFields((t) => ({
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
       };
       const pages = pagesBelow(info);
-      const session = await conversations.createSession(viewer, create, { pages });
+      const session = await conversations.createSession(viewer, create, requestOf(context, pages));
       return { session: new Readings().give(session, pages) };
     },
   }),
@@ -189,7 +190,8 @@ builder.mutationFields((t) => ({
     type: UpdateSessionPayload,
     description: "Changes a session's settings, all at once or not at all. Errors: NOT_FOUND, BAD_USER_INPUT.",
     args: { input: t.arg({ type: UpdateSessionInput, required: true, description: "What to change." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const update = {
         ...input,
         memory: input.memory ? parseMemory(input.memory) : input.memory,
@@ -197,7 +199,7 @@ builder.mutationFields((t) => ({
         metadata: parseMetadata(input.metadata),
       };
       const pages = pagesBelow(info);
-      const session = await conversations.updateSession(viewer, update, { pages });
+      const session = await conversations.updateSession(viewer, update, requestOf(context, pages));
       return { session: new Readings().give(session, pages) };
     },
   }),
@@ -205,9 +207,15 @@ builder.mutationFields((t) => ({
     type: MarkReadPayload,
     description: "Notes how far the viewer has read. Errors: NOT_FOUND, INVALID_CURSOR, CURSOR_EXPIRED.",
     args: { input: t.arg({ type: MarkReadInput, required: true, description: "How far." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const pages = pagesBelow(info);
-      const session = await conversations.markRead(viewer, input.sessionId, input.through ?? null, { pages });
+      const session = await conversations.markRead(
+        viewer,
+        input.sessionId,
+        input.through ?? null,
+        requestOf(context, pages),
+      );
       return { session: new Readings().give(session, pages) };
     },
   }),
@@ -216,9 +224,15 @@ builder.mutationFields((t) => ({
     description:
       "Asks the model for a title of a few words and stores it; takes no turn. Errors: NOT_FOUND, BAD_USER_INPUT, RATE_LIMITED.",
     args: { input: t.arg({ type: GenerateTitleInput, required: true, description: "Which session." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const pages = pagesBelow(info);
-      const titled = await conversations.generateTitle(viewer, input.sessionId, input.model ?? null, { pages });
+      const titled = await conversations.generateTitle(
+        viewer,
+        input.sessionId,
+        input.model ?? null,
+        requestOf(context, pages),
+      );
       return { session: new Readings().give(titled.session, pages), error: titled.error };
     },
   }),
@@ -236,9 +250,10 @@ builder.mutationFields((t) => ({
     description:
       "Removes all messages and cancels all runs; the session and its settings stay. Its cursors expire. Error: NOT_FOUND.",
     args: { input: t.arg({ type: ClearHistoryInput, required: true, description: "Which history." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const pages = pagesBelow(info);
-      const session = await conversations.clearHistory(viewer, input.sessionId, { pages });
+      const session = await conversations.clearHistory(viewer, input.sessionId, requestOf(context, pages));
       return { session: new Readings().give(session, pages) };
     },
   }),
@@ -247,7 +262,8 @@ builder.mutationFields((t) => ({
     description:
       "Copies a history, or the beginning of it, into a session of its own. Errors: NOT_FOUND, SESSION_EXISTS, LIMIT_REACHED, INVALID_CURSOR, CURSOR_EXPIRED.",
     args: { input: t.arg({ type: ForkSessionInput, required: true, description: "What to copy, and to where." }) },
-    resolve: async (_root, { input }, { conversations, viewer }, info) => {
+    resolve: async (_root, { input }, context, info) => {
+      const { conversations, viewer } = context;
       const fork = {
         sessionId: input.sessionId,
         through: input.through ?? null,
@@ -256,7 +272,7 @@ builder.mutationFields((t) => ({
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
       };
       const pages = pagesBelow(info);
-      const session = await conversations.forkSession(viewer, fork, { pages });
+      const session = await conversations.forkSession(viewer, fork, requestOf(context, pages));
       return { session: new Readings().give(session, pages) };
     },
   }),

@@ -10,7 +10,7 @@ import { pagesBelow, pagesOf } from "./lookahead.ts";
 import { MemorySettingsRef } from "./memory.ts";
 import { MessageConnection, messageConnection, TokenUsageRef } from "./message.ts";
 import { connectionOf, limits, messagePage, messagePageArgs, sessionPage, sessionPageArgs } from "./paging.ts";
-import { pageOf, Readings, readingsOfQuery, RunRef, SessionRef } from "./readings.ts";
+import { pageOf, Readings, readingsOfQuery, requestOf, RunRef, SessionRef } from "./readings.ts";
 
 /** Behind the newest message, or before the first: `after` it, nothing is missed. */
 function cursorOf({ historyKey, generation, end, tipMark }: Session): string {
@@ -110,7 +110,6 @@ SessionRef.implement({
       extensions: listSize({ by: "page", ...limits.messages }),
       resolve: async (parent, args, context) => {
         const page = await pageOf(context, parent, messagePage(args));
-        context.answer?.read(page.rows);
         return messageConnection(parent, page);
       },
     }),
@@ -220,13 +219,17 @@ builder.queryFields((t) => ({
       filter: t.arg({ type: SessionFilter, description: "Which ones; if left out, all that are not archived." }),
     },
     extensions: listSize({ by: "page", ...limits.sessions }),
-    resolve: async (_root, { filter, ...args }, { conversations, viewer }, info) => {
+    resolve: async (_root, { filter, ...args }, context, info) => {
+      const { conversations, viewer } = context;
       const requests = pagesBelow(info);
       const owner = filter?.owner ?? null;
       const lister = owner === null ? viewer : actingFor(viewer, owner);
-      const page = await conversations.listSessions(lister, sessionPage(args), parseFilter(filter), {
-        pages: requests,
-      });
+      const page = await conversations.listSessions(
+        lister,
+        sessionPage(args),
+        parseFilter(filter),
+        requestOf(context, requests),
+      );
       const edges = page.items.map(({ cursor, session }) => ({
         cursor,
         // Each with readings of its own: the list may lie a moment apart from what else the query reads.

@@ -8,7 +8,7 @@ import type { Context } from "./context.ts";
 import { pagesOfSessionBelow, selectsAtOnce } from "./lookahead.ts";
 import { MessageParent } from "./message-parent.ts";
 import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
-import { MessageRef, Readings, RunRef, SessionRef } from "./readings.ts";
+import { MessageRef, Readings, requestOf, RunRef, SessionRef } from "./readings.ts";
 import type { SessionParent } from "./readings.ts";
 import { messageOfRun } from "./run.ts";
 import { instructionsDescription, metadataDescription, modelDescription, parseMetadata } from "./session-changes.ts";
@@ -35,12 +35,13 @@ interface TurnParent {
 
 /** Carries out a turn as the answer's selection wants it: whether it waits for `reply`, and what of the session it reads, if anything. */
 async function answerOf(
+  context: Context,
   info: GraphQLResolveInfo,
   take: (read: ReadRequest | null, wait: boolean) => Promise<TurnResult>,
 ): Promise<TurnParent> {
   const waited = selectsAtOnce(info, "reply");
   const pages = pagesOfSessionBelow(info);
-  const turn = await take(pages && { pages }, waited);
+  const turn = await take(pages && requestOf(context, pages), waited);
   const readings = new Readings();
   readings.giveRun(turn.run);
   if (turn.session) readings.give(turn.session, pages ?? []);
@@ -154,7 +155,8 @@ builder.mutationField("sendMessage", (t) =>
     description:
       "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, RATE_LIMITED (a retry with the same messageId never is), LIMIT_REACHED for a new session too many, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
     args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
-    resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
+    resolve: (_root, { input }, context, info) => {
+      const { conversations, viewer, signal } = context;
       const send = {
         sessionId: input.sessionId ?? null,
         newSession: parseNewSession(input.newSession),
@@ -165,7 +167,7 @@ builder.mutationField("sendMessage", (t) =>
         replaceFrom: input.replaceFrom ?? null,
         model: input.model ?? null,
       };
-      return answerOf(info, (read, wait) => conversations.sendMessage(viewer, send, read, wait, signal));
+      return answerOf(context, info, (read, wait) => conversations.sendMessage(viewer, send, read, wait, signal));
     },
   }),
 );
@@ -215,7 +217,8 @@ builder.mutationField("regenerateReply", (t) =>
     description:
       "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete. Errors as with sendMessage.",
     args: { input: t.arg({ type: RegenerateReplyInput, required: true, description: "Which reply to make anew." }) },
-    resolve: (_root, { input }, { conversations, viewer, signal }, info) => {
+    resolve: (_root, { input }, context, info) => {
+      const { conversations, viewer, signal } = context;
       const regenerate = {
         sessionId: input.sessionId,
         replaceFrom: input.replaceFrom ?? null,
@@ -223,7 +226,9 @@ builder.mutationField("regenerateReply", (t) =>
         model: input.model ?? null,
         whenBusy: input.whenBusy,
       };
-      return answerOf(info, (read, wait) => conversations.regenerateReply(viewer, regenerate, read, wait, signal));
+      return answerOf(context, info, (read, wait) =>
+        conversations.regenerateReply(viewer, regenerate, read, wait, signal),
+      );
     },
   }),
 );

@@ -85,15 +85,14 @@ export class RedisFeeds implements Feeds {
 
   async #startOf(feed: Feed, after: string | null, absent: WhenAbsent, read: ReadRequest): Promise<Start> {
     const page = { first: pageRows, after: after === "" ? null : after, last: null, before: null };
-    const pages = after === null ? read.pages : [...read.pages, page];
-    const found = await this.#store.find(feed.owner, feed.sessionId, { pages });
+    const request = { ...read, next: after === null ? undefined : page };
+    const found = await this.#store.find(feed.owner, feed.sessionId, request);
     if (typeof found === "string") {
       if (found === "other" || absent === "refuse") throw notFound();
       return { kind: absent === "wait" ? "waiting" : "gone" };
     }
-    const session = { ...found.session, pages: found.session.pages.slice(0, read.pages.length) };
-    const first = found.session.pages[read.pages.length];
-    if (first === undefined) return { kind: "tip", session };
+    const { session, next: first } = found;
+    if (first === null) return { kind: "tip", session };
     if (first instanceof Error) {
       const kept = first instanceof ExpiredCursor ? first.kept : null;
       return { kind: "expired", session, cursor: after ?? "", kept };

@@ -1,5 +1,5 @@
 import { ExpiredCursor, unknownMessage } from "../conversation/cursor.ts";
-import type { ParleyError } from "../conversation/errors.ts";
+import { PageTooLarge, type ParleyError } from "../conversation/errors.ts";
 import { markOf } from "../conversation/ids.ts";
 import { parseJson } from "../conversation/json.ts";
 import type { MessagePage, MemorySettings, MemoryStrategy, Session } from "../conversation/session.ts";
@@ -249,7 +249,8 @@ function expiredOf(reply: Reply): ParleyError | null {
 export function pageOf(reply: Reply): MessagePage | ParleyError {
   const expired = expiredOf(reply);
   if (expired) return expired;
-  const [, low, previous, next, rows, mark] = list(reply);
+  const [code, low, previous, next, rows, mark] = list(reply);
+  if (code === "LARGE") return new PageTooLarge(number(low));
   const after = mark === undefined ? null : { position: number(low) - 1, mark: text(mark) };
   return { rows: rowsOf(number(low), rows), hasPreviousPage: previous === 1, hasNextPage: next === 1, after };
 }

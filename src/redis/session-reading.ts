@@ -1,5 +1,6 @@
 import { parseAnchor } from "../conversation/cursor.ts";
 import { ParleyError } from "../conversation/errors.ts";
+import type { PageRequest } from "../conversation/session.ts";
 import type { Reading, StoreRead } from "../conversation/store.ts";
 import { invalidCursor } from "./cursor-args.ts";
 import type { RecentReadings } from "./recent-readings.ts";
@@ -27,7 +28,7 @@ export async function readSession(
 ): Promise<Reading | Absent> {
   const badPages = new Map<number, Error>();
   const pages: (string | number)[] = [];
-  request.pages.forEach((page, i) => {
+  pagesOf(request).forEach((page, i) => {
     const places = [page.after, page.before].map((given) => {
       return given === null || given === "" ? null : (parseAnchor(sessionId, key, given) ?? invalidCursor());
     });
@@ -36,12 +37,13 @@ export async function readSession(
       badPages.set(i, bad);
       return;
     }
-    pages.push(page.first === null ? "last" : "first", page.first ?? page.last ?? 50);
+    const kind = page === request.next ? "next" : page.first === null ? "last" : "first";
+    pages.push(kind, page.first ?? page.last ?? 50);
     for (const place of places) if (!(place instanceof Error)) pages.push(...calls.anchorArgs(owner, place));
   });
   for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
   if (request.at) pages.push("at", 1, ...calls.anchorArgs(owner, request.at), "", "", "");
-  const args = [request.runId ?? "", ...pages];
+  const args = [request.runId ?? "", request.mostBytes ?? "", ...pages];
   let answer = await calls.run("view", owner, key, null, args);
   for (let attempt = 0; attempt < 5; attempt++) {
     if (answer[0] === "TOUCH") {
@@ -57,6 +59,10 @@ export async function readSession(
     return recent.of([owner, key, ...args].join("\0"), body, make);
   }
   throw changesTooFast();
+}
+
+function pagesOf({ pages, next }: StoreRead): readonly PageRequest[] {
+  return next === undefined ? pages : [...pages, next];
 }
 
 export function changesTooFast(): ParleyError {
@@ -75,19 +81,18 @@ function readingOf(
 ): Reading {
   const whole = sessionOf(sessionId, key, body);
   const answered = [...whole.pages];
-  const session = {
-    ...whole,
-    pages: request.pages.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor()),
-  };
-  const others = list(body[9]).slice(request.pages.length - badPages.size);
+  const asked = pagesOf(request);
+  const pages = asked.map((_, i) => badPages.get(i) ?? answered.shift() ?? invalidCursor());
+  const others = list(body[9]).slice(asked.length - badPages.size);
   const found = request.at === undefined ? null : foundOf(others.at(-1) ?? null);
   const ranges = others.slice(0, request.ranges?.length ?? 0).map((page) => {
     const [, low, , , rows] = list(page);
     return rowsOf(number(low), rows);
   });
   return {
-    session,
-    run: runView(sessionId, key, session.generation, body[5]),
+    session: { ...whole, pages: pages.slice(0, request.pages.length) },
+    run: runView(sessionId, key, whole.generation, body[5]),
+    next: pages[request.pages.length] ?? null,
     ranges,
     at: found,
   };

@@ -7,9 +7,10 @@ import { WebSocket } from "ws";
 import { startGateway } from "../support/gateway.ts";
 import type { TestGateway } from "../support/gateway.ts";
 import { execute } from "../support/graphql-client.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { command, waitUntil } from "../support/redis-command.ts";
 import { startRedis } from "../support/redis-server.ts";
 import type { TestRedis } from "../support/redis-server.ts";
+import { foreignRow } from "../support/store.ts";
 import { post } from "../support/transport-server.ts";
 
 // Fifty rows of some 2.4 kB are read, in a gateway whose answers may hold four times as much.
@@ -117,6 +118,77 @@ test("each event of a subscription has as much, and one that is too large ends n
     await events.return?.();
   }
   await client.dispose();
+});
+
+describe("a page whose rows hold more than an answer may", () => {
+  const rowBytes = 100_000;
+  const many = 30;
+  const inLarge = (selection: string) => `{ session(sessionId: "large") { ${selection} } }`;
+  const sent = async () => {
+    const stats = await command<string>(redis, "info", "stats");
+    return Number(/^total_net_output_bytes:(\d+)/m.exec(stats)?.[1]);
+  };
+
+  beforeAll(async () => {
+    for (let i = 0; i < many; i++) await command(redis, "lpush", "large", foreignRow(`${i} `.padEnd(rowBytes, "x")));
+    expect(await ask(inLarge("messageCount"))).toEqual({ data: { session: { messageCount: many } } });
+  });
+
+  test("is refused before Redis sends them, each time, and is counted once", async () => {
+    const query = inLarge(`messages(last: ${many}) { nodes { role } }`);
+    const [sentBefore, refusedBefore] = [await sent(), await refusals()];
+    const { errors = [] } = await always(query);
+    expect(errors).toMatchObject([
+      {
+        message: `The answer would hold more than ${maxAnswerBytes} bytes. Ask for fewer messages or fields at a time.`,
+        path: ["session", "messages"],
+        extensions: { code: "TOO_COMPLEX", limit: "answerBytes" },
+      },
+    ]);
+    expect(await refusals()).toBe(refusedBefore + 4);
+    expect((await sent()) - sentBefore).toBeLessThan((many * rowBytes) / 10);
+  });
+
+  test("is refused beside one that fits", async () => {
+    const sentBefore = await sent();
+    const page = (last: number) => `session(sessionId: "large") { messages(last: ${last}) { nodes { role } } }`;
+    const { data, errors = [] } = await ask(`{ fits: ${page(1)} large: ${page(many)} }`);
+    expect(data).toEqual({ fits: { messages: { nodes: [{ role: "USER" }] } }, large: null });
+    expect(errors).toMatchObject([{ path: ["large", "messages"], extensions: { limit: "answerBytes" } }]);
+    expect((await sent()) - sentBefore).toBeLessThan((many * rowBytes) / 10);
+  });
+
+  test("is one of several: those that are not in the answer do not count", async () => {
+    const client = createClient({ url: at.url.replace(/^http/, "ws"), webSocketImpl: WebSocket, retryAttempts: 0 });
+    const page = (which: string) => `session { messages(${which}: 3) { nodes { role } } }`;
+    const query = `subscription { sessionEvents(sessionId: "large") {
+      __typename ... on StreamOpened { ${page("last")} } ... on SessionUpdated { ${page("first")} }
+    } }`;
+    const events = client.iterate({ query });
+    const messages = { nodes: Array.from({ length: 3 }, () => ({ role: "USER" })) };
+    for (const __typename of ["StreamOpened", "SessionUpdated"]) {
+      const { value } = (await events.next()) as { value: unknown };
+      expect(value).toEqual({ data: { sessionEvents: { __typename, session: { messages } } } });
+      await ask(`mutation { updateSession(input: { sessionId: "large", title: "t" }) { session { id } } }`);
+    }
+    await events.return?.();
+    await client.dispose();
+  });
+
+  test("keeps no subscriber from what it missed", async () => {
+    const client = createClient({ url: at.url.replace(/^http/, "ws"), webSocketImpl: WebSocket, retryAttempts: 0 });
+    const query = `subscription { sessionEvents(sessionId: "large", after: "") {
+      __typename ... on StreamOpened { session { messages(last: ${many}) { nodes { role } } } }
+    } }`;
+    const events = client.iterate({ query });
+    const opened = (await events.next()).value as Answer;
+    expect(opened.errors?.[0]?.extensions).toEqual({ code: "TOO_COMPLEX", limit: "answerBytes" });
+    for (let i = 0; i < many; i++) {
+      expect((await events.next()).value).toEqual({ data: { sessionEvents: { __typename: "MessageAdded" } } });
+    }
+    await events.return?.();
+    await client.dispose();
+  });
 });
 
 test("while answers are not taken, others are told to come again; then there is room", async () => {

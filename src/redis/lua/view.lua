@@ -1,7 +1,8 @@
 -- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list or its
 -- expiry is not as recorded the answer is TOUCH, and the caller touches and reads again.
 -- KEYS: the eight of lib.lua
--- ARGV: 8 run id to read beside or "", then for each page: kind (first | last | range | at), count,
+-- ARGV: 8 run id to read beside or "", 9 how many bytes the rows of the pages first and last may hold together or "",
+--       then for each page: kind (first | last | next | range | at; next: first, whatever its rows hold), count,
 --       place to begin after (place.lua; "": none), place to end before (range: "", from, "", "", to, "";
 --       at: the place of the one row, "", "", "")
 -- Returns OK record n tip-mark expires now run active last queue pages | TOUCH
@@ -10,7 +11,8 @@
 --   a page: { "OK", low, has-previous, has-next, rows newest first, packed }; { "LOST" } where its cursor must hold and
 --   does not (see touch.lua); { "EXPIRED" } where it need not, and where its row was cut for sure, with the position that
 --   its holder goes on from and the mark of the row before that; { "UNKNOWN" } where nothing of an id is found;
---   behind the rows the mark of the row that an id names
+--   behind the rows the mark of the row that an id names; { "LARGE", bytes of its rows } where these are too many beside
+--   those of the pages before
 --   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
 local x, code, other = load()
 if not x then return { code, other and 1 or nil } end
@@ -65,9 +67,10 @@ local function gone(kind, position, m)
   return kept and { 'EXPIRED', kept, tip } or { 'EXPIRED' }
 end
 
+local most, taken = tonumber(ARGV[9]), 0
 local pages = {}
 local finish = x.base + x.n
-for i = 9, #ARGV, 8 do
+for i = 10, #ARGV, 8 do
   local kind, count = ARGV[i], tonumber(ARGV[i + 1])
   local low, high, expired, tip = x.base, finish - 1, nil, nil
   local function place(at)
@@ -86,13 +89,22 @@ for i = 9, #ARGV, 8 do
       low, tip = math.max(low, (after or 0) + 1), not tonumber(ARGV[i + 2]) and m or nil
     end
     if ARGV[i + 5] ~= '' then high = math.min(high, math.max(x.base, place(i + 5) or 0) - 1) end
-    if kind == 'first' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
+    if kind ~= 'last' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
   end
   if expired then
     pages[#pages + 1] = expired
   else
     if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
-    pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rowsOf(x, low, high)), tip }
+    local rows, bytes = rowsOf(x, low, high), 0
+    if most and (kind == 'first' or kind == 'last') then
+      for j = 1, #rows do bytes = bytes + #rows[j] end
+    end
+    if most and taken + bytes > most then
+      pages[#pages + 1] = { 'LARGE', bytes }
+    else
+      taken = taken + bytes
+      pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rows), tip }
+    end
   end
 end
 
