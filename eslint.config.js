@@ -31,11 +31,11 @@ export default defineConfig(
   },
   {
     files: ["test/**/*.ts"],
-    ignores: ["test/support/property.ts"],
+    ignores: ["test/support/store/property.ts"],
     rules: {
       "no-restricted-properties": [
         "error",
-        { object: "fc", property: "assert", message: "Use checkProperty() of test/support/property.ts." },
+        { object: "fc", property: "assert", message: "Use checkProperty() of test/support/store/property.ts." },
         { object: "vi", property: "waitFor", message: "It gives up after a second. Use expect.poll()." },
       ],
     },

@@ -1,9 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-import { propertyRuns } from "./test/support/property-runs.ts";
+import { propertyRuns } from "./test/support/store/property-runs.ts";
 
 /**
- * Once on each shape of Redis, with servers of that shape for each file (test/support/project-topology.ts): all that sees
+ * Once on each shape of Redis, with servers of that shape for each file (test/support/redis/project-topology.ts): all that sees
  * the gateway from outside, without exception, and what drives the store with random commands.
  */
 const onEachTopology = ["test/e2e/**/*.test.ts", "test/property/{store,retention,tenants}.test.ts"];

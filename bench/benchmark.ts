@@ -1,4 +1,4 @@
-import { startRedis } from "../test/support/redis-server.ts";
+import { startRedis } from "../test/support/redis/redis-server.ts";
 import type { Orders } from "./orders.ts";
 import { startProcess, type BenchProcess } from "./processes.ts";
 import { median } from "./statistics.ts";

@@ -1,6 +1,6 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { startFlags } from "../test/support/start-command.ts";
+import { startFlags } from "../test/support/gateway/start-command.ts";
 import type { Order, Orders, Report, Usage } from "./orders.ts";
 
 /** A process of the benchmark, seen from the one that gives the orders. */

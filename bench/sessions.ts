@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { anonymous } from "../src/conversation/session.ts";
-import type { NewMessage } from "../src/conversation/message.ts";
+import type { NewMessage } from "../src/conversation/message/message.ts";
 import { createGateway } from "../src/gateway.ts";
 
 export function newMessage(text: string, role: NewMessage["role"] = "USER"): NewMessage {

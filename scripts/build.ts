@@ -12,6 +12,6 @@ execFileSync(process.execPath, [from("node_modules/typescript/bin/tsc"), "-p", "
   stdio: "inherit",
 });
 // The compiler takes no notice of the scripts for Redis.
-for (const name of readdirSync(from("src/redis/lua"))) {
-  if (name.endsWith(".lua")) cpSync(from(`src/redis/lua/${name}`), from(`dist/redis/lua/${name}`));
+for (const path of readdirSync(from("src/redis/scripts"), { recursive: true, encoding: "utf8" })) {
+  if (path.endsWith(".lua")) cpSync(from(`src/redis/scripts/${path}`), from(`dist/redis/scripts/${path}`));
 }

@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { variables } from "../src/config.ts";
+import { variables } from "../src/config/load.ts";
 
 /** The table of all variables, as docs/configuration.md has it between its two markers. */
 export function configurationTable(): string {

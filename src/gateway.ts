@@ -1,33 +1,33 @@
-import type { Conversations } from "./conversation/api.ts";
-import { idMatcher, signedInProblem, subjectProblem } from "./conversation/access.ts";
-import { StoredConversations } from "./conversation/conversations.ts";
+import type { Conversations } from "./conversation/conversations/api.ts";
+import { idMatcher, signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
+import { StoredConversations } from "./conversation/conversations/conversations.ts";
 import { anonymous } from "./conversation/session.ts";
-import { silentTelemetry } from "./conversation/telemetry.ts";
-import { Titles } from "./conversation/titles.ts";
-import { Turns } from "./conversation/turns.ts";
-import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./gateway-options.ts";
+import { silentTelemetry } from "./conversation/ports/telemetry.ts";
+import { Titles } from "./conversation/conversations/titles.ts";
+import { Turns } from "./conversation/conversations/turns.ts";
+import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./options.ts";
 import { defaultQueryLimits } from "./graphql/limits.ts";
 import { schema } from "./graphql/schema.ts";
-import { checkOptions } from "./option-checks.ts";
-import { quotaLimits, sessionLimit, transportLimits } from "./limit-options.ts";
+import { checkOptions } from "./config/option-checks.ts";
+import { quotaLimits, sessionLimit, transportLimits } from "./config/limit-options.ts";
 import { createReplies } from "./langchain/replies.ts";
-import { createMetrics } from "./metrics.ts";
-import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/adopt.ts";
-import { Exporter, type ExportProgress } from "./redis/archive.ts";
-import { RedisBackend } from "./redis/backend.ts";
-import { keyPrefixOf } from "./redis/connection.ts";
-import { Importer, type ImportResult } from "./redis/restore.ts";
-import { deleteOwner, giveSessions } from "./redis/session-records.ts";
-import { startEmbeddedRedis, type EmbeddedRedis } from "./redis/server/embedded.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
+import { Exporter, type ExportProgress } from "./redis/admin/archive.ts";
+import { RedisBackend } from "./redis/store/backend.ts";
+import { keyPrefixOf } from "./redis/client/connection.ts";
+import { Importer, type ImportResult } from "./redis/admin/restore.ts";
+import { deleteOwner, giveSessions } from "./redis/admin/session-records.ts";
+import { startEmbeddedRedis, type EmbeddedRedis } from "./embedded-redis/embedded.ts";
 import { authenticator, ownAuthenticator } from "./transport/auth/authenticate.ts";
 import type { AuthOptions, Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
-import { silentLogger, type Logger } from "./transport/logger.ts";
-import { checkedList, readPersistedList, type ListChecks } from "./transport/persisted-list.ts";
-import { persistedOperations, type PersistedOperations } from "./transport/persisted.ts";
+import { silentLogger, type Logger } from "./operations/logger.ts";
+import { checkedList, readPersistedList, type ListChecks } from "./operations/documents/persisted-list.ts";
+import { persistedOperations, type PersistedOperations } from "./operations/documents/persisted.ts";
 import { requestLogger } from "./transport/request-ids.ts";
-import { hostTraces } from "./tracing/options.ts";
+import { hostTraces } from "./telemetry/tracing/options.ts";
 import { createTransport, type Transport } from "./transport/transport.ts";
-import type { Tracing } from "./tracing/open.ts";
+import type { Tracing } from "./telemetry/tracing/open.ts";
 
 export interface Gateway {
   /** For a server of the program's own: HTTP and SSE. WebSockets need listen(). */
@@ -334,7 +334,7 @@ async function persistedOf(
 /** OpenTelemetry is loaded only where there is something to trace to. */
 async function tracingOf({ tracing, idle = false, logger = silentLogger }: GatewayOptions): Promise<Tracing | null> {
   if (idle || tracing === null || (tracing === undefined && !hostTraces())) return null;
-  const { openTracing } = await import("./tracing/open.ts");
+  const { openTracing } = await import("./telemetry/tracing/open.ts");
   return await openTracing(tracing ?? null, () =>
     logger.warn({}, "Traces cannot be delivered to the collector. They are dropped until it takes them."),
   );
@@ -363,8 +363,8 @@ export type {
   Logger,
 };
 export type { ExportProgress, GatewayOptions, ImportResult, MemoryOptions };
-export type { ClusterSource, EmbeddedSource, UrlSource } from "./gateway-options.ts";
-export { ArchiveError } from "./conversation/archive.ts";
-export { GatewayOptionsError } from "./option-checks.ts";
+export type { ClusterSource, EmbeddedSource, UrlSource } from "./options.ts";
+export { ArchiveError } from "./conversation/message/archive.ts";
+export { GatewayOptionsError } from "./config/option-checks.ts";
 export { ParleyError } from "./conversation/errors.ts";
-export { PersistedOperationsError } from "./transport/persisted-list.ts";
+export { PersistedOperationsError } from "./operations/documents/persisted-list.ts";

@@ -1,24 +1,24 @@
 import { fstatSync, readFileSync } from "node:fs";
 
-import type { NewKey } from "./add-key.ts";
-import { startScreen } from "./banner.ts";
-import type { StartScreen } from "./banner.ts";
-import { readCommand } from "./command-line.ts";
-import type { Adopt, Misused } from "./command-line.ts";
-import { ConfigError, loadConfig, variables } from "./config.ts";
-import type { Config, ConfigProblem } from "./config.ts";
-import type { RedisConfig } from "./config-redis.ts";
-import type { RedisAddress } from "./config-values.ts";
-import { dataCommandsHelp, readDataCommand, runDataCommand } from "./data-commands.ts";
-import type { DataCommand } from "./data-commands.ts";
+import type { NewKey } from "./cli/keys.ts";
+import { startScreen } from "./cli/start-screen.ts";
+import type { StartScreen } from "./cli/start-screen.ts";
+import { readCommand } from "./cli/command-line.ts";
+import type { Adopt, Misused } from "./cli/command-line.ts";
+import { ConfigError, loadConfig, variables } from "./config/load.ts";
+import type { Config, ConfigProblem } from "./config/load.ts";
+import type { RedisConfig } from "./config/redis.ts";
+import type { RedisAddress } from "./config/values.ts";
+import { dataCommandsHelp, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
+import type { DataCommand } from "./cli/data-commands.ts";
 import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
-import { outlivesTerminal } from "./hangup.ts";
-import { createLogger } from "./logging.ts";
-import { signedInProblem, subjectProblem } from "./conversation/access.ts";
-import type { FullLogger } from "./logging.ts";
-import { createProgress } from "./progress.ts";
-import { redisProblems, redisSource } from "./redis-source.ts";
-import { hostTraces } from "./tracing/options.ts";
+import { outlivesTerminal } from "./cli/hangup.ts";
+import { createLogger } from "./telemetry/logging.ts";
+import { signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
+import type { FullLogger } from "./telemetry/logging.ts";
+import { createProgress } from "./cli/progress.ts";
+import { redisProblems, redisSource } from "./cli/redis-source.ts";
+import { hostTraces } from "./telemetry/tracing/options.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
@@ -86,7 +86,7 @@ function version(): string {
 
 async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
   const file = process.env["AUTH_KEYS_FILE"]?.trim() ?? "";
-  const { makeKey, newKeyProblem } = await import("./add-key.ts");
+  const { makeKey, newKeyProblem } = await import("./cli/keys.ts");
   const wanted = { subject, scopes, sessions };
   const problem =
     file === "" ? "AUTH_KEYS_FILE must name the file that the key's hash goes into." : newKeyProblem(wanted);
@@ -114,7 +114,7 @@ function misuse({ message }: Pick<Misused, "message">): void {
 
 /** `serves`: for a gateway that answers clients. null: it has mistakes, which are told. */
 async function readConfig(serves: boolean): Promise<Config | null> {
-  const { fileProblems } = await import("./config-files.ts");
+  const { fileProblems } = await import("./cli/config-files.ts");
   const problems = [...(await fileProblems(process.env, serves))];
   try {
     const config = loadConfig(process.env);

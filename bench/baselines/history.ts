@@ -1,5 +1,5 @@
 import type { Redis } from "ioredis";
-import { timeOfUuidv7 } from "../../src/conversation/ids.ts";
+import { timeOfUuidv7 } from "../../src/conversation/message/ids.ts";
 
 /** What the baselines' schemas show of a message: what the benchmarks' queries select. */
 export interface BaselineMessage {

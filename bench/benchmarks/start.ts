@@ -5,8 +5,8 @@ import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort } from "../../src/redis/server/port.ts";
-import { startFlags, startProgram } from "../../test/support/start-command.ts";
+import { freePort } from "../../src/embedded-redis/port.ts";
+import { startFlags, startProgram } from "../../test/support/gateway/start-command.ts";
 import { compare, inRounds, type Benchmark, type Contender, type Figures } from "../benchmark.ts";
 import { startProcess } from "../processes.ts";
 

@@ -1,4 +1,4 @@
-import type { LimitName } from "./limits.ts";
+import type { LimitName } from "./limit-names.ts";
 
 /**
  * Refusals, as a closed union of codes. They reach a client as `extensions.code` of a GraphQL error; whatever is

@@ -1,4 +1,4 @@
-import type { Row } from "./message.ts";
+import type { Row } from "./message/message.ts";
 import type { Run } from "./run.ts";
 import type { Session } from "./session.ts";
 

@@ -1,4 +1,4 @@
-import type { Row, TokenUsage } from "./message.ts";
+import type { Row, TokenUsage } from "./message/message.ts";
 
 /**
  * A run is one reply being made.

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { badInput } from "./errors.ts";
-import { uuidv7 } from "./ids.ts";
+import { uuidv7 } from "./message/ids.ts";
 
 const maxBytes = 512;
 // Control characters of ASCII and Latin-1, and the two line separators: what would break a log line or a protocol.

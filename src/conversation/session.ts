@@ -1,4 +1,4 @@
-import type { Row, TokenUsage } from "./message.ts";
+import type { Row, TokenUsage } from "./message/message.ts";
 import type { Run } from "./run.ts";
 
 export type MemoryStrategy = "BUFFER" | "WINDOW" | "TOKEN_BUFFER" | "SUMMARY_BUFFER";

@@ -1,5 +1,5 @@
 import type { ParleyError } from "../conversation/errors.ts";
-import type { Row } from "../conversation/message.ts";
+import type { Row } from "../conversation/message/message.ts";
 import { tooComplex } from "./limits.ts";
 
 /**

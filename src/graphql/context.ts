@@ -1,7 +1,7 @@
-import type { Conversations } from "../conversation/api.ts";
+import type { Conversations } from "../conversation/conversations/api.ts";
 import type { Viewer } from "../conversation/session.ts";
 import type { AnswerBudget } from "./answer-budget.ts";
-import type { Readings } from "./readings.ts";
+import type { Readings } from "./reading/readings.ts";
 
 /** What a resolver knows of its operation. The transport makes one for each operation. */
 export interface Context {

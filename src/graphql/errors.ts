@@ -1,8 +1,8 @@
 import { GraphQLError } from "graphql";
 
 import { ParleyError } from "../conversation/errors.ts";
-import { splitLocal } from "../conversation/ids.ts";
-import { runGlobalId } from "./global-ids.ts";
+import { splitLocal } from "../conversation/message/ids.ts";
+import { runGlobalId } from "./reading/global-ids.ts";
 
 /**
  * What a client gets to see of whatever was thrown. A refusal keeps its code and details; a GraphQLError that has no

@@ -9,7 +9,7 @@ import type {
 } from "graphql";
 
 import { ParleyError } from "../conversation/errors.ts";
-import type { LimitName } from "../conversation/limits.ts";
+import type { LimitName } from "../conversation/limit-names.ts";
 
 // What an operation may ask for, told before it is validated (which costs more than reading it) and executed. All of
 // this file depends on the document alone, takes time in proportion to its length, and holds for every transport;

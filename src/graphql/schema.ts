@@ -1,19 +1,19 @@
-import "./events.ts";
-import "./message.ts";
-import "./model.ts";
-import "./new-message.ts";
-import "./node.ts";
-import "./run.ts";
-import "./scalars.ts";
-import "./session-changes.ts";
-import "./session.ts";
-import "./turn.ts";
-import "./viewer.ts";
+import "./types/events.ts";
+import "./types/message.ts";
+import "./types/model.ts";
+import "./types/new-message.ts";
+import "./types/node.ts";
+import "./types/run.ts";
+import "./types/scalars.ts";
+import "./types/session-mutations.ts";
+import "./types/session.ts";
+import "./types/turn-mutations.ts";
+import "./types/viewer.ts";
 
 import { specifiedDirectives } from "graphql";
 
 import { builder } from "./builder.ts";
 import { countFields } from "./counted-fields.ts";
-import { deferDirective } from "./defer.ts";
+import { deferDirective } from "./types/defer.ts";
 
 export const schema = countFields(builder.toSchema({ directives: [...specifiedDirectives, deferDirective] }));

@@ -8,19 +8,19 @@ import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
 import type { Generation, LLMResult } from "@langchain/core/outputs";
 import { ChatPromptTemplate, MessagesPlaceholder } from "@langchain/core/prompts";
 
-import { objectOrEmpty, type JsonObject } from "../conversation/json.ts";
-import type { ReplyOutcome } from "../conversation/replies.ts";
-import { noSpan, type Facts, type Span } from "../conversation/telemetry.ts";
-import { failureOf, runError } from "./failure.ts";
-import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./media.ts";
-import { turnMemory } from "./memory.ts";
-import type { LoadedModel } from "./models.ts";
+import { objectOrEmpty, type JsonObject } from "../conversation/message/json.ts";
+import type { ReplyOutcome } from "../conversation/ports/replies.ts";
+import { noSpan, type Facts, type Span } from "../conversation/ports/telemetry.ts";
+import { failureOf, runError } from "./models/failure.ts";
+import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./history/media.ts";
+import { turnMemory } from "./history/memory.ts";
+import type { LoadedModel } from "./models/models.ts";
 import { replyData, withUsage, type Generated } from "./reply-data.ts";
-import { inStrictOrder, markOwn } from "./role-order.ts";
-import { symptomsOf } from "./symptoms.ts";
+import { inStrictOrder, markOwn } from "./history/role-order.ts";
+import { symptomsOf } from "./models/symptoms.ts";
 import { textOf } from "./text.ts";
-import { estimatedUsage } from "./usage-estimate.ts";
-import { watched } from "./watched.ts";
+import { estimatedUsage } from "./models/usage-estimate.ts";
+import { watched } from "./models/watched.ts";
 
 export interface Turn {
   readonly model: LoadedModel;

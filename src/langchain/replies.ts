@@ -1,12 +1,18 @@
-import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/replies.ts";
+import type {
+  Replies,
+  ReplyOutcome,
+  ReplyRequest,
+  SummaryRequest,
+  TitleRequest,
+} from "../conversation/ports/replies.ts";
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
-import { silentTelemetry, type Telemetry } from "../conversation/telemetry.ts";
-import { failureOf, runError } from "./failure.ts";
-import type { CustomModel } from "./custom-model.ts";
-import { createModels, type LoadedModel, type OpenAIOptions } from "./models.ts";
-import { providerFactsOf, type ProviderFacts } from "./symptoms.ts";
-import { watched } from "./watched.ts";
+import { silentTelemetry, type Telemetry } from "../conversation/ports/telemetry.ts";
+import { failureOf, runError } from "./models/failure.ts";
+import type { CustomModel } from "./models/custom-model.ts";
+import { createModels, type LoadedModel, type OpenAIOptions } from "./models/models.ts";
+import { providerFactsOf, type ProviderFacts } from "./models/symptoms.ts";
+import { watched } from "./models/watched.ts";
 
 // Importing this file costs next to nothing: LangChain (about a second) is imported when it is first needed, or by warm().
 
@@ -56,8 +62,8 @@ const turnModules = once(async () => {
   await loadPieces();
   const [{ runTurn }, { messageOfRow }, { selectRows }] = await Promise.all([
     import("./chain.ts"),
-    import("./rows.ts"),
-    import("./select.ts"),
+    import("./history/rows.ts"),
+    import("./models/select.ts"),
   ]);
   return { runTurn, messageOfRow, selectRows };
 });
@@ -170,7 +176,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       if ("code" in model) return null;
       const [{ makeSummary }, { loadTokenCounter }] = await Promise.all([
         import("./summary.ts"),
-        import("./tokens.ts"),
+        import("./models/tokens.ts"),
       ]);
       const { summary, rows, maxTokens, signal } = request;
       const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "summary" });
@@ -193,12 +199,15 @@ async function historyOf(request: ReplyRequest, defaults: RepliesOptions["memory
   const { selectRows } = await turnModules();
   if (strategy === "BUFFER" || strategy === "WINDOW") return selectRows(request.rows, limits, () => 0);
 
-  const { loadTokenCounter } = await import("./tokens.ts");
+  const { loadTokenCounter } = await import("./models/tokens.ts");
   const counter = await loadTokenCounter();
   if (strategy === "TOKEN_BUFFER" || request.summary === null || request.summary === "") {
     return selectRows(request.rows, limits, counter.countMessage);
   }
-  const [{ summaryTokens }, { summaryMessage }] = await Promise.all([import("./summary.ts"), import("./memory.ts")]);
+  const [{ summaryTokens }, { summaryMessage }] = await Promise.all([
+    import("./summary.ts"),
+    import("./history/memory.ts"),
+  ]);
   const summary = counter.clipText(request.summary, summaryTokens(limits.maxTokens));
   const room = limits.maxTokens - counter.countText(summary, limits.maxTokens);
   const rows = selectRows(request.rows, { ...limits, maxTokens: room }, counter.countMessage);

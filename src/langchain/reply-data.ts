@@ -7,8 +7,8 @@ import {
   objectOrEmpty,
   stringOrNull,
   type JsonObject,
-} from "../conversation/json.ts";
-import type { TokenUsage } from "../conversation/message.ts";
+} from "../conversation/message/json.ts";
+import type { TokenUsage } from "../conversation/message/message.ts";
 import { textOf } from "./text.ts";
 
 export interface ReplyData {

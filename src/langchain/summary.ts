@@ -3,17 +3,17 @@ import { ConversationSummaryMemory } from "@langchain/classic/memory";
 import { AIMessage, getBufferString, type BaseMessage } from "@langchain/core/messages";
 
 import type { RunErrorCode } from "../conversation/run.ts";
-import type { Span } from "../conversation/telemetry.ts";
-import { failureOf } from "./failure.ts";
-import type { LoadedModel } from "./models.ts";
-import { linesOf } from "./offline.ts";
-import { offlineSummary } from "./offline-text.ts";
-import { withoutMedia } from "./media.ts";
+import type { Span } from "../conversation/ports/telemetry.ts";
+import { failureOf } from "./models/failure.ts";
+import type { LoadedModel } from "./models/models.ts";
+import { linesOf } from "./offline/offline.ts";
+import { offlineSummary } from "./offline/offline-text.ts";
+import { withoutMedia } from "./history/media.ts";
 import { withoutReasoning } from "./reasoning.ts";
-import { messageOfRow } from "./rows.ts";
+import { messageOfRow } from "./history/rows.ts";
 import { clip, textOfMessage } from "./text.ts";
-import type { TokenCounter } from "./tokens.ts";
-import { watched } from "./watched.ts";
+import type { TokenCounter } from "./models/tokens.ts";
+import { watched } from "./models/watched.ts";
 
 /** The part of maxTokens that the summary may take; the rows have the rest. */
 export function summaryTokens(maxTokens: number): number {

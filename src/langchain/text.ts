@@ -1,6 +1,6 @@
 import type { BaseMessage } from "@langchain/core/messages";
 
-import { contentOf } from "../conversation/stored-content.ts";
+import { contentOf } from "../conversation/message/stored-content.ts";
 
 /** All text blocks joined, of a message's content in any of LangChain's forms. */
 export function textOf(content: unknown): string {

@@ -1,14 +1,14 @@
 import { HumanMessage, SystemMessage } from "@langchain/core/messages";
 
-import { isObject, parseJson, stringOrNull } from "../conversation/json.ts";
+import { isObject, parseJson, stringOrNull } from "../conversation/message/json.ts";
 import type { RunError } from "../conversation/run.ts";
-import { failureOf, runError } from "./failure.ts";
-import type { LoadedModel } from "./models.ts";
-import { offlineTitle } from "./offline-text.ts";
+import { failureOf, runError } from "./models/failure.ts";
+import type { LoadedModel } from "./models/models.ts";
+import { offlineTitle } from "./offline/offline-text.ts";
 import { withoutReasoning } from "./reasoning.ts";
-import { messageOfRow } from "./rows.ts";
+import { messageOfRow } from "./history/rows.ts";
 import { clip, textOfMessage } from "./text.ts";
-import { watched } from "./watched.ts";
+import { watched } from "./models/watched.ts";
 
 /** A title is told by how a conversation begins, so that is all the model gets to see. */
 const maxMessages = 8;

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 
-import { flatUuid } from "../conversation/ids.ts";
-import type { Telemetry } from "../conversation/telemetry.ts";
-import type { RequestHeaders } from "./identity.ts";
-import type { Logger } from "./logger.ts";
+import { flatUuid } from "../conversation/message/ids.ts";
+import type { Telemetry } from "../conversation/ports/telemetry.ts";
+import type { RequestHeaders } from "../operations/identity.ts";
+import type { Logger } from "../operations/logger.ts";
 
 const current = new AsyncLocalStorage<string>();
 

@@ -2,11 +2,11 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
-import { spawnGateway, type GatewayProcess } from "../support/gateway.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { openAcknowledged } from "../support/transport-server.ts";
-import { startWitness, type Witness } from "../support/witness.ts";
+import { spawnGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { openAcknowledged } from "../support/gateway/transport-server.ts";
+import { startWitness, type Witness } from "../support/redis/witness.ts";
 
 let server: TestRedis;
 let gateway: GatewayProcess;

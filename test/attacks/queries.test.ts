@@ -1,9 +1,9 @@
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { spawnGateway, type GatewayProcess } from "../support/gateway.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { openAcknowledged } from "../support/transport-server.ts";
-import { startWitness, type Witness } from "../support/witness.ts";
+import { spawnGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { openAcknowledged } from "../support/gateway/transport-server.ts";
+import { startWitness, type Witness } from "../support/redis/witness.ts";
 
 let server: TestRedis;
 let gateway: GatewayProcess;

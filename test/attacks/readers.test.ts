@@ -6,11 +6,11 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createClient } from "graphql-ws";
 import { Redis } from "ioredis";
 import { WebSocket } from "ws";
-import { spawnGateway, type GatewayProcess } from "../support/gateway.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow } from "../support/store.ts";
-import { startWitness, type Witness } from "../support/witness.ts";
+import { spawnGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow } from "../support/store/store.ts";
+import { startWitness, type Witness } from "../support/redis/witness.ts";
 
 /** PARLEY_ATTACK_SECONDS makes it longer: 60 is what is asked of a release. */
 const seconds = Number(process.env["PARLEY_ATTACK_SECONDS"] ?? 15);
@@ -32,7 +32,7 @@ beforeAll(async () => {
     REDIS_KEYSPACE_EVENTS: "enable",
     // Those who do not read are to stay for as long as this takes.
     SLOW_READER_MS: "3600000",
-    NODE_OPTIONS: `--import ${new URL("../support/memory-probe.ts", import.meta.url).href}`,
+    NODE_OPTIONS: `--import ${new URL("../support/gateway/memory-probe.ts", import.meta.url).href}`,
   });
   witness = await startWitness(gateway.url, "witness");
   await redis.lpush(session, foreignRow("first"));

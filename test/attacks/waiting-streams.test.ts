@@ -3,14 +3,14 @@ import { createClient, type Client } from "graphql-ws";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { encodeCursor, noGeneration } from "../../src/conversation/cursor.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { waitingSubscriptions } from "../support/probes.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow } from "../support/store.ts";
-import { callerOf, type Caller } from "../support/tenant.ts";
-import { secret, tokenFor, type TokenOptions } from "../support/tokens.ts";
+import { encodeCursor, noGeneration } from "../../src/conversation/message/cursor.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { waitingSubscriptions } from "../support/gateway/probes.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow } from "../support/store/store.ts";
+import { callerOf, type Caller } from "../support/gateway/tenant.ts";
+import { secret, tokenFor, type TokenOptions } from "../support/gateway/tokens.ts";
 
 // Whoever may name a session may wait for it. What such a stream must not be: a way to find out what another has (P11), or
 // to take more of the gateway than other streams do (P10).

@@ -1,6 +1,6 @@
 import { createGateway } from "../../src/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { startTopology } from "../support/project-topology.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
 
 /** A gateway with a Redis of its own, as a client's developer has it on the desk. */
 export interface ChatGateway {

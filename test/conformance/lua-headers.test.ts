@@ -1,11 +1,16 @@
-import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { plainScripts, readScript, scriptText, sessionScripts } from "../../src/redis/scripts.ts";
+import {
+  libraries,
+  plainScripts,
+  readScript,
+  scriptText,
+  sessionScripts,
+  textNames,
+} from "../../src/redis/scripts/scripts.ts";
 
 // A script is a function with a contract: its header says purpose, KEYS, ARGV and every code that it returns. Here the
 // header is held against the body.
 
-const folder = new URL("../../src/redis/lua/", import.meta.url);
 const libArguments = numbersTo(7);
 const libKeys = numbersTo(8);
 
@@ -51,8 +56,9 @@ function keyProblems({ keys, body }: Contract, lib: string): readonly string[] {
   const documented = numbersIn(keys);
   const used = indexes(body, "KEYS");
   const known = lib === "" ? [] : libKeys;
-  if (lib !== "" && !keys.startsWith("the eight of lib.lua")) return ["KEYS does not begin with the eight of lib.lua"];
-  if (lib !== "" && used.some((index) => known.includes(index))) return ["KEYS of lib.lua are used by number"];
+  if (lib !== "" && !keys.startsWith("the eight of base.lua"))
+    return ["KEYS does not begin with the eight of base.lua"];
+  if (lib !== "" && used.some((index) => known.includes(index))) return ["KEYS of base.lua are used by number"];
   return difference("KEYS", documented, used);
 }
 
@@ -105,7 +111,7 @@ function assignmentTo(variable: string, code: string): string | undefined {
 
 function functionOf(name: string, lib: string): string {
   const found = new RegExp(`^local function ${name}\\([^]*?^end$`, "m").exec(lib);
-  if (!found) throw new Error(`lib.lua has no function ${name}`);
+  if (!found) throw new Error(`lib/ has no function ${name}`);
   return found[0];
 }
 
@@ -139,13 +145,12 @@ function numbersTo(last: number): readonly number[] {
   return Array.from({ length: last }, (_, i) => i + 1);
 }
 
-const lib = readScript("lib");
+const lib = libraries.map(readScript).join("\n");
 const sessionNames = Object.keys(sessionScripts);
 const plainNames = Object.keys(plainScripts);
 
 test("each script has a file, and each file is a script", () => {
-  const files = readdirSync(folder).map((file) => file.replace(/\.lua$/, ""));
-  expect(files.sort()).toEqual(["lib", "place", "quota", ...sessionNames, ...plainNames].sort());
+  expect([...textNames].sort()).toEqual([...libraries, "place", "quota", ...sessionNames, ...plainNames].sort());
 });
 
 describe("a script's header tells its body", () => {
@@ -184,7 +189,7 @@ describe("a header that lies is found", () => {
     ["a code too many", "OK head |", "OK head | FULL |", "Returns FULL is documented, not used"],
     ["a code too few", " | EXPIRED", "", "Returns EXPIRED is used, not documented"],
     ["a code of load() too few", " | CORRUPT", "", "Returns CORRUPT is used, not documented"],
-    ["a key that is not there", "eight of lib.lua", "eight of lib.lua, 9 staging", "KEYS 9 is documented, not used"],
+    ["a key that is not there", "eight of base.lua", "eight of base.lua, 9 staging", "KEYS 9 is documented, not used"],
     ["repeated arguments", "10 mark", "10 mark, then more", "ARGV repeats in the header only"],
   ];
   test.each(lies)("%s", (_what, from, to, problem) => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { command, replicasOnline, waitUntil } from "../support/redis-command.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { command, replicasOnline, waitUntil } from "../support/redis/redis-command.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 import type { Count } from "./load.ts";
 import { moveSlots, slotOfKey } from "./slots.ts";
 import { play, type Stage, type StageOptions } from "./stage.ts";

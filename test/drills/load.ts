@@ -1,6 +1,6 @@
 import type { Cluster, Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
-import { waitUntil } from "../support/redis-command.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 import { Prober, type ProbeOptions } from "./prober.ts";
 import { Subscriber } from "./subscriber.ts";
 

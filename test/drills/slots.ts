@@ -1,6 +1,6 @@
 import calculateSlot from "cluster-key-slot";
-import type { TestRedis } from "../support/redis-server.ts";
-import { command } from "../support/redis-command.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { command } from "../support/redis/redis-command.ts";
 
 /** Moves slots of a live cluster one after the other, as redis-cli --cluster reshard does. */
 export async function moveSlots(

@@ -1,11 +1,11 @@
 import type { Cluster, Redis } from "ioredis";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { freePort } from "../../src/redis/server/port.ts";
-import { spawnGateway, startGateway, type GatewayProcess } from "../support/gateway.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { startProxy, type TcpProxy } from "../support/tcp-proxy.ts";
-import { topologies } from "../support/topologies.ts";
+import { freePort } from "../../src/embedded-redis/port.ts";
+import { spawnGateway, startGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { startProxy, type TcpProxy } from "../support/redis/tcp-proxy.ts";
+import { topologies } from "../support/redis/topologies.ts";
 import { Load, type Count } from "./load.ts";
 
 const sessionIds = ["drill-a", "drill-b", "drill-c"];

@@ -2,13 +2,13 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { spawnGateway } from "../support/gateway.ts";
-import { runParley } from "../support/parley-command.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
-import { callerOf } from "../support/tenant.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { spawnGateway } from "../support/gateway/gateway.ts";
+import { runParley } from "../support/gateway/parley-command.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let directory = "";

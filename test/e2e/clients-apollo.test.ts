@@ -22,11 +22,11 @@ import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
-import { holdAnswer } from "../support/held-answer.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startProxy } from "../support/tcp-proxy.ts";
+import { holdAnswer } from "../support/model/held-answer.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startProxy } from "../support/redis/tcp-proxy.ts";
 
 const schema = buildSchema(readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8"));
 const possibleTypes = Object.fromEntries(

@@ -5,11 +5,11 @@ import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import { applyEvent, connect, emptyChat, followChat, freshChat, sessionEvents } from "../clients/graphql-ws.ts";
 import type { ChatState } from "../clients/graphql-ws.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startProxy } from "../support/tcp-proxy.ts";
-import type { TcpProxy } from "../support/tcp-proxy.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startProxy } from "../support/redis/tcp-proxy.ts";
+import type { TcpProxy } from "../support/redis/tcp-proxy.ts";
 
 type Event = Parameters<typeof applyEvent>[1];
 

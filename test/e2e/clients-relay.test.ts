@@ -9,8 +9,8 @@ import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import { connect } from "../clients/graphql-ws.ts";
 import { optimisticId } from "../clients/message-id.ts";
-import { project, removeProjects, run } from "../support/client-project.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { project, removeProjects, run } from "../support/gateway/client-project.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 
 afterAll(removeProjects);
 

@@ -11,10 +11,10 @@ import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
 import { createUrqlClient } from "../clients/urql.ts";
 import { Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql-documents.ts";
-import { holdAnswer } from "../support/held-answer.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { holdAnswer } from "../support/model/held-answer.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 
 const sdl = readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8");
 const schema = introspectionFromSchema(buildSchema(sdl));

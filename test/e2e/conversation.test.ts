@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { objectOrEmpty } from "../../src/conversation/json.ts";
+import { objectOrEmpty } from "../../src/conversation/message/json.ts";
 import {
   ask,
   eventsOf,
@@ -10,17 +10,17 @@ import {
   readRun,
   regenerate,
   send,
-} from "../support/conversation.ts";
-import type { RunFields, Turn } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal, request, requestParts } from "../support/graphql-client.ts";
-import { secretOfErrors, startOpenAI } from "../support/openai-server.ts";
-import type { Behaviour, OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { json } from "../support/wire-records.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+} from "../support/gateway/conversation.ts";
+import type { RunFields, Turn } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, request, requestParts } from "../support/gateway/graphql-client.ts";
+import { secretOfErrors, startOpenAI } from "../support/model/openai-server.ts";
+import type { Behaviour, OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { json } from "../support/model/wire-records.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let openai: OpenAIServer;

@@ -2,11 +2,11 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { newMessage, newOp, newTurn, openStoreOn, owner } from "../support/store.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { startProgram } from "../support/start-command.ts";
-import type { TestTopology } from "../support/topologies.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
+import { newMessage, newOp, newTurn, openStoreOn, owner } from "../support/store/store.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { startProgram } from "../support/gateway/start-command.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
 
 let from: TestTopology;
 let to: TestTopology;

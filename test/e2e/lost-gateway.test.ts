@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ask, eventsOf, follow, isRunEnd, outline, readRun, send, texts } from "../support/conversation.ts";
-import { spawnGateway, startGateway } from "../support/gateway.ts";
-import type { GatewayProcess, TestGateway } from "../support/gateway.ts";
-import { execute } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { ask, eventsOf, follow, isRunEnd, outline, readRun, send, texts } from "../support/gateway/conversation.ts";
+import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
+import type { GatewayProcess, TestGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // What becomes of a process' replies when it is killed, stopped for a while, or asked to leave. The lease is short, so
 // that its end comes within the test.

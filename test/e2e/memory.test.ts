@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { loadTokenCounter } from "../../src/langchain/tokens.ts";
+import { loadTokenCounter } from "../../src/langchain/models/tokens.ts";
 import { HumanMessage } from "@langchain/core/messages";
-import { addMessages, ask, readMessages } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer, RecordedRequest } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { addMessages, ask, readMessages } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer, RecordedRequest } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // What of a long history the model gets to see, by the session's memory strategy.
 

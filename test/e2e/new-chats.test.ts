@@ -1,15 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addMessages, ask, eventsOf, follow, outline, readMessages, send, sendOnly } from "../support/conversation.ts";
-import type { MessageFields, SessionFields } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal, subscribe } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { foreignRow } from "../support/store.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import {
+  addMessages,
+  ask,
+  eventsOf,
+  follow,
+  outline,
+  readMessages,
+  send,
+  sendOnly,
+} from "../support/gateway/conversation.ts";
+import type { MessageFields, SessionFields } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, subscribe } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { foreignRow } from "../support/store/store.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // A chat that does not exist yet: who listens before somebody has said anything, and a first message that starts it.
 

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addMessages, ask, readMessages } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal } from "../support/graphql-client.ts";
-import type { Variables } from "../support/graphql-client.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { addMessages, ask, readMessages } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal } from "../support/gateway/graphql-client.ts";
+import type { Variables } from "../support/gateway/graphql-client.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let gateway: TestGateway;

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addMessages, ask, eventsOf, follow, isRunEnd, readMessages, send } from "../support/conversation.ts";
-import type { MessageFields } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, subscribe } from "../support/graphql-client.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { keysByPart } from "../support/store.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { addMessages, ask, eventsOf, follow, isRunEnd, readMessages, send } from "../support/gateway/conversation.ts";
+import type { MessageFields } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, subscribe } from "../support/gateway/graphql-client.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { keysByPart } from "../support/store/store.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let gateway: TestGateway;

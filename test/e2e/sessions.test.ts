@@ -1,14 +1,14 @@
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addMessages, ask, chosenId, follow, readMessages, sendOnly, texts } from "../support/conversation.ts";
-import type { SessionFields } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { addMessages, ask, chosenId, follow, readMessages, sendOnly, texts } from "../support/gateway/conversation.ts";
+import type { SessionFields } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let raw: Redis | Cluster;

@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { createGateway } from "../../src/gateway.ts";
-import { ask, follow, type SessionEvent } from "../support/conversation.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, subscribe } from "../support/graphql-client.ts";
-import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/openai-server.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { foreignRow } from "../support/store.ts";
-import type { TestTopology } from "../support/topologies.ts";
+import { ask, follow, type SessionEvent } from "../support/gateway/conversation.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, subscribe } from "../support/gateway/graphql-client.ts";
+import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/model/openai-server.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { foreignRow } from "../support/store/store.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // Titles that come by themselves. A model is asked for a reply as a stream, and for a title in one piece.
 

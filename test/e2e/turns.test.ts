@@ -15,15 +15,15 @@ import {
   sendAndWait,
   sendOnly,
   texts,
-} from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute, refusal } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import type { OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startTopology } from "../support/project-topology.ts";
-import type { TestTopology } from "../support/topologies.ts";
+} from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 let redis: TestTopology;
 let openai: OpenAIServer;

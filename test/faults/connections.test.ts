@@ -1,13 +1,13 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { connectRedis } from "../../src/redis/connection.ts";
-import { RedisFeeds } from "../../src/redis/feeds.ts";
-import { Hub } from "../../src/redis/hub.ts";
-import { listOf, openBackend, range, Reader, textOf, textsOf, type TestBackend } from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, newMessage, newOp, openStore, owner } from "../support/store.ts";
-import { startProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+import { connectRedis } from "../../src/redis/client/connection.ts";
+import { RedisFeeds } from "../../src/redis/feed/feeds.ts";
+import { Hub } from "../../src/redis/client/hub.ts";
+import { listOf, openBackend, range, Reader, textOf, textsOf, type TestBackend } from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, newMessage, newOp, openStore, owner } from "../support/store/store.ts";
+import { startProxy, type TcpProxy } from "../support/redis/tcp-proxy.ts";
 
 let server: TestRedis;
 let redis: Redis;

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openBackend, type LiveReader, type TestBackend } from "../support/feeds.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { startProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+import { openBackend, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { startProxy, type TcpProxy } from "../support/redis/tcp-proxy.ts";
 
 // One name, behind which another server becomes the primary while the old one lives on: connections that are open stay
 // with the old one. Nothing is read from time to time here, so whatever arrives was published to who had moved.

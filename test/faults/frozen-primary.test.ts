@@ -1,12 +1,12 @@
 import { Cluster } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openTopology, type Topology } from "../../src/redis/topology.ts";
-import { slotOf } from "../../src/redis/keys.ts";
-import { startGateway } from "../support/gateway.ts";
-import { request } from "../support/graphql-client.ts";
-import { startCluster, type TestCluster } from "../support/redis-cluster.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { openTopology, type Topology } from "../../src/redis/client/topology.ts";
+import { slotOf } from "../../src/redis/store/keys.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { request } from "../support/gateway/graphql-client.ts";
+import { startCluster, type TestCluster } from "../support/redis/redis-cluster.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 // A primary that says nothing: one that is busy is waited for, one that was replaced is left at once.
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { request } from "../support/graphql-client.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { request } from "../support/gateway/graphql-client.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 // A Redis that says nothing: what is asked of it is refused when REDIS_COMMAND_TIMEOUT_MS is over, once, not twice.
 

@@ -1,11 +1,19 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { parseCursor } from "../../src/conversation/cursor.ts";
-import { MessagesOnly } from "../../src/conversation/messages-only.ts";
-import { cursorOf, listOf, openBackend, range, startServer, textsOf, type TestBackend } from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, must, newTurn, owner } from "../support/store.ts";
+import { parseCursor } from "../../src/conversation/message/cursor.ts";
+import { MessagesOnly } from "../../src/conversation/conversations/messages-only.ts";
+import {
+  cursorOf,
+  listOf,
+  openBackend,
+  range,
+  startServer,
+  textsOf,
+  type TestBackend,
+} from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, must, newTurn, owner } from "../support/store/store.ts";
 
 let server: TestRedis;
 let redis: Redis;

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { recordOnly } from "../../src/conversation/api.ts";
+import { recordOnly } from "../../src/conversation/conversations/api.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, subscribe, type Variables } from "../support/graphql-client.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { must } from "../support/store.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, subscribe, type Variables } from "../support/gateway/graphql-client.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { must } from "../support/store/store.ts";
 
 const count = 2000;
 let server: TestRedis;

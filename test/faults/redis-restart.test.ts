@@ -1,13 +1,13 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { eventsOf, follow, isRunEnd, readRun, send } from "../support/conversation.ts";
-import { textOf } from "../support/feeds.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, refusal, request, subscribe, type Collector } from "../support/graphql-client.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, must } from "../support/store.ts";
+import { eventsOf, follow, isRunEnd, readRun, send } from "../support/gateway/conversation.ts";
+import { textOf } from "../support/store/feeds.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, request, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, must } from "../support/store/store.ts";
 
 let server: TestRedis;
 let openai: OpenAIServer;

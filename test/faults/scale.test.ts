@@ -1,8 +1,15 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PageRequest } from "../../src/conversation/session.ts";
-import { commandsOf, openBackend, range, startServer, type OwnServer, type TestBackend } from "../support/feeds.ts";
-import { completed, foreignRow, must, newOp, newTurn, owner } from "../support/store.ts";
+import {
+  commandsOf,
+  openBackend,
+  range,
+  startServer,
+  type OwnServer,
+  type TestBackend,
+} from "../support/store/feeds.ts";
+import { completed, foreignRow, must, newOp, newTurn, owner } from "../support/store/store.ts";
 
 const many = 100_000;
 const few = 100;

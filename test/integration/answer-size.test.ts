@@ -4,14 +4,14 @@ import { createClient } from "graphql-ws";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute } from "../support/graphql-client.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { foreignRow } from "../support/store.ts";
-import { post } from "../support/transport-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow } from "../support/store/store.ts";
+import { post } from "../support/gateway/transport-server.ts";
 
 // Fifty rows of some 2.4 kB are read, in a gateway whose answers may hold four times as much.
 const rows = 50;

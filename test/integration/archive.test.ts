@@ -3,11 +3,11 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { anonymous } from "../../src/conversation/session.ts";
 import { createGateway, type Gateway } from "../../src/gateway.ts";
-import { linesOf } from "../../src/redis/restore.ts";
-import { sessionKeys, sharedKeys } from "../../src/redis/keys.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, newMessage, newOp, newTurn, openStore, owner, type TestStore } from "../support/store.ts";
+import { linesOf } from "../../src/redis/admin/restore.ts";
+import { sessionKeys, sharedKeys } from "../../src/redis/store/keys.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, newMessage, newOp, newTurn, openStore, owner, type TestStore } from "../support/store/store.ts";
 
 const everything = { pages: [] };
 

@@ -2,9 +2,9 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { runParley } from "../support/parley-command.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
-import { secret } from "../support/tokens.ts";
+import { runParley } from "../support/gateway/parley-command.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
+import { secret } from "../support/gateway/tokens.ts";
 
 // What is refused before there is any talk with Redis.
 const nobody = "redis://127.0.0.1:1";

@@ -3,15 +3,15 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { callerOf } from "../support/tenant.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
-import { openRaw } from "../support/transport-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
+import { openRaw } from "../support/gateway/transport-server.ts";
 
 const jwt = {
   kind: "jwt",

@@ -3,7 +3,7 @@ import { join } from "node:path";
 
 import { afterAll, expect, test } from "vitest";
 
-import { project, removeProjects, run } from "../support/client-project.ts";
+import { project, removeProjects, run } from "../support/gateway/client-project.ts";
 
 afterAll(removeProjects);
 

@@ -1,13 +1,13 @@
 import { Cluster } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { ClusterHub } from "../../src/redis/cluster-hub.ts";
-import { connectCluster, connectNode } from "../../src/redis/connection.ts";
-import type { Listener } from "../../src/redis/hub.ts";
+import { ClusterHub } from "../../src/redis/client/cluster-hub.ts";
+import { connectCluster, connectNode } from "../../src/redis/client/connection.ts";
+import type { Listener } from "../../src/redis/client/hub.ts";
 import { moveSlots, slotOfKey } from "../drills/slots.ts";
-import { startGateway } from "../support/gateway.ts";
-import { startCluster, type TestCluster } from "../support/redis-cluster.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { startCluster, type TestCluster } from "../support/redis/redis-cluster.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 const settings = { commandTimeoutMs: 5000, onError: () => undefined };
 

@@ -1,9 +1,9 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { encodeCursor, type Cursor } from "../../src/conversation/cursor.ts";
-import { markOf, parseLocalId, type LocalId } from "../../src/conversation/ids.ts";
-import { listOf, openBackend, range, textsOf, type TestBackend } from "../support/feeds.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { encodeCursor, type Cursor } from "../../src/conversation/message/cursor.ts";
+import { markOf, parseLocalId, type LocalId } from "../../src/conversation/message/ids.ts";
+import { listOf, openBackend, range, textsOf, type TestBackend } from "../support/store/feeds.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import {
   completed,
   foreignRow,
@@ -15,7 +15,7 @@ import {
   openStore,
   owner,
   type TestStore,
-} from "../support/store.ts";
+} from "../support/store/store.ts";
 
 // What the rule for cursors makes of single cases; test/property/cursors.test.ts has the random ones.
 

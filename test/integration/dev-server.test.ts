@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createServer } from "vite";
 
-import { openAcknowledged, post, startTransport } from "../support/transport-server.ts";
+import { openAcknowledged, post, startTransport } from "../support/gateway/transport-server.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 

@@ -1,14 +1,14 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { anonymous } from "../../src/conversation/session.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
-import { send, sendAndWait } from "../support/conversation.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { refusal, request } from "../support/graphql-client.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startSentinel, type TestSentinel } from "../support/redis-sentinel.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import { send, sendAndWait } from "../support/gateway/conversation.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { refusal, request } from "../support/gateway/graphql-client.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startSentinel, type TestSentinel } from "../support/redis/redis-sentinel.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 // REDIS_WAIT_REPLICAS: nobody is told of a reply's end that the replicas do not hold, whichever gateway made it.
 

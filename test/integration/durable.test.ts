@@ -1,11 +1,11 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ask, chosenId, readMessages, send, sendOnly } from "../support/conversation.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, refusal, request } from "../support/graphql-client.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { replicasOnline, waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { ask, chosenId, readMessages, send, sendOnly } from "../support/gateway/conversation.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, request } from "../support/gateway/graphql-client.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { replicasOnline, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 // REDIS_WAIT_REPLICAS: what is acknowledged is on the replicas, whatever happens between a write and its WAIT.
 

@@ -9,14 +9,14 @@ import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { startEmbeddedRedis } from "../../src/redis/server/embedded.ts";
-import { isServerIn } from "../../src/redis/server/liveness.ts";
-import { parseAddress } from "../../src/redis/server/state-file.ts";
-import { tellReaper } from "../support/process-reaper.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { startEmbeddedRedis } from "../../src/embedded-redis/embedded.ts";
+import { isServerIn } from "../../src/embedded-redis/liveness.ts";
+import { parseAddress } from "../../src/embedded-redis/state-file.ts";
+import { tellReaper } from "../support/redis/process-reaper.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
-const script = fileURLToPath(new URL("../support/embedded-redis-process.ts", import.meta.url));
+const script = fileURLToPath(new URL("../support/redis/embedded-redis-process.ts", import.meta.url));
 
 /** A gateway's process is killed after these parts of the time that a start takes. */
 const killedAfter = [0.4, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.15];

@@ -1,8 +1,8 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { Feed } from "../../src/redis/feed.ts";
-import { Hub } from "../../src/redis/hub.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
+import { Feed } from "../../src/redis/feed/feed.ts";
+import { Hub } from "../../src/redis/client/hub.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
 import {
   commandsOf,
   cursorOf,
@@ -12,10 +12,10 @@ import {
   startServer,
   textsOf,
   type TestBackend,
-} from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, must, newOp, newRecord, newTurn, openStore, owner } from "../support/store.ts";
+} from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { completed, foreignRow, must, newOp, newRecord, newTurn, openStore, owner } from "../support/store/store.ts";
 
 let server: TestRedis;
 let redis: Redis;

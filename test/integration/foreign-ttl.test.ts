@@ -1,14 +1,14 @@
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { encodeCursor } from "../../src/conversation/cursor.ts";
-import { listSessions } from "../../src/conversation/listing.ts";
-import type { StartedTurn } from "../../src/conversation/store.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
-import { startGateway } from "../support/gateway.ts";
-import { execute, refusal, request } from "../support/graphql-client.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { readWhole, started, textsOf } from "../support/script-cases.ts";
+import { encodeCursor } from "../../src/conversation/message/cursor.ts";
+import { listSessions } from "../../src/conversation/conversations/listing.ts";
+import type { StartedTurn } from "../../src/conversation/ports/store.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, request } from "../support/gateway/graphql-client.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { readWhole, started, textsOf } from "../support/store/script-cases.ts";
 import {
   completed,
   contents,
@@ -21,7 +21,7 @@ import {
   openStore,
   owner,
   type TestStore,
-} from "../support/store.ts";
+} from "../support/store/store.ts";
 
 // LangChain's histories set their own expiry on the list, behind each write. The record must live as long, and go with it.
 

@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { encodeCursor } from "../../src/conversation/cursor.ts";
-import { listSessions } from "../../src/conversation/listing.ts";
+import { encodeCursor } from "../../src/conversation/message/cursor.ts";
+import { listSessions } from "../../src/conversation/conversations/listing.ts";
 import type { Session } from "../../src/conversation/session.ts";
-import { adoptAll } from "../../src/redis/adopt.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { readWhole, started, textsOf } from "../support/script-cases.ts";
+import { adoptAll } from "../../src/redis/admin/adopt.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { readWhole, started, textsOf } from "../support/store/script-cases.ts";
 import {
   completed,
   contents,
@@ -21,7 +21,7 @@ import {
   openStore,
   owner,
   type TestStore,
-} from "../support/store.ts";
+} from "../support/store/store.ts";
 
 // What other programs do in the same Redis: their keys are out of reach, and what LangChain code does to a history is
 // met, never mistaken.

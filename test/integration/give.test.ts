@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { follow, send, ask } from "../support/conversation.ts";
-import { execute } from "../support/graphql-client.ts";
-import { command } from "../support/redis-command.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { callerOf } from "../support/tenant.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { follow, send, ask } from "../support/gateway/conversation.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { command } from "../support/redis/redis-command.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
 
 const listed = `{ sessions { nodes { sessionId } } }`;
 const shown = `query ($id: String!) { session(sessionId: $id) { title messages { nodes { id text cursor } } activeRun { id } } }`;

@@ -3,15 +3,15 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createClient } from "graphql-ws";
 import { WebSocket } from "ws";
 
-import { encodeCursor, noGeneration, parseCursor } from "../../src/conversation/cursor.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { elsewhere, probes, subscriptions, waitingSubscriptions } from "../support/probes.ts";
-import type { Known, Probe } from "../support/probes.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
+import { encodeCursor, noGeneration, parseCursor } from "../../src/conversation/message/cursor.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { elsewhere, probes, subscriptions, waitingSubscriptions } from "../support/gateway/probes.ts";
+import type { Known, Probe } from "../support/gateway/probes.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
 
 // Another's session, node, cursor, run, event and idempotency claim next to ones that there are not (P11): the same bytes,
 // but for ids that the caller gave, and the same work. The work is what Redis is told, command by command, those within

@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBackend, startServer, type Reader, type TestBackend } from "../support/feeds.ts";
+import { openBackend, startServer, type Reader, type TestBackend } from "../support/store/feeds.ts";
 import type { SessionChange } from "../../src/conversation/events.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, newMessage, newOp, newRecord, openStore, owner, type TestStore } from "../support/store.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, newMessage, newOp, newRecord, openStore, owner, type TestStore } from "../support/store/store.ts";
 
 // A sidebar over many sessions: what nobody was told of is found, and looking for it costs the same however many there are.
 

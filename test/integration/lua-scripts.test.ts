@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { BeginTurn, StartedTurn } from "../../src/conversation/store.ts";
-import { sessionKeys, sharedKeys } from "../../src/redis/keys.ts";
-import { scriptText, sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { readWhole, scriptCases, started, textsOf } from "../support/script-cases.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import type { BeginTurn, StartedTurn } from "../../src/conversation/ports/store.ts";
+import { sessionKeys, sharedKeys } from "../../src/redis/store/keys.ts";
+import { scriptText, sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts/scripts.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { readWhole, scriptCases, started, textsOf } from "../support/store/script-cases.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 import {
   completed,
   contents,
@@ -19,8 +19,8 @@ import {
   openStore,
   owner,
   type TestStore,
-} from "../support/store.ts";
-import { startProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+} from "../support/store/store.ts";
+import { startProxy, type TcpProxy } from "../support/redis/tcp-proxy.ts";
 
 const names = Object.keys(sessionScripts) as SessionScript[]; // keys of the table itself
 /** Lists that are written beside the scripts, awaited by nobody, and copies under way, which go by themselves. */

@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { execute, subscribe } from "../support/graphql-client.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import { replicasOnline, waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { execute, subscribe } from "../support/gateway/graphql-client.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import { replicasOnline, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 let server: TestRedis;
 let redis: Redis;

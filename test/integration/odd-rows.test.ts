@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ask, follow } from "../support/conversation.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, subscribe } from "../support/graphql-client.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { ask, follow } from "../support/gateway/conversation.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, subscribe } from "../support/gateway/graphql-client.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 // Rows that are no messages, written by anybody into a history: they are shown as they are and are in nobody's way.
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ask, cancel, readRun, send } from "../support/conversation.ts";
-import { spawnGateway } from "../support/gateway.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { ask, cancel, readRun, send } from "../support/gateway/conversation.ts";
+import { spawnGateway } from "../support/gateway/gateway.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 let redis: TestRedis;
 beforeAll(async () => {

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
-import { startGateway } from "../support/gateway.ts";
-import { execute, refusal, request, subscribe } from "../support/graphql-client.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import { startProxy } from "../support/tcp-proxy.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { execute, refusal, request, subscribe } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import { startProxy } from "../support/redis/tcp-proxy.ts";
 
 const ask = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { reply { text } } }`;
 const send = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { run { id } } }`;

@@ -4,9 +4,9 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, wr
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { execute } from "../support/graphql-client.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 // What is published, as who installs it has it: packed, unpacked into an empty folder, with nothing but the dependencies
 // that it declares beside it. (They are links to this checkout's: CI has no registry, and npm's cache may lack them.)
@@ -84,11 +84,15 @@ test("the tarball holds what is run, read and operated with, and nothing else", 
     "package.json",
     "schema.graphql",
   ]);
-  expect([...expected]).toEqual(expect.arrayContaining(["dist", "dist/redis/lua", "dist/graphql", "docs", "ops"]));
+  expect([...expected]).toEqual(
+    expect.arrayContaining(["dist", "dist/redis/scripts/turn", "dist/graphql", "docs", "ops"]),
+  );
   expect(files).toEqual(expect.arrayContaining(["ops/grafana-dashboard.json", "ops/alerts.yml"]));
   // Each script for Redis that the sources have.
-  const scripts = readdirSync(join(root, "src/redis/lua")).filter((name) => name.endsWith(".lua"));
-  expect(files).toEqual(expect.arrayContaining(scripts.map((name) => `dist/redis/lua/${name}`)));
+  const scripts = readdirSync(join(root, "src/redis/scripts"), { recursive: true, encoding: "utf8" }).filter((path) =>
+    path.endsWith(".lua"),
+  );
+  expect(files).toEqual(expect.arrayContaining(scripts.map((path) => `dist/redis/scripts/${path}`)));
   expect(packedBytes).toBeLessThan(600_000);
 });
 

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { PersistedOperationsError } from "../../src/gateway.ts";
-import { spawnGateway, startGateway } from "../support/gateway.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/server-process.ts";
+import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/server-process.ts";
 
 let redis: TestRedis;
 let folder: string;

@@ -8,8 +8,8 @@ import { createClient } from "graphql-ws";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { persistedOperations, sha256Of } from "../../src/transport/persisted.ts";
-import { openAcknowledged, startTransport } from "../support/transport-server.ts";
+import { persistedOperations, sha256Of } from "../../src/operations/documents/persisted.ts";
+import { openAcknowledged, startTransport } from "../support/gateway/transport-server.ts";
 
 const hello = "{ hello }";
 const apq = (query: string) => ({ persistedQuery: { version: 1, sha256Hash: sha256Of(query) } });
@@ -264,7 +264,7 @@ describe("only what is listed", () => {
   });
 
   test("refusals are counted", async () => {
-    const { createMetrics } = await import("../../src/metrics.ts");
+    const { createMetrics } = await import("../../src/telemetry/metrics.ts");
     const metrics = createMetrics();
     await using server = await startTransport({ persisted, telemetry: metrics.telemetry });
     const raw = await openAcknowledged(server.endpoint);

@@ -1,9 +1,9 @@
 import { Readable, Writable } from "node:stream";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { runDataCommand, type DataCommand } from "../../src/data-commands.ts";
+import { runDataCommand, type DataCommand } from "../../src/cli/data-commands.ts";
 import { createGateway, type AdoptProgress, type Gateway } from "../../src/gateway.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 let server: TestRedis;
 let redis: Redis;

@@ -4,10 +4,10 @@ import { getIntrospectionQuery } from "graphql";
 import { describe, expect, test } from "vitest";
 
 import { schema } from "../../src/graphql/schema.ts";
-import { createMetrics } from "../../src/metrics.ts";
-import { FakeConversations } from "../support/fake-conversations.ts";
-import { openAcknowledged, post, startTransport } from "../support/transport-server.ts";
-import type { RawSocket, TestServer } from "../support/transport-server.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { FakeConversations } from "../support/store/fake-conversations.ts";
+import { openAcknowledged, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { RawSocket, TestServer } from "../support/gateway/transport-server.ts";
 
 interface Asked {
   readonly query: string;

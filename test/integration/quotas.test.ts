@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { quotaKeys } from "../../src/redis/keys.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { quotaKeys } from "../../src/redis/store/keys.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { chunk, done, events, hello, usageChunk } from "../support/wire-records.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { callerOf, type Caller } from "../support/tenant.ts";
-import { topologies, type TestTopology } from "../support/topologies.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { chunk, done, events, hello, usageChunk } from "../support/model/wire-records.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { callerOf, type Caller } from "../support/gateway/tenant.ts";
+import { topologies, type TestTopology } from "../support/redis/topologies.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
 
 const send = `mutation ($sessionId: String!, $text: String!, $messageId: String) {
   sendMessage(input: { sessionId: $sessionId, text: $text, messageId: $messageId }) { run { id status } session { messageCount } }

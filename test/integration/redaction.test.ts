@@ -2,11 +2,11 @@ import { Redis } from "ioredis";
 import { SignJWT } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
-import { spawnGateway } from "../support/gateway.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { json } from "../support/wire-records.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { spawnGateway } from "../support/gateway/gateway.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { json } from "../support/model/wire-records.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 // What the log of a whole gateway holds, at its most talkative, when everything goes wrong at once.
 

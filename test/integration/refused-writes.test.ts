@@ -1,10 +1,10 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { startServer, type OwnServer } from "../support/feeds.ts";
-import { execute, refusal } from "../support/graphql-client.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { startServer, type OwnServer } from "../support/store/feeds.ts";
+import { execute, refusal } from "../support/gateway/graphql-client.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 
 // A server that can be read and takes no writes: the caller is refused, and the operator is told why.
 

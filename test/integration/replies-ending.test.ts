@@ -2,11 +2,18 @@ import { getEventListeners } from "node:events";
 
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
 import type { RunErrorCode } from "../../src/conversation/run.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
-import { secretOfErrors, startOpenAI, type Behaviour, type OpenAIServer } from "../support/openai-server.ts";
-import { completedOf, freePort, repliesAt, requestOf, runReply, ScriptedModel } from "../support/reply-requests.ts";
+import { secretOfErrors, startOpenAI, type Behaviour, type OpenAIServer } from "../support/model/openai-server.ts";
+import {
+  completedOf,
+  freePort,
+  repliesAt,
+  requestOf,
+  runReply,
+  ScriptedModel,
+} from "../support/model/reply-requests.ts";
 
 // How replies fail and how they are stopped, through the real ChatOpenAI.
 

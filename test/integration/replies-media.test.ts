@@ -3,10 +3,15 @@ import type { BaseMessage } from "@langchain/core/messages";
 import type { ChatGenerationChunk } from "@langchain/core/outputs";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/replies.ts";
-import { isObject, type JsonObject } from "../../src/conversation/json.ts";
-import { startOpenAI, type Behaviour, type OpenAIServer, type RecordedRequest } from "../support/openai-server.ts";
-import { ai, completedOf, human, model, repliesAt, runReply, ScriptedModel } from "../support/reply-requests.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import { isObject, type JsonObject } from "../../src/conversation/message/json.ts";
+import {
+  startOpenAI,
+  type Behaviour,
+  type OpenAIServer,
+  type RecordedRequest,
+} from "../support/model/openai-server.ts";
+import { ai, completedOf, human, model, repliesAt, runReply, ScriptedModel } from "../support/model/reply-requests.ts";
 
 // Images, sounds, videos and files in a history that a model does not take, whoever wrote them.
 

@@ -1,9 +1,9 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
-import { secretOfErrors } from "../support/openai-server.ts";
+import { secretOfErrors } from "../support/model/openai-server.ts";
 import {
   ai,
   completedOf,
@@ -14,7 +14,7 @@ import {
   runReply,
   ScriptedModel,
   WholeModel,
-} from "../support/reply-requests.ts";
+} from "../support/model/reply-requests.ts";
 
 // Models that need no server: those of a program that uses Parley as a library, and the offline one.
 

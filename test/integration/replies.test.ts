@@ -4,10 +4,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { mapStoredMessagesToChatMessages } from "@langchain/core/messages";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { ai, completedOf, human, model, repliesAt, requestOf, runReply, system } from "../support/reply-requests.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import {
+  ai,
+  completedOf,
+  human,
+  model,
+  repliesAt,
+  requestOf,
+  runReply,
+  system,
+} from "../support/model/reply-requests.ts";
 
 // The real ChatOpenAI in a real ConversationChain, against a server that speaks OpenAI's wire format. How replies fail
 // and are stopped is in replies-ending.test.ts; models without that server are in replies-models.test.ts.

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { openRaw, post, startTransport } from "../support/transport-server.ts";
+import { openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
 
 test("a request's id comes back with its answer and stands in the lines that it logs", async () => {
   await using server = await startTransport();

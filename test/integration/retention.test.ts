@@ -1,13 +1,13 @@
 import { RedisChatMessageHistory } from "@langchain/redis";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { encodeCursor } from "../../src/conversation/cursor.ts";
-import { execute } from "../support/graphql-client.ts";
-import { startGateway } from "../support/gateway.ts";
-import { commandsOf, cursorOf, listOf, openBackend, range, textsOf, type TestBackend } from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { foreignRow, must, owner } from "../support/store.ts";
+import { encodeCursor } from "../../src/conversation/message/cursor.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { commandsOf, cursorOf, listOf, openBackend, range, textsOf, type TestBackend } from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, must, owner } from "../support/store/store.ts";
 
 const kept = 5;
 

@@ -6,10 +6,10 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { addKey } from "../../src/transport/auth/key-file.ts";
 import { keyVerifier } from "../../src/transport/auth/keys.ts";
 import type { VerifyToken } from "../../src/transport/auth/token.ts";
-import type { Authenticate } from "../../src/transport/identity.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
-import { openRaw, post, startTransport } from "../support/transport-server.ts";
-import type { RawSocket, TestServer } from "../support/transport-server.ts";
+import type { Authenticate } from "../../src/operations/identity.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
+import { openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { RawSocket, TestServer } from "../support/gateway/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
 const jim = { subject: "jim", scopes: ["chat:read"], sessions: null };

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 interface Component {
   readonly "bom-ref": string;

@@ -2,12 +2,12 @@ import { hash } from "node:crypto";
 
 import { describe, expect, test } from "vitest";
 
-import { unauthenticated } from "../../src/conversation/access.ts";
+import { unauthenticated } from "../../src/conversation/conversations/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import type { Authenticate } from "../../src/transport/identity.ts";
+import type { Authenticate } from "../../src/operations/identity.ts";
 import { tokenOf } from "../../src/transport/auth/token.ts";
-import { openRaw, post, startTransport } from "../support/transport-server.ts";
-import type { TestServer } from "../support/transport-server.ts";
+import { openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { TestServer } from "../support/gateway/transport-server.ts";
 
 const always = {
   "x-content-type-options": "nosniff",

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Client } from "../../src/redis/connection.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
+import type { Client } from "../../src/redis/client/connection.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
 import {
   completed,
   newMessage,
@@ -13,9 +13,9 @@ import {
   openStoreOn,
   owner,
   type TestStore,
-} from "../support/store.ts";
-import { startProxy } from "../support/tcp-proxy.ts";
-import { topologies, type TestTopology } from "../support/topologies.ts";
+} from "../support/store/store.ts";
+import { startProxy } from "../support/redis/tcp-proxy.ts";
+import { topologies, type TestTopology } from "../support/redis/topologies.ts";
 
 // An owner's list and the deadlines, which in a cluster are written beside the scripts: whatever comes in between, and
 // whatever is refused, they say what is there.

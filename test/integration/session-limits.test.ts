@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { execute, refusal, request } from "../support/graphql-client.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { execute, refusal, request } from "../support/gateway/graphql-client.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 const create = `mutation ($id: String, $key: String) {
   createSession(input: { sessionId: $id, idempotencyKey: $key }) { session { sessionId } }

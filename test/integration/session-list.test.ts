@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { listSessions } from "../../src/conversation/listing.ts";
+import { listSessions } from "../../src/conversation/conversations/listing.ts";
 import type { PageRequest, SessionFilter, SessionPage } from "../../src/conversation/session.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { newOp, newRecord, openStore, owner, type TestStore } from "../support/store.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { newOp, newRecord, openStore, owner, type TestStore } from "../support/store/store.ts";
 
 // A filter that hardly any session passes: no page reads all, and following the cursors finds all the same.
 

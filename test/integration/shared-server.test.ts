@@ -1,11 +1,11 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { BackendOptions } from "../../src/redis/backend.ts";
-import { sharedKeys } from "../../src/redis/keys.ts";
-import { openBackend } from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { newTurn, owner } from "../support/store.ts";
+import type { BackendOptions } from "../../src/redis/store/backend.ts";
+import { sharedKeys } from "../../src/redis/store/keys.ts";
+import { openBackend } from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { newTurn, owner } from "../support/store/store.ts";
 
 // Deployments of several prefixes on one Redis: each looks after its own sessions.
 

@@ -2,13 +2,13 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MODEL_PROVIDER_CONFIG } from "langchain/chat_models/universal";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { modelProviders } from "../../src/config-values.ts";
-import { FolderError, openFolder } from "../../src/redis/server/folder.ts";
-import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
-import { runParley } from "../support/parley-command.ts";
-import { command } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { modelProviders } from "../../src/config/values.ts";
+import { FolderError, openFolder } from "../../src/embedded-redis/folder.ts";
+import { makeCertificates, type TestCertificates } from "../support/redis/certificates.ts";
+import { runParley } from "../support/gateway/parley-command.ts";
+import { command } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 // What is wrong with the configuration or the command line is told before anything is started: exit code 2.
 

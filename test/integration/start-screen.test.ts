@@ -3,12 +3,12 @@ import { chmod, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startScreen } from "../../src/banner.ts";
-import { spawnGateway } from "../support/gateway.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { runParley } from "../support/parley-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { startScreen } from "../../src/cli/start-screen.ts";
+import { spawnGateway } from "../support/gateway/gateway.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { runParley } from "../support/gateway/parley-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 // The examples on the screen as someone pastes them into a shell. Where the tests run there may be no curl: this stands for it.
 const curl = `#!/usr/bin/env node

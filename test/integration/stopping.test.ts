@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { eventsOf, follow, isRunEnd, send } from "../support/conversation.ts";
-import { startGateway } from "../support/gateway.ts";
-import { startOpenAI } from "../support/openai-server.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
-import { startProgram } from "../support/start-command.ts";
+import { eventsOf, follow, isRunEnd, send } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
+import { startProgram } from "../support/gateway/start-command.ts";
 
 /** Of the redis-server that was started in the folder; null: there is none yet. */
 async function serverIn(directory: string): Promise<number | null> {

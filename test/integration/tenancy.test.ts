@@ -1,17 +1,17 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { encodeCursor, parseCursor } from "../../src/conversation/cursor.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { elsewhere, probes, subscriptions } from "../support/probes.ts";
-import type { Known } from "../support/probes.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { callerOf } from "../support/tenant.ts";
-import type { Caller } from "../support/tenant.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
-import type { TokenOptions } from "../support/tokens.ts";
+import { encodeCursor, parseCursor } from "../../src/conversation/message/cursor.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { elsewhere, probes, subscriptions } from "../support/gateway/probes.ts";
+import type { Known } from "../support/gateway/probes.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import type { Caller } from "../support/gateway/tenant.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
+import type { TokenOptions } from "../support/gateway/tokens.ts";
 
 const prefix = "chat:";
 const jwt = { kind: "jwt", key: { secret }, issuer: null, audience: null, clockSkewSeconds: 5, cookie: null } as const;

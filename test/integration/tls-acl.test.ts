@@ -1,20 +1,20 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { recordOnly } from "../../src/conversation/api.ts";
+import { recordOnly } from "../../src/conversation/conversations/api.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { readScript } from "../../src/redis/scripts.ts";
-import { probeServer } from "../../src/redis/server/probe.ts";
-import { freePort } from "../../src/redis/server/port.ts";
-import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
-import * as chat from "../support/conversation.ts";
-import { spawnGateway, startGateway, type TestGateway } from "../support/gateway.ts";
-import { execute, request } from "../support/graphql-client.ts";
-import { command, waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { startServerProcess } from "../support/server-process.ts";
-import { foreignRow } from "../support/store.ts";
+import { readScript, textNames } from "../../src/redis/scripts/scripts.ts";
+import { probeServer } from "../../src/embedded-redis/probe.ts";
+import { freePort } from "../../src/embedded-redis/port.ts";
+import { makeCertificates, type TestCertificates } from "../support/redis/certificates.ts";
+import * as chat from "../support/gateway/conversation.ts";
+import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, request } from "../support/gateway/graphql-client.ts";
+import { command, waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { startServerProcess } from "../support/redis/server-process.ts";
+import { foreignRow } from "../support/store/store.ts";
 
 function ready(url: string): Promise<void> {
   return waitUntil("it is ready", async () => (await fetch(new URL("/readyz", url))).ok);
@@ -143,8 +143,9 @@ const password = "a-long-password";
 
 /** The commands that any script calls. */
 function called(): readonly string[] {
-  const files = readdirSync(new URL("../../src/redis/lua/", import.meta.url)).map((file) => file.replace(".lua", ""));
-  const names = files.flatMap((file) => [...readScript(file).matchAll(/\bcall\('([A-Z]+)'/g)].map(([, name]) => name));
+  const names = textNames.flatMap((file) =>
+    [...readScript(file).matchAll(/\bcall\('([A-Z]+)'/g)].map(([, name]) => name),
+  );
   return [...new Set(names.flatMap((name) => name ?? []))];
 }
 

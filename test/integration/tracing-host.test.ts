@@ -4,11 +4,11 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { hostTraces } from "../../src/tracing/options.ts";
-import { spawnGateway, startGateway } from "../support/gateway.ts";
-import { execute } from "../support/graphql-client.ts";
-import { startCollector } from "../support/otlp-collector.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { hostTraces } from "../../src/telemetry/tracing/options.ts";
+import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { startCollector } from "../support/gateway/otlp-collector.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 let server: TestRedis;
 beforeAll(async () => {

@@ -2,11 +2,11 @@ import { createClient } from "graphql-ws";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import type { GatewayOptions } from "../../src/gateway.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
-import { startOpenAI, type OpenAIServer } from "../support/openai-server.ts";
-import { pathOf, startCollector, type CollectedSpan, type Collector } from "../support/otlp-collector.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { pathOf, startCollector, type CollectedSpan, type Collector } from "../support/gateway/otlp-collector.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 let server: TestRedis;
 let openai: OpenAIServer;

@@ -7,14 +7,14 @@ import { ApolloClient, gql, InMemoryCache } from "@apollo/client";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { unauthenticated } from "../../src/conversation/access.ts";
+import { unauthenticated } from "../../src/conversation/conversations/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { silentTelemetry } from "../../src/conversation/telemetry.ts";
-import type { Telemetry } from "../../src/conversation/telemetry.ts";
+import { silentTelemetry } from "../../src/conversation/ports/telemetry.ts";
+import type { Telemetry } from "../../src/conversation/ports/telemetry.ts";
 import { linkOverHttp } from "../clients/apollo.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { openAcknowledged, openRaw, post, startTransport } from "../support/transport-server.ts";
-import type { RawSocket } from "../support/transport-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { openAcknowledged, openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { RawSocket } from "../support/gateway/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
 const subscribe = (id: string, query = ticks) => ({ id, type: "subscribe", payload: { query } });

@@ -5,9 +5,9 @@ import type { Socket } from "node:net";
 import { GraphQLObjectType, GraphQLSchema, GraphQLString } from "graphql";
 import { expect, test } from "vitest";
 
-import { waitUntil } from "../support/redis-command.ts";
-import { startTransport } from "../support/transport-server.ts";
-import type { TestServer } from "../support/transport-server.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startTransport } from "../support/gateway/transport-server.ts";
+import type { TestServer } from "../support/gateway/transport-server.ts";
 
 /** As `count` requests in one go, without waiting for answers. */
 const get = (query: string, count = 1) => `GET /graphql?query=${query} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(count);

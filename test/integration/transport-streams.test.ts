@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { describe, expect, test } from "vitest";
 
 import { ParleyError } from "../../src/conversation/errors.ts";
-import { post, startTransport } from "../support/transport-server.ts";
+import { post, startTransport } from "../support/gateway/transport-server.ts";
 
 const sse = { accept: "text/event-stream" };
 const ticks = "subscription { ticks { text } }";

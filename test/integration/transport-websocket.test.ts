@@ -2,13 +2,13 @@ import { createClient } from "graphql-ws";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { CredentialsExpired } from "../../src/conversation/access.ts";
+import { CredentialsExpired } from "../../src/conversation/conversations/access.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { startGateway } from "../support/gateway.ts";
-import { startRedis } from "../support/redis-server.ts";
-import { openAcknowledged, openRaw, post, startTransport } from "../support/transport-server.ts";
-import type { RawSocket, TestServer } from "../support/transport-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import { openAcknowledged, openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { RawSocket, TestServer } from "../support/gateway/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
 const subscribe = (id: string, query: string) => ({ id, type: "subscribe", payload: { query } });

@@ -6,8 +6,8 @@ import { serverAudits } from "graphql-http";
 import { describe, expect, test } from "vitest";
 
 import { anonymous } from "../../src/conversation/session.ts";
-import { openRaw, post, startTransport } from "../support/transport-server.ts";
-import type { TestServer } from "../support/transport-server.ts";
+import { openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
+import type { TestServer } from "../support/gateway/transport-server.ts";
 
 interface ErrorBody {
   readonly data?: unknown;
@@ -282,7 +282,7 @@ test("GraphiQL comes whole from here, with the examples", async () => {
 test("the GraphiQL examples fit the schema", async () => {
   const { parse, validate } = await import("graphql");
   const { schema } = await import("../../src/graphql/schema.ts");
-  const { graphiqlExamples } = await import("../../src/transport/graphiql.ts");
+  const { graphiqlExamples } = await import("../../src/transport/http/pages/graphiql.ts");
   expect(validate(schema, parse(graphiqlExamples))).toEqual([]);
 });
 

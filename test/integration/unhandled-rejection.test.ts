@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { spawnGateway } from "../support/gateway.ts";
-import { execute } from "../support/graphql-client.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { spawnGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 let server: TestRedis;
 

@@ -1,8 +1,8 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { SessionEvent } from "../../src/conversation/events.ts";
-import { Feed } from "../../src/redis/feed.ts";
-import { Hub } from "../../src/redis/hub.ts";
+import { Feed } from "../../src/redis/feed/feed.ts";
+import { Hub } from "../../src/redis/client/hub.ts";
 import {
   commandCounts,
   cursorOf,
@@ -14,10 +14,19 @@ import {
   textsOf,
   type LiveReader,
   type TestBackend,
-} from "../support/feeds.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, newMessage, newOp, newRecord, newTurn, openStore, owner } from "../support/store.ts";
+} from "../support/store/feeds.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import {
+  completed,
+  foreignRow,
+  newMessage,
+  newOp,
+  newRecord,
+  newTurn,
+  openStore,
+  owner,
+} from "../support/store/store.ts";
 
 // Streams of sessions that nobody has started yet.
 

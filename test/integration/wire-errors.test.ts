@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import type { ModelCallFailure } from "../../src/langchain/replies.ts";
-import { secretOfErrors, startOpenAI, type OpenAIServer, type Raw } from "../support/openai-server.ts";
-import { human, model, repliesAt, runReply } from "../support/reply-requests.ts";
-import { chunk, done, endOf, events, hello, json } from "../support/wire-records.ts";
+import { secretOfErrors, startOpenAI, type OpenAIServer, type Raw } from "../support/model/openai-server.ts";
+import { human, model, repliesAt, runReply } from "../support/model/reply-requests.ts";
+import { chunk, done, endOf, events, hello, json } from "../support/model/wire-records.ts";
 
 // Errors in the words of many providers, when a request is sent again, and what the log gets, through the real ChatOpenAI.
 

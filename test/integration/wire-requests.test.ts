@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import { isObject, type JsonObject } from "../../src/conversation/json.ts";
-import type { ReplyRequest } from "../../src/conversation/replies.ts";
+import { isObject, type JsonObject } from "../../src/conversation/message/json.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
 import type { LangChainReplies } from "../../src/langchain/replies.ts";
-import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/openai-server.ts";
-import { ai, completedOf, human, own, repliesAt, runReply, system } from "../support/reply-requests.ts";
-import { endOf, json } from "../support/wire-records.ts";
+import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/model/openai-server.ts";
+import { ai, completedOf, human, own, repliesAt, runReply, system } from "../support/model/reply-requests.ts";
+import { endOf, json } from "../support/model/wire-records.ts";
 
 // What servers get that speak OpenAI's format nearly: the order of roles, and requests without what was refused.
 

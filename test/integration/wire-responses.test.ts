@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import type { OpenAIOptions } from "../../src/langchain/models.ts";
-import { startOpenAI, type OpenAIServer, type Raw } from "../support/openai-server.ts";
-import { completedOf, human, repliesAt, runReply } from "../support/reply-requests.ts";
-import { endOf, events, json } from "../support/wire-records.ts";
+import type { OpenAIOptions } from "../../src/langchain/models/models.ts";
+import { startOpenAI, type OpenAIServer, type Raw } from "../support/model/openai-server.ts";
+import { completedOf, human, repliesAt, runReply } from "../support/model/reply-requests.ts";
+import { endOf, events, json } from "../support/model/wire-records.ts";
 
 // OpenAI's Responses API, through the real ChatOpenAIResponses, and what chooses it.
 

@@ -3,10 +3,10 @@ import { gzipSync } from "node:zlib";
 import { HumanMessage } from "@langchain/core/messages";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import { estimatedUsage } from "../../src/langchain/usage-estimate.ts";
-import { startOpenAI, type OpenAIServer, type Raw } from "../support/openai-server.ts";
-import { completedOf, human, model, repliesAt, runReply } from "../support/reply-requests.ts";
-import { chunk as c, done, endOf, events, hello, json, record, usageChunk } from "../support/wire-records.ts";
+import { estimatedUsage } from "../../src/langchain/models/usage-estimate.ts";
+import { startOpenAI, type OpenAIServer, type Raw } from "../support/model/openai-server.ts";
+import { completedOf, human, model, repliesAt, runReply } from "../support/model/reply-requests.ts";
+import { chunk as c, done, endOf, events, hello, json, record, usageChunk } from "../support/model/wire-records.ts";
 
 // What servers send that speak OpenAI's chat format nearly: byte for byte, through the real ChatOpenAI.
 

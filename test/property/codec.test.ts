@@ -2,7 +2,7 @@ import { mapChatMessagesToStoredMessages, mapStoredMessagesToChatMessages } from
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { encodeCursor, parseCursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor, parseCursor } from "../../src/conversation/message/cursor.ts";
 import {
   joinLocal,
   localMessageId,
@@ -14,8 +14,8 @@ import {
   splitLocal,
   timeOfUuidv7,
   uuidv7,
-} from "../../src/conversation/ids.ts";
-import type { ContentBlock, NewMessage, ToolCall } from "../../src/conversation/message.ts";
+} from "../../src/conversation/message/ids.ts";
+import type { ContentBlock, NewMessage, ToolCall } from "../../src/conversation/message/message.ts";
 import {
   contentFingerprint,
   decodeStoredMessage,
@@ -26,8 +26,8 @@ import {
   templateOfPartial,
   templateOfReply,
   type RowNote,
-} from "../../src/conversation/stored-message.ts";
-import { checkProperty } from "../support/property.ts";
+} from "../../src/conversation/message/stored-message.ts";
+import { checkProperty } from "../support/store/property.ts";
 
 /** Any UTF-16 at all: lone surrogates, controls and what JSON, Lua and templates give a meaning to among it. */
 const anyText = fc.oneof(

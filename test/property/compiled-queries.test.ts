@@ -6,19 +6,19 @@ import type { OperationDefinitionNode } from "graphql";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
-import { CompiledQuery } from "../../src/graphql/compiled-query.ts";
+import { CompiledQuery } from "../../src/operations/compiled-query.ts";
 import { schema } from "../../src/graphql/schema.ts";
 import { createTransport } from "../../src/transport/transport.ts";
 import type { Transport, TransportOptions } from "../../src/transport/transport.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute as request } from "../support/graphql-client.ts";
-import { contextOf } from "../support/graphql-operation.ts";
-import { checkProperty } from "../support/property.ts";
-import { randomQuery } from "../support/random-query.ts";
-import type { Pools, RandomQuery } from "../support/random-query.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute as request } from "../support/gateway/graphql-client.ts";
+import { contextOf } from "../support/gateway/graphql-operation.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { randomQuery } from "../support/store/random-query.ts";
+import type { Pools, RandomQuery } from "../support/store/random-query.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 // A query is answered in one of two ways, which nobody must be able to tell apart. Random queries over sessions with all
 // sorts of rows: against graphql-js itself, and the two ways of the transport against each other, byte for byte.

@@ -1,15 +1,15 @@
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { encodeCursor, parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
-import { markOf } from "../../src/conversation/ids.ts";
+import { encodeCursor, parseCursor, type Cursor } from "../../src/conversation/message/cursor.ts";
+import { markOf } from "../../src/conversation/message/ids.ts";
 import type { SessionEvent } from "../../src/conversation/events.ts";
-import { CursorModel, type CursorRow, type HeldCursor } from "../support/cursor-model.ts";
-import { openBackend, Reader, textOf, type TestBackend } from "../support/feeds.ts";
-import { checkProperty } from "../support/property.ts";
-import { propertyRuns } from "../support/property-runs.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
-import { completed, foreignRow, keysByPart, must, newMessage, newOp, newTurn, owner } from "../support/store.ts";
+import { CursorModel, type CursorRow, type HeldCursor } from "../support/store/cursor-model.ts";
+import { openBackend, Reader, textOf, type TestBackend } from "../support/store/feeds.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { propertyRuns } from "../support/store/property-runs.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { completed, foreignRow, keysByPart, must, newMessage, newOp, newTurn, owner } from "../support/store/store.ts";
 
 // How long cursors live, against a plain model (P3, P4): edits, answers made anew, retention, LTRIM by foreign code, clear,
 // a failover to a replica that is behind, and a refill with the same rows. A cursor holds while its row lies where it lay;

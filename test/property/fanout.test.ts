@@ -6,17 +6,17 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { checkProperty } from "../support/property.ts";
-import { propertyRuns } from "../support/property-runs.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
-import { foreignRow, must } from "../support/store.ts";
-import { callerOf } from "../support/tenant.ts";
-import type { Caller } from "../support/tenant.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { propertyRuns } from "../support/store/property-runs.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+import { foreignRow, must } from "../support/store/store.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import type { Caller } from "../support/gateway/tenant.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
 
 // Many subscribers of two sessions at once, over real sockets, of whom most share executions and places in a feed. What
 // each gets is held against what a query of its own, which shares nothing, gives for the same messages.

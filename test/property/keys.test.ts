@@ -2,9 +2,9 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { historyKeyProblem } from "../../src/conversation/session-id.ts";
-import { hashTag, sessionKeys, sharedKeys, slotOf } from "../../src/redis/keys.ts";
-import { checkProperty } from "../support/property.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { hashTag, sessionKeys, sharedKeys, slotOf } from "../../src/redis/store/keys.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 /** Keys as Redis Cluster reads them, full of braces and of what the gateway's own keys are made of. */
 const pieces = ["{", "}", "{}", "}{", "a", "b", "u", ":", "parley:", "session", "runs", "é", "😀", " ", "staging-1"];

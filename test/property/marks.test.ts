@@ -1,18 +1,18 @@
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { markOf } from "../../src/conversation/ids.ts";
-import { sessionKeys } from "../../src/redis/keys.ts";
-import { readScript } from "../../src/redis/scripts.ts";
-import { checkProperty } from "../support/property.ts";
-import { startRedis, type TestRedis } from "../support/redis-server.ts";
+import { markOf } from "../../src/conversation/message/ids.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import { readScript } from "../../src/redis/scripts/scripts.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
 // A row's mark is made in two places: of its bytes by a script, of what it is decoded to by a process. Foreign code may
 // write any bytes, and where the two differed a healthy history would look like a loss.
 
 const key = "s";
 const marksOfList = `#!lua flags=no-writes
-${readScript("lib")}
+${readScript("base")}
 local marked = {}
 for i, raw in ipairs(call('LRANGE', H, 0, -1)) do marked[i] = mark(raw) end
 return marked`;

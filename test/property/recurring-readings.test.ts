@@ -4,18 +4,18 @@ import { execute, Kind, parse } from "graphql";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import type { StoreRead } from "../../src/conversation/store.ts";
-import type { Conversations } from "../../src/conversation/api.ts";
-import { CompiledQuery } from "../../src/graphql/compiled-query.ts";
+import type { StoreRead } from "../../src/conversation/ports/store.ts";
+import type { Conversations } from "../../src/conversation/conversations/api.ts";
+import { CompiledQuery } from "../../src/operations/compiled-query.ts";
 import { jsonOfData, Rendered } from "../../src/graphql/rendered.ts";
 import { schema } from "../../src/graphql/schema.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { execute as request } from "../support/graphql-client.ts";
-import { contextOf } from "../support/graphql-operation.ts";
-import { checkProperty } from "../support/property.ts";
-import { startRedis } from "../support/redis-server.ts";
-import type { TestRedis } from "../support/redis-server.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute as request } from "../support/gateway/graphql-client.ts";
+import { contextOf } from "../support/gateway/graphql-operation.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
 
 // Who asks the same again and again is answered from what was made of the session before, where Redis answers as it did.
 // However writers of all kinds come between, that must be what a reading of its own says.

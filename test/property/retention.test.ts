@@ -1,14 +1,14 @@
 import fc from "fast-check";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { encodeCursor, type Cursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor, type Cursor } from "../../src/conversation/message/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
-import { markOf } from "../../src/conversation/ids.ts";
+import { markOf } from "../../src/conversation/message/ids.ts";
 import type { Session } from "../../src/conversation/session.ts";
-import type { Client } from "../../src/redis/connection.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { checkProperty } from "../support/property.ts";
-import { propertyRuns } from "../support/property-runs.ts";
+import type { Client } from "../../src/redis/client/connection.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { propertyRuns } from "../support/store/property-runs.ts";
 import {
   completed,
   failed,
@@ -20,8 +20,8 @@ import {
   openStoreOn,
   owner,
   type TestStore,
-} from "../support/store.ts";
-import type { TestTopology } from "../support/topologies.ts";
+} from "../support/store/store.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // Retention against a plain model: all rows there ever were, of which the newest `max` are kept. Positions, cursors and
 // readCount must be those of the whole row of messages, as if nothing had been trimmed.

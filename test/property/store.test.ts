@@ -1,14 +1,14 @@
 import fc from "fast-check";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
+import { parseCursor, type Cursor } from "../../src/conversation/message/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
-import type { Client } from "../../src/redis/connection.ts";
-import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
-import { checkProperty } from "../support/property.ts";
-import { command, type Command } from "../support/store-commands.ts";
-import { World, type Kept } from "../support/store-world.ts";
-import { startTopology } from "../support/project-topology.ts";
+import type { Client } from "../../src/redis/client/connection.ts";
+import { decodeStoredMessage } from "../../src/conversation/message/stored-message.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { command, type Command } from "../support/store/store-commands.ts";
+import { World, type Kept } from "../support/store/store-world.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
 import {
   completed,
   failed,
@@ -20,8 +20,8 @@ import {
   openStoreOn,
   owner,
   type TestStore,
-} from "../support/store.ts";
-import type { TestTopology } from "../support/topologies.ts";
+} from "../support/store/store.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
 
 // The same random commands on Redis and on a plain model.
 

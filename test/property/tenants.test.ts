@@ -5,18 +5,18 @@ import type { Client } from "graphql-ws";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
 
-import { encodeCursor, parseCursor } from "../../src/conversation/cursor.ts";
-import { startGateway } from "../support/gateway.ts";
-import type { TestGateway } from "../support/gateway.ts";
-import { elsewhere, globalId, probes, subscriptions, waitingSubscriptions } from "../support/probes.ts";
-import type { Known } from "../support/probes.ts";
-import { checkProperty } from "../support/property.ts";
-import { waitUntil } from "../support/redis-command.ts";
-import { startTopology } from "../support/project-topology.ts";
-import { callerOf } from "../support/tenant.ts";
-import type { Caller } from "../support/tenant.ts";
-import type { TestTopology } from "../support/topologies.ts";
-import { secret, tokenFor } from "../support/tokens.ts";
+import { encodeCursor, parseCursor } from "../../src/conversation/message/cursor.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { elsewhere, globalId, probes, subscriptions, waitingSubscriptions } from "../support/gateway/probes.ts";
+import type { Known } from "../support/gateway/probes.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { callerOf } from "../support/gateway/tenant.ts";
+import type { Caller } from "../support/gateway/tenant.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
 
 const prefix = "chat:";
 /** The second one's ids begin as the first one's do: between these two the records alone stand. */

@@ -9,10 +9,10 @@ import {
   requireScope,
   subjectProblem,
   viewerOf,
-} from "../../src/conversation/access.ts";
+} from "../../src/conversation/conversations/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
 import type { Viewer } from "../../src/conversation/session.ts";
-import { checkProperty } from "../support/property.ts";
+import { checkProperty } from "../support/store/property.ts";
 
 const viewer = (sessions: readonly string[] | null = null, scopes: readonly string[] = []) =>
   viewerOf({ subject: "jim", scopes, sessions });

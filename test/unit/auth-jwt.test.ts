@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { jwtVerifier } from "../../src/transport/auth/jwt.ts";
 import type { JwtOptions } from "../../src/transport/auth/jwt.ts";
-import { createSigner, secret, startKeySet, tokenFor } from "../support/tokens.ts";
+import { createSigner, secret, startKeySet, tokenFor } from "../support/gateway/tokens.ts";
 
 const rules = { issuer: null, audience: null, clockSkewSeconds: 5 };
 const bySecret = (more: Partial<JwtOptions> = {}) => jwtVerifier({ key: { secret }, ...rules, ...more });

@@ -2,10 +2,10 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { makeKey, newKeyProblem } from "../../src/add-key.ts";
+import { makeKey, newKeyProblem } from "../../src/cli/keys.ts";
 import { parseKeyFile } from "../../src/transport/auth/key-file.ts";
 import { keyVerifier } from "../../src/transport/auth/keys.ts";
-import { temporaryDirectory } from "../support/server-process.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 let directory = "";
 let files = 0;

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 
-import { limitDefinitions } from "../../src/config-limits.ts";
-import { ConfigError, loadConfig } from "../../src/config.ts";
-import { quotaLimits, sessionLimit, transportLimits } from "../../src/limit-options.ts";
-import { defaultTransportLimits } from "../../src/transport/limits/settings.ts";
+import { limitDefinitions } from "../../src/config/limits.ts";
+import { ConfigError, loadConfig } from "../../src/config/load.ts";
+import { quotaLimits, sessionLimit, transportLimits } from "../../src/config/limit-options.ts";
+import { defaultTransportLimits } from "../../src/transport/guard/settings.ts";
 
 const limitsIn = (env: Record<string, string>) => {
   const config = loadConfig(env);

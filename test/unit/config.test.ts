@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 
 import { describe, expect, test } from "vitest";
 
-import { ConfigError, loadConfig, variables } from "../../src/config.ts";
+import { ConfigError, loadConfig, variables } from "../../src/config/load.ts";
 
 function problemsOf(env: Record<string, string>): Record<string, string> {
   try {

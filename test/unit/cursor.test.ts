@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { encodeCursor, parseAnchor, parseCursor, type Cursor } from "../../src/conversation/cursor.ts";
-import { sessionTag } from "../../src/conversation/ids.ts";
+import { encodeCursor, parseAnchor, parseCursor, type Cursor } from "../../src/conversation/message/cursor.ts";
+import { sessionTag } from "../../src/conversation/message/ids.ts";
 
 const key = "chat-1";
 const atRow: Cursor = { generation: 3, position: 41, mark: "0123456789abcdef" };

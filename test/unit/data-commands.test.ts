@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { readDataCommand } from "../../src/data-commands.ts";
+import { readDataCommand } from "../../src/cli/data-commands.ts";
 
 test.each([
   [["export"], { kind: "export", owner: null, sessionId: null }],

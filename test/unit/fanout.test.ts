@@ -4,12 +4,12 @@ import { describe, expect, test } from "vitest";
 
 import { anonymous } from "../../src/conversation/session.ts";
 import type { Viewer } from "../../src/conversation/session.ts";
-import type { Live, LiveReader } from "../../src/conversation/live.ts";
-import { nextMessage, Outcome } from "../../src/transport/outcome.ts";
-import type { Frame } from "../../src/transport/outcome.ts";
-import { ShareKeys } from "../../src/transport/share-key.ts";
-import { SharedResults } from "../../src/transport/shared-results.ts";
-import type { DeliveryState, EventExecution, Sink } from "../../src/transport/shared-results.ts";
+import type { Live, LiveReader } from "../../src/conversation/ports/live.ts";
+import { nextMessage, Outcome } from "../../src/operations/live/outcome.ts";
+import type { Frame } from "../../src/operations/live/outcome.ts";
+import { ShareKeys } from "../../src/operations/live/share-key.ts";
+import { SharedResults } from "../../src/operations/live/shared-results.ts";
+import type { DeliveryState, EventExecution, Sink } from "../../src/operations/live/shared-results.ts";
 
 const mask = (error: unknown) => new GraphQLError(`masked: ${String(error)}`);
 

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 
 import { describe, expect, it } from "vitest";
 
-import type { ContentBlock, MessageContent } from "../../src/conversation/message.ts";
-import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
+import type { ContentBlock, MessageContent } from "../../src/conversation/message/message.ts";
+import { decodeStoredMessage } from "../../src/conversation/message/stored-message.ts";
 
 // Rows exactly as LangChain JS and Python wrote them: they stay readable for ever.
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 
-import { encodeCursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor } from "../../src/conversation/message/cursor.ts";
 import { ParleyError } from "../../src/conversation/errors.ts";
-import { FakeConversations, noted, runningRun, stored } from "../support/fake-conversations.ts";
-import { contextOf, listen } from "../support/graphql-operation.ts";
+import { FakeConversations, noted, runningRun, stored } from "../support/store/fake-conversations.ts";
+import { contextOf, listen } from "../support/gateway/graphql-operation.ts";
 
 const everything = `
   __typename

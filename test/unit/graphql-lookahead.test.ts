@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 
 import type { PageRequest } from "../../src/conversation/session.ts";
-import { FakeConversations, noted, runningRun, stored } from "../support/fake-conversations.ts";
-import { contextOf, operate } from "../support/graphql-operation.ts";
+import { FakeConversations, noted, runningRun, stored } from "../support/store/fake-conversations.ts";
+import { contextOf, operate } from "../support/gateway/graphql-operation.ts";
 
 const usual: PageRequest = { first: null, after: null, last: 50, before: null };
 const page = (changes: Partial<PageRequest>): PageRequest => ({ ...usual, last: null, ...changes });

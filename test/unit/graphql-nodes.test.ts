@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 
-import { encodeCursor } from "../../src/conversation/cursor.ts";
+import { encodeCursor } from "../../src/conversation/message/cursor.ts";
 import { badInput } from "../../src/conversation/errors.ts";
-import { FakeConversations, noted, runningRun, stored } from "../support/fake-conversations.ts";
-import { contextOf, operate } from "../support/graphql-operation.ts";
+import { FakeConversations, noted, runningRun, stored } from "../support/store/fake-conversations.ts";
+import { contextOf, operate } from "../support/gateway/graphql-operation.ts";
 
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 const run = runningRun("user:jim");

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { FakeConversations } from "../support/fake-conversations.ts";
-import { contextOf, operate } from "../support/graphql-operation.ts";
+import { FakeConversations } from "../support/store/fake-conversations.ts";
+import { contextOf, operate } from "../support/gateway/graphql-operation.ts";
 
 async function send(selection: string, variables: Readonly<Record<string, unknown>> = {}, declared = "") {
   const fake = new FakeConversations();

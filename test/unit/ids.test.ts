@@ -13,8 +13,8 @@ import {
   splitLocal,
   timeOfUuidv7,
   uuidv7,
-} from "../../src/conversation/ids.ts";
-import { decodeStoredMessage } from "../../src/conversation/stored-message.ts";
+} from "../../src/conversation/message/ids.ts";
+import { decodeStoredMessage } from "../../src/conversation/message/stored-message.ts";
 
 const zeros = (n: number): Uint8Array => new Uint8Array(n);
 const ones = (n: number): Uint8Array => new Uint8Array(n).fill(0xff);

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 
 import type { SessionEvent } from "../../src/conversation/events.ts";
-import type { LiveReader } from "../../src/conversation/live.ts";
-import { InStep } from "../../src/redis/in-step.ts";
-import type { Member } from "../../src/redis/in-step.ts";
-import type { Place } from "../../src/redis/place.ts";
+import type { LiveReader } from "../../src/conversation/ports/live.ts";
+import { InStep } from "../../src/redis/feed/in-step.ts";
+import type { Member } from "../../src/redis/feed/in-step.ts";
+import type { Place } from "../../src/redis/feed/place.ts";
 
 // Who waits at the same place of a feed shares it. Here the places are scripts: what each poll gives, or throws.
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { BaseMessage } from "@langchain/core/messages";
 import { describe, expect, it } from "vitest";
 
-import { messageOfRow } from "../../src/langchain/rows.ts";
+import { messageOfRow } from "../../src/langchain/history/rows.ts";
 
 const golden = (name: string): string[] =>
   readFileSync(new URL(`../golden/${name}`, import.meta.url), "utf8")

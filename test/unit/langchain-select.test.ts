@@ -2,9 +2,9 @@ import type { BaseMessage } from "@langchain/core/messages";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { selectRows, type SelectLimits } from "../../src/langchain/select.ts";
+import { selectRows, type SelectLimits } from "../../src/langchain/models/select.ts";
 import { textOfMessage } from "../../src/langchain/text.ts";
-import { checkProperty } from "../support/property.ts";
+import { checkProperty } from "../support/store/property.ts";
 
 const row = (type: string, data: Record<string, unknown>): string => JSON.stringify({ type, data });
 const human = (content: string): string => row("human", { content });

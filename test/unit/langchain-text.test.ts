@@ -3,11 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { describe, expect, it, vi } from "vitest";
 
-import { failureOf } from "../../src/langchain/failure.ts";
-import { offlineReply, offlineSummary, offlineTitle, type Line } from "../../src/langchain/offline-text.ts";
+import { failureOf } from "../../src/langchain/models/failure.ts";
+import { offlineReply, offlineSummary, offlineTitle, type Line } from "../../src/langchain/offline/offline-text.ts";
 import { clip, textOf } from "../../src/langchain/text.ts";
 import { cleanTitle } from "../../src/langchain/title.ts";
-import { watched } from "../../src/langchain/watched.ts";
+import { watched } from "../../src/langchain/models/watched.ts";
 import { cpuTimeOf } from "../support/cpu-time.ts";
 
 describe("offlineReply", () => {

@@ -1,7 +1,7 @@
 import { AIMessage, HumanMessage } from "@langchain/core/messages";
 import { beforeAll, describe, expect, it } from "vitest";
 
-import { loadTokenCounter, type TokenCounter } from "../../src/langchain/tokens.ts";
+import { loadTokenCounter, type TokenCounter } from "../../src/langchain/models/tokens.ts";
 import { cpuTimeOf } from "../support/cpu-time.ts";
 
 let counter: TokenCounter;

@@ -6,7 +6,7 @@ import { checkCost, costOf, planCost } from "../../src/graphql/limits-cost.ts";
 import { defaultQueryLimits, parseBounded } from "../../src/graphql/limits.ts";
 import type { QueryLimits } from "../../src/graphql/limits.ts";
 import { schema } from "../../src/graphql/schema.ts";
-import { graphiqlExamples } from "../../src/transport/graphiql.ts";
+import { graphiqlExamples } from "../../src/transport/http/pages/graphiql.ts";
 
 /** What is wrong with it, or "". */
 function problem(query: string, limits: Partial<QueryLimits> = {}): string {

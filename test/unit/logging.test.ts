@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { describeError } from "../../src/logging.ts";
+import { describeError } from "../../src/telemetry/logging.ts";
 
 test("a logged error has its cause and code, and nothing that was hung on it", () => {
   const refused = Object.assign(new Error("ERR wrong"), {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { loadConfig } from "../../src/config.ts";
-import { createMetrics } from "../../src/metrics.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const operation = { type: "query", field: "session", code: "OK", seconds: 0.003 } as const;
 

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { createMetrics } from "../../src/metrics.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const folder = new URL("../../ops/", import.meta.url);
 const textOf = (file: string) => readFileSync(new URL(file, folder), "utf8");

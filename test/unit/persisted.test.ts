@@ -7,9 +7,13 @@ import { describe, expect, onTestFinished, test } from "vitest";
 
 import { defaultQueryLimits } from "../../src/graphql/limits.ts";
 import { schema } from "../../src/graphql/schema.ts";
-import { checkedList, PersistedOperationsError, readPersistedList } from "../../src/transport/persisted-list.ts";
-import { persistedOperations, sha256Of } from "../../src/transport/persisted.ts";
-import type { DocumentReference, PersistedOperations } from "../../src/transport/persisted.ts";
+import {
+  checkedList,
+  PersistedOperationsError,
+  readPersistedList,
+} from "../../src/operations/documents/persisted-list.ts";
+import { persistedOperations, sha256Of } from "../../src/operations/documents/persisted.ts";
+import type { DocumentReference, PersistedOperations } from "../../src/operations/documents/persisted.ts";
 
 const query = "{ viewer { subject } }";
 const sha256 = sha256Of(query);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createProgress } from "../../src/progress.ts";
+import { createProgress } from "../../src/cli/progress.ts";
 
 function terminal(isTTY: boolean, columns = 80) {
   const written: string[] = [];

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { parsePropertyRuns, propertyRuns } from "../support/property-runs.ts";
-import { checkProperty } from "../support/property.ts";
+import { parsePropertyRuns, propertyRuns } from "../support/store/property-runs.ts";
+import { checkProperty } from "../support/store/property.ts";
 
 test("a property that fails tells the seed and the path that repeat the case", async () => {
   const failing = checkProperty(fc.property(fc.nat(), (n) => n < 0));

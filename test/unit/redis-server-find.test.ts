@@ -2,9 +2,9 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { runCommand } from "../../src/redis/server/command.ts";
-import { cacheDirectory } from "../../src/redis/server/debian-copy.ts";
-import { findRedisServer } from "../../src/redis/server/find.ts";
+import { runCommand } from "../../src/embedded-redis/command.ts";
+import { cacheDirectory } from "../../src/embedded-redis/debian-copy.ts";
+import { findRedisServer } from "../../src/embedded-redis/find.ts";
 
 let folder: string;
 let bin: string;

@@ -2,10 +2,10 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { withFolderLock } from "../../src/redis/server/folder-lock.ts";
-import { parseStat, processIdentity } from "../../src/redis/server/liveness.ts";
-import { otherMembers } from "../../src/redis/server/membership.ts";
-import { addressUrl, newPassword, parseAddress } from "../../src/redis/server/state-file.ts";
+import { withFolderLock } from "../../src/embedded-redis/folder-lock.ts";
+import { parseStat, processIdentity } from "../../src/embedded-redis/liveness.ts";
+import { otherMembers } from "../../src/embedded-redis/membership.ts";
+import { addressUrl, newPassword, parseAddress } from "../../src/embedded-redis/state-file.ts";
 
 describe("withFolderLock", () => {
   let folder: string;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isRecentEnough, parsePackageVersion, parseServerVersion } from "../../src/redis/server/version.ts";
+import { isRecentEnough, parsePackageVersion, parseServerVersion } from "../../src/embedded-redis/version.ts";
 
 describe("parseServerVersion", () => {
   test.each([

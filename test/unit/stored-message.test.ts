@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { uuidv7 } from "../../src/conversation/ids.ts";
-import type { MessageContent, NewMessage } from "../../src/conversation/message.ts";
+import { uuidv7 } from "../../src/conversation/message/ids.ts";
+import type { MessageContent, NewMessage } from "../../src/conversation/message/message.ts";
 import {
   contentFingerprint,
   decodeStoredMessage,
@@ -12,7 +12,7 @@ import {
   templateOfPartial,
   templateOfReply,
   type RowNote,
-} from "../../src/conversation/stored-message.ts";
+} from "../../src/conversation/message/stored-message.ts";
 
 const nothing: MessageContent = {
   messageId: null,

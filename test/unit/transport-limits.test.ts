@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 
-import { addressReader, trustedProxiesProblem } from "../../src/transport/limits/address.ts";
-import type { TrustedProxies } from "../../src/transport/limits/address.ts";
-import { Counts } from "../../src/transport/limits/counts.ts";
-import { createGate } from "../../src/transport/limits/gate.ts";
-import { paceOf } from "../../src/transport/limits/pace.ts";
-import { Bucket, Rates } from "../../src/transport/limits/rate.ts";
-import { waitUntil } from "../support/redis-command.ts";
+import { addressReader, trustedProxiesProblem } from "../../src/transport/guard/address.ts";
+import type { TrustedProxies } from "../../src/transport/guard/address.ts";
+import { Counts } from "../../src/transport/guard/counts.ts";
+import { createGate } from "../../src/transport/guard/gate.ts";
+import { paceOf } from "../../src/transport/guard/pace.ts";
+import { Bucket, Rates } from "../../src/transport/guard/rate.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
 
 describe("a client's address", () => {
   const of = (trusted: TrustedProxies | null, forwarded: string | null, peer: string | null) =>

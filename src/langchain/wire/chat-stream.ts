@@ -1,4 +1,10 @@
-import { arrayOrEmpty, isObject, objectOrEmpty, stringOrNull, type JsonObject } from "../../conversation/json.ts";
+import {
+  arrayOrEmpty,
+  isObject,
+  objectOrEmpty,
+  stringOrNull,
+  type JsonObject,
+} from "../../conversation/message/json.ts";
 import { cutOff, errorIn, failed, providerError, refused, type ProviderError } from "./provider-error.ts";
 import type { WholeStream } from "./records.ts";
 import { ToolCallPieces } from "./tool-calls.ts";

@@ -1,4 +1,4 @@
-import { currentWatch } from "../watched.ts";
+import { currentWatch } from "../models/watched.ts";
 import { errorResponse } from "./provider-error.ts";
 import { bodyOf, Refusals, type Adaptation } from "./request.ts";
 import { errorOf, normalised } from "./response.ts";

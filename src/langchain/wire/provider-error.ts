@@ -1,4 +1,4 @@
-import { arrayOrEmpty, isObject, stringOrNull, type JsonObject } from "../../conversation/json.ts";
+import { arrayOrEmpty, isObject, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
 
 /** A provider's error in OpenAI's form, whatever form it came in. */
 export interface ProviderError {

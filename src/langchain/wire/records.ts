@@ -1,4 +1,4 @@
-import type { JsonObject } from "../../conversation/json.ts";
+import type { JsonObject } from "../../conversation/message/json.ts";
 import type { ProviderError } from "./provider-error.ts";
 
 /**

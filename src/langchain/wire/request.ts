@@ -1,5 +1,5 @@
-import { isObject, parseJson, type JsonObject } from "../../conversation/json.ts";
-import { joinedTurns, type Said } from "../joined-turns.ts";
+import { isObject, parseJson, type JsonObject } from "../../conversation/message/json.ts";
+import { joinedTurns, type Said } from "../history/joined-turns.ts";
 import type { ProviderError } from "./provider-error.ts";
 
 /** A way to ask again without what a server has refused. */

@@ -7,7 +7,7 @@ import {
   parseJson,
   stringOrNull,
   type JsonObject,
-} from "../../conversation/json.ts";
+} from "../../conversation/message/json.ts";
 import { BodyText } from "./body.ts";
 import { ChatStream } from "./chat-stream.ts";
 import { cutOff, errorIn, errorResponse, notOpenAI, providerError, type ProviderError } from "./provider-error.ts";

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 
-import { isObject, objectOrEmpty, stringOrNull, type JsonObject } from "../../conversation/json.ts";
+import { isObject, objectOrEmpty, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
 
 /** The pieces of tool calls as OpenAI streams them: LangChain joins pieces by their index, and their names as text. */
 export class ToolCallPieces {

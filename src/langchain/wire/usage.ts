@@ -1,4 +1,4 @@
-import { isObject, type JsonObject } from "../../conversation/json.ts";
+import { isObject, type JsonObject } from "../../conversation/message/json.ts";
 
 /** What a reply cost, as OpenAI's chat format tells it. */
 export interface WireUsage {

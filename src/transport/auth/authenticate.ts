@@ -1,8 +1,13 @@
-import { CredentialsExpired, tokenMissing, unauthenticated, viewerOf } from "../../conversation/access.ts";
+import {
+  CredentialsExpired,
+  tokenMissing,
+  unauthenticated,
+  viewerOf,
+} from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
-import type { Authenticate, Credentials, RequestHeaders } from "../identity.ts";
-import type { Logger } from "../logger.ts";
+import type { Authenticate, Credentials, RequestHeaders } from "../../operations/identity.ts";
+import type { Logger } from "../../operations/logger.ts";
 import type { JwtOptions } from "./jwt.ts";
 import { keyVerifier } from "./keys.ts";
 import { tokenOf } from "./token.ts";

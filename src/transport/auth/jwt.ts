@@ -1,10 +1,10 @@
 import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 
-import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/access.ts";
+import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import type { Viewer } from "../../conversation/session.ts";
-import type { Identity } from "../identity.ts";
+import type { Identity } from "../../operations/identity.ts";
 import type { VerifyToken } from "./token.ts";
 
 export interface JwtOptions {

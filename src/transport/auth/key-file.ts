@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { appendFile, readFile } from "node:fs/promises";
 
-import { patternsProblem, signedInProblem } from "../../conversation/access.ts";
-import { isObject, parseJson } from "../../conversation/json.ts";
+import { patternsProblem, signedInProblem } from "../../conversation/conversations/access.ts";
+import { isObject, parseJson } from "../../conversation/message/json.ts";
 
 /** One line of the file: whose the key is, what it may, and the key's hash. The key itself is written nowhere. */
 export interface KeyEntry {

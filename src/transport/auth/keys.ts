@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { stat } from "node:fs/promises";
 
-import { unauthenticated, viewerOf } from "../../conversation/access.ts";
+import { unauthenticated, viewerOf } from "../../conversation/conversations/access.ts";
 import { hashOf, readKeyFile } from "./key-file.ts";
 import type { KeyEntry } from "./key-file.ts";
 import { Revocations } from "./revocations.ts";

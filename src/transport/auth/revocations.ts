@@ -1,4 +1,4 @@
-import type { Revocation } from "../identity.ts";
+import type { Revocation } from "../../operations/identity.ts";
 
 /** Credentials that somebody uses right now, by a name of theirs; they are looked at again while they are. */
 export class Revocations {

@@ -1,4 +1,4 @@
-import type { Credentials, Identity } from "../identity.ts";
+import type { Credentials, Identity } from "../../operations/identity.ts";
 
 /** Rejects with a ParleyError: UNAUTHENTICATED, or STORE_UNAVAILABLE where it cannot be told right now. */
 export type VerifyToken = (token: string) => Promise<Identity>;

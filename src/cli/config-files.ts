@@ -1,0 +1,68 @@
+import { readFile } from "node:fs/promises";
+import { createSecureContext } from "node:tls";
+
+import { keyFileProblem } from "./keys.ts";
+import type { ConfigProblem } from "../config/load.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * What is wrong with the files that variables name: told at the start, with the other mistakes, not when a file is first
+ * needed. `serves`: also with those that only a gateway that answers clients needs.
+ */
+export async function fileProblems(env: Environment, serves: boolean): Promise<readonly ConfigProblem[]> {
+  const given = (name: string): string | null => env[name]?.trim() || null;
+  const problems: ConfigProblem[] = [];
+  const tell = (variable: string, message: string | null): void => {
+    if (message !== null) problems.push({ variable, message });
+  };
+  const tls = { ca: "REDIS_TLS_CA_FILE", cert: "REDIS_TLS_CERT_FILE", key: "REDIS_TLS_KEY_FILE" } as const;
+  const read = async (variable: string): Promise<string | null> => {
+    const file = given(variable);
+    if (file === null) return null;
+    try {
+      return await readFile(file, "utf8");
+    } catch (error) {
+      tell(variable, unreadable(error));
+      return null;
+    }
+  };
+  const [ca, cert, key] = await Promise.all([read(tls.ca), read(tls.cert), read(tls.key)]);
+  if (ca !== null && !isUsable({ ca })) tell(tls.ca, "holds no certificate in PEM form");
+  if (cert !== null && !isUsable({ cert })) tell(tls.cert, "holds no certificate in PEM form");
+  else if (key !== null && !isUsable({ key }))
+    tell(tls.key, "holds no private key in PEM form, or one with a passphrase");
+  else if (cert !== null && key !== null && !isUsable({ cert, key }))
+    tell(tls.key, "is not the key of the certificate");
+  if (!serves) return problems;
+
+  const keys = given("AUTH_KEYS_FILE");
+  if (keys !== null && given("AUTH") === "keys") tell("AUTH_KEYS_FILE", await keyFileProblem(keys));
+  const operations = given("PERSISTED_OPERATIONS") === "off" ? null : await read("PERSISTED_OPERATIONS_FILE");
+  if (operations !== null && !isJson(operations)) tell("PERSISTED_OPERATIONS_FILE", "is no JSON");
+  return problems;
+}
+
+function unreadable(error: unknown): string {
+  return `cannot be read (${error instanceof Error && "code" in error ? String(error.code) : "it is no text"})`;
+}
+
+function isUsable(pem: { readonly ca?: string; readonly cert?: string; readonly key?: string }): boolean {
+  // Node takes what is no PEM for a list of no authorities.
+  if (pem.ca !== undefined && !pem.ca.includes("-----BEGIN CERTIFICATE-----")) return false;
+  try {
+    createSecureContext(pem);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

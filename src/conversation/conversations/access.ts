@@ -1,0 +1,180 @@
+import { ParleyError, badInput, notFound } from "../errors.ts";
+import type { SessionChange } from "../events.ts";
+import { madeUuid } from "../session-id.ts";
+import { anonymous } from "../session.ts";
+import type { Viewer } from "../session.ts";
+
+// Who may (P11). Two locks: the id of a session must be the viewer's to name, and its record must name the viewer as
+// owner. This file is the first; the scripts hold the second.
+
+export const scopes = ["chat:read", "chat:write", "admin"] as const;
+export type Scope = (typeof scopes)[number];
+
+/** What is said of someone who came with good credentials. */
+export interface Claims {
+  readonly subject: string;
+  readonly scopes: readonly string[];
+  /** Patterns of session ids; null: those that begin with "<subject>:". */
+  readonly sessions: readonly string[] | null;
+}
+
+const maxSubjectBytes = 255;
+const maxPatterns = 100;
+const maxPatternChars = 512;
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/u;
+
+/** What keeps a text from being a subject, or null. A "*" would be a pattern, and to the scripts the gateway itself. */
+export function subjectProblem(subject: string): string | null {
+  if (subject === "") return "must not be empty";
+  if (Buffer.byteLength(subject) > maxSubjectBytes) return `must have at most ${maxSubjectBytes} bytes`;
+  if (!subject.isWellFormed() || control.test(subject)) return "must not hold control characters";
+  if (subject.includes("*")) return 'must not hold "*"';
+  return null;
+}
+
+/**
+ * The same where subjects have to sign in. `anonymous` owns what anybody made without authentication: who could be called
+ * so would have all of it.
+ */
+export function signedInProblem(subject: string): string | null {
+  return subject === anonymous.subject
+    ? `must not be "${subject}", who owns what was made without authentication`
+    : subjectProblem(subject);
+}
+
+/** What keeps texts from being patterns of session ids, or null. */
+export function patternsProblem(patterns: readonly string[]): string | null {
+  if (patterns.length > maxPatterns) return `must be at most ${maxPatterns} patterns`;
+  if (patterns.some((pattern) => pattern === "" || pattern.length > maxPatternChars)) {
+    return `must be patterns of 1 to ${maxPatternChars} characters`;
+  }
+  return null;
+}
+
+/** @throws {ParleyError} UNAUTHENTICATED: nobody can be called so */
+export function viewerOf({ subject, scopes, sessions }: Claims): Viewer {
+  const problem = signedInProblem(subject) ?? patternsProblem(sessions ?? []);
+  if (problem !== null) throw unauthenticated();
+  return { subject, scopes, sessions: sessions ?? [`${subject}:*`], granted: sessions !== null };
+}
+
+const signInAgain = "These credentials are not valid, or no longer. Sign in again.";
+
+/** The same words for every reason: which part of a credential was wrong is nobody's business. */
+export function unauthenticated(options?: ErrorOptions): ParleyError {
+  return new ParleyError("UNAUTHENTICATED", signInAgain, {}, options);
+}
+
+/** Nothing was shown at all: that, a caller may know. */
+export function tokenMissing(): ParleyError {
+  const message = 'This needs a token, and none was sent. Send it as the header "Authorization: Bearer …".';
+  return new ParleyError("UNAUTHENTICATED", message);
+}
+
+/** Credentials that were good until their time was over: the same caller may come again with new ones. */
+export class CredentialsExpired extends ParleyError {
+  constructor(options?: ErrorOptions) {
+    super("UNAUTHENTICATED", signInAgain, {}, options);
+  }
+}
+
+export function hasScope({ scopes }: Viewer, scope: Scope): boolean {
+  return scopes.includes(scope) || scopes.includes("admin");
+}
+
+/** @throws {ParleyError} FORBIDDEN */
+export function requireScope(viewer: Viewer, scope: Scope): void {
+  if (hasScope(viewer, scope)) return;
+  throw new ParleyError("FORBIDDEN", `This needs the scope ${scope}, which your credentials do not have.`);
+}
+
+/**
+ * An admin sees another owner's sessions as that owner does.
+ * @throws {ParleyError} FORBIDDEN; BAD_USER_INPUT where nobody can be called so
+ */
+export function actingFor(viewer: Viewer, owner: string): Viewer {
+  requireScope(viewer, "admin");
+  const problem = subjectProblem(owner);
+  if (problem !== null) throw badInput("filter.owner", `The owner ${problem}.`);
+  return { subject: owner, scopes: viewer.scopes, sessions: null, granted: false };
+}
+
+/** Whether the viewer may choose this id for a session, be it there or not. */
+export function mayUse({ sessions }: Viewer, sessionId: string): boolean {
+  return sessions === null || sessions.some((pattern) => matches(pattern, sessionId));
+}
+
+/**
+ * Whether a session of this id can be the viewer's at all. Patterns that were granted bound it; without, an admin may
+ * have given the viewer a session of any id (`parley adopt`), and the record alone says whose it is.
+ */
+export function mayReach(viewer: Viewer, sessionId: string): boolean {
+  return !viewer.granted || mayUse(viewer, sessionId);
+}
+
+/** Whether a session's id is one of a pattern. */
+export function idMatcher(pattern: string): (sessionId: string) => boolean {
+  return (sessionId) => matches(pattern, sessionId);
+}
+
+/** A pattern in which each "*" stands for any text. Takes time in proportion to the text, whatever the pattern. */
+function matches(pattern: string, text: string): boolean {
+  const [head = "", ...parts] = pattern.split("*");
+  const tail = parts.pop();
+  if (tail === undefined) return text === head;
+  if (!text.startsWith(head)) return false;
+  let at = head.length;
+  for (const part of parts) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return text.length - tail.length >= at && text.endsWith(tail);
+}
+
+/**
+ * An id for a new session, within the viewer's patterns. With an idempotency key the same one each time: a retry must
+ * find the session that the first call made.
+ * @throws {ParleyError} BAD_USER_INPUT where the viewer's patterns leave nothing to choose
+ */
+export function makeSessionId(viewer: Viewer, what: string, idempotencyKey: string | null, now: number): string {
+  const uuid = madeUuid(viewer.subject, what, idempotencyKey, now);
+  if (viewer.sessions === null) return uuid;
+  const pattern = viewer.sessions.find((one) => one.includes("*"));
+  if (pattern === undefined) {
+    throw badInput("input.sessionId", "Your credentials name the sessions that you may use: give one of these ids.");
+  }
+  return pattern.replace("*", uuid).replaceAll("*", "");
+}
+
+/** @throws {ParleyError} NOT_FOUND, whether there is such a session or not */
+export function mustUse(viewer: Viewer, sessionId: string): void {
+  if (!mayUse(viewer, sessionId)) throw notFound();
+}
+
+/** The changes that are the viewer's to see. Not an async generator: one that is parked could not be ended. */
+export function reachableChanges(
+  viewer: Viewer,
+  changes: AsyncIterableIterator<SessionChange>,
+): AsyncIterableIterator<SessionChange> {
+  if (!viewer.granted) return changes;
+  const reachable: AsyncIterableIterator<SessionChange> = {
+    [Symbol.asyncIterator]: () => reachable,
+    async next() {
+      for (;;) {
+        const result: IteratorResult<SessionChange> = await changes.next();
+        const sessionId = result.done === true ? null : idOf(result.value);
+        if (sessionId === null || mayReach(viewer, sessionId)) return result;
+      }
+    },
+    return: async () => (await changes.return?.()) ?? { done: true, value: undefined },
+  };
+  return reachable;
+}
+
+/** null: of no session. */
+function idOf(change: SessionChange): string | null {
+  if (change.kind === "opened") return null;
+  return change.kind === "removed" ? change.sessionId : change.session.sessionId;
+}

@@ -1,0 +1,177 @@
+import type { PlacedMessage, SessionChange, SessionEvent } from "../events.ts";
+import type { Live, LiveMessages } from "../ports/live.ts";
+import type { ContentBlock, NewMessage } from "../message/message.ts";
+import type { ModelChoice } from "../ports/replies.ts";
+import type { Run, RunError } from "../run.ts";
+import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "../session.ts";
+
+/** What a reading of a session shall hold beside the record: pages of its history, answered by Session.pages in this order. */
+export interface ReadRequest {
+  readonly pages: readonly PageRequest[];
+  /** How many bytes the rows of these pages may hold together: a page beyond that is PageTooLarge. Left out: any number. */
+  readonly mostBytes?: number | undefined;
+}
+
+export const recordOnly: ReadRequest = { pages: [] };
+
+/**
+ * The use cases. Every method checks what it is given, throws ParleyError for a refusal, and treats another owner's
+ * session as one that does not exist (P11). Times are milliseconds since the epoch.
+ */
+export interface Conversations {
+  readonly models: readonly ModelChoice[];
+  readonly defaults: { readonly model: string; readonly memory: MemorySettings };
+
+  readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null>;
+  listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage>;
+  /** By the local part of a Message.id (what follows "<sessionId>:"). */
+  readMessage(viewer: Viewer, sessionId: string, localId: string): Promise<PlacedMessage | null>;
+  readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null>;
+
+  createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session>;
+  updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session>;
+  markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session>;
+  generateTitle(
+    viewer: Viewer,
+    sessionId: string,
+    model: string | null,
+    read: ReadRequest,
+  ): Promise<{ readonly session: Session; readonly error: RunError | null }>;
+  deleteSession(viewer: Viewer, sessionId: string): Promise<void>;
+  clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session>;
+  forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session>;
+  addMessages(
+    viewer: Viewer,
+    input: AddMessages,
+    read: ReadRequest,
+  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
+
+  /**
+   * With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the
+   * message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
+   */
+  sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult>;
+  regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult>;
+  /** Resolves when the run has ended, or with the run as it is when the configured limit or `signal` comes first. NOT_FOUND when it is gone. */
+  awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run>;
+  cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
+
+  /**
+   * Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. Of a session
+   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message.
+   */
+  sessionEvents(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    ifMissing: IfMissing,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<Live<SessionEvent>>;
+  /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
+  messageAdded(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    ifMissing: IfMissing,
+    signal: AbortSignal,
+  ): Promise<LiveMessages>;
+  sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
+}
+
+export interface CreateSession {
+  readonly sessionId: string | null;
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly memory: MemorySettings | null;
+  /** undefined: the configured default; null: never expires. */
+  readonly ttlSeconds: number | null | undefined;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+  readonly idempotencyKey: string | null;
+}
+
+/** undefined: unchanged; null: back to the default. */
+export interface UpdateSession {
+  readonly sessionId: string;
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly memory?: MemorySettings | null | undefined;
+  readonly ttlSeconds?: number | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly archived?: boolean | null | undefined;
+}
+
+export interface ForkSession {
+  readonly sessionId: string;
+  /** Cursor or id of a message; that one included. null: the whole history. */
+  readonly through: string | null;
+  readonly newSessionId: string | null;
+  readonly title: string | null;
+  readonly idempotencyKey: string | null;
+}
+
+export interface AddMessages {
+  readonly sessionId: string;
+  readonly messages: readonly NewMessage[];
+  readonly idempotencyKey: string | null;
+}
+
+/** What becomes of a stream from the beginning, or from now on, of a session that there is not. */
+export type IfMissing = "WAIT" | "REFUSE";
+
+export type WhenBusy = "QUEUE" | "REJECT" | "INTERRUPT";
+
+/** How a session is to be that begins with a message. */
+export interface NewSession {
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+}
+
+export interface SendMessage {
+  /** null: a session of its own, the same one for the same messageId. */
+  readonly sessionId: string | null;
+  /** Counts for nothing in a session that is there already. */
+  readonly newSession: NewSession | null;
+  readonly content: readonly ContentBlock[];
+  readonly messageId: string | null;
+  /** Makes a call without messageId safe to repeat, and one that edits a message and keeps its id. */
+  readonly idempotencyKey: string | null;
+  readonly whenBusy: WhenBusy;
+  /** Cursor or id of a message: drop it and all after it first. */
+  readonly replaceFrom: string | null;
+  readonly model: string | null;
+}
+
+export interface RegenerateReply {
+  readonly sessionId: string;
+  /** Cursor or id of the reply to make anew; null: all after the last USER message. */
+  readonly replaceFrom: string | null;
+  readonly idempotencyKey: string | null;
+  readonly model: string | null;
+  readonly whenBusy: WhenBusy;
+}
+
+export interface TurnResult {
+  readonly run: Run;
+  /** null while queued. */
+  readonly userMessage: PlacedMessage | null;
+  readonly reply: PlacedMessage | null;
+  /** All of it is of one reading then; null where nothing of the session was asked for. */
+  readonly session: Session | null;
+}

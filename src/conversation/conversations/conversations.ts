@@ -1,0 +1,245 @@
+import type {
+  AddMessages,
+  Conversations,
+  CreateSession,
+  ForkSession,
+  IfMissing,
+  ReadRequest,
+  RegenerateReply,
+  SendMessage,
+  TurnResult,
+  UpdateSession,
+} from "./api.ts";
+import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
+import { parseAnchor } from "../message/cursor.ts";
+import { notFound } from "../errors.ts";
+import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "../events.ts";
+import type { Feeds, WhenAbsent } from "../ports/feeds.ts";
+import { localMessageId, parseLocalId } from "../message/ids.ts";
+import { InputChecks, type InputLimits } from "./input-checks.ts";
+import { listSessions } from "./listing.ts";
+import type { Live, LiveMessages } from "../ports/live.ts";
+import { MessagesOnly } from "./messages-only.ts";
+import { keyedOp } from "./ops.ts";
+import { OwnedSessions } from "./owned-sessions.ts";
+import type { ModelChoice, Replies } from "../ports/replies.ts";
+import type { Run, RunError } from "../run.ts";
+import { Sending, type SendingSettings } from "./sending.ts";
+import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "../session.ts";
+import type { SessionStore } from "../ports/store.ts";
+import { decodeStoredMessage } from "../message/stored-message.ts";
+import { beginning, type Titles } from "./titles.ts";
+import type { Turns } from "./turns.ts";
+
+export interface ConversationSettings extends InputLimits, SendingSettings {
+  readonly model: string;
+  readonly memory: MemorySettings;
+}
+
+/** The use cases over the ports. */
+export class StoredConversations implements Conversations {
+  readonly models: readonly ModelChoice[];
+  readonly defaults: { readonly model: string; readonly memory: MemorySettings };
+  readonly #store: SessionStore;
+  readonly #feeds: Feeds;
+  readonly #titles: Titles;
+  readonly #sessions: OwnedSessions;
+  readonly #checks: InputChecks;
+  readonly #sending: Sending;
+  readonly #settings: ConversationSettings;
+
+  constructor(
+    store: SessionStore,
+    feeds: Feeds,
+    replies: Replies,
+    turns: Turns,
+    titles: Titles,
+    settings: ConversationSettings,
+  ) {
+    this.models = replies.models;
+    this.defaults = { model: settings.model, memory: settings.memory };
+    this.#store = store;
+    this.#feeds = feeds;
+    this.#titles = titles;
+    this.#settings = settings;
+    this.#sessions = new OwnedSessions(store, settings.historyKeyPrefix);
+    this.#checks = new InputChecks(replies.models, settings);
+    this.#sending = new Sending(store, this.#sessions, this.#checks, turns, settings);
+  }
+
+  async readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null> {
+    return (await this.#sessions.read(viewer, sessionId, read))?.session ?? null;
+  }
+
+  listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage> {
+    const mine = (sessionId: string) => mayReach(viewer, sessionId);
+    return listSessions(this.#store, viewer.subject, page, filter, read, mine);
+  }
+
+  async readMessage(viewer: Viewer, sessionId: string, local: string): Promise<PlacedMessage | null> {
+    const at = parseLocalId(local);
+    const reading = at && (await this.#sessions.read(viewer, sessionId, { pages: [], at }));
+    const row = reading?.at && !(reading.at instanceof Error) ? reading.at.row : null;
+    if (!reading || !row) return null;
+    const { session } = reading;
+    // A row of the gateway's may lie where an id says that one of foreign code does.
+    return localMessageId(session.historyKey, row, decodeStoredMessage(row.raw)) === local
+      ? placed(session, row)
+      : null;
+  }
+
+  readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
+    return this.#sessions.readRun(viewer, sessionId, runId);
+  }
+
+  async createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session> {
+    const { idempotencyKey, title, instructions, model, memory, metadata, ttlSeconds } = input;
+    const sessionId = input.sessionId ?? makeSessionId(viewer, "create", idempotencyKey, this.#settings.now());
+    mustUse(viewer, sessionId);
+    this.#checks.sessionId(sessionId);
+    this.#checks.settings(input);
+    const record = { title, instructions, model, memory, metadata, ttlSeconds };
+    const op = keyedOp("create", idempotencyKey, [input.sessionId, record]);
+    await this.#store.create(viewer.subject, sessionId, record, op);
+    return this.#sessions.mustRead(viewer, sessionId, read);
+  }
+
+  async updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session> {
+    const { sessionId, archived, ...change } = input;
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.settings(change);
+    const record = { ...change, archived: archived === null ? false : archived };
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.update(viewer.subject, sessionId, record));
+    return this.#sessions.mustRead(viewer, sessionId, read);
+  }
+
+  async markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session> {
+    this.#sessions.mustExist(viewer, sessionId);
+    const place = this.#checks.anchor(sessionId, through, "input.through");
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.markRead(viewer.subject, sessionId, place));
+    return this.#sessions.mustRead(viewer, sessionId, read);
+  }
+
+  async generateTitle(
+    viewer: Viewer,
+    sessionId: string,
+    model: string | null,
+    read: ReadRequest,
+  ): Promise<{ readonly session: Session; readonly error: RunError | null }> {
+    this.#checks.model(model);
+    const before = await this.#sessions.mustRead(viewer, sessionId, { pages: [beginning] });
+    const result = await this.#titles.ask(before, model);
+    if ("title" in result) await this.#store.update(viewer.subject, sessionId, { title: result.title });
+    return {
+      session: await this.#sessions.mustRead(viewer, sessionId, read),
+      error: "error" in result ? result.error : null,
+    };
+  }
+
+  async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {
+    this.#sessions.mustExist(viewer, sessionId);
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.remove(viewer.subject, sessionId));
+  }
+
+  async clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
+    this.#sessions.mustExist(viewer, sessionId);
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.clear(viewer.subject, sessionId));
+    return this.#sessions.mustRead(viewer, sessionId, read);
+  }
+
+  async forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session> {
+    const { idempotencyKey, newSessionId, title } = input;
+    const sessionId =
+      newSessionId ?? makeSessionId(viewer, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
+    mustUse(viewer, sessionId);
+    this.#checks.sessionId(sessionId, "input.newSessionId");
+    this.#checks.settings({ title });
+    const at = this.#checks.anchor(input.sessionId, input.through, "input.through");
+    const reading = await this.#sessions.read(viewer, input.sessionId, { pages: [], ...(at ? { at } : {}) });
+    if (!reading) throw notFound();
+    const { session: source, at: through } = reading;
+    if (through instanceof Error) throw through;
+    const op = keyedOp("fork", idempotencyKey, [input.sessionId, input.through, newSessionId, title]);
+    await this.#store.fork(viewer.subject, source, through, sessionId, title ?? source.title, op);
+    return this.#sessions.mustRead(viewer, sessionId, read);
+  }
+
+  addMessages(
+    viewer: Viewer,
+    input: AddMessages,
+    read: ReadRequest,
+  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
+    return this.#sending.addMessages(viewer, input, read);
+  }
+
+  sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    return this.#sending.sendMessage(viewer, input, read, wait, signal);
+  }
+
+  regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    return this.#sending.regenerateReply(viewer, input, read, wait, signal);
+  }
+
+  cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
+    return this.#sending.cancelRun(viewer, sessionId, runId);
+  }
+
+  awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
+    return this.#sending.awaitRun(viewer, sessionId, runId, signal);
+  }
+
+  async sessionEvents(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    ifMissing: IfMissing,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<Live<SessionEvent>> {
+    this.#sessions.mustExist(viewer, sessionId);
+    const open = (absent: WhenAbsent) => this.#feeds.open(viewer.subject, sessionId, after, absent, read, signal);
+    // Only where the viewer may start it: of all other ids nobody learns whether there is anything.
+    if (!mayUse(viewer, sessionId)) return open("refuse");
+    const absent = !this.#isStart(sessionId, after) ? "end" : ifMissing === "WAIT" ? "wait" : "refuse";
+    if (!viewer.granted) return open(absent);
+    const otherwise = absent === "refuse" ? undefined : () => open(absent);
+    return this.#sessions.owning(viewer, sessionId, () => open("refuse"), otherwise);
+  }
+
+  /** Whether a stream behind it misses nothing of a session that has yet to begin. */
+  #isStart(sessionId: string, after: string | null): boolean {
+    if (after === null || after === "") return true;
+    const anchor = parseAnchor(sessionId, this.#settings.historyKeyPrefix + sessionId, after);
+    return anchor !== null && "generation" in anchor && anchor.position < 0;
+  }
+
+  async messageAdded(
+    viewer: Viewer,
+    sessionId: string,
+    after: string | null,
+    ifMissing: IfMissing,
+    signal: AbortSignal,
+  ): Promise<LiveMessages> {
+    return MessagesOnly.of(await this.sessionEvents(viewer, sessionId, after, ifMissing, { pages: [] }, signal));
+  }
+
+  async sessionChanged(
+    viewer: Viewer,
+    read: ReadRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterableIterator<SessionChange>> {
+    return reachableChanges(viewer, await this.#feeds.changes(viewer.subject, read, signal));
+  }
+}

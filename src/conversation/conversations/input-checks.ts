@@ -1,0 +1,107 @@
+import { parseAnchor, type Anchor } from "../message/cursor.ts";
+import { badInput, ParleyError } from "../errors.ts";
+import type { NewMessage } from "../message/message.ts";
+import type { ModelChoice } from "../ports/replies.ts";
+import { checkSessionId } from "../session-id.ts";
+
+export interface InputLimits {
+  readonly historyKeyPrefix: string;
+  readonly maxMessageChars: number;
+  readonly maxTitleChars: number;
+  readonly maxMetadataBytes: number;
+  readonly maxMessagesPerAdd: number;
+}
+
+/**
+ * Blocks, and calls of tools, of one message. Lists of them come whole with each message of a page, so what one message may
+ * hold is multiplied by all that read it.
+ */
+const maxParts = 100;
+
+/** What callers give is held against the limits here; each check throws a ParleyError that names the field. */
+export class InputChecks {
+  readonly #models: readonly ModelChoice[];
+  readonly #limits: InputLimits;
+
+  constructor(models: readonly ModelChoice[], limits: InputLimits) {
+    this.#models = models;
+    this.#limits = limits;
+  }
+
+  sessionId(sessionId: string, field = "input.sessionId"): void {
+    checkSessionId(field, this.#limits.historyKeyPrefix, sessionId);
+  }
+
+  anchor(sessionId: string, text: string | null, field: string): Anchor | null {
+    if (text === null) return null;
+    const anchor = parseAnchor(sessionId, this.#limits.historyKeyPrefix + sessionId, text);
+    if (!anchor || ("generation" in anchor && anchor.position < 0)) {
+      throw new ParleyError(
+        "INVALID_CURSOR",
+        "This is neither a cursor nor the id of a message of this session. Use one that it gave out, unchanged.",
+        { field },
+      );
+    }
+    return anchor;
+  }
+
+  model(model: string | null | undefined, field = "input.model"): void {
+    if (model === null || model === undefined || this.#models.some((choice) => choice.name === model)) return;
+    const names = this.#models.map((choice) => choice.name).join(", ");
+    throw badInput(field, `There is no model of this name to choose. Choose one of: ${names}.`);
+  }
+
+  messages(messages: readonly NewMessage[]): void {
+    const { maxMessagesPerAdd } = this.#limits;
+    if (messages.length === 0) throw badInput("input.messages", "input.messages must hold at least one message.");
+    if (messages.length > maxMessagesPerAdd) {
+      throw badInput("input.messages", `input.messages must hold at most ${maxMessagesPerAdd} messages.`);
+    }
+    messages.forEach((message, i) => this.length(message, `input.messages[${i}]`));
+    const chosen = messages.flatMap((message) => message.messageId ?? []);
+    if (new Set(chosen).size < chosen.length)
+      throw badInput("input.messages", "Each messageId must be used once only.");
+  }
+
+  length(message: NewMessage, field: string): void {
+    const { maxMessageChars } = this.#limits;
+    for (const part of ["content", "toolCalls"] as const) {
+      if (message[part].length > maxParts)
+        throw badInput(`${field}.${part}`, `A message may have at most ${maxParts} of them.`);
+    }
+    const content = message.content.reduce(
+      (sum, block) => sum + (block.kind === "text" ? block.text.length : JSON.stringify(block).length),
+      0,
+    );
+    const beside = [message.name ?? "", message.toolCallId ?? "", ...message.toolCalls.map((c) => JSON.stringify(c))];
+    const chars = beside.reduce((sum, text) => sum + text.length, content);
+    const [only] = message.content;
+    const where = message.content.length === 1 && only?.kind === "text" ? "text" : "content";
+    if (chars > maxMessageChars)
+      throw badInput(
+        `${field}.${where}`,
+        `A message may have at most ${maxMessageChars} characters; this has ${chars}.`,
+      );
+  }
+
+  settings(settings: CheckedSettings, field = "input"): void {
+    const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#limits;
+    const { title, instructions, model, metadata } = settings;
+    this.model(model, `${field}.model`);
+    if (title && title.length > maxTitleChars)
+      throw badInput(`${field}.title`, `A title may have at most ${maxTitleChars} characters.`);
+    if (instructions && instructions.length > maxMessageChars) {
+      throw badInput(`${field}.instructions`, `Instructions may have at most ${maxMessageChars} characters.`);
+    }
+    if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > maxMetadataBytes) {
+      throw badInput(`${field}.metadata`, `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
+    }
+  }
+}
+
+interface CheckedSettings {
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+}

@@ -1,0 +1,308 @@
+import { makeSessionId, mayUse } from "./access.ts";
+import {
+  recordOnly,
+  type AddMessages,
+  type ReadRequest,
+  type RegenerateReply,
+  type SendMessage,
+  type TurnResult,
+} from "./api.ts";
+import { ParleyError, badInput, messageIdReused, notFound } from "../errors.ts";
+import { placed, type PlacedMessage } from "../events.ts";
+import { joinLocal, markOf, sessionTag, uuidv7 } from "../message/ids.ts";
+import type { InputChecks } from "./input-checks.ts";
+import { rateLimited } from "../ports/limits.ts";
+import type { NewMessage, Row } from "../message/message.ts";
+import { keyedOp } from "./ops.ts";
+import type { OwnedSessions } from "./owned-sessions.ts";
+import { isFinal, type Run } from "../run.ts";
+import type { Session, Viewer } from "../session.ts";
+import type { BeginAnswer, BeginTurn, SessionStore } from "../ports/store.ts";
+import {
+  contentFingerprint,
+  fillMessage,
+  templateOfMessage,
+  templateOfPartial,
+  type RowTemplate,
+} from "../message/stored-message.ts";
+import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
+import type { Turns } from "./turns.ts";
+
+export interface SendingSettings {
+  readonly historyKeyPrefix: string;
+  /** How long a mutation waits for `reply`, in ms. */
+  readonly replyWaitMs: number;
+  /**
+   * An operation waits for what others do, until the returned function is called: it takes nobody's place meanwhile. That
+   * function throws UNAUTHENTICATED where its caller is nobody any more, which also aborts `signal`.
+   */
+  readonly waiting?: (signal: AbortSignal) => () => void;
+  readonly telemetry?: Telemetry;
+  readonly now: () => number;
+}
+
+/** A run's rows lie in the history of its own generation. */
+function turnResult(run: Run, session: Session | null): TurnResult {
+  return {
+    run,
+    session,
+    userMessage: run.userRow && placed(run, run.userRow),
+    reply: isFinal(run.status) && run.replyRow ? placed(run, run.replyRow) : null,
+  };
+}
+
+/** How messages come into a session: added as they are, or sent for a reply, with the runs that make it. */
+export class Sending {
+  readonly #store: SessionStore;
+  readonly #sessions: OwnedSessions;
+  readonly #checks: InputChecks;
+  readonly #turns: Turns;
+  readonly #settings: SendingSettings;
+
+  constructor(
+    store: SessionStore,
+    sessions: OwnedSessions,
+    checks: InputChecks,
+    turns: Turns,
+    settings: SendingSettings,
+  ) {
+    this.#store = store;
+    this.#sessions = sessions;
+    this.#checks = checks;
+    this.#turns = turns;
+    this.#settings = settings;
+  }
+
+  async addMessages(
+    viewer: Viewer,
+    input: AddMessages,
+    read: ReadRequest,
+  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
+    const { sessionId, messages, idempotencyKey } = input;
+    this.#checks.sessionId(sessionId);
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.messages(messages);
+    const given = messages.map((message) => ({
+      op:
+        message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
+      row: this.#row(sessionId, message, message.messageId ?? uuidv7(this.#settings.now()), null),
+    }));
+    const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
+    const existingOnly = !mayUse(viewer, sessionId);
+    const places = await this.#sessions.owning(viewer, sessionId, () =>
+      this.#store.append(viewer.subject, sessionId, given, op, existingOnly),
+    );
+    // What this call has written it knows, also what retention trims at once; what an earlier one has is read.
+    const written = places.map(({ position, mark }, i): Row | null => {
+      const row = given[i]?.row;
+      const raw = row === undefined ? "" : fillMessage(row, position);
+      return markOf(raw) === mark ? { position, mark, raw } : null;
+    });
+    const earlier = places.filter((_, i) => written[i] === null);
+    const ranges = earlier.map(({ position }) => [position, position] as const);
+    const reading = await this.#sessions.read(viewer, sessionId, { ...read, ranges });
+    if (!reading) throw notFound();
+    const { session } = reading;
+    // They may be gone, and others may lie where they lay.
+    const found = reading.ranges.flatMap((range, i) => range.filter(({ mark }) => mark === earlier[i]?.mark));
+    const rows = [...written.filter((row) => row !== null), ...found];
+    return { messages: rows.map((row) => placed(session, row)), session };
+  }
+
+  async sendMessage(
+    viewer: Viewer,
+    input: SendMessage,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const { content, messageId, idempotencyKey, whenBusy, model, newSession } = input;
+    const sessionId =
+      input.sessionId ?? makeSessionId(viewer, "send", messageId ?? idempotencyKey, this.#settings.now());
+    this.#checks.sessionId(sessionId);
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.model(model);
+    const message: NewMessage = {
+      role: "USER",
+      content,
+      messageId,
+      name: null,
+      toolCallId: null,
+      toolFailed: null,
+      toolCalls: [],
+    };
+    this.#checks.length(message, "input");
+    if (newSession) this.#checks.settings(newSession, "input.newSession");
+    const runId = uuidv7(this.#settings.now());
+    const inputId = { messageId: messageId ?? uuidv7(this.#settings.now()), chosen: messageId !== null };
+    const row = this.#row(sessionId, message, inputId.messageId, runId);
+    const fingerprint = contentFingerprint(message);
+    const keyOp = keyedOp("send", idempotencyKey, [fingerprint, messageId]);
+    const op = messageId === null ? keyOp : { id: `m:${messageId}`, fingerprint };
+    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const existingOnly = !mayUse(viewer, sessionId);
+    const turn = this.#turn(sessionId, runId, {
+      op,
+      keyOp: messageId === null || idempotencyKey === null ? null : keyOp,
+      model,
+      input: row,
+      inputId,
+      replaceFrom,
+      whenBusy,
+      newSession,
+      existingOnly,
+    });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+  }
+
+  async regenerateReply(
+    viewer: Viewer,
+    input: RegenerateReply,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const { sessionId, idempotencyKey, model, whenBusy } = input;
+    this.#sessions.mustExist(viewer, sessionId);
+    this.#checks.model(model);
+    const runId = uuidv7(this.#settings.now());
+    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
+    const turn = this.#turn(sessionId, runId, {
+      op,
+      model,
+      input: null,
+      inputId: null,
+      replaceFrom,
+      whenBusy,
+      existingOnly: !mayUse(viewer, sessionId),
+    });
+    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+  }
+
+  async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
+    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
+    await this.#sessions.owning(viewer, sessionId, () => this.#store.cancel(viewer.subject, sessionId, runId));
+    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
+  }
+
+  async awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
+    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
+    const historyKey = this.#settings.historyKeyPrefix + sessionId;
+    await this.#ended(viewer.subject, sessionId, historyKey, runId, signal);
+    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
+  }
+
+  async #ended(
+    owner: string,
+    sessionId: string,
+    historyKey: string,
+    runId: string,
+    signal: AbortSignal,
+  ): Promise<Run | null> {
+    const goOn = this.#settings.waiting?.(signal);
+    const run = await this.#turns.ended(owner, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
+    goOn?.();
+    return run;
+  }
+
+  /** A run's end may be another process' write, which its caller is about to be told of as done. */
+  async #settled(run: Run): Promise<Run> {
+    if (isFinal(run.status)) await this.#store.settle(run.sessionId);
+    return run;
+  }
+
+  /** Begins a turn and answers: at once, or with `wait` when the run has ended. */
+  async #begin(
+    viewer: Viewer,
+    sessionId: string,
+    turn: BeginTurn,
+    read: ReadRequest | null,
+    wait: boolean,
+    signal: AbortSignal,
+  ): Promise<TurnResult> {
+    const answer = await this.#sessions.owning(viewer, sessionId, async () => {
+      const begun = await this.#store.begin(viewer.subject, sessionId, turn);
+      if (begun.kind === "notFound") throw notFound();
+      return begun;
+    });
+    const runId = this.#accepted(sessionId, turn, answer);
+    const historyKey = this.#settings.historyKeyPrefix + sessionId;
+    if (answer.kind === "started") this.#turns.start(answer);
+    if (answer.kind === "queued") this.#turns.enqueued(viewer.subject, sessionId, historyKey, runId);
+    const begun = answer.kind === "started" || answer.kind === "queued" ? answer.run : null;
+    const written = wait ? await this.#ended(viewer.subject, sessionId, historyKey, runId, signal) : begun;
+    // What this process wrote itself, as safely as it is to be, it need not read back.
+    if (read === null && written !== null) return turnResult(written, null);
+    const reading = await this.#sessions.read(viewer, sessionId, { ...(read ?? recordOnly), runId });
+    if (!reading?.run) throw notFound(reading ? "run" : "session");
+    await this.#settled(reading.run);
+    return turnResult(reading.run, read && reading.session);
+  }
+
+  #accepted(sessionId: string, turn: BeginTurn, answer: Exclude<BeginAnswer, { readonly kind: "notFound" }>): string {
+    switch (answer.kind) {
+      case "started":
+      case "queued":
+        return answer.runId;
+      case "known":
+        if ([turn.op, turn.keyOp].some((op) => op?.fingerprint === answer.fingerprint) && answer.runId !== null)
+          return answer.runId;
+        throw messageIdReused();
+      case "busy":
+        throw new ParleyError(
+          "SESSION_BUSY",
+          "Another reply is being made in this session. Wait for it, cancel it, or send with whenBusy QUEUE or INTERRUPT.",
+          {
+            runId: joinLocal(sessionId, answer.runId),
+          },
+        );
+      case "limited":
+        (this.#settings.telemetry ?? silentTelemetry).limited(answer.refusal.limit);
+        throw rateLimited(answer.refusal);
+      case "full":
+        throw new ParleyError(
+          "QUEUE_FULL",
+          "Too many messages wait for a reply in this session. Try again when some were answered.",
+          {
+            retryAfterSeconds: 5,
+          },
+        );
+      case "keyless":
+        throw badInput(
+          "input.idempotencyKey",
+          "An edit that keeps the messageId of the message it replaces needs an idempotencyKey: the messageId is the first send's.",
+        );
+      case "expired":
+        throw new ParleyError(
+          "CURSOR_EXPIRED",
+          turn.replaceFrom && "kind" in turn.replaceFrom
+            ? "The message to replace from is gone, or its place is forgotten and it is older than the newest 2,000. Send its cursor."
+            : "The message to replace from is gone or has changed. Read the session's messages anew.",
+        );
+      case "nothing":
+        throw badInput("input.sessionId", "The session has no USER message that could be answered.");
+    }
+  }
+
+  #turn(sessionId: string, runId: string, rest: Omit<BeginTurn, "runId" | "partial" | "replyMessageId">): BeginTurn {
+    const now = this.#settings.now();
+    const replyMessageId = uuidv7(now);
+    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    return {
+      ...rest,
+      runId,
+      replyMessageId,
+      origin: (this.#settings.telemetry ?? silentTelemetry).here()?.traceparent ?? null,
+      partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
+    };
+  }
+
+  /** A row to append; where the caller did not choose the id, with a hint that the script fills in. */
+  #row(sessionId: string, message: NewMessage, messageId: string, runId: string | null): RowTemplate {
+    const now = this.#settings.now();
+    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    const hint = message.messageId === null ? 0 : null;
+    return templateOfMessage(message, messageId, { session, runId, hint, createdAt: now });
+  }
+}

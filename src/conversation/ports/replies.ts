@@ -1,0 +1,73 @@
+import type { TokenUsage } from "../message/message.ts";
+import type { RunError } from "../run.ts";
+import type { MemorySettings } from "../session.ts";
+
+/** The port behind which LangChain makes replies. Nothing in it throws for a model's failure: that is data. */
+export interface Replies {
+  /** What a caller may choose, the default first. */
+  readonly models: readonly ModelChoice[];
+  readonly defaultModel: string;
+  /** Runs the ConversationChain over the rows. Settles soon after `signal` aborts, with `cancelled`. */
+  reply(request: ReplyRequest): Promise<ReplyOutcome>;
+  /** A title of a few words for the conversation. */
+  title(request: TitleRequest): Promise<{ readonly title: string } | { readonly error: RunError }>;
+  /**
+   * For SUMMARY_BUFFER, after a turn: null while the rows fit maxTokens; else the summary of `summary` and the first
+   * `covered` rows, so that the rest fits.
+   */
+  summarize(request: SummaryRequest): Promise<{ readonly text: string; readonly covered: number } | null>;
+}
+
+export interface ModelChoice {
+  /** "provider:name", or "offline". */
+  readonly name: string;
+  readonly isDefault: boolean;
+}
+
+export interface ReplyRequest {
+  /** For the log. */
+  readonly runId: string;
+  readonly model: string;
+  /** System prompt, taken literally (braces are no template). */
+  readonly instructions: string | null;
+  readonly memory: MemorySettings;
+  readonly summary: string | null;
+  /** Stored rows below the message to be answered, oldest first, as they lie in Redis (rows that are no message among them). */
+  readonly rows: readonly string[];
+  /** The stored message to be answered. */
+  readonly input: string;
+  readonly signal: AbortSignal;
+  /** Called for each piece of text as it leaves the model; never awaited. */
+  readonly onText: (text: string) => void;
+}
+
+export type ReplyOutcome =
+  | {
+      readonly kind: "completed";
+      /** The `data` of LangChain's stored ai message, without an id of ours: content, tool_calls, usage_metadata, response_metadata, … */
+      readonly data: Readonly<Record<string, unknown>>;
+      /** All text blocks joined; begins with all that onText was given. */
+      readonly text: string;
+      readonly usage: TokenUsage | null;
+      readonly notes?: RunNotes;
+    }
+  | { readonly kind: "cancelled" }
+  | { readonly kind: "failed"; readonly error: RunError; readonly notes?: RunNotes };
+
+/** What was done otherwise than asked, each in a line that can be shown to the user. */
+type RunNotes = readonly string[];
+
+export interface TitleRequest {
+  readonly model: string;
+  /** Stored rows, oldest first. */
+  readonly rows: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+export interface SummaryRequest {
+  readonly model: string;
+  readonly maxTokens: number;
+  readonly summary: string | null;
+  readonly rows: readonly string[];
+  readonly signal: AbortSignal;
+}

@@ -1,0 +1,244 @@
+import type { ReadRequest, WhenBusy } from "../conversations/api.ts";
+import type { Anchor, Cursor } from "../message/cursor.ts";
+import type { ParleyError } from "../errors.ts";
+import type { Refusal } from "./limits.ts";
+import type { Row, TokenUsage } from "../message/message.ts";
+import type { Run, RunError } from "../run.ts";
+import type { MemorySettings, MessagePage, PageRequest, Session } from "../session.ts";
+import type { PartialTemplate, RowTemplate } from "../message/stored-message.ts";
+
+/**
+ * The port to the conversations in Redis. Every write is one atomic script; a write that is sent twice with the same op
+ * writes once (P2). Methods reject with ParleyError STORE_UNAVAILABLE where Redis could not be asked in time, and with
+ * NOT_FOUND where there is no such session for this owner.
+ */
+export interface SessionStore {
+  /** null: no such session for this owner. A history of foreign code is adopted where that is allowed. */
+  read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null>;
+  begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
+  /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
+  attend(historyKey: string, takeAny: boolean): Promise<Attended>;
+  progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
+  /** false: the run is closed. */
+  renew(turn: TurnToken): Promise<boolean>;
+  /** Resolves when the run has ended, be it by this call. */
+  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<FinishedTurn>;
+  cancel(owner: string, sessionId: string, runId: string): Promise<void>;
+  /** `existingOnly`: an unknown session is NOT_FOUND instead of being started. */
+  append(
+    owner: string,
+    sessionId: string,
+    messages: readonly AppendMessage[],
+    op: Op,
+    existingOnly?: boolean,
+  ): Promise<readonly Place[]>;
+  create(owner: string, sessionId: string, record: NewRecord, op: Op): Promise<void>;
+  update(owner: string, sessionId: string, change: RecordChange): Promise<void>;
+  markRead(owner: string, sessionId: string, through: Anchor | null): Promise<void>;
+  /** A title that was made of the history of this generation. Nothing happens where the session has a title by now, or is gone. */
+  giveTitle(owner: string, sessionId: string, generation: number, title: string): Promise<void>;
+  saveSummary(historyKey: string, at: Cursor, text: string): Promise<void>;
+  clear(owner: string, sessionId: string): Promise<void>;
+  remove(owner: string, sessionId: string): Promise<void>;
+  /** Copies the rows up to and including `through` (null: all) and the settings of `source` into a new session. */
+  fork(
+    owner: string,
+    source: Session,
+    through: Place | null,
+    sessionId: string,
+    title: string | null,
+    op: Op,
+  ): Promise<void>;
+  /** Gives a history of foreign code that is nobody's to this owner. false: there is none, or it is somebody's. */
+  claim(owner: string, sessionId: string): Promise<boolean>;
+  /** Takes a session that is gone out of its owner's list. */
+  forget(owner: string, sessionId: string): void;
+  list(owner: string, query: ListQuery): Promise<readonly ListPlace[]>;
+  /**
+   * Resolves when what was written to the session so far, by whatever process, is as safe as an acknowledged write; where
+   * replicas must hold those and did not follow in time, it rejects with STORE_UNAVAILABLE.
+   */
+  settle(sessionId: string): Promise<void>;
+}
+
+export interface StoreRead extends ReadRequest {
+  readonly runId?: string;
+  /** One page more, whatever its rows hold. */
+  readonly next?: PageRequest | undefined;
+  /** Rows of these positions (both included), whatever lies there. */
+  readonly ranges?: readonly (readonly [from: number, to: number])[];
+  /** One message. */
+  readonly at?: Anchor;
+}
+
+export interface Reading {
+  readonly session: Session;
+  readonly run: Run | null;
+  /** null: none was asked for. */
+  readonly next: MessagePage | Error | null;
+  readonly ranges: readonly (readonly Row[])[];
+  /** The message that `at` names, where it lies; an error where there is none (null: none was asked for). */
+  readonly at: Found | ParleyError | null;
+}
+
+export interface Found extends Place {
+  /** null: retention has trimmed it, and nothing behind it. */
+  readonly row: Row | null;
+}
+
+/** What makes a write safe to repeat: an id, and a fingerprint of what it does, to tell a retry from a reuse. */
+export interface Op {
+  readonly id: string;
+  readonly fingerprint: string;
+}
+
+export interface Place {
+  readonly position: number;
+  readonly mark: string;
+}
+
+export interface InputId {
+  readonly messageId: string;
+  /** By the caller; else its global id holds a hint of its place, too. */
+  readonly chosen: boolean;
+}
+
+export interface BeginTurn {
+  readonly op: Op;
+  /** By the caller's key, beside that of the message's id: the op of an edit that keeps the id of the message it replaces. */
+  readonly keyOp?: Op | null;
+  readonly runId: string;
+  /** null: the session's. */
+  readonly model: string | null;
+  /** null: regenerate. A hint of 0 in a row's note is replaced by its position. */
+  readonly input: RowTemplate | null;
+  /** The id of the input's message; null: regenerate. */
+  readonly inputId: InputId | null;
+  readonly partial: PartialTemplate;
+  readonly replyMessageId: string;
+  /** Where in which trace it was asked for, so that whoever carries it out goes on with that. */
+  readonly origin?: string | null;
+  readonly replaceFrom: Anchor | null;
+  readonly whenBusy: WhenBusy;
+  /** How the session is to be where it begins with this turn; left out: with the defaults. */
+  readonly newSession?: RecordChange | null;
+  /** An unknown session is not started: notFound. */
+  readonly existingOnly?: boolean;
+}
+
+export interface TurnToken {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly runId: string;
+  /** Fencing: a run started later in the session has a higher one. */
+  readonly token: number;
+}
+
+/** The state of a run as its script wrote it. */
+export interface RunState {
+  readonly runId: string;
+  readonly status: Run["status"];
+  readonly model: string;
+  readonly replyMessageId: string;
+  /** The traceparent of who asked for it. */
+  readonly origin: string | null;
+  /** The position that was expected of the reply, part of its id. */
+  readonly replyHint: number;
+  readonly replyPosition: number | null;
+}
+
+export interface StartedTurn extends TurnToken {
+  readonly kind: "started";
+  readonly owner: string;
+  readonly state: RunState;
+  /** As the script left it. */
+  readonly run: Run;
+  readonly inputRow: string;
+  readonly memory: MemorySettings;
+  readonly instructions: string | null;
+  readonly summary: string | null;
+  /** Position of the first of `rows`. */
+  readonly low: number;
+  /** Rows below the user's, oldest first, as many as the memory strategy may need. */
+  readonly rows: readonly string[];
+}
+
+export interface FinishedTurn {
+  /** As this call ended it; null where somebody was quicker, or it is gone. */
+  readonly run: Run | null;
+  /** It was the first reply of a session that is to get a title by itself. No other process is told so. */
+  readonly wantsTitle: boolean;
+}
+
+export interface Attended {
+  readonly turn: StartedTurn | null;
+  /** When the session's runs need somebody again, in ms since the epoch; 0: they don't. */
+  readonly dueAt: number;
+}
+
+export type BeginAnswer =
+  | StartedTurn
+  | { readonly kind: "queued"; readonly runId: string; readonly run: Run }
+  | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
+  | { readonly kind: "busy"; readonly runId: string }
+  | { readonly kind: "full" }
+  /** An edit keeps the id of the message that it replaces, and has no key. */
+  | { readonly kind: "keyless" }
+  /** The owner has had as much as it may have: nothing was written. */
+  | { readonly kind: "limited"; readonly refusal: Refusal }
+  | { readonly kind: "expired" }
+  | { readonly kind: "nothing" }
+  | { readonly kind: "notFound" };
+
+export type ProgressAnswer =
+  { readonly kind: "ok" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "closed" };
+
+export type TurnEnd =
+  | {
+      readonly kind: "completed";
+      readonly reply: RowTemplate;
+      readonly text: string;
+      readonly usage: TokenUsage | null;
+      readonly notes?: readonly string[];
+    }
+  | { readonly kind: "failed"; readonly text: string; readonly error: RunError; readonly notes?: readonly string[] };
+
+export interface AppendMessage {
+  /** The op of a message whose id the caller chose. */
+  readonly op: Op | null;
+  readonly row: RowTemplate;
+}
+
+export interface NewRecord {
+  readonly title: string | null;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly memory: MemorySettings | null;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+  /** undefined: the configured default; null: never expires. */
+  readonly ttlSeconds: number | null | undefined;
+}
+
+/** undefined: unchanged; null: back to the default. */
+export interface RecordChange {
+  readonly title?: string | null | undefined;
+  readonly instructions?: string | null | undefined;
+  readonly model?: string | null | undefined;
+  readonly memory?: MemorySettings | null | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly archived?: boolean | undefined;
+  readonly ttlSeconds?: number | null | undefined;
+}
+
+/** A stretch of an owner's sessions by updatedAt, from a place on (exclusive), newest first or oldest first. */
+export interface ListQuery {
+  readonly direction: "older" | "newer";
+  readonly from: ListPlace | null;
+  readonly count: number;
+}
+
+export interface ListPlace {
+  /** Milliseconds since the epoch. */
+  readonly updatedAt: number;
+  readonly sessionId: string;
+}

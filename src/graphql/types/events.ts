@@ -1,0 +1,325 @@
+import type { PlacedMessage, SessionChange, SessionEvent } from "../../conversation/events.ts";
+import type { PageRequest } from "../../conversation/session.ts";
+import { builder } from "../builder.ts";
+import { beginEvent } from "../context.ts";
+import type { Context } from "../context.ts";
+import { messageGlobalId, runGlobalId, sessionGlobalId } from "../reading/global-ids.ts";
+import { liveParents } from "../reading/live.ts";
+import { pagesBelow } from "../reading/lookahead.ts";
+import { cursorOf, MessageParent } from "../reading/message-parent.ts";
+import { Readings, requestOf } from "../reading/readings.ts";
+import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
+import type { RunParent, SessionParent } from "../reading/readings.ts";
+
+// The domain's events with their nodes made ready: each event has readings of its own.
+
+type OfKind<Event, Kind> = Extract<Event, { readonly kind: Kind }>;
+type WithSession<Event> = Omit<Event, "session"> & { readonly session: SessionParent };
+
+type Waiting = OfKind<SessionEvent, "waiting">;
+type Opened = WithSession<OfKind<SessionEvent, "opened">>;
+type Reset = WithSession<OfKind<SessionEvent, "reset">>;
+type Progress = OfKind<SessionEvent, "progress">;
+type Removed = OfKind<SessionEvent, "removed">;
+type ListOpened = OfKind<SessionChange, "opened">;
+interface Updated {
+  readonly kind: "updated";
+  readonly session: SessionParent;
+}
+interface Added {
+  readonly kind: "added";
+  readonly session: SessionParent;
+}
+interface Arrived {
+  readonly kind: "message";
+  readonly message: MessageParent;
+}
+interface Changed {
+  readonly kind: "run";
+  readonly run: RunParent;
+}
+
+type EventParent = Waiting | Opened | Arrived | Progress | Changed | Updated | Reset | Removed;
+type ChangeParent = ListOpened | Added | Updated | Removed;
+
+function eventParent(event: SessionEvent, requests: readonly PageRequest[]): EventParent {
+  const readings = new Readings();
+  switch (event.kind) {
+    case "opened":
+    case "reset":
+    case "updated":
+      return { ...event, session: readings.give(event.session, requests) };
+    case "message":
+      return { kind: "message", message: new MessageParent(event.message, readings) };
+    case "run":
+      return { kind: "run", run: { run: event.run, readings } };
+    case "waiting":
+    case "progress":
+    case "removed":
+      return event;
+  }
+}
+
+function changeParent(change: SessionChange, requests: readonly PageRequest[]): ChangeParent {
+  return change.kind === "added" || change.kind === "updated"
+    ? { kind: change.kind, session: new Readings().give(change.session, requests) }
+    : change;
+}
+
+/**
+ * A plain iterator around an iterator: an async generator in its place would queue return() behind a next() that
+ * waits for an event, and so leak at each disconnect.
+ */
+function mapped<In, Out>(source: AsyncIterator<In, unknown>, map: (value: In) => Out): AsyncIterableIterator<Out> {
+  const mapResult = (result: IteratorResult<In, unknown>): IteratorResult<Out> =>
+    result.done === true ? { done: true, value: undefined } : { done: false, value: map(result.value) };
+  return {
+    next: async () => mapResult(await source.next()),
+    return: async () => {
+      await source.return?.();
+      return { done: true, value: undefined };
+    },
+    throw: async (error: unknown) => {
+      if (source.throw === undefined) throw error;
+      return mapResult(await source.throw(error));
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+/** A browser that reconnects its EventSource repeats the first URL, so Last-Event-ID goes before `after`. */
+function afterOf({ resume }: Context, after: string | null | undefined): string | null {
+  return resume.lastEventId === null || resume.lastEventId === "" ? (after ?? null) : resume.lastEventId;
+}
+
+const StreamWaiting = builder.objectRef<Waiting>("StreamWaiting").implement({
+  description:
+    "The first event of sessionEvents where there is no such session yet. StreamOpened comes once somebody starts it, and behind it all that has happened since, from the first message on. Subscribing itself starts nothing.",
+  fields: (t) => ({
+    cursor: t.exposeString("cursor", { description: "In front of its first message: resume from it." }),
+    sessionId: t.exposeString("sessionId", { description: "The id that was asked for." }),
+  }),
+});
+
+const StreamOpened = builder.objectRef<Opened>("StreamOpened").implement({
+  description: "The first event of sessionEvents, or the one behind StreamWaiting: from here on nothing is missed.",
+  fields: (t) => ({
+    cursor: t.exposeString("cursor", {
+      description:
+        "Where the stream starts: `after`, else behind the newest message; behind StreamWaiting, in front of the first one.",
+    }),
+    session: t.field({
+      type: SessionRef,
+      description:
+        "The session as it is now; session.activeRun.text is the partial reply to start from. Behind StreamWaiting it is empty: its messages and runs follow as events.",
+      resolve: ({ session }) => session,
+    }),
+  }),
+});
+
+const MessageAdded = builder.objectRef<Arrived>("MessageAdded").implement({
+  description: "A message has come, whoever wrote it.",
+  fields: (t) => ({
+    message: t.field({
+      type: MessageRef,
+      description: "The message; resume from its cursor.",
+      resolve: ({ message }) => message,
+    }),
+  }),
+});
+
+const ReplyProgress = builder.objectRef<Progress>("ReplyProgress").implement({
+  description:
+    "More text of the reply that is being made. Text is only ever added: skip one that ends within what you have.",
+  fields: (t) => ({
+    runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
+    replyId: t.id({
+      description: "The Message.id that the reply will have.",
+      resolve: ({ sessionId, replyLocalId }) => messageGlobalId(sessionId, replyLocalId),
+    }),
+    offset: t.exposeInt("offset", {
+      description: "Where in the reply `text` goes, in UTF-16 units (JavaScript's string index); never beyond its end.",
+    }),
+    text: t.exposeString("text", { description: "The text; never cuts a surrogate pair." }),
+  }),
+});
+
+const RunChanged = builder.objectRef<Changed>("RunChanged").implement({
+  description: "A run was queued, has begun or has ended.",
+  fields: (t) => ({ run: t.field({ type: RunRef, description: "The run as it is now.", resolve: ({ run }) => run }) }),
+});
+
+const SessionUpdated = builder.objectRef<Updated>("SessionUpdated").implement({
+  description:
+    "Settings, title, archived or readCount have changed; in sessionChanged also new messages, and a run's start and end.",
+  fields: (t) => ({
+    session: t.field({ type: SessionRef, description: "The session as it is now.", resolve: ({ session }) => session }),
+  }),
+});
+
+const HistoryReset = builder.objectRef<Reset>("HistoryReset").implement({
+  description: "The history was cleared, rewound or lost: drop all messages with positions from `kept` on.",
+  fields: (t) => ({
+    kept: t.exposeInt("kept", {
+      description:
+        "How many positions still hold. Over 0: what follows them comes as MessageAdded. 0: take session.messages of this very event; of a turn that begins with it, RunChanged and MessageAdded come all the same.",
+    }),
+    cursor: t.exposeString("cursor", {
+      description: "The stream goes on behind it; cursors of messages below `kept` hold on.",
+    }),
+    session: t.field({ type: SessionRef, description: "The session as it is now.", resolve: ({ session }) => session }),
+  }),
+});
+
+const SessionRemoved = builder.objectRef<Removed>("SessionRemoved").implement({
+  description: "A session was deleted or has expired; sessionEvents ends after it.",
+  fields: (t) => ({
+    removedId: t.id({
+      description: "The global id that it had, to drop it from a cache.",
+      resolve: ({ sessionId }) => sessionGlobalId(sessionId),
+    }),
+    sessionId: t.exposeString("sessionId", { description: "The id that it had for LangChain code." }),
+  }),
+});
+
+const SessionListOpened = builder.objectRef<ListOpened>("SessionListOpened").implement({
+  description: "The first event of sessionChanged: a list read after it, with the events since, is complete.",
+  fields: (t) => ({
+    openedAt: t.field({ type: "DateTime", description: "When the stream began.", resolve: ({ openedAt }) => openedAt }),
+  }),
+});
+
+const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
+  description: "A session of the viewer's has come.",
+  fields: (t) => ({
+    session: t.field({ type: SessionRef, description: "The new session.", resolve: ({ session }) => session }),
+  }),
+});
+
+const SessionEventRef = builder.unionType("SessionEvent", {
+  description:
+    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended.",
+  types: [
+    StreamWaiting,
+    StreamOpened,
+    MessageAdded,
+    ReplyProgress,
+    RunChanged,
+    SessionUpdated,
+    HistoryReset,
+    SessionRemoved,
+  ],
+  resolveType: ({ kind }) =>
+    ({
+      waiting: "StreamWaiting",
+      opened: "StreamOpened",
+      message: "MessageAdded",
+      progress: "ReplyProgress",
+      run: "RunChanged",
+      updated: "SessionUpdated",
+      reset: "HistoryReset",
+      removed: "SessionRemoved",
+    })[kind],
+});
+
+const SessionChangeRef = builder.unionType("SessionChange", {
+  description: "What happens to the viewer's sessions.",
+  types: [SessionListOpened, SessionAdded, SessionUpdated, SessionRemoved],
+  resolveType: ({ kind }) =>
+    ({ opened: "SessionListOpened", added: "SessionAdded", updated: "SessionUpdated", removed: "SessionRemoved" })[
+      kind
+    ],
+});
+
+const IfMissingRef = builder.enumType("IfMissing", {
+  description:
+    'What to do where there is no such session yet. It counts where the stream is to begin at the beginning or now (`after` left out, null, "" or a cursor in front of the first message). Of a message\'s cursor the session is gone: SessionRemoved and the end, for messageAdded NOT_FOUND.',
+  values: {
+    WAIT: {
+      description:
+        "Wait until somebody starts it, and miss nothing of it then. An id that the viewer may not start, and a key that holds no history, are NOT_FOUND all the same.",
+    },
+    REFUSE: { description: "NOT_FOUND." },
+  } as const,
+});
+
+const sessionIdDescription = "Which session; of one that there is not, see ifMissing.";
+const ifMissingDescription = "What to do where there is no such session yet.";
+const afterDescription =
+  'First all that came after this cursor or Message.id; "": all from the beginning; left out or null: from now on. Over HTTP, Last-Event-ID goes before it.';
+
+builder.subscriptionFields((t) => ({
+  messageAdded: t.field({
+    type: MessageRef,
+    description:
+      "Every new message of one session, in order, none missed and none twice, whoever wrote it: this gateway, another instance, or LangChain code that pushed straight into Redis. Ends with the error CURSOR_EXPIRED when the history is reset and NOT_FOUND when the session goes.",
+    args: {
+      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
+      after: t.arg.string({ description: afterDescription }),
+      ifMissing: t.arg({
+        type: IfMissingRef,
+        required: true,
+        defaultValue: "WAIT",
+        description: ifMissingDescription,
+      }),
+    },
+    subscribe: async (_root, { sessionId, after, ifMissing }, context) => {
+      const { conversations, viewer, signal } = context;
+      const from = afterOf(context, after);
+      const messages = await conversations.messageAdded(viewer, sessionId, from, ifMissing, signal);
+      // Whoever is cut off before the first message resumes from here.
+      context.resume.cursor = messages.start;
+      const parentOf = (placed: PlacedMessage) => new MessageParent(placed, new Readings());
+      return liveParents(context, messages, parentOf, cursorOf);
+    },
+    resolve: (message) => message,
+  }),
+  sessionEvents: t.field({
+    type: SessionEventRef,
+    description:
+      "All that happens in a session. First StreamOpened (StreamWaiting where there is none yet), then all messages after `after`, then what happens. An `after` that no longer holds brings HistoryReset; one that is no cursor is INVALID_CURSOR. To resume: `after` = the newest cursor that an event brought. Every event can be applied twice without harm.",
+    args: {
+      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
+      after: t.arg.string({ description: afterDescription }),
+      ifMissing: t.arg({
+        type: IfMissingRef,
+        required: true,
+        defaultValue: "WAIT",
+        description: ifMissingDescription,
+      }),
+    },
+    subscribe: async (_root, { sessionId, after, ifMissing }, context, info) => {
+      const { conversations, viewer, signal } = context;
+      const pages = pagesBelow(info);
+      const from = afterOf(context, after);
+      const events = await conversations.sessionEvents(
+        viewer,
+        sessionId,
+        from,
+        ifMissing,
+        requestOf(context, pages),
+        signal,
+      );
+      const parentOf = (event: SessionEvent) => eventParent(event, pages);
+      return liveParents(context, events, parentOf, (event) => ("cursor" in event ? event.cursor : null));
+    },
+    resolve: (event) => event,
+  }),
+  sessionChanged: t.field({
+    type: SessionChangeRef,
+    description:
+      "The viewer's sessions as they appear, change and go, for a sidebar; not once a token. The first event is always SessionListOpened.",
+    subscribe: async (_root, _args, context, info) => {
+      const { conversations, viewer, signal } = context;
+      const pages = pagesBelow(info);
+      const changes = await conversations.sessionChanged(viewer, requestOf(context, pages), signal);
+      return mapped(changes, (change) => {
+        beginEvent(context);
+        return changeParent(change, pages);
+      });
+    },
+    resolve: (change) => change,
+  }),
+}));

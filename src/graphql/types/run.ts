@@ -1,0 +1,185 @@
+import { notFound } from "../../conversation/errors.ts";
+import type { Row } from "../../conversation/message/message.ts";
+import type { Run, RunError } from "../../conversation/run.ts";
+import { decodeStoredMessage } from "../../conversation/message/stored-message.ts";
+import { builder } from "../builder.ts";
+import { ContentBlockRef } from "./content.ts";
+import { messageGlobalId, parseGlobalId, runGlobalId } from "../reading/global-ids.ts";
+import { pagesOf } from "../reading/lookahead.ts";
+import { TokenUsageRef } from "./message.ts";
+import { MessageParent } from "../reading/message-parent.ts";
+import { Readings } from "../reading/readings.ts";
+import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
+import type { RunParent } from "../reading/readings.ts";
+
+const RunStatusRef = builder.enumType("RunStatus", {
+  description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
+  values: {
+    QUEUED: { description: "It waits for another run of the session. Its user message is not in the history yet." },
+    RUNNING: { description: "The reply is being made. The user message is in the history." },
+    COMPLETED: { description: "Final: the reply is in the history." },
+    CANCELLED: {
+      description:
+        "Final: it was stopped. Text that it had is in the history, as a message with finishReason CANCELLED.",
+    },
+    FAILED: { description: "Final: see `error`. Text that it had is in `text` only; the user message stays." },
+  } as const,
+});
+
+const RunErrorCodeRef = builder.enumType("RunErrorCode", {
+  description: "Why a model's reply failed.",
+  values: {
+    MODEL_RATE_LIMITED: { description: "The provider has had too many requests. Later it will do." },
+    MODEL_UNAVAILABLE: { description: "The provider cannot be reached or fails, or no gateway here has this model." },
+    MODEL_TIMEOUT: { description: "The model took too long." },
+    MODEL_UNAUTHORIZED: {
+      description: "The provider refuses the gateway's key. Whoever runs the gateway has to mend that.",
+    },
+    CONTEXT_TOO_LONG: {
+      description: "History and message are more than the model takes. A smaller memory window helps.",
+    },
+    CONTENT_REFUSED: { description: "The provider refuses the content." },
+    REPLY_CUT_OFF: { description: "The model's stream ended without a finish reason." },
+    RUN_LOST: { description: "The process that made the reply died." },
+    OTHER: { description: "Any other failure, and what a later version adds." },
+  } as const,
+});
+
+export const RunErrorRef = builder.objectRef<RunError>("RunError").implement({
+  description: "Why a model's reply failed. It is data, not a GraphQL error.",
+  fields: (t) => ({
+    code: t.field({ type: RunErrorCodeRef, description: "What to tell cases apart by.", resolve: ({ code }) => code }),
+    message: t.exposeString("message", { description: "In words that can be shown to the user; holds no internals." }),
+    retryable: t.exposeBoolean("retryable", { description: "Whether regenerateReply may well succeed." }),
+    retryAfterSeconds: t.int({
+      nullable: true,
+      description: "How long the model's provider asked to be left alone; null where it did not say.",
+      resolve: ({ retryAfterSeconds }) => retryAfterSeconds ?? null,
+    }),
+  }),
+});
+
+/** A row of a run as a message. */
+export function messageOfRun({ run, readings }: RunParent, row: Row | null): MessageParent | null {
+  if (row === null) return null;
+  const { sessionId, historyKey, generation } = run;
+  return new MessageParent({ sessionId, historyKey, generation, row }, readings);
+}
+
+RunRef.implement({
+  description:
+    "One reply being made. It can be read for 25 hours after its end, and for as long as it is its session's lastRun.",
+  interfaces: [builder.nodeInterfaceRef()],
+  fields: (t) => ({
+    id: t.id({ description: "Global id.", resolve: ({ run }) => runGlobalId(run.sessionId, run.runId) }),
+    session: t.field({
+      type: SessionRef,
+      description: "The session that it replies in.",
+      resolve: ({ run, readings }, _args, context, info) =>
+        readings.require(context, run.sessionId, () => pagesOf(info, run.sessionId)),
+    }),
+    status: t.field({ type: RunStatusRef, description: "How far it is.", resolve: ({ run }) => run.status }),
+    model: t.string({
+      description: 'The model that replies: "provider:name", or "offline".',
+      resolve: ({ run }) => run.model,
+    }),
+    queuedAt: t.field({ type: "DateTime", description: "When it was accepted.", resolve: ({ run }) => run.queuedAt }),
+    startedAt: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When its turn came; null while queued.",
+      resolve: ({ run }) => run.startedAt,
+    }),
+    finishedAt: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When it ended; null until then.",
+      resolve: ({ run }) => run.finishedAt,
+    }),
+    input: t.field({
+      type: [ContentBlockRef],
+      description: "What was sent, also while queued; empty when regenerating.",
+      resolve: ({ run }) => (run.inputRow === null ? [] : decodeStoredMessage(run.inputRow).content),
+    }),
+    userMessage: t.field({
+      type: MessageRef,
+      nullable: true,
+      description:
+        "The message that it answers, also when regenerating; null while queued (see `input`) and where it is gone.",
+      resolve: (parent) => messageOfRun(parent, parent.run.userRow),
+    }),
+    userMessageId: t.id({
+      nullable: true,
+      description:
+        "The Message.id that the message which it answers has, or will have: there while queued, too, but when regenerating only once the run has begun.",
+      resolve: (parent) => {
+        const { sessionId, inputLocalId, userRow } = parent.run;
+        if (inputLocalId !== null) return messageGlobalId(sessionId, inputLocalId);
+        return messageOfRun(parent, userRow)?.id ?? null;
+      },
+    }),
+    replyId: t.id({
+      description: "The Message.id that the reply has, or will have.",
+      resolve: ({ run }) => messageGlobalId(run.sessionId, run.replyLocalId),
+    }),
+    text: t.string({
+      description: "The reply as far as it is generated. It stays after the end, and `reply.text` equals it.",
+      resolve: ({ run }) => run.text,
+    }),
+    reply: t.field({
+      type: MessageRef,
+      nullable: true,
+      description:
+        "The stored reply; never waits. COMPLETED: the message. CANCELLED: the partial text as a message, null if there was none. FAILED: null.",
+      resolve: (parent) => messageOfRun(parent, parent.run.replyRow),
+    }),
+    error: t.field({
+      type: RunErrorRef,
+      nullable: true,
+      description: "What went wrong: there exactly when the status is FAILED.",
+      resolve: ({ run }) => run.error,
+    }),
+    usage: t.field({
+      type: TokenUsageRef,
+      nullable: true,
+      description:
+        "The tokens that it took, estimated where the provider lost count; null until it has ended and where nobody counted.",
+      resolve: ({ run }) => run.usage,
+    }),
+    notes: t.stringList({
+      description:
+        "What the reply was made without, a line each that can be shown to the user: images or files of earlier messages that the model does not take. Empty for most, and until it has ended.",
+      resolve: ({ run }) => run.notes,
+    }),
+  }),
+});
+
+const CancelRunInput = builder.inputType("CancelRunInput", {
+  description: "Which run to stop.",
+  fields: (t) => ({ runId: t.id({ required: true, description: "The run's global id." }) }),
+});
+
+const CancelRunPayload = builder.objectRef<{ readonly run: Run }>("CancelRunPayload").implement({
+  description: "What cancelRun answers.",
+  fields: (t) => ({
+    run: t.field({
+      type: RunRef,
+      description: "The run, ended; one that had ended before is as it was.",
+      resolve: ({ run }) => ({ run, readings: new Readings() }),
+    }),
+  }),
+});
+
+builder.mutationField("cancelRun", (t) =>
+  t.field({
+    type: CancelRunPayload,
+    description:
+      "Stops a reply from any gateway, down to the provider's connection. Text that it had becomes a message with finishReason CANCELLED. NOT_FOUND: there is no such run.",
+    args: { input: t.arg({ type: CancelRunInput, required: true, description: "Which run to stop." }) },
+    resolve: async (_root, { input }, { conversations, viewer }) => {
+      const id = parseGlobalId(input.runId);
+      if (id?.type !== "Run") throw notFound("run");
+      return { run: await conversations.cancelRun(viewer, id.sessionId, id.local) };
+    },
+  }),
+);

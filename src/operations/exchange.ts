@@ -1,0 +1,115 @@
+import type { Span } from "../conversation/ports/telemetry.ts";
+import type { Resume } from "../graphql/context.ts";
+import type { Identity, Revocation, Validity } from "./identity.ts";
+
+/** Of one operation. */
+export interface Place {
+  /** Twice is safe. */
+  leave(): void;
+  /** The operation waits for something that others do. Returns what to call when it goes on. */
+  wait(): () => void;
+}
+
+export interface OperationInProgress {
+  readonly span: Span;
+  readonly end: (result: unknown) => void;
+}
+
+/** One operation on its way: an HTTP request, or one `subscribe` message of a WebSocket. */
+export interface Exchange extends Validity {
+  /** Asked once, however often it is called. */
+  identity(): Promise<Identity>;
+  /** These two are the identity's, once that is known. */
+  readonly expiresAt: number | null;
+  readonly revocation: Revocation | null;
+  readonly resume: Resume;
+  /** Aborts when the operation is over, or its client gone. Made when it is first asked for: few operations need one. */
+  readonly signal: AbortSignal;
+  /** The listener is called when the operation is over: at once, if it is. */
+  onEnd(listener: () => void): void;
+  /** Safe to call twice. */
+  readonly end: () => void;
+  /** Its place among the operations that are being executed, once it has one; left at its end, if not before. */
+  place: Place | null;
+  /** How it is told of to the operator, once it is executed. */
+  report: OperationInProgress | null;
+}
+
+/** `identify`: who it is, or what tells. */
+export function createExchange(
+  identify: Identity | (() => Identity | Promise<Identity>),
+  lastEventId: string | null,
+): Exchange {
+  return new OpenExchange(identify, lastEventId);
+}
+
+/** The operation that a signal is of; undefined for all other signals. */
+export function exchangeOf(signal: AbortSignal): Exchange | undefined {
+  return exchanges.get(signal);
+}
+
+const exchanges = new WeakMap<AbortSignal, Exchange>();
+
+/** One for all: making an error for each request, with its stack, costs more than the signal. */
+const over = new DOMException("The operation is over, or its client gone.", "AbortError");
+
+/** A class without closures but one: each subscriber keeps one for as long as it listens. */
+class OpenExchange implements Exchange {
+  readonly resume: Resume;
+  place: Place | null = null;
+  report: OperationInProgress | null = null;
+  readonly #identify: Identity | (() => Identity | Promise<Identity>);
+  #identity: Promise<Identity> | null = null;
+  #validity: Validity = unknownValidity;
+  #controller: AbortController | null = null;
+  #listeners: (() => void)[] | null = null;
+  #ended = false;
+
+  constructor(identify: Identity | (() => Identity | Promise<Identity>), lastEventId: string | null) {
+    this.#identify = identify;
+    this.resume = { lastEventId, cursor: null };
+  }
+
+  identity(): Promise<Identity> {
+    return (this.#identity ??= this.#ask());
+  }
+
+  get expiresAt(): number | null {
+    return this.#validity.expiresAt;
+  }
+
+  get revocation(): Revocation | null {
+    return this.#validity.revocation ?? null;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller !== null) return this.#controller.signal;
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
+    exchanges.set(signal, this);
+    if (this.#ended) this.#controller.abort(over);
+    return signal;
+  }
+
+  onEnd(listener: () => void): void {
+    if (this.#ended) listener();
+    else (this.#listeners ??= []).push(listener);
+  }
+
+  readonly end = (): void => {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.place?.leave();
+    this.#controller?.abort(over);
+    for (const listener of this.#listeners ?? []) listener();
+    this.#listeners = null;
+  };
+
+  async #ask(): Promise<Identity> {
+    const known = typeof this.#identify === "function" ? await this.#identify() : this.#identify;
+    this.#validity = known;
+    return known;
+  }
+}
+
+const unknownValidity: Validity = { expiresAt: null };

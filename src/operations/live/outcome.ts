@@ -1,0 +1,85 @@
+import type { ExecutionResult } from "graphql";
+
+import type { MaskError } from "../masking.ts";
+import { formatResult } from "../results.ts";
+
+/** Above it a frame's parts are written one after the other instead of being copied together. */
+const copiedBytes = 16 * 1024;
+
+/** A WebSocket frame as it goes over the wire. `rest`: what follows `head`, the same for all sockets. */
+export interface Frame {
+  readonly head: Buffer;
+  readonly rest: Buffer | null;
+  /** Set by who keeps it beyond the call that it was given to: from then on it must not change. */
+  held: boolean;
+}
+
+interface OwnFrame extends Frame {
+  opening: string;
+  readonly openingAt: number;
+  readonly openingBytes: number;
+}
+
+/** What one execution gave, for all who share it: made ready for the wire once. */
+export class Outcome {
+  readonly result: ExecutionResult;
+  readonly #mask: MaskError;
+  #json: string | null = null;
+  #rest: Buffer | null = null;
+  #frame: OwnFrame | null = null;
+
+  constructor(result: ExecutionResult, mask: MaskError) {
+    this.result = result;
+    this.#mask = mask;
+  }
+
+  /** As clients see it. */
+  get json(): string {
+    if (this.#json !== null) return this.#json;
+    const { errors, ...rest } = this.result;
+    const masked = errors === undefined ? rest : { ...rest, errors: errors.map(this.#mask) };
+    return (this.#json = JSON.stringify(formatResult(masked, this.#mask)));
+  }
+
+  /**
+   * The `next` message of an operation as one text frame (RFC 6455, 5.2), good until the next call unless it is held.
+   * `opening`: what nextMessage() gives. Clients count their operations or give them ids of one length, and the network
+   * mostly takes a frame at once: then the next socket gets the same bytes with its own id written over the last one's.
+   */
+  frame(opening: string): Frame {
+    const last = this.#frame;
+    if (last?.opening === opening) return last;
+    const openingBytes = Buffer.byteLength(opening);
+    if (last !== null && !last.held && last.openingBytes === openingBytes) {
+      last.head.write(opening, last.openingAt);
+      last.opening = opening;
+      return last;
+    }
+    return (this.#frame = this.#newFrame(opening, openingBytes));
+  }
+
+  #newFrame(opening: string, openingBytes: number): OwnFrame {
+    const rest = (this.#rest ??= Buffer.from(`${this.json}}`));
+    const length = openingBytes + rest.length;
+    const openingAt = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+    const copied = rest.length <= copiedBytes;
+    const head = Buffer.allocUnsafe(openingAt + (copied ? length : openingBytes));
+    head[0] = 0x81; // the only frame of a text message
+    if (openingAt === 2) head[1] = length;
+    else if (openingAt === 4) {
+      head[1] = 126;
+      head.writeUInt16BE(length, 2);
+    } else {
+      head[1] = 127;
+      head.writeBigUInt64BE(BigInt(length), 2);
+    }
+    head.write(opening, openingAt);
+    if (copied) rest.copy(head, openingAt + openingBytes);
+    return { opening, openingAt, openingBytes, head, rest: copied ? null : rest, held: false };
+  }
+}
+
+/** How each `next` message of this operation begins; its result and a brace follow. */
+export function nextMessage(operationId: string): string {
+  return `{"id":${JSON.stringify(operationId)},"type":"next","payload":`;
+}

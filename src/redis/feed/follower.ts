@@ -1,0 +1,330 @@
+import { noGeneration, type Kept } from "../../conversation/message/cursor.ts";
+import { markOf } from "../../conversation/message/ids.ts";
+import type { Row } from "../../conversation/message/message.ts";
+import { isFinal, type Run, type RunStatus } from "../../conversation/run.ts";
+import type { MessagePage, Session } from "../../conversation/session.ts";
+import type { Batch, Write } from "./publication.ts";
+import { runOf, stateOf } from "../scripts/replies.ts";
+
+/** The text of a run as it grows; entries and subscribers hold offsets into it. */
+export interface RunText {
+  readonly runId: string;
+  readonly replyLocalId: string;
+  text: string;
+}
+
+/** One thing that happened, as a feed keeps it in its ring. `sequence`: of the write that it came with. */
+export type Entry = { readonly sequence: number; readonly generation: number } &
+  /** Somebody has started the session; as it was before its first message. */
+  (
+    | { readonly kind: "started"; readonly session: Session }
+    | { readonly kind: "message"; readonly row: Row }
+    /** The run's text up to `end`. */
+    | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
+    | { readonly kind: "run"; readonly run: Run }
+    | { readonly kind: "updated" }
+    /**
+     * The rows below `kept` stand. `follows`: what comes behind them is told by the entries behind this one, and `mark` is
+     * that of the last that stands; else the reading that it is told with covers all.
+     */
+    | { readonly kind: "reset"; readonly kept: number; readonly mark: string; readonly follows: boolean }
+    | { readonly kind: "removed" }
+  );
+
+interface Standing {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  readonly generation: number;
+  /** Position behind the last row that was told, and that row's mark. */
+  readonly end: number;
+  readonly tipMark: string;
+  readonly sequence: number;
+  /** Runs that were told and have not ended. */
+  readonly open: ReadonlyMap<string, RunStatus>;
+  /** The newest run that had begun and was told to have ended. */
+  readonly lastEnded: string | null;
+  readonly text: RunText | null;
+  /** Whether own writes prolong the list's life. */
+  readonly slides: boolean;
+  readonly settings: string;
+  readonly readCount: number;
+}
+
+/**
+ * Where a reader of a session stands, and how it gets on: by a publication that fits exactly (apply), else by holding a
+ * reading of the session against what it knows (reconcile). Both give the same entries in the same order (P3):
+ * a run that starts before its message, text before its reply, the reply before its run's end.
+ */
+export class Follower implements Standing {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  generation: number;
+  end: number;
+  tipMark: string;
+  sequence: number;
+  readonly open: Map<string, RunStatus>;
+  lastEnded: string | null;
+  text: RunText | null;
+  slides: boolean;
+  settings: string;
+  readCount: number;
+
+  private constructor(standing: Standing) {
+    this.sessionId = standing.sessionId;
+    this.historyKey = standing.historyKey;
+    this.generation = standing.generation;
+    this.end = standing.end;
+    this.tipMark = standing.tipMark;
+    this.sequence = standing.sequence;
+    this.open = new Map(standing.open);
+    this.lastEnded = standing.lastEnded;
+    this.text = standing.text;
+    this.slides = standing.slides;
+    this.settings = standing.settings;
+    this.readCount = standing.readCount;
+  }
+
+  static of(session: Session): Follower {
+    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount } = session;
+    const open = new Map(queuedRuns.map((run) => [run.runId, run.status]));
+    if (activeRun) open.set(activeRun.runId, "RUNNING");
+    return new Follower({
+      ...{ sessionId, historyKey, generation, end, tipMark, sequence, open, readCount },
+      lastEnded: activeRun ? null : (session.lastRun?.runId ?? null),
+      text: activeRun ? textOf(activeRun) : null,
+      slides: session.ttlSeconds !== null,
+      settings: settingsOf(session),
+    });
+  }
+
+  /** Of who waits for the session to begin. */
+  static waiting(sessionId: string, historyKey: string): Follower {
+    return new Follower({
+      ...{ sessionId, historyKey, generation: noGeneration, end: 0, tipMark: "", sequence: 0, open: new Map() },
+      ...{ lastEnded: null, text: null, slides: false, settings: "", readCount: 0 },
+    });
+  }
+
+  get waits(): boolean {
+    return this.generation === noGeneration;
+  }
+
+  copy(): Follower {
+    return new Follower(this);
+  }
+
+  /** Whether a reading leads both to the same entries. What is set before each reading counts for nothing. */
+  standsLike(other: Follower): boolean {
+    return (
+      this.generation === other.generation &&
+      this.end === other.end &&
+      this.tipMark === other.tipMark &&
+      this.lastEnded === other.lastEnded &&
+      this.settings === other.settings &&
+      this.readCount === other.readCount &&
+      this.open.size === other.open.size &&
+      [...this.open].every(([runId, status]) => other.open.get(runId) === status)
+    );
+  }
+
+  /** null: it does not fit; read. */
+  apply(publication: Batch | Write): readonly Entry[] | null {
+    return publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
+  }
+
+  #batch({ runId, offset, text }: Batch): readonly Entry[] | null {
+    const of = this.text;
+    if (of?.runId !== runId) return null;
+    if (offset > of.text.length) return null;
+    if (offset + text.length <= of.text.length) return [];
+    of.text += text.slice(of.text.length - offset);
+    return [this.#entry({ kind: "progress", of, end: of.text.length })];
+  }
+
+  #write(write: Write): readonly Entry[] | null {
+    // Known already, unless the count began anew with a history that took this one's place.
+    if (write.sequence <= this.sequence) return write.generation > this.generation ? null : [];
+    if (write.sequence !== this.sequence + 1 || write.more) return null;
+    if (write.removed) return [this.#entry({ kind: "removed" })];
+    const reset = write.reset !== null;
+    // Rows that others appended meanwhile came along.
+    if (reset && write.reset !== write.at) return null;
+    if ((write.from ?? write.generation) !== this.generation) return null;
+    if (!reset && (write.at !== this.end || write.previousMark !== this.tipMark)) return null;
+    if (reset && write.at > this.end) return null;
+
+    this.sequence = write.sequence;
+    this.readCount = write.readCount;
+    this.generation = write.generation;
+    const entries: Entry[] = [];
+    // Runs that a reset ends were begun before it: told first, as the script lists them.
+    let told = !reset;
+    const tellReset = () => {
+      if (told) return;
+      told = true;
+      entries.push(this.#reset({ position: write.at, mark: write.previousMark }));
+    };
+    const rows: Row[] = [];
+    for (const line of write.lines) {
+      if (line.kind === "message")
+        rows.push({ position: write.at + rows.length, mark: markOf(line.raw), raw: line.raw });
+    }
+    let next = 0;
+    for (const [i, line] of write.lines.entries()) {
+      if (line.kind === "message") {
+        tellReset();
+        const row = rows[next++];
+        if (!row) continue;
+        const later = write.lines[i + 1];
+        if (later?.kind === "run") entries.push(...this.#restOfText(this.#run(later, rows)));
+        entries.push(this.#message(row));
+      } else {
+        const run = this.#run(line, rows);
+        if (run.status === "RUNNING") tellReset();
+        entries.push(...this.#tell(run));
+      }
+    }
+    tellReset();
+    if (write.updated) entries.push(this.#entry({ kind: "updated" }));
+    return entries;
+  }
+
+  /**
+   * Entries that lead from here to the reading; `page` holds the rows behind this place, or behind `kept` where what was told
+   * from there on was cut. null: the place no longer holds, and nothing is known to.
+   */
+  reconcile(
+    session: Session,
+    page: MessagePage | null,
+    ended: readonly Run[],
+    kept: Kept | null = null,
+  ): readonly Entry[] {
+    const entries: Entry[] = [];
+    this.sequence = session.sequence;
+    this.slides = session.ttlSeconds !== null;
+    const runs = [
+      ...ended,
+      ...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []),
+      ...session.queuedRuns,
+    ];
+    const told = new Set<string>();
+    for (const run of ended) entries.push(...this.#restOfText(run));
+    // In another generation what was cut may also have come behind this place, and all that was told stands.
+    const reset = page === null || kept !== null || session.generation !== this.generation;
+    if (reset) {
+      // Ends of runs come first, as in a publication, but for those whose reply is still to come.
+      for (const run of runs) {
+        if (!isFinal(run.status) || page?.rows.some(({ position }) => position === run.replyRow?.position)) continue;
+        entries.push(...this.#tell(run));
+        told.add(run.runId);
+      }
+      this.generation = session.generation;
+    }
+    if (page === null) {
+      // What follows counts as covered by the reading that it is told with.
+      this.end = session.end;
+      this.tipMark = session.tipMark;
+      entries.push(this.#entry({ kind: "reset", kept: 0, mark: "", follows: false }));
+    } else {
+      if (reset) entries.push(this.#reset(kept ?? { position: this.end, mark: this.tipMark }));
+      for (const row of page.rows) {
+        for (const run of runs) {
+          if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#started(run));
+          if (isFinal(run.status) && run.replyRow?.position === row.position) entries.push(...this.#restOfText(run));
+        }
+        entries.push(this.#message(row));
+        for (const run of runs) {
+          if (!isFinal(run.status) || run.replyRow?.position !== row.position) continue;
+          entries.push(...this.#tell(run));
+          told.add(run.runId);
+        }
+      }
+    }
+    for (const run of runs) if (!told.has(run.runId)) entries.push(...this.#tell(run));
+    const settings = settingsOf(session);
+    if (settings !== this.settings || session.readCount !== this.readCount) {
+      this.settings = settings;
+      this.readCount = session.readCount;
+      entries.push(this.#entry({ kind: "updated" }));
+    }
+    return entries;
+  }
+
+  #reset({ position, mark }: Kept): Entry {
+    this.end = position;
+    this.tipMark = mark;
+    return this.#entry({ kind: "reset", kept: position, mark, follows: true });
+  }
+
+  #started(run: Run): readonly Entry[] {
+    if (this.open.get(run.runId) === "RUNNING") return [];
+    this.open.set(run.runId, "RUNNING");
+    return [this.#entry({ kind: "run", run })];
+  }
+
+  /** What is new in a run: its text so far, and its status if that was not told. */
+  #tell(run: Run): readonly Entry[] {
+    const entries: Entry[] = [];
+    const known = this.open.get(run.runId);
+    if (run.status === "RUNNING") {
+      entries.push(...this.#started(run));
+      if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "" };
+      if (run.text.length > this.text.text.length) {
+        this.text.text = run.text;
+        entries.push(this.#entry({ kind: "progress", of: this.text, end: run.text.length }));
+      }
+    } else if (run.status === "QUEUED") {
+      if (known === undefined) entries.push(this.#entry({ kind: "run", run }));
+      this.open.set(run.runId, "QUEUED");
+    } else if (known !== undefined || this.lastEnded !== run.runId) {
+      entries.push(...this.#restOfText(run), this.#entry({ kind: "run", run }));
+      this.close(run);
+      if (this.text?.runId === run.runId) this.text = null;
+    }
+    return entries;
+  }
+
+  /** One that was cancelled while it waited was never the newest that had begun. */
+  close(run: Run): void {
+    this.open.delete(run.runId);
+    if (run.startedAt !== null) this.lastEnded = run.runId;
+  }
+
+  #restOfText(run: Run): readonly Entry[] {
+    const of = this.text;
+    if (of?.runId !== run.runId || !isFinal(run.status) || run.text.length <= of.text.length) return [];
+    of.text = run.text;
+    return [this.#entry({ kind: "progress", of, end: run.text.length })];
+  }
+
+  #run(line: { readonly state: string; readonly input: string; readonly text: string }, rows: readonly Row[]): Run {
+    const { replyPosition } = stateOf(line.state);
+    return runOf(this.sessionId, this.historyKey, this.generation, {
+      state: line.state,
+      input: line.input,
+      text: line.text,
+      userRow: line.input,
+      replyRow: rows.find((row) => row.position === replyPosition)?.raw ?? "",
+    });
+  }
+
+  #message(row: Row): Entry {
+    this.end = row.position + 1;
+    this.tipMark = row.mark;
+    return this.#entry({ kind: "message", row });
+  }
+
+  #entry<T extends object>(what: T): T & { readonly sequence: number; readonly generation: number } {
+    return { ...what, sequence: this.sequence, generation: this.generation };
+  }
+}
+
+function textOf(run: Run): RunText {
+  return { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text };
+}
+
+/** What SessionUpdated tells of, to notice a change whose publication was missed. */
+export function settingsOf(session: Session): string {
+  const { title, instructions, model, memory, metadata, archived, ttlSeconds } = session;
+  return JSON.stringify([title, instructions, model, memory, metadata, archived, ttlSeconds]);
+}

@@ -1,0 +1,280 @@
+import type { Kept } from "../../conversation/message/cursor.ts";
+import type { SessionEvent } from "../../conversation/events.ts";
+import { isFinal } from "../../conversation/run.ts";
+import type { Session } from "../../conversation/session.ts";
+import { placeCursor } from "./catch-up.ts";
+import { Follower, type Entry, type RunText } from "./follower.ts";
+import { sharedEntries, type ToldEvents } from "./told-events.ts";
+
+/** Where a feed stands: the number of its next entry, and the write of the newest. */
+export interface FeedPlace {
+  readonly number: number;
+  readonly sequence: number;
+}
+
+/** What a place reads of the feed that it is in. */
+export interface Ring {
+  readonly sessionId: string;
+  readonly historyKey: string;
+  /** The number of the entry that comes next. */
+  readonly next: number;
+  readonly place: FeedPlace;
+  readonly told: ToldEvents;
+  /** null: it has left the ring; undefined: it is not there yet. */
+  entry(number: number): Entry | null | undefined;
+}
+
+export type ReadEntry = Entry & { readonly kind: "started" | "updated" | "reset" };
+type QuickEntry = Exclude<Entry, ReadEntry>;
+
+/** Whether it is told with the session, as each reader asks for it. */
+export function isReadAgain(entry: Entry): entry is ReadEntry {
+  return entry.kind === "started" || entry.kind === "updated" || entry.kind === "reset";
+}
+
+/** For all who have nothing of their own. */
+const nothing: readonly Entry[] = [];
+
+/**
+ * Where a subscriber stands in a feed: what it was told, and so what is new to it. Subscribers who wait at the same place
+ * share it (InStep), and then it is moved on once for all of them; who goes on alone takes a copy.
+ */
+export class Place {
+  readonly feed: Ring;
+  me: Follower;
+  /** Entries that are this subscriber's alone: what it catches up with. */
+  own: readonly Entry[] = nothing;
+  /** Of the feed's next entry that was not looked at. */
+  number: number;
+  /** Behind the tip by more than a page: keeps reading before it listens. */
+  behind = false;
+  removed = false;
+  /** How much of which run's text was delivered. */
+  told: { readonly of: RunText; readonly offset: number } | null;
+  /** The newest write that a reading of this subscriber's covered, and the run that was going then. */
+  #covered: number;
+  #coveredRun: string | null;
+  /** The write of the newest entry of the feed: one that is lower says that Redis lost writes, and counts anew. */
+  #heard: number;
+
+  private constructor(feed: Ring, me: Follower, told: Place["told"], from: FeedPlace) {
+    this.feed = feed;
+    this.me = me;
+    this.told = told;
+    this.number = from.number;
+    this.#heard = from.sequence;
+    this.#covered = -1;
+    this.#coveredRun = null;
+  }
+
+  /** At what a reading showed. `from`: where the feed stood before it. */
+  static at(session: Session, feed: Ring, from: FeedPlace): Place {
+    const place = new Place(feed, Follower.of(session), toldOf(session), from);
+    place.cover(session.sequence, session.activeRun?.runId ?? null);
+    return place;
+  }
+
+  /** In front of the session's beginning. */
+  static waiting(feed: Ring, from: FeedPlace): Place {
+    return new Place(feed, Follower.waiting(feed.sessionId, feed.historyKey), null, from);
+  }
+
+  copy(): Place {
+    const copy = new Place(this.feed, this.me.copy(), this.told, { number: this.number, sequence: this.#heard });
+    copy.own = this.own;
+    copy.behind = this.behind;
+    copy.removed = this.removed;
+    copy.cover(this.#covered, this.#coveredRun);
+    return copy;
+  }
+
+  /** A reading of this subscriber's showed what was written up to this write. */
+  cover(sequence: number, runId: string | null): void {
+    this.#covered = sequence;
+    this.#coveredRun = runId;
+  }
+
+  /** Goes on in the feed from where it stood before a reading. */
+  rejoin(from: FeedPlace): void {
+    this.behind = false;
+    this.number = from.number;
+    this.#heard = from.sequence;
+  }
+
+  /** Reads on from farther back before it listens: what it was told from there on was cut. */
+  goBack(generation: number, { position, mark }: Kept): void {
+    this.me.generation = generation;
+    this.me.end = position;
+    this.me.tipMark = mark;
+    this.behind = true;
+  }
+
+  /** Goes on behind all that a reading showed. */
+  moveTo(session: Session): void {
+    this.me.generation = session.generation;
+    this.me.end = session.end;
+    this.me.tipMark = session.tipMark;
+    this.own = nothing;
+    this.told = toldOf(session);
+    this.cover(session.sequence, session.activeRun?.runId ?? null);
+  }
+
+  /** Goes on from the session's beginning: all that happens in it is new. */
+  begin(session: Session): void {
+    this.me = Follower.of(session);
+    this.own = nothing;
+    this.cover(-1, null);
+  }
+
+  /** Whether all that it waits for is what the feed brings next. */
+  get isAtTip(): boolean {
+    return this.own.length === 0 && !this.behind && !this.removed && this.number === this.feed.next;
+  }
+
+  /** Of two at the tip: whether whatever comes is told to both alike, and leaves them alike. */
+  isLike(other: Place): boolean {
+    const { sequence } = this.feed.place;
+    const covers = (place: Place) => (place.#covered < sequence ? null : `${place.#covered} ${place.#coveredRun}`);
+    return (
+      this.#heard === other.#heard &&
+      covers(this) === covers(other) &&
+      this.told?.of.runId === other.told?.of.runId &&
+      this.told?.offset === other.told?.offset &&
+      this.me.standsLike(other.me)
+    );
+  }
+
+  /** An event that needs no reading; null: there is none, and peek() says what leads on. */
+  poll(): SessionEvent | null {
+    for (let entry = this.peek(); entry !== null && !isReadAgain(entry); entry = this.peek()) {
+      const event = this.#tell(entry);
+      if (event !== null) return event;
+    }
+    return null;
+  }
+
+  /** The next entry that is new to this subscriber, which take() takes. null: there is none, or it has to catch up. */
+  peek(): Entry | null {
+    if (this.removed) return null;
+    const own = this.own[0];
+    if (own !== undefined) return own;
+    while (!this.behind) {
+      const next = this.feed.entry(this.number);
+      if (next === undefined) return null;
+      if (next === null) {
+        this.behind = true;
+        return null;
+      }
+      if (next.sequence < this.#heard) this.#covered = -1;
+      this.#heard = next.sequence;
+      if (this.#isNew(next)) return next;
+      this.number++;
+    }
+    return null;
+  }
+
+  /** Takes what peek() has shown. Whether subscribers in step are told the same of it. */
+  take(): boolean {
+    if (this.own.length > 0) {
+      this.own = this.own.length === 1 ? nothing : this.own.slice(1);
+      return false;
+    }
+    return this.number++ >= this.feed.next - sharedEntries;
+  }
+
+  cursor(): string {
+    return placeCursor(this.me.historyKey, this.me.generation, this.me.end - 1, this.me.tipMark);
+  }
+
+  /** Whether an entry of the feed is not covered by a reading that this subscriber had. */
+  #isNew(entry: Entry): boolean {
+    switch (entry.kind) {
+      case "started":
+        return this.me.waits;
+      case "message":
+        // Another generation is told by a reset before it; what came before a reset that was read is over.
+        return entry.generation === this.me.generation && entry.row.position >= this.me.end;
+      case "progress":
+        return (
+          entry.sequence > this.#covered || (entry.sequence === this.#covered && entry.of.runId === this.#coveredRun)
+        );
+      case "removed":
+        return true;
+      case "reset":
+        return entry.sequence > this.#covered || entry.generation !== this.me.generation;
+      case "run":
+      case "updated":
+        return entry.sequence > this.#covered;
+    }
+  }
+
+  /** Takes the entry; null: there is nothing new in it. */
+  #tell(entry: QuickEntry): SessionEvent | null {
+    const { me, feed } = this;
+    if (entry.kind === "progress") return this.#progress(entry);
+    const shared = this.take();
+    if (entry.kind === "message") {
+      me.generation = entry.generation;
+      me.end = entry.row.position + 1;
+      me.tipMark = entry.row.mark;
+    } else if (entry.kind === "removed") this.removed = true;
+    else if (isFinal(entry.run.status)) {
+      me.close(entry.run);
+      // Its text was told before: who was told of it stands where one does who came later.
+      if (this.told?.of.runId === entry.run.runId) this.told = null;
+    } else me.open.set(entry.run.runId, entry.run.status);
+    const known = shared ? feed.told.find(entry, 0) : undefined;
+    if (known !== undefined) return known;
+    const event = this.#eventOf(entry);
+    if (shared) feed.told.keep(entry, 0, event);
+    return event;
+  }
+
+  #eventOf(entry: Exclude<QuickEntry, { readonly kind: "progress" }>): SessionEvent {
+    const { sessionId, historyKey, generation } = this.me;
+    switch (entry.kind) {
+      case "message":
+        return {
+          kind: "message",
+          cursor: this.cursor(),
+          message: { sessionId, historyKey, generation, row: entry.row },
+        };
+      case "run":
+        return { kind: "run", run: entry.run };
+      case "removed":
+        return { kind: "removed", sessionId };
+    }
+  }
+
+  #progress(entry: Entry & { readonly kind: "progress" }): SessionEvent | null {
+    const { feed } = this;
+    let last = entry;
+    let shared = this.take();
+    // Batches of the same run that wait behind this one are told as one.
+    for (
+      let next = feed.entry(this.number);
+      this.own.length === 0 && next?.kind === "progress";
+      next = feed.entry(this.number)
+    ) {
+      if (next.of.runId !== entry.of.runId) break;
+      last = next;
+      shared = this.take();
+    }
+    const { of, end } = last;
+    const offset = this.told?.of.runId === of.runId ? this.told.offset : 0;
+    if (end <= offset) return null;
+    this.told = { of, offset: end };
+    const known = shared ? feed.told.find(last, offset) : undefined;
+    if (known !== undefined) return known;
+    const { runId, replyLocalId } = of;
+    const text = of.text.slice(offset, end);
+    const event = { kind: "progress", sessionId: this.me.sessionId, runId, replyLocalId, offset, text } as const;
+    if (shared) feed.told.keep(last, offset, event);
+    return event;
+  }
+}
+
+function toldOf(session: Session): Place["told"] {
+  const run = session.activeRun;
+  return run && { of: { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text }, offset: run.text.length };
+}

@@ -1,0 +1,93 @@
+import { isObject, parseJson } from "../../conversation/message/json.ts";
+import { joinFragments } from "../../conversation/message/stored-message.ts";
+
+/**
+ * What a script publishes on a session's channel (scripts/lib/commit.lua and scripts/turn/progress.lua): either a batch of text,
+ *     P<run id> TAB <offset> TAB <escaped text>
+ * or one write, a header and a line for each thing that happened, in the order that readers are told:
+ *     {"v":1,"seq":…,"gen":…,"base":…,"at":…,"prev":…,"pushes":…}
+ *     R<run state> TAB <input row> TAB <escaped text>
+ *     M<stored message>
+ */
+export type Publication = Batch | Write;
+
+export interface Batch {
+  readonly kind: "batch";
+  readonly runId: string;
+  /** UTF-16 units. */
+  readonly offset: number;
+  readonly text: string;
+}
+
+export interface Write {
+  readonly kind: "write";
+  readonly sequence: number;
+  readonly generation: number;
+  /** The generation before this write, where it began a new one. */
+  readonly from: number | null;
+  readonly base: number;
+  /** Position of the first message in `lines`; the mark of the row before it. */
+  readonly at: number;
+  readonly previousMark: string;
+  /** How many keyspace events of the list this write explains. */
+  readonly pushes: number;
+  /** Rows from this position on are gone. */
+  readonly reset: number | null;
+  readonly updated: boolean;
+  readonly readCount: number;
+  /** The session begins with it. */
+  readonly added: boolean;
+  readonly removed: boolean;
+  /** The lines do not tell all: read. */
+  readonly more: boolean;
+  readonly lines: readonly Line[];
+}
+
+export type Line =
+  | { readonly kind: "message"; readonly raw: string }
+  | { readonly kind: "run"; readonly state: string; readonly input: string; readonly text: string };
+
+/** Whether it is a batch of text, for who only wants to pass those by. */
+export function isBatch(message: string): boolean {
+  return message.startsWith("P");
+}
+
+/** null: of a later version, or nothing that we know; then only reading helps. */
+export function parsePublication(message: string): Publication | null {
+  if (isBatch(message)) {
+    const [runId = "", offset = "", text = ""] = message.slice(1).split("\t");
+    return /^\d+$/.test(offset) ? { kind: "batch", runId, offset: Number(offset), text: joinFragments(text) } : null;
+  }
+  const [first = "", ...rest] = message.split("\n");
+  const header = parseJson(first);
+  if (!isObject(header) || header["v"] !== 1) return null;
+  const number = (name: string) => (typeof header[name] === "number" ? header[name] : null);
+  const lines: Line[] = [];
+  for (const line of rest) {
+    if (line.startsWith("M")) {
+      lines.push({ kind: "message", raw: line.slice(1) });
+    } else if (line.startsWith("R")) {
+      const [state = "", input = "", text = ""] = line.slice(1).split("\t");
+      lines.push({ kind: "run", state, input, text });
+    } else {
+      return null;
+    }
+  }
+  return {
+    kind: "write",
+    sequence: number("seq") ?? 0,
+    generation: number("gen") ?? 0,
+    from: number("from"),
+    base: number("base") ?? 0,
+    at: number("at") ?? 0,
+    previousMark: typeof header["prev"] === "string" ? header["prev"] : "",
+    pushes: number("pushes") ?? 0,
+    reset: number("reset"),
+    updated: header["upd"] === 1,
+    readCount: number("read") ?? 0,
+    added: header["add"] === 1,
+    removed: header["gone"] === 1,
+    more: header["more"] === 1,
+    lines,
+  };
+}

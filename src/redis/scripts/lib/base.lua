@@ -1,0 +1,107 @@
+-- What all session scripts share. A script reads and checks first, notes what it wants in a plan, and writes in
+-- commit() alone: an error midway keeps what was written, so nothing may fail behind the first write (P2).
+--
+-- KEYS: 1 history (list), 2 session (hash), 3 runs (hash), 4 partial (string), 5 queue (list), 6 ops (hash),
+--       7 ops-due (zset), 8 events (channel). All in one slot. On a single server a turn's scripts have three more behind
+--       their own: the owner's sessions (zset), the deadlines (zset) and the owner's sidebar (channel).
+-- ARGV: 1 PUBLISH or SPUBLISH, or "PUBLISH+" where there are these three, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
+--       a list without a record is nobody's, "2" where nothing without a record is there at all and none is started,
+--       then "t" where sessions that are started without a title get one by themselves, and behind a colon the most rows
+--       that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
+--       A script's own arguments start at 8.
+local H, S, RUNS, PART, QUEUE, OPS, DUE, CH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local call = redis.call
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local OPS_MS = 90000000 -- 25 hours (P8)
+local adopts, titles, most = string.match(ARGV[3], '^(%d)(t?):?(%d*)$')
+local MOST = tonumber(most) or math.huge
+local publish, indexed = string.match(ARGV[1], '^(%u+)(%+?)$')
+
+local NO_MARK = '0000000000000000'
+
+local function int(n) return string.format('%.0f', n) end
+
+-- What UTF-8 can begin with, by the first byte, and how many bytes are the whole of it.
+local sequences = {
+  { '^[\194-\223][\128-\191]', 2 },
+  { '^\224[\160-\191][\128-\191]?', 3 },
+  { '^[\225-\236\238\239][\128-\191][\128-\191]?', 3 },
+  { '^\237[\128-\159][\128-\191]?', 3 },
+  { '^\240[\144-\191][\128-\191]?[\128-\191]?', 4 },
+  { '^[\241-\243][\128-\191][\128-\191]?[\128-\191]?', 4 },
+  { '^\244[\128-\143][\128-\191]?[\128-\191]?', 4 },
+}
+local REPLACEMENT = '\239\191\189'
+
+-- A byte above 127 with all that could continue it, as a decoder of UTF-8 has it (WHATWG): what begins a character and
+-- does not end it is one replacement character, and so is each byte that can do neither.
+local function decodedRun(run)
+  for _, sequence in ipairs(sequences) do
+    local _, taken = string.find(run, sequence[1])
+    if taken then
+      local first = taken == sequence[2] and string.sub(run, 1, taken) or REPLACEMENT
+      return first .. string.rep(REPLACEMENT, #run - taken)
+    end
+  end
+  return string.rep(REPLACEMENT, #run)
+end
+local decodedRuns = setmetatable({}, { __index = function(known, run)
+  known[run] = decodedRun(run)
+  return known[run]
+end })
+
+-- The same that markOf() makes of a row which its process has decoded: foreign code may write what is no UTF-8, and with
+-- a mark of the bytes each of these would look like a loss.
+local marks = {}
+local function mark(raw)
+  local known = marks[raw]
+  if not known then
+    local text = raw
+    -- Of what is ASCII, anchored takes a third of the time.
+    if string.match(raw, '^[^\128-\255]*()') <= #raw then text = string.gsub(raw, '[\128-\255][\128-\191]*', decodedRuns) end
+    known = string.sub(redis.sha1hex(text), 1, 16)
+    marks[raw] = known
+  end
+  return known
+end
+
+-- Which of the keys there are, as their types told: what is not there need not be asked.
+local there = {}
+local function expectType(key, wanted)
+  local kind = call('TYPE', key).ok
+  there[key] = kind ~= 'none'
+  return kind == wanted or kind == 'none'
+end
+
+-- The code to answer with where a key has a foreign type: NOT_FOUND for the history, CORRUPT for the gateway's own.
+local function wrongType()
+  if not expectType(H, 'list') then return 'NOT_FOUND' end
+  if not (expectType(S, 'hash') and expectType(RUNS, 'hash') and expectType(PART, 'string') and expectType(QUEUE, 'list')
+      and expectType(OPS, 'hash') and expectType(DUE, 'zset')) then
+    return 'CORRUPT'
+  end
+  return nil
+end
+
+-- LangChain's types of messages, chunks apart. A job queue's rows are often {"type","data"} too, so the type must be one.
+local messageTypes = {
+  human = true, ai = true, system = true, developer = true, tool = true, ['function'] = true, chat = true,
+  generic = true, remove = true,
+}
+
+local function isMessageType(name)
+  return messageTypes[name] or string.find(name, '^%u%a*MessageChunk$') ~= nil
+end
+
+-- Whether a row looks like a stored message. cjson refuses lone surrogates that JSON.stringify writes, hence the pattern.
+local function isMessage(raw)
+  if not raw then return false end
+  local ok, row = pcall(cjson.decode, raw)
+  if ok then
+    return type(row) == 'table' and type(row.type) == 'string' and isMessageType(row.type)
+      and (type(row.data) == 'table' or type(row.text) == 'string')
+  end
+  local name = string.match(raw, '^%s*{%s*"type"%s*:%s*"(%a+)"%s*,%s*"[dt][ae][tx][at]"')
+  return name ~= nil and isMessageType(name)
+end

@@ -1,0 +1,198 @@
+-- How runs begin and end: their text, their lease, the queue, and the rows that a turn reads.
+
+-- The text of an active run, closed: kept in the run, and for a stopped one appended as a message unless it would
+-- stand in for a reply that is only replaced by a complete one.
+local function closeRun(p, run, status, code, message, append)
+  local text = call('GET', PART) or ''
+  run.st, run.f = status, now
+  if status == 'FAILED' then run.code, run.msg, run.rt = code, message, 1 end
+  p.text[run.id] = text
+  if append and text ~= '' and not run.cut then
+    local head, middle, tail = string.match(call('HGET', RUNS, run.id .. ':template') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)$')
+    if head then
+      local position = p.x.base + p.x.n + #p.push
+      local raw = head .. text .. fill(middle, position, tail, run.hint)
+      p.push[#p.push + 1] = raw
+      run.rp, run.rm = position, mark(raw)
+    end
+  end
+  p.runs[#p.runs + 1] = run
+  p.closed = run.id
+  p.partial = true
+  p.drop[#p.drop + 1] = 'active'
+  p.drop[#p.drop + 1] = 'until'
+  p.x.s.active = nil
+end
+
+-- Reconciling found rows gone: the active run's question may be among them, so it ends here, its text kept (P4).
+local function settleLoss(p)
+  local x = p.x
+  if not x.lost then return end
+  p.reset = 0
+  -- what is appended from here on was read by nobody
+  p.set.read = math.min(tonumber(x.s.read or 0), x.n)
+  x.s.read = p.set.read
+  if x.s.active then
+    local run = runOf(x.s.active)
+    if run then closeRun(p, run, 'FAILED', 'RUN_LOST', 'The history that this reply belonged to was lost.', false) end
+  end
+end
+
+-- Closes an active run whose lease ended more than `grace` ms ago (P6).
+local function settleLease(p, grace)
+  local x = p.x
+  if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
+    local run = runOf(x.s.active)
+    if run then
+      closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', false)
+    else
+      p.drop[#p.drop + 1] = 'active'
+      p.drop[#p.drop + 1] = 'until'
+      x.s.active = nil
+    end
+  end
+end
+
+local function cancelQueue(p)
+  for _, id in ipairs(call('LRANGE', QUEUE, 0, -1)) do
+    local run = runOf(id)
+    if run then
+      run.st, run.f = 'CANCELLED', now
+      p.text[id] = ''
+      p.runs[#p.runs + 1] = run
+    end
+  end
+  p.dropQueue = true
+end
+
+-- LangChain's types of what a person says, and those whose role is free text (read-message.ts has the same).
+local userTypes = { human = true, HumanMessageChunk = true }
+local freeTypes = { chat = true, generic = true, ChatMessageChunk = true, GenericMessageChunk = true }
+
+-- Whether clients see the row with role USER. What is escaped in its texts does not matter here, and cjson refuses some of it.
+local function isUser(raw)
+  -- Most writers' rows begin so, and those need not be decoded.
+  local name = string.match(raw, '^%s*{%s*"type"%s*:%s*"(%a+)"%s*,%s*"data"%s*:%s*{')
+  if name and not freeTypes[name] and string.sub(raw, -2) == '}}' then return userTypes[name] or false end
+  if not (string.find(raw, '[Hh]uman') or string.find(raw, 'user', 1, true)) then return false end
+  local ok, row = pcall(cjson.decode, (string.gsub(raw, '\\.', '?')))
+  if not ok or type(row) ~= 'table' then return false end
+  local data = type(row.data) == 'table' and row.data or (type(row.text) == 'string' and row)
+  if not data then return false end
+  return userTypes[row.type] or (freeTypes[row.type] and (data.role == 'user' or data.role == 'human')) or false
+end
+
+-- The newest USER row below a position; looks at no more than 400 rows.
+local function userBelow(x, position)
+  for _, p in ipairs({ 20, 400 }) do
+    local b = position - 1
+    local a = math.max(x.base, position - p)
+    for i, raw in ipairs(rowsOf(x, a, b)) do
+      if isUser(raw) then return b - i + 1, raw end
+    end
+  end
+  return nil
+end
+
+-- The session's memory: "STRATEGY:turns:tokens".
+local function memoryOf(x, default)
+  local s = x.s
+  if s.mem then return s.mem .. ':' .. (s.memTurns or '') .. ':' .. (s.memTokens or '') end
+  return default
+end
+
+-- Position of the first row that the memory strategy may need below a position. `rows(a, b)`: those of a..b-1, newest first.
+local function memoryFrom(x, below, memory, most, rows)
+  local strategy, turns, tokens = string.match(memory, '^(.-):(.-):(.-)$')
+  if strategy == 'TOKEN_BUFFER' or strategy == 'SUMMARY_BUFFER' then
+    most = math.min(most, math.ceil((tonumber(tokens) or 2000) / 2) + 8)
+  end
+  local lowest = math.max(x.base, below - most)
+  if strategy ~= 'WINDOW' then return lowest end
+  local left = tonumber(turns) or 10
+  if left < 1 then return below end
+  -- A turn is two rows mostly; one with tools may have any number.
+  local size, high = left * 2, below
+  while high > lowest do
+    local low = math.max(lowest, high - size)
+    for i, raw in ipairs(rows(low, high)) do
+      if isUser(raw) then
+        left = left - 1
+        if left == 0 then return high - i end
+      end
+    end
+    high = low
+  end
+  return lowest
+end
+
+-- Rows of the positions from..below-1 as they will lie once the plan is written, newest first.
+local function rowsBelow(p, from, below)
+  local finish = p.x.base + p.x.n
+  local rows = {}
+  for at = below - 1, math.max(from, finish), -1 do rows[#rows + 1] = p.push[at - finish + 1] end
+  for _, raw in ipairs(rowsOf(p.x, from, math.min(below, finish) - 1)) do rows[#rows + 1] = raw end
+  return rows
+end
+
+-- Gives the user's message of a run the local part of its id, with a hint of where it will lie unless the caller chose it.
+local function nameInput(run, hint)
+  if not run.uid then return end
+  run.uh = hint
+  run.ul = run.uc and run.uid or '~' .. base36(hint) .. '~' .. run.uid
+  run.uid, run.uc = nil, nil
+end
+
+-- Starts a run: QUEUED (or new) -> RUNNING. Returns nil and a code where its place in the history no longer holds.
+-- o: leaseMs, memory (default), most (rows)
+local function start(p, run, o)
+  local x, s = p.x, p.x.s
+  local finish = x.base + x.n + #p.push
+  local userAt, userRaw
+  if run.re then
+    if #p.push > 0 then return nil, 'EXPIRED' end
+    local cut = finish
+    if run.cg then
+      if not holds(x, run.cg, run.cp, run.cm) then return nil, 'EXPIRED' end
+      cut = run.cp
+    end
+    userAt, userRaw = userBelow(x, cut)
+    if not userAt then return nil, 'NOTHING' end
+    if not run.cg then cut = userAt + 1 end
+    if cut < finish then run.cut = cut end
+    run.seen = finish
+    p.input[run.id] = userRaw
+  else
+    if run.cg then
+      if #p.push > 0 or not holds(x, run.cg, run.cp, run.cm) or run.cp < x.base then return nil, 'EXPIRED' end
+      cut(p, run.cp)
+      finish = run.cp
+    end
+    userAt = finish
+    local head, tail = string.match(p.input[run.id] or call('HGET', RUNS, run.id .. ':input'), '^([^\t]*)\t([^\t]*)$')
+    nameInput(run, userAt)
+    userRaw = fill(head, userAt, tail, run.uh)
+    p.input[run.id] = userRaw
+    p.push[#p.push + 1] = userRaw
+    -- what was unread before the message counts as read, which nobody can tell from the message alone
+    if tonumber(s.read or 0) < userAt then p.updated = true end
+    p.set.read = math.max(tonumber(s.read or 0), userAt + 1)
+  end
+  x.token = x.token + 1
+  run.st, run.s, run.tok, run.up, run.um = 'RUNNING', now, x.token, userAt, mark(userRaw)
+  p.runs[#p.runs + 1] = run
+  p.started = run
+  p.partial = true
+  p.set.active, p.set.token, p.set['until'], p.set.last, p.set.plen = run.id, x.token, now + o.leaseMs, run.id, 0
+  s.active = run.id
+
+  local memory = memoryOf(x, o.memory)
+  local low = memoryFrom(x, userAt, memory, o.most, function(a, b) return rowsBelow(p, a, b) end)
+  local summary = ''
+  if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
+    summary = s.sumText
+    low = math.max(low, tonumber(s.sumPos) + 1)
+  end
+  p.turn = { memory, s.instructions or '', summary, int(low), userRaw, rowsBelow(p, low, userAt) }
+  return true
+end

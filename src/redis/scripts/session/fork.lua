@@ -1,0 +1,21 @@
+-- Makes a session of a copied history: the copy lies under a staging key in this slot and is renamed.
+-- KEYS: the eight of base.lua, 9 staging (list)
+-- ARGV: 8 number of rows staged, then field, value, … of the record
+-- Returns OK head | KNOWN fingerprint | EXISTS | STAGING (the copy is not whole) | NOT_FOUND (made by this op, and gone
+--         since) | CORRUPT
+local x, code = load()
+if not x then return { (code == 'CORRUPT' or adopts == '2') and code or 'EXISTS' } end
+local op = knownOp(ARGV[5])
+if op then return { x.none and 'NOT_FOUND' or 'KNOWN', op.fingerprint } end
+if not x.none then return { 'EXISTS' } end
+local count = tonumber(ARGV[8])
+if call('LLEN', KEYS[9]) ~= count then return { 'STAGING' } end
+local p = plan(x)
+for i = 9, #ARGV, 2 do p.set[ARGV[i]] = ARGV[i + 1] end
+if count > 0 then
+  p.staged = KEYS[9]
+  x.n, x.foreign = count, true
+end
+p.set.read = count
+commit(p)
+return { 'OK', headOf(x) }

@@ -1,0 +1,15 @@
+-- Deletes the session: history, record, runs. Its ops stay as its tombstone (P8).
+-- KEYS: the eight of base.lua
+-- ARGV: none of its own
+-- Returns OK | NOT_FOUND | CORRUPT
+local x, code = load()
+if not x then return { code } end
+if knownOp(ARGV[5]) then return { 'OK' } end
+if x.none then return { 'NOT_FOUND' } end
+local p = plan(x)
+local active = x.s.active and runOf(x.s.active)
+if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
+cancelQueue(p)
+p.removed = true
+commit(p)
+return { 'OK' }

@@ -1,0 +1,112 @@
+import { GraphQLError } from "graphql";
+
+import { ParleyError } from "../../conversation/errors.ts";
+import { limitReached, rateLimited } from "../../conversation/ports/limits.ts";
+import type { LimitName } from "../../conversation/limit-names.ts";
+import { anonymous } from "../../conversation/session.ts";
+import type { Viewer } from "../../conversation/session.ts";
+import type { Telemetry } from "../../conversation/ports/telemetry.ts";
+import { toGraphQLError } from "../../graphql/errors.ts";
+import type { RequestHeaders } from "../../operations/identity.ts";
+import { addressReader } from "./address.ts";
+import { Counts } from "./counts.ts";
+import { createGate } from "./gate.ts";
+import type { Place } from "../../operations/exchange.ts";
+import { Rates } from "./rate.ts";
+import type { TransportLimits } from "./settings.ts";
+
+type Leave = () => void;
+
+/** What one process bears of its clients. Each refusal is counted by the limit's name, and nothing was done for it. */
+export interface Guard {
+  /** By what a client is counted: its address, or the network that it can choose one from. */
+  address(headers: RequestHeaders, peer: string | null): string | null;
+  /** Why nothing of this request is worth reading now, or null. Counts it. */
+  request(address: string | null): GraphQLError | null;
+  /** An operation begins: gives the place that it takes until it is answered, or why it is refused. */
+  operation(): Place | GraphQLError;
+  /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
+  hold(bytes: number): Leave;
+  /** A WebSocket or a stream is opened from this address, and by this viewer: each null where there are too many. */
+  socketFrom(address: string | null): Leave | null;
+  socketOf(viewer: Viewer): Leave | null;
+  /** Why one more operation on a socket that has so many is refused, or null. */
+  subscription(inProgress: number): GraphQLError | null;
+  /** A socket sends faster than it is read, or a connection was dropped. */
+  limited(limit: LimitName): void;
+  close(): void;
+}
+
+const overloadRetrySeconds = 1;
+
+export function createGuard(limits: TransportLimits, telemetry: Telemetry): Guard {
+  const address = addressReader(limits.trustedProxies);
+  const rates = limits.requestsPerMinute === null ? null : new Rates(limits.requestsPerMinute);
+  const fromAddress = new Counts(limits.socketsPerAddress);
+  const ofSubject = new Counts(limits.socketsPerSubject);
+  const gate = createGate(limits);
+
+  function refuse(error: ParleyError, limit: LimitName): GraphQLError {
+    telemetry.refused(error.code);
+    telemetry.limited(limit);
+    return refusalOf(error);
+  }
+
+  function overload(): GraphQLError | null {
+    const limit = gate.full();
+    return limit === null ? null : refuse(overloaded(limit), limit);
+  }
+
+  function take(counts: Counts, key: string | null, limit: LimitName): Leave | null {
+    const leave = counts.take(key);
+    if (leave === null) {
+      telemetry.refused("LIMIT_REACHED");
+      telemetry.limited(limit);
+    }
+    return leave;
+  }
+
+  return {
+    address,
+    request(from) {
+      const retryAfterSeconds = from === null ? 0 : (rates?.take(from) ?? 0);
+      if (retryAfterSeconds === 0) return overload();
+      const limit = "requestsPerAddress";
+      return refuse(rateLimited({ limit, retryAfterSeconds }), limit);
+    },
+    operation: () => overload() ?? gate.enter(),
+    hold: (bytes) => gate.hold(bytes),
+    socketFrom: (from) => take(fromAddress, from, "socketsPerAddress"),
+    // Who is everyone cannot be held to one person's share.
+    socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),
+    subscription(inProgress) {
+      const most = limits.subscriptionsPerSocket;
+      if (inProgress < most) return null;
+      const limit = "subscriptionsPerSocket";
+      const message = `At most ${most} operations may be in progress on one socket. Complete some, or open another.`;
+      return refuse(limitReached(limit, message), limit);
+    },
+    limited: (limit) => telemetry.limited(limit),
+    close: () => gate.close(),
+  };
+}
+
+/** Over HTTP instead of a stream; a WebSocket is closed. */
+export function tooManySockets(): GraphQLError {
+  const message = "There are too many open sockets and streams from here. Close some.";
+  return refusalOf(limitReached("socketsPerSubject", message));
+}
+
+function overloaded(limit: LimitName): ParleyError {
+  const message = "The gateway has more to do than it can. Try again in a moment.";
+  return new ParleyError("OVERLOADED", message, { limit, retryAfterSeconds: overloadRetrySeconds });
+}
+
+/** With what Yoga and the answers around it make a status and headers of. */
+function refusalOf(error: ParleyError): GraphQLError {
+  const { retryAfterSeconds } = error.details;
+  const { message, extensions } = toGraphQLError(error);
+  const headers = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
+  const status = error.code === "OVERLOADED" ? 503 : 429;
+  return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
+}

@@ -1,0 +1,167 @@
+import { GraphQLError } from "graphql";
+
+import type { Telemetry } from "../../conversation/ports/telemetry.ts";
+import type { Exchange } from "../../operations/exchange.ts";
+import type { RequestHeaders } from "../../operations/identity.ts";
+import { compressPage } from "./pages/graphiql.ts";
+import { healthz, readyz } from "./pages/health.ts";
+import type { Readiness } from "./pages/health.ts";
+import type { Operations, PlatformHeaders } from "./http.ts";
+import { tooManySockets } from "../guard/guard.ts";
+import type { Guard } from "../guard/guard.ts";
+import { metricsPage } from "./pages/metrics-endpoint.ts";
+import type { MetricsSource } from "./pages/metrics-endpoint.ts";
+import { acceptedBy } from "./negotiation.ts";
+import { answerOptions, corsHeaders } from "./origins.ts";
+import type { OriginPolicy } from "./origins.ts";
+import { payloadTooLarge, refusal, refusalResponse } from "../../operations/refusals.ts";
+import { isPage } from "./security-headers.ts";
+import type { SecurityHeaders } from "./security-headers.ts";
+import { isStream } from "./streams.ts";
+import { PlainAnswer } from "./thin.ts";
+
+/** What is known of a request before its body is read. */
+export interface Incoming {
+  readonly method: string;
+  /** Absolute. */
+  readonly url: string;
+  /** As it was sent: who closes paths at a proxy closes them for "/x/../metrics" too, which is no path of ours. */
+  readonly pathname: string;
+  readonly headers: RequestHeaders;
+  /** The same, as whoever brought them has them. */
+  readonly given: PlatformHeaders;
+  /** By what its client is counted; null: by nothing. */
+  readonly address: string | null;
+  /** Whether the URL is the endpoint's and holds no more than that. */
+  readonly bare: boolean;
+  /** Reads the body; null: it is too long. */
+  readonly read: () => Promise<string | null>;
+}
+
+export interface AnswersOptions {
+  readonly operations: Operations;
+  readonly guard: Guard;
+  readonly security: SecurityHeaders;
+  readonly telemetry: Telemetry;
+  readonly ready: () => Promise<Readiness>;
+  readonly isDraining: () => boolean;
+  /** null: there is no such page. */
+  readonly metrics: MetricsSource | null;
+  readonly graphiql: boolean;
+  readonly origins: OriginPolicy;
+  readonly path: string;
+  readonly maxBodyBytes: number;
+}
+
+export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Response | PlainAnswer>;
+
+/** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
+export function createAnswers(options: AnswersOptions): Answer {
+  const { operations, guard, security, telemetry, ready, isDraining, metrics, graphiql } = options;
+  const { origins, path, maxBodyBytes } = options;
+
+  return respond;
+
+  async function respond(given: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const isHead = given.method === "HEAD";
+    const incoming = isHead ? { ...given, method: "GET" } : given;
+    let answer = await route(incoming, exchange);
+    if (!(answer instanceof PlainAnswer) && isPage(answer.headers))
+      answer = await compressPage(answer, incoming.headers);
+    const added = security.add(answer.headers, incoming.headers.get("host"));
+    if (added !== null) await added;
+    return isHead && !(answer instanceof PlainAnswer) && isStream(answer) ? await headOfStream(answer) : answer;
+  }
+
+  /** A stream without a body is over at once. */
+  async function headOfStream({ status, headers, body }: Response): Promise<Response> {
+    await body?.cancel();
+    return new Response(null, { status, headers });
+  }
+
+  async function route(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, headers, pathname } = incoming;
+    if (pathname === "/healthz") return healthz();
+    if (pathname === "/readyz") return await readyz(isDraining(), ready);
+    if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
+    if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
+    if (pathname !== path) return new Response("Not found\n", { status: 404 });
+    const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange));
+    for (const [name, value] of Object.entries(corsHeaders(headers, origins))) answer.headers.set(name, value);
+    return answer;
+  }
+
+  /** Until there is an answer; a stream's is there when it is open. */
+  async function operateFollowed(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, headers } = incoming;
+    const span = telemetry.begin({ kind: "request", method, path, headers });
+    let status = 500;
+    try {
+      const answer = await span.inside(() => operate(incoming, exchange));
+      ({ status } = answer);
+      return answer;
+    } finally {
+      span.tell({ status });
+      span.end(status >= 500 ? String(status) : "OK");
+    }
+  }
+
+  async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+    const { method, headers } = incoming;
+    const accepted = acceptedBy(headers);
+    const refuse = (error: GraphQLError) => refusalResponse(error, accepted.json ?? "application/json");
+    // Too much, and who may not in, is told so before anything is read. A GET without an operation may be GraphiQL's page.
+    const tooMuch = guard.request(incoming.address);
+    if (tooMuch !== null) return refuse(tooMuch);
+    const asks = method === "POST" || incoming.url.includes("?");
+    const refused = asks ? await operations.refuse(exchange) : null;
+    if (refused !== null) {
+      telemetry.refused(String(refused.extensions["code"]));
+      return refuse(refused);
+    }
+    if (asks && accepted.streams && !(await takesPlace(incoming, exchange))) {
+      return refuse(tooManySockets());
+    }
+    return await execute(incoming, exchange, refuse);
+  }
+
+  /** What may become a stream counts as one until its exchange ends. */
+  async function takesPlace({ address }: Incoming, exchange: Exchange): Promise<boolean> {
+    const { viewer } = await exchange.identity();
+    for (const leave of [guard.socketFrom(address), guard.socketOf(viewer)]) {
+      if (leave === null) return false;
+      exchange.onEnd(leave);
+    }
+    return true;
+  }
+
+  async function execute(
+    incoming: Incoming,
+    exchange: Exchange,
+    refuse: (error: GraphQLError) => Response,
+  ): Promise<Response | PlainAnswer> {
+    const { method, url, headers, given, bare } = incoming;
+    let text: string | null = null;
+    if (method === "POST") {
+      // What is small on the wire may be endless when it is unpacked.
+      if ((headers.get("content-encoding") ?? "identity").toLowerCase() !== "identity") {
+        telemetry.refused("UNSUPPORTED_MEDIA_TYPE");
+        return refuse(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Request bodies are taken as they are, not compressed."));
+      }
+      text = await incoming.read();
+      if (text === null) {
+        telemetry.refused("PAYLOAD_TOO_LARGE");
+        return refusalResponse(payloadTooLarge(maxBodyBytes));
+      }
+    }
+    const place = guard.operation();
+    if (place instanceof GraphQLError) return refuse(place);
+    exchange.place = place;
+    try {
+      const answer = bare && text !== null ? await operations.answer(headers, text, exchange) : null;
+      return answer ?? (await operations.respond(method, url, given, text, exchange));
+    } finally {
+      place.leave();
+    }
+  }
+}

@@ -1,0 +1,209 @@
+import { createServer, STATUS_CODES } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+
+import { GraphQLError } from "graphql";
+
+import type { Telemetry } from "../../conversation/ports/telemetry.ts";
+import type { Answer } from "./answers.ts";
+import { readIncoming } from "./body.ts";
+import type { Exchange } from "../../operations/exchange.ts";
+import type { RequestHeaders } from "../../operations/identity.ts";
+import { IncomingHeaders } from "./incoming-headers.ts";
+import type { Guard } from "../guard/guard.ts";
+import type { TransportLimits } from "../guard/settings.ts";
+import type { Logger } from "../../operations/logger.ts";
+import { writeResponse } from "./node-http.ts";
+import { machineNames, mayUpgrade } from "./origins.ts";
+import type { OriginPolicy } from "./origins.ts";
+import { refusal, refusalResponse } from "../../operations/refusals.ts";
+import { requestIdOf, withRequestId } from "../request-ids.ts";
+import { targetOf } from "./request-target.ts";
+import type { SecurityHeaders } from "./security-headers.ts";
+import type { PlainAnswer } from "./thin.ts";
+import { Turns } from "./turns.ts";
+import type { WebSocketEndpoint } from "../websocket/websocket.ts";
+
+export interface NodeServerOptions {
+  readonly answer: Answer;
+  readonly openExchange: (headers: RequestHeaders) => Exchange;
+  readonly webSockets: WebSocketEndpoint;
+  readonly guard: Guard;
+  readonly security: SecurityHeaders;
+  readonly telemetry: Telemetry;
+  readonly logger: Logger;
+  readonly isDraining: () => boolean;
+  readonly limits: TransportLimits;
+  readonly origins: OriginPolicy;
+  /** Over this machine's own addresses answers only those who call it by them, or by a name of `origins`. */
+  readonly localOnly: boolean;
+  /** By which names clients may call the gateway, besides addresses, this machine's own names and those of `origins`; null: by any. */
+  readonly allowedHosts: readonly string[] | null;
+  readonly path: string;
+  readonly maxBodyBytes: number;
+  readonly slowReaderMs: number;
+}
+
+/** A server of node:http that brings requests to `answer` and upgrades to `webSockets`. It does not listen yet. */
+export function createNodeServer(options: NodeServerOptions): Server {
+  const { answer, openExchange, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
+  const { origins, localOnly, allowedHosts, path, maxBodyBytes, slowReaderMs } = options;
+  const isOurs = machineNames(origins.allowed, allowedHosts ?? []);
+
+  const server = createServer({
+    // TCP keep-alive finds SSE clients that went without a word.
+    keepAlive: true,
+    keepAliveInitialDelay: 30_000,
+    headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
+    maxHeaderSize: limits.headerBytes,
+    // Any other (h2c, which some clients offer with each first request) may be left alone: it is answered as if it were not
+    // there. Older than Node 24.9 they are refused.
+    shouldUpgradeCallback: ({ method, headers }) => method === "GET" && headers.upgrade?.toLowerCase() === "websocket",
+  });
+  server.maxConnections = limits.connections;
+  server.on("drop", () => guard.limited("connections"));
+  /** Connected when the gateway was stopping: for probes. What runs goes on over the connections that there were. */
+  const late = new WeakSet<Socket>();
+  server.on("connection", (socket) => {
+    if (isDraining()) late.add(socket);
+  });
+  const turns = new Turns();
+  server.on("request", (request, response) => turns.take(request, response, () => void onRequest(request, response)));
+  server.on("upgrade", onUpgrade);
+  return server;
+
+  function onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const headers = new IncomingHeaders(request.headers);
+    const requestId = requestIdOf(headers);
+    return withRequestId(requestId, () => answerRequest(request, headers, requestId, response));
+  }
+
+  async function answerRequest(
+    request: IncomingMessage,
+    headers: IncomingHeaders,
+    requestId: string,
+    response: ServerResponse,
+  ): Promise<void> {
+    const exchange = openExchange(headers);
+    response.once("close", exchange.end);
+    const write = (given: Response | PlainAnswer) => {
+      given.headers.set("x-request-id", requestId);
+      if (isDraining()) given.headers.set("connection", "close");
+      return writeResponse(given, response, slowReaderMs, (bytes) => guard.hold(bytes));
+    };
+    const { method = "GET" } = request;
+    const target = admitted(request);
+    try {
+      if (target instanceof GraphQLError) {
+        telemetry.refused(String(target.extensions["code"]));
+        const refused = refusalResponse(target);
+        // What else comes over a connection that two may read differently is nobody's guess.
+        refused.headers.set("connection", "close");
+        await write(refused);
+        return;
+      }
+      const address = guard.address(headers, request.socket.remoteAddress ?? null);
+      const bare = target === path;
+      const pathname = bare ? path : (/^[^?#]*/.exec(target)?.[0] ?? "");
+      // The host is no part of any answer. A request target like "//x" or "*" must not become one.
+      const url = `http://localhost${target.startsWith("/") ? target : "/"}`;
+      const read = () => readIncoming(request, maxBodyBytes);
+      const given = await answer(
+        { method, url, pathname, headers, given: headers.given, address, bare, read },
+        exchange,
+      );
+      // Of a body that was refused the rest is let through unread, else the connection would hang on it.
+      request.resume();
+      await write(given);
+    } catch (error) {
+      if (response.destroyed) return;
+      logger.error({ err: error }, "A request failed unexpectedly.");
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500, { ...security.plain, "x-request-id": requestId }).end();
+    }
+  }
+
+  /** The path and query that it asks for, or why nothing of it is answered. */
+  function admitted(request: IncomingMessage): string | GraphQLError {
+    const target = targetOf(request);
+    if (target === null) return severalHosts;
+    if (late.has(request.socket) && target.split("?", 1)[0] === path) return stopping;
+    return isRebound(request) ? foreignHost : target;
+  }
+
+  /** Where everyone who reaches this machine is let in, no page from elsewhere may be among them. */
+  function isRebound({ socket, headers }: IncomingMessage): boolean {
+    const checks = allowedHosts !== null || (localOnly && isLoopback(socket.localAddress ?? ""));
+    return checks && !isOurs(headers.host ?? null);
+  }
+
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const headers = new IncomingHeaders(request.headers);
+    const refuse = (status: number, more: Readonly<Record<string, string>> = {}) => {
+      const lines = Object.entries({ connection: "close", "content-length": "0", ...more }).map(
+        ([name, value]) => `${name}: ${value}\r\n`,
+      );
+      socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines.join("")}\r\n`);
+      cutOff(socket);
+    };
+    socket.on("error", () => socket.destroy());
+    const target = targetOf(request);
+    if (target === null) refuse(400);
+    else if (target.split("?", 1)[0] !== path) refuse(404);
+    else if (isDraining()) refuse(503);
+    else if (isRebound(request) || !mayUpgrade(headers, origins)) {
+      telemetry.refused("FORBIDDEN");
+      refuse(403);
+    } else {
+      const address = guard.address(headers, request.socket.remoteAddress ?? null);
+      const tooMuch = guard.request(address);
+      if (tooMuch !== null) {
+        const { status = 429, headers: more = {} } = tooMuch.extensions.http ?? {};
+        refuse(status, more);
+        return;
+      }
+      const leave = guard.socketFrom(address);
+      if (leave === null) {
+        refuse(429);
+        return;
+      }
+      socket.once("close", leave);
+      webSockets.upgrade(request, headers, socket, head);
+      // That handshake was none.
+      if (socket.writableEnded) cutOff(socket);
+    }
+  }
+}
+
+const foreignHost = refusal(
+  403,
+  "FORBIDDEN",
+  "This gateway does not answer under this name. List it in ALLOWED_HOSTS, or its page in ALLOWED_ORIGINS.",
+);
+
+const stopping = refusal(503, "OVERLOADED", "This gateway is stopping. Try again: another one answers.", {
+  "retry-after": "1",
+});
+
+const severalHosts = refusal(400, "BAD_REQUEST", "A request names one host.");
+
+/** How long a refusal may take to be written: answers that nobody reads may wait before it. */
+const refusalMs = 1000;
+
+/**
+ * Node lets go of a socket that asks for an upgrade, with all its time limits: whoever keeps its own side open would
+ * hold it for good, and the server's end with it.
+ */
+function cutOff(socket: Duplex): void {
+  const timer = setTimeout(() => socket.destroy(), refusalMs).unref();
+  socket.once("finish", () => socket.destroy());
+  socket.once("close", () => clearTimeout(timer));
+}
+
+function isLoopback(address: string): boolean {
+  return address === "::1" || /^(::ffff:)?127\./.test(address);
+}

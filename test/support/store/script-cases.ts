@@ -1,0 +1,292 @@
+import { expect } from "vitest";
+import type { Session } from "../../../src/conversation/session.ts";
+import type { Reading, StartedTurn } from "../../../src/conversation/ports/store.ts";
+import { decodeStoredMessage } from "../../../src/conversation/message/stored-message.ts";
+import { sessionKeys } from "../../../src/redis/store/keys.ts";
+import type { SessionScript } from "../../../src/redis/scripts/scripts.ts";
+import { completed, foreignRow, must, newMessage, newOp, newRecord, newTurn, owner, type TestStore } from "./store.ts";
+
+/** A session in which a script has something to do, and what it has done there when it has run: once, however often sent. */
+export interface ScriptCase {
+  readonly prepare: (at: TestStore, id: string) => Promise<(at: TestStore) => Promise<unknown>>;
+  /** `resent`: the first answer was lost, and this is the second one's. */
+  readonly effect: (at: TestStore, id: string, result: unknown, resent: boolean) => Promise<void>;
+}
+
+const page = { first: 200, after: null, last: null, before: null };
+
+export async function readWhole(at: TestStore, id: string, runId?: string): Promise<Reading> {
+  const request = runId === undefined ? { pages: [page] } : { pages: [page], runId };
+  return must(await at.store.read(owner, id, request));
+}
+
+export function textsOf(session: Session): readonly string[] {
+  const [first] = session.pages;
+  if (first === undefined || first instanceof Error) throw first ?? new Error("No page was asked for");
+  return first.rows.map((row) => decodeStoredMessage(row.raw).text);
+}
+
+async function textsAt(at: TestStore, id: string): Promise<readonly string[]> {
+  return textsOf((await readWhole(at, id)).session);
+}
+
+async function filled(at: TestStore, id: string, ...texts: string[]): Promise<void> {
+  const messages = texts.map((text) => newMessage(id, "USER", text, null));
+  await at.store.append(owner, id, messages, newOp());
+}
+
+export async function started(at: TestStore, id: string, text: string | null): Promise<StartedTurn> {
+  const answer = await at.store.begin(owner, id, newTurn(id, text));
+  if (answer.kind !== "started") throw new Error(`Expected a turn, got ${answer.kind}`);
+  return answer;
+}
+
+/** A running turn that has made text, and one that waits. */
+async function busy(at: TestStore, id: string): Promise<StartedTurn> {
+  await filled(at, id, "before");
+  const turn = await started(at, id, "question");
+  await at.store.progress(turn, 0, "half");
+  expect((await at.store.begin(owner, id, newTurn(id, "next"))).kind).toBe("queued");
+  return turn;
+}
+
+const statusOf = async (at: TestStore, id: string, runId: string) => (await readWhole(at, id, runId)).run?.status;
+/** What a case's prepare() has to tell its effect(). */
+const turns = new Map<string, StartedTurn>();
+
+export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
+  begin: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      const turn = newTurn(id, "question");
+      return (by) => by.store.begin(owner, id, turn);
+    },
+    effect: async (at, id, result) => {
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["before", "question"]);
+      expect(result).toMatchObject({ kind: "started", runId: session.activeRun?.runId, token: 1, low: 0 });
+      expect((result as StartedTurn).rows.map((row) => decodeStoredMessage(row).text)).toEqual(["before"]); // checked to be one above
+      expect(session.queuedRuns).toEqual([]);
+    },
+  },
+  attend: {
+    prepare: async (at, id) => {
+      const turn = await busy(at, id);
+      await at.store.finish(turn, completed(turn, "answer"), "i:1");
+      return async (by) => (await by.store.attend(id, false)).turn;
+    },
+    effect: async (at, id, result) => {
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["before", "question", "answer", "next"]);
+      expect(result).toMatchObject({ kind: "started", owner, runId: session.activeRun?.runId, token: 2 });
+      expect(session.queuedRuns).toEqual([]);
+    },
+  },
+  progress: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      return (by) => by.store.progress(turn, 0, 'H"é');
+    },
+    effect: async (at, id, result, resent) => {
+      expect(result).toEqual(resent ? { kind: "length", length: 3 } : { kind: "ok" });
+      expect((await readWhole(at, id)).session.activeRun?.text).toBe('H"é');
+    },
+  },
+  renew: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      return (by) => by.store.renew(turn);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect((await readWhole(at, id)).session.activeRun?.status).toBe("RUNNING");
+    },
+  },
+  finish: {
+    prepare: async (at, id) => {
+      const turn = await busy(at, id);
+      turns.set(id, turn);
+      const usage = { inputTokens: 3, outputTokens: 4, totalTokens: 7 };
+      return (by) => by.store.finish(turn, completed(turn, "answer", usage), "i:1");
+    },
+    effect: async (at, id) => {
+      const { session, run } = await readWhole(at, id, turns.get(id)?.runId);
+      expect(textsOf(session)).toEqual(["before", "question", "answer"]);
+      expect(session.usage).toEqual({ inputTokens: 3, outputTokens: 4, totalTokens: 7 });
+      expect([run?.status, session.activeRun, session.queuedRuns.length]).toEqual(["COMPLETED", null, 1]);
+    },
+  },
+  cancel: {
+    prepare: async (at, id) => {
+      const turn = await busy(at, id);
+      turns.set(id, turn);
+      return (by) => by.store.cancel(owner, id, turn.runId);
+    },
+    effect: async (at, id) => {
+      expect(await textsAt(at, id)).toEqual(["before", "question", "half"]);
+      expect(await statusOf(at, id, turns.get(id)?.runId ?? "")).toBe("CANCELLED");
+    },
+  },
+  append: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      const own = newMessage(id, "ASSISTANT", "two", { id: `m:chosen-${id}`, fingerprint: "2" });
+      const messages = [newMessage(id, "USER", "one", null), own];
+      const op = newOp();
+      return (by) => by.store.append(owner, id, messages, op);
+    },
+    effect: async (at, id, result) => {
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["before", "one", "two"]);
+      expect(result).toMatchObject([{ position: 1 }, { position: 2, mark: session.tipMark }]);
+    },
+  },
+  create: {
+    prepare: (_at, id) => {
+      const op = newOp();
+      return Promise.resolve((by) => by.store.create(owner, id, newRecord("Title", 900), op));
+    },
+    effect: async (at, id) => {
+      const { session } = await readWhole(at, id);
+      expect(session).toMatchObject({ title: "Title", ttlSeconds: 900, messageCount: 0 });
+    },
+  },
+  update: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      return (by) => by.store.update(owner, id, { title: "New", archived: true });
+    },
+    effect: async (at, id) => {
+      expect((await readWhole(at, id)).session).toMatchObject({ title: "New", archived: true, messageCount: 1 });
+    },
+  },
+  title: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      const { generation } = (await readWhole(at, id)).session;
+      return (by) => by.store.giveTitle(owner, id, generation, "Made");
+    },
+    effect: async (at, id) => {
+      expect((await readWhole(at, id)).session).toMatchObject({ title: "Made", messageCount: 1 });
+    },
+  },
+  "mark-read": {
+    prepare: async (at, id) => {
+      await filled(at, id, "one", "two", "three");
+      const { session } = must(await at.store.read(owner, id, { pages: [page] }));
+      const [first] = session.pages;
+      if (first === undefined || first instanceof Error) throw new Error("No page");
+      const { position, mark } = must(first.rows[1]);
+      return (by) => by.store.markRead(owner, id, { generation: session.generation, position, mark });
+    },
+    effect: async (at, id) => {
+      expect((await readWhole(at, id)).session.readCount).toBe(2);
+    },
+  },
+  summary: {
+    prepare: async (at, id) => {
+      await filled(at, id, "one");
+      const { generation, tipMark } = (await readWhole(at, id)).session;
+      return (by) => by.store.saveSummary(id, { generation, position: 0, mark: tipMark }, "Said one.");
+    },
+    effect: async (at, id) => {
+      expect((await readWhole(at, id)).session.summary).toBe("Said one.");
+    },
+  },
+  clear: {
+    prepare: async (at, id) => {
+      turns.set(id, await busy(at, id));
+      return (by) => by.store.clear(owner, id);
+    },
+    effect: async (at, id) => {
+      const { session } = await readWhole(at, id);
+      expect(session).toMatchObject({ messageCount: 0, activeRun: null, queuedRuns: [] });
+      expect(session.generation).toBeGreaterThan(0);
+      expect(await statusOf(at, id, turns.get(id)?.runId ?? "")).toBe("CANCELLED");
+    },
+  },
+  remove: {
+    prepare: async (at, id) => {
+      await busy(at, id);
+      return (by) => by.store.remove(owner, id);
+    },
+    effect: async (at, id) => {
+      expect(await at.store.read(owner, id, { pages: [] })).toBeNull();
+      expect(await at.redis.exists(id)).toBe(0);
+    },
+  },
+  fork: {
+    prepare: async (at, id) => {
+      await filled(at, `${id}-source`, "one", "two", "three");
+      const { session } = await readWhole(at, `${id}-source`);
+      const [first] = session.pages;
+      if (first === undefined || first instanceof Error) throw new Error("No page");
+      const { position, mark } = must(first.rows[1]);
+      const op = newOp();
+      const through = { generation: session.generation, position, mark };
+      return (by) => by.store.fork(owner, session, through, id, "Copy", op);
+    },
+    effect: async (at, id) => {
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["one", "two"]);
+      expect(session).toMatchObject({ title: "Copy", readCount: 2, forkedFrom: `${id}-source` });
+    },
+  },
+  restore: {
+    prepare: async (at, id) => {
+      await filled(at, id, "in the way");
+      const staging = sessionKeys(id).staging("1");
+      const rows = ["one", "two"].map((text) => foreignRow(text));
+      await at.redis.lpush(staging, ...rows);
+      const record = { title: "Archived", updated: "1700000000000", read: "9" };
+      const session = { sessionId: id, owner, generation: 7, base: 7, expiresAt: null, record };
+      const copy = { staging, rows: 2, digest: "d", replace: true, livesUntil: null, sameAt: null };
+      return (by) => by.store.restore(owner, session, copy);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe("restored");
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["one", "two"]);
+      expect(session).toMatchObject({ title: "Archived", base: 7, end: 9, readCount: 9, updatedAt: 1700000000000 });
+      expect(session.generation).toBeGreaterThan(7);
+    },
+  },
+  give: {
+    prepare: async (at, id) => {
+      await busy(at, id);
+      return (by) => by.store.give(owner, "ann", id);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect(await at.store.read(owner, id, { pages: [] })).toBeNull();
+      const { session } = must(await at.store.read("ann", id, { pages: [page] }));
+      expect(textsOf(session)).toEqual(["before", "question"]);
+      expect([session.activeRun?.text, session.queuedRuns.length]).toEqual(["half", 1]);
+      await at.store.give("ann", owner, id);
+    },
+  },
+  touch: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      await at.redis.lpush(id, foreignRow("foreign"));
+      return (by) => by.store.touch(owner, id, null);
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect(await at.redis.hget(sessionKeys(id).session, "len")).toBe("2");
+      expect(await textsAt(at, id)).toEqual(["before", "foreign"]);
+    },
+  },
+  view: {
+    prepare: async (at, id) => {
+      await busy(at, id);
+      return (by) => by.store.read(owner, id, { pages: [page] });
+    },
+    effect: async (_at, _id, result) => {
+      const { session } = must(result as Reading | null); // what read() gives
+      expect(textsOf(session)).toEqual(["before", "question"]);
+      expect(session.activeRun?.text).toBe("half");
+      await Promise.resolve();
+    },
+  },
+};
