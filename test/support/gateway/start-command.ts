@@ -5,7 +5,7 @@ interface Manifest {
   readonly scripts: { readonly start: string };
 }
 
-const root = new URL("../../", import.meta.url);
+const root = new URL("../../../", import.meta.url);
 const manifest = JSON.parse(readFileSync(new URL("package.json", root), "utf8")) as Manifest; // our own
 const [, ...words] = manifest.scripts.start.split(" ");
 
