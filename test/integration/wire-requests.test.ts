@@ -236,6 +236,30 @@ describe("what a server refuses", () => {
         expected: [{ role: "user", content: "Be kind.\n\nhello" }],
       },
     ],
+    [
+      "the role system (Gemma on llama.cpp, 500)",
+      {
+        has: hasRole("system"),
+        turn: { instructions: "Be kind." },
+        status: 500,
+        words: {
+          error: { code: 500, message: "Error: Jinja Exception: System role not supported", type: "server_error" },
+        },
+        after: messagesOf,
+        expected: [{ role: "user", content: "Be kind.\n\nhello" }],
+      },
+    ],
+    [
+      "the role system (a template that fails once the stream has begun, LM Studio)",
+      {
+        has: hasRole("system"),
+        turn: { instructions: "Be kind." },
+        status: 200,
+        words: { error: { message: 'Error rendering prompt with jinja template: "System role not supported".' } },
+        after: messagesOf,
+        expected: [{ role: "user", content: "Be kind.\n\nhello" }],
+      },
+    ],
   ])("%s is left out in one more request, and from then on", async (_title, refusal) => {
     server.behave(({ body }) =>
       refusal.has(body) ? json(refusal.words, refusal.status ?? 400) : { kind: "reply", text: "fine" },
@@ -263,6 +287,29 @@ describe("what a server refuses", () => {
     const first = await turn(replies);
     expect(first.bodies.length).toBe(3);
     expect(endOf(first.outcome)).toEqual({ text: "fine", finish: "stop" });
+    expect((await turn(replies)).bodies.length).toBe(1);
+  });
+
+  it("is remembered as what it was: not what the words named beside it", async () => {
+    const words = "Extra inputs are not permitted: property 'name'. Permitted are model, messages, temperature.";
+    server.behave(({ body }) => (hasName(body) ? json(openai(words), 400) : { kind: "reply", text: "fine" }));
+    const replies = repliesFor("gpt-test", 0.5);
+    const first = await turn(replies, name.turn);
+    expect(endOf(first.outcome)).toEqual({ text: "fine", finish: "stop" });
+    const second = await turn(replies, name.turn);
+    expect(second.bodies.length).toBe(1);
+    expect(second.last).toHaveProperty("temperature", 0.5);
+  });
+
+  it("in the same words for two things at once is learnt all the same", async () => {
+    server.behave(({ body }) =>
+      "temperature" in body || "stream_options" in body
+        ? json(openai("temperature and stream_options are not supported"), 400)
+        : { kind: "reply", text: "fine" },
+    );
+    const replies = repliesFor("gpt-test", 0.5);
+    expect(endOf((await turn(replies)).outcome)).toEqual({ text: "fine", finish: "stop" });
+    expect(endOf((await turn(replies)).outcome)).toEqual({ text: "fine", finish: "stop" });
     expect((await turn(replies)).bodies.length).toBe(1);
   });
 

@@ -85,6 +85,35 @@ describe("a chunk", () => {
       whole,
     ],
     [
+      "may have a piece of a message for its delta, each",
+      events(
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "Hel" }, finish_reason: null }] },
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "lo" }, finish_reason: null }] },
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "" }, finish_reason: "stop" }] },
+        done,
+      ),
+      whole,
+    ],
+    [
+      "may have the message so far for its delta, each",
+      events(
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "Hel" }, finish_reason: null }] },
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "Hello" }, finish_reason: null }] },
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "Hello" }, finish_reason: "stop" }] },
+        done,
+      ),
+      whole,
+    ],
+    [
+      "may have the whole message behind all deltas",
+      events(
+        ...hello,
+        { ...c({}), choices: [{ index: 0, message: { role: "assistant", content: "Hello" }, finish_reason: "stop" }] },
+        done,
+      ),
+      whole,
+    ],
+    [
       "may have text for its delta",
       events({ ...c({}), choices: [{ index: 0, text: "Hello", finish_reason: null }] }, stop, done),
       whole,
@@ -233,11 +262,26 @@ describe("behind the finish reason", () => {
     ["[DONE] may be missing", events(...begin)],
     ["a record may be no JSON", events(...begin, 'data: {"usage": \n\n', done)],
     ["an error may come", events(...begin, { error: { message: "could not count the tokens", code: 500 } }, done)],
+    ["a finish reason of an error may come", events(...begin, c({}, "error"), done)],
     ["an error may come as an event", events(...begin, 'event: error\ndata: {"message":"late"}\n\n', done)],
     ["a page may come", events(...begin, "<html><body>502 Bad Gateway</body></html>")],
     ["more chunks without text may come", events(...begin, c({}), c({ content: "" }, null), done)],
   ])("%s: a reply that is whole stays whole", async (_title, behaviour) => {
     expect(endOf((await replyTo(behaviour)).outcome)).toEqual(whole);
+  });
+});
+
+describe("behind the finish reason, signs of life", () => {
+  const pings = (ping: string) => Array.from({ length: 60 }, () => [{ waitMs: 200 }, ping]).flat();
+  it.each([
+    ["comments", ": ping\n\n"],
+    ["chunks without text", `data: ${JSON.stringify(c({ content: "" }, null))}\n\n`],
+  ])("keep nobody waiting: %s", async (_title, ping) => {
+    const started = performance.now();
+    const { parts } = events(...hello, stop);
+    expect(endOf((await replyTo({ kind: "raw", parts: [...parts, ...pings(ping)] })).outcome)).toEqual(whole);
+    // They come for 12 s.
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 });
 

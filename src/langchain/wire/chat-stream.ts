@@ -39,6 +39,8 @@ export class ChatStream implements WholeStream {
   #finishedEmpty = false;
   #textBehindFinish = false;
   #spoke = false;
+  /** What came in messages for deltas; "" where there were deltas. */
+  #messageText = "";
   #refused = false;
 
   get isComplete(): boolean {
@@ -136,8 +138,18 @@ export class ChatStream implements WholeStream {
   /** Some put a whole message, or the text of the older completions, where the delta belongs. */
   #deltaOf(choice: JsonObject): JsonObject {
     if (isObject(choice["delta"])) return choice["delta"];
-    if (isObject(choice["message"])) return this.#spoke ? {} : choice["message"];
+    if (isObject(choice["message"])) return this.#deltaOfMessage(choice["message"]);
     return typeof choice["text"] === "string" ? { content: choice["text"] } : {};
+  }
+
+  /** Behind deltas it repeats them; else it is the next piece, or all up to here. */
+  #deltaOfMessage(message: JsonObject): JsonObject {
+    const before = this.#messageText;
+    if (this.#spoke && before === "") return {};
+    const { text } = partsOf(message["content"]);
+    const repeats = before !== "" && text.startsWith(before);
+    this.#messageText = repeats ? text : before + text;
+    return before === "" ? message : { content: repeats ? text.slice(before.length) : text };
   }
 
   #takeFinish(reason: unknown, says: boolean): void {
@@ -150,7 +162,7 @@ export class ChatStream implements WholeStream {
       // With every chunk it means "not yet" (Ollama); where the others had null it is the end, in no words.
       if (this.#tellsNull && !says) this.#finishedEmpty = true;
       else this.#tellsGoingOn = true;
-    } else {
+    } else if (!this.isComplete || wholeReasons.has(reason.toLowerCase())) {
       if (!says) this.#tellsGoingOn = true;
       this.#finish = reason;
     }

@@ -1,7 +1,7 @@
 import { currentWatch } from "../models/watched.ts";
-import { errorResponse } from "./provider-error.ts";
-import { bodyOf, Refusals, type Adaptation } from "./request.ts";
-import { errorOf, normalised } from "./response.ts";
+import type { ProviderError } from "./provider-error.ts";
+import { bodyOf, isAnotherRefusal, Refusals, type Adaptation } from "./request.ts";
+import { failedAnswer, normalised } from "./response.ts";
 
 /**
  * `fetch` for OpenAI's client, of one model of one server: whatever that server speaks, the client sees OpenAI's format.
@@ -23,18 +23,23 @@ export function wireFetch(): typeof fetch {
       remainingMs: () => watch?.remainingMs() ?? Infinity,
     };
     const tried = new Set<Adaptation>();
+    const helped = new Set<Adaptation>();
+    let last: { readonly adaptation: Adaptation; readonly error: ProviderError } | null = null;
     let body = refusals.adapt(given);
     for (;;) {
       const response = await fetch(input, { ...init, body: JSON.stringify(body) });
-      if (response.ok) {
-        refusals.remember(tried);
-        return normalised(response, wanted);
+      const { answer, error } = response.ok ? await normalised(response, wanted) : await failedAnswer(response);
+      // An error may name more than what it is about, and that is only known by what it says next.
+      if (last !== null && (error === null || isAnotherRefusal(last.error, error))) helped.add(last.adaptation);
+      if (error === null) {
+        refusals.remember(helped);
+        return answer;
       }
-      const error = await errorOf(response);
-      const answer = refusals.answerTo(error, body, tried);
-      if (answer === null) return errorResponse(error, response.status, response.headers);
-      tried.add(answer.adaptation);
-      ({ body } = answer);
+      const next = refusals.answerTo(error, body, tried);
+      if (next === null) return answer;
+      tried.add(next.adaptation);
+      last = { adaptation: next.adaptation, error };
+      ({ body } = next);
     }
   };
 }

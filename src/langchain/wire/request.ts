@@ -6,6 +6,8 @@ import type { ProviderError } from "./provider-error.ts";
 export interface Adaptation {
   /** What the words of an error name it by. */
   readonly names: RegExp;
+  /** Chat templates refuse it: llama.cpp says that with 500, LM Studio in place of a stream's first record. */
+  readonly inTemplate?: true;
   /** null: there is nothing of it in the request. */
   readonly apply: (body: JsonObject) => JsonObject | null;
 }
@@ -20,17 +22,23 @@ const adaptations: readonly Adaptation[] = [
   { names: /max_completion_tokens/, apply: renamed("max_completion_tokens", "max_tokens") },
   { names: /\btemperature\b/i, apply: (body) => without(body, "temperature") },
   {
+    inTemplate: true,
     names: /\bdeveloper\b|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|messages?[[.]\S*role/i,
     apply: messages((message) => (message["role"] === "developer" ? { ...message, role: "system" } : message)),
   },
   // Gemma has no such role at all.
   {
+    inTemplate: true,
     names:
       /(?:system|developer) (?:role|message|prompt|instruction)s?\b[^]{0,20}\b(?:not|unsupported)\b|not support ['"`]?system|(?:invalid|unknown|unexpected|unsupported)[^]{0,20}role[^]{0,5}system/i,
     apply: systemIntoUser,
   },
   // Of other programs' rows nothing is joined before (role-order.ts).
-  { names: /\balternat(?:e|es|ing)\b|consecutive (?:user|assistant|messages|roles)|same role/i, apply: turnsJoined },
+  {
+    inTemplate: true,
+    names: /\balternat(?:e|es|ing)\b|consecutive (?:user|assistant|messages|roles)|same role/i,
+    apply: turnsJoined,
+  },
   {
     // As a part of a message, or alone and quoted, so that a model's name or a tool's is none.
     names: /messages?\b[\w.[\]'"`]*['"`.\]]name\b|'messages', \d+,[^)]*'name'|property ['"`]name\b/i,
@@ -63,9 +71,11 @@ export class Refusals {
     tried: ReadonlySet<Adaptation>,
   ): { readonly adaptation: Adaptation; readonly body: JsonObject } | null {
     // Nothing was generated, and nothing is to be paid: the request itself was refused.
-    if (error.status !== 400 && error.status !== 422) return null;
-    const words = [error.param, error.code, error.message].join("\n");
+    const isRefusal = error.status === 400 || error.status === 422;
+    if (!isRefusal && error.status !== 500 && error.status !== null) return null;
+    const words = wordsOf(error);
     for (const adaptation of adaptations) {
+      if (!isRefusal && adaptation.inTemplate !== true) continue;
       if (tried.has(adaptation) || !adaptation.names.test(words)) continue;
       const adapted = adaptation.apply(body);
       if (adapted !== null) return { adaptation, body: adapted };
@@ -77,6 +87,16 @@ export class Refusals {
   remember(adaptations: Iterable<Adaptation>): void {
     for (const adaptation of adaptations) this.#refused.add(adaptation);
   }
+}
+
+function wordsOf({ param, code, message }: ProviderError): string {
+  return [param, code, message].join("\n");
+}
+
+/** Whether `after` speaks of something else. Proxies write a request's id into the words. */
+export function isAnotherRefusal(before: ProviderError, after: ProviderError): boolean {
+  const [one, two] = [before, after].map((error) => wordsOf(error).replace(/\b(?=[\w-]*\d)[\w-]{8,}/g, ""));
+  return one !== two;
 }
 
 /** The request's body; null where it is none of ours. */

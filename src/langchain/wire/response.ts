@@ -21,7 +21,7 @@ import { ResponsesStream } from "./responses-stream.ts";
  * | --- | --- | --- |
  * | a chunk without `delta`, or null | Azure's filter, proxies | its finish reason and usage count |
  * | `delta.content` as a list | Mistral, servers in front of it | text is text, thinking is `reasoning_content` |
- * | `message` or `text` for `delta` | older servers | is the delta, until there was one |
+ * | `message` or `text` for `delta` | older servers | is the delta, or the text so far; nothing new behind deltas |
  * | the role late, missing, empty, repeated | vLLM, Ollama, LM Studio | assistant, always |
  * | `reasoning` | OpenRouter, Groq, Ollama, vLLM | `reasoning_content` |
  * | tool calls without index, all of index 0, arguments as an object, names repeated | Gemini, Ollama, proxies | told apart by id and name |
@@ -38,27 +38,34 @@ import { ResponsesStream } from "./responses-stream.ts";
  * | half a record, an end without a finish reason | cut connections | the reply was cut off |
  * | a page of HTML | a wrong base URL | an error that says so |
  */
-export async function normalised(response: Response, wanted: Wanted): Promise<Response> {
+export async function normalised(response: Response, wanted: Wanted): Promise<Answer> {
   const stream = wanted.api === "responses" ? new ResponsesStream() : new ChatStream();
   const source = new Source(response, stream, wanted);
   // So far that an error in place of a reply can still be told by a status, on which LangChain tries again.
   const begun = await source.begin();
-  const { error } = stream;
-  if (error !== null && (begun.length === 1 || !wanted.streams)) {
-    const status = error.status ?? (wanted.streams ? null : 500);
-    if (status !== null) return errorResponse(error, status, response.headers);
-  }
+  const atOnce = begun.length === 1 ? stream.error : null;
+  const error = wanted.streams ? atOnce : stream.error;
+  const status = error === null ? null : (error.status ?? (wanted.streams ? null : 500));
+  if (error !== null && status !== null)
+    return { answer: errorResponse(error, status, response.headers), error: atOnce };
   const headers = new Headers(response.headers);
   for (const name of ["content-length", "content-encoding"]) headers.delete(name);
   headers.set("content-type", wanted.streams ? "text/event-stream" : "application/json");
   const body = wanted.streams ? source.framesFrom(begun) : JSON.stringify(wholeOf(begun, wanted.api));
-  return new Response(body, { status: 200, headers });
+  return { answer: new Response(body, { status: 200, headers }), error: atOnce };
 }
 
-/** The error that a response with a status of 400 or more tells of. */
-export async function errorOf(response: Response): Promise<ProviderError> {
+/** Of a response with a status of 400 or more. */
+export async function failedAnswer(response: Response): Promise<Answer> {
   const text = response.body === null ? "" : await new BodyText(response.body).rest(maxErrorChars);
-  return providerError(parseJson(text) ?? text, response.status);
+  const error = providerError(parseJson(text) ?? text, response.status);
+  return { answer: errorResponse(error, response.status, response.headers), error };
+}
+
+interface Answer {
+  readonly answer: Response;
+  /** That came in place of a reply; null where anything of one was there. */
+  readonly error: ProviderError | null;
 }
 
 export interface Wanted {
@@ -74,7 +81,7 @@ export interface Wanted {
 const maxErrorChars = 64_000;
 /** Of a record, and of a body that is no stream. */
 const maxChars = 16_000_000;
-/** What comes behind a finish reason, the usage, comes at once or not at all. */
+/** What comes behind a finish reason, the usage, comes at once or not at all; signs of life alone may go on forever. */
 const behindFinishMs = 3000;
 
 /** Reads a body record by record into `stream`. */
@@ -82,6 +89,8 @@ class Source {
   readonly #text: BodyText | null;
   readonly #stream: WholeStream;
   readonly #wanted: Wanted;
+  /** Until when more is waited for behind a reply that is complete. */
+  #waitsUntil: number | null = null;
   readonly #parser = createParser({
     maxBufferSize: maxChars,
     onEvent: ({ data, event }) => this.#takeText(data, event),
@@ -140,8 +149,7 @@ class Source {
     const { isComplete } = this.#stream;
     let text: string | null;
     try {
-      text =
-        (await this.#text?.next(isComplete ? Math.min(behindFinishMs, this.#wanted.remainingMs() / 2) : null)) ?? null;
+      text = (await this.#text?.next(this.#patienceMs())) ?? null;
     } catch (error) {
       this.#stream.end(false);
       if (this.#stream.isOver) return;
@@ -153,6 +161,17 @@ class Source {
       this.#stream.end(true);
     } else if (text !== "") this.#feed(text);
     else if (isComplete) this.#stream.end(false);
+  }
+
+  /** null: for as long as the turn waits. */
+  #patienceMs(): number | null {
+    if (!this.#stream.isComplete) {
+      this.#waitsUntil = null;
+      return null;
+    }
+    const now = performance.now();
+    this.#waitsUntil ??= now + Math.min(behindFinishMs, this.#wanted.remainingMs() / 2);
+    return Math.max(0, this.#waitsUntil - now);
   }
 
   #feed(text: string): void {
