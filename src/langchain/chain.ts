@@ -137,9 +137,16 @@ async function completed(
   listener.call.tell({ usage, ...named(data), ...(finishReason === null ? {} : { finishReason }) });
   // LangChain takes a stream that just ends for a whole reply.
   if (finishReason === null && model.speaksOpenAI) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
-  if (finishReason === "content_filter" && text === "") return { kind: "failed", error: runError("CONTENT_REFUSED") };
+  const empty = text === "" ? failureOfNothing.get(finishReason?.toLowerCase() ?? "") : undefined;
+  if (empty !== undefined) return { kind: "failed", error: runError(empty) };
   return { kind: "completed", data, text, usage };
 }
+
+/** A reply that ended for one of these before it had any text. */
+const failureOfNothing = new Map([
+  ...["content_filter", "safety", "sensitive"].map((reason) => [reason, "CONTENT_REFUSED"] as const),
+  ["model_context_window_exceeded", "CONTEXT_TOO_LONG"] as const,
+]);
 
 /** The model that the provider says it was. */
 function named(data: JsonObject): Facts {

@@ -192,8 +192,10 @@ describe("a finish reason", () => {
     ["length", "length"],
     ["max_tokens", "max_tokens"],
     ["model_length", "model_length"],
+    ["model_context_window_exceeded", "model_context_window_exceeded"],
     ["content_filter", "content_filter"],
     ["safety", "safety"],
+    ["sensitive", "sensitive"],
     ["tool_calls", "tool_calls"],
     ["function_call", "function_call"],
   ])("%s makes a reply whole, also where the connection is cut behind it", async (reason, finish) => {
@@ -205,6 +207,7 @@ describe("a finish reason", () => {
   it.each([
     ["error", "MODEL_UNAVAILABLE"],
     ["insufficient_system_resource", "MODEL_UNAVAILABLE"],
+    ["network_error", "MODEL_UNAVAILABLE"],
     ["abort", "REPLY_CUT_OFF"],
   ])("%s says that the reply has failed: %s", async (reason, code) => {
     const { outcome, tokens } = await replyTo(events(...hello, c({ content: "" }, reason), done));
@@ -217,6 +220,22 @@ describe("a finish reason", () => {
     expect(endOf((await replyTo(events(...parts, done))).outcome)).toEqual({ text: "Hello", finish: "recitation" });
     expect(endOf((await replyTo(events(...parts))).outcome)).toEqual({ text: "Hello", finish: "recitation" });
     expect(endOf((await replyTo(cut(events(...parts)))).outcome)).toEqual(cutOff);
+  });
+
+  it.each([
+    ["safety", "CONTENT_REFUSED"],
+    ["sensitive", "CONTENT_REFUSED"],
+    ["SAFETY", "CONTENT_REFUSED"],
+    ["model_context_window_exceeded", "CONTEXT_TOO_LONG"],
+  ])("%s without any text is a failure: %s", async (reason, code) => {
+    expect(endOf((await replyTo(events(c({ content: "" }), c({}, reason), done))).outcome)).toEqual({ code });
+  });
+
+  it('of "null" means not yet', async () => {
+    const always = [c({ content: "Hel" }, "null"), c({ content: "lo" }, "null")];
+    expect(endOf((await replyTo(events(...always, c({}, "stop"), done))).outcome)).toEqual(whole);
+    expect(endOf((await replyTo(events(...always, done))).outcome)).toEqual(cutOff);
+    expect(endOf((await replyTo(events(...always))).outcome)).toEqual(cutOff);
   });
 
   it('of "" means not yet with every chunk, and the end where the others had null', async () => {
@@ -407,6 +426,15 @@ describe("an error in a stream", () => {
       "in place of the stream, as a line of JSON",
       events('{"error":{"message":"no such model","code":404}}\n\ndata: [DONE]\n\n'),
       "MODEL_UNAVAILABLE",
+    ],
+    [
+      "that is empty is none",
+      events(
+        { ...c({ content: "Hello" }), error: {} },
+        { ...c({}, "length"), error: { message: "", code: null } },
+        done,
+      ),
+      "none",
     ],
     [
       "that is null is none",

@@ -161,6 +161,8 @@ describe("reading", () => {
     [{ stop_reason: "end_turn" }, "STOP"],
     [{ finishReason: "MAX_TOKENS" }, "LENGTH"],
     [{ finish_reason: "length" }, "LENGTH"],
+    [{ finish_reason: "model_context_window_exceeded" }, "LENGTH"],
+    [{ finish_reason: "sensitive" }, "CONTENT_FILTER"],
     [{ stop_reason: "tool_use" }, "TOOL_CALLS"],
     [{ stop_reason: "refusal" }, "CONTENT_FILTER"],
     [{ finish_reason: "cancelled" }, "CANCELLED"],

@@ -151,11 +151,13 @@ const finishReasons: ReadonlyMap<string, FinishReason> = new Map([
   ["length", "LENGTH"],
   ["max_tokens", "LENGTH"],
   ["model_length", "LENGTH"],
+  ["model_context_window_exceeded", "LENGTH"],
   ["tool_calls", "TOOL_CALLS"],
   ["tool_use", "TOOL_CALLS"],
   ["function_call", "TOOL_CALLS"],
   ["content_filter", "CONTENT_FILTER"],
   ["safety", "CONTENT_FILTER"],
+  ["sensitive", "CONTENT_FILTER"],
   ["refusal", "CONTENT_FILTER"],
   ["cancelled", "CANCELLED"],
 ]);

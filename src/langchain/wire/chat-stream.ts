@@ -13,11 +13,11 @@ import { mergedUsage, type WireUsage } from "./usage.ts";
 /** A reply with one of these is whole, and stays so whatever comes behind it. Any other word needs a proper end. */
 const wholeReasons = new Set([
   ...["stop", "eos", "eos_token", "end_turn", "stop_sequence"],
-  ...["length", "max_tokens", "model_length"],
-  ...["content_filter", "safety"],
+  ...["length", "max_tokens", "model_length", "model_context_window_exceeded"],
+  ...["content_filter", "safety", "sensitive"],
   ...["tool_calls", "function_call", "tool_use"],
 ]);
-const failedReasons = new Set(["error", "insufficient_system_resource", "abort"]);
+const failedReasons = new Set(["error", "insufficient_system_resource", "network_error", "abort"]);
 
 /**
  * A stream of chat completions, made strict: each chunk has one choice with a delta of the role assistant and text for
@@ -153,7 +153,7 @@ export class ChatStream implements WholeStream {
   }
 
   #takeFinish(reason: unknown, says: boolean): void {
-    if (typeof reason !== "string") {
+    if (typeof reason !== "string" || reason === "null") {
       if (this.#finish === null) {
         this.#tellsGoingOn = true;
         this.#tellsNull = true;

@@ -36,7 +36,7 @@ export function providerError(body: unknown, httpStatus: number | null = null): 
 /** The error that a record of a stream, or a whole body, tells of; null where it tells of none. */
 export function errorIn(record: JsonObject): ProviderError | null {
   const { error } = record;
-  if (isObject(error) || Array.isArray(error) || (typeof error === "string" && error !== ""))
+  if ((isObject(error) && !isEmpty(error)) || Array.isArray(error) || (typeof error === "string" && error !== ""))
     return providerError(record);
   if (record["object"] === "error" || record["type"] === "error") return providerError(record);
   const bare = record["choices"] === undefined && record["type"] === undefined && record["usage"] === undefined;
@@ -44,6 +44,11 @@ export function errorIn(record: JsonObject): ProviderError | null {
   return bare && record["id"] === undefined && (typeof tells === "string" || Array.isArray(tells))
     ? providerError(record)
     : null;
+}
+
+/** Some have the field of an error with each chunk, and nothing in it. */
+function isEmpty(error: JsonObject): boolean {
+  return Object.values(error).every((value) => value === null || value === "" || value === 0);
 }
 
 export function failed(code: string, status: number | null = null): ProviderError {

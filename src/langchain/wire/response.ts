@@ -28,7 +28,8 @@ import { ResponsesStream } from "./responses-stream.ts";
  * | "" as a finish reason | Ollama | not yet; the end where others had null and `[DONE]` follows |
  * | a finish reason with every chunk | Gemini | counts with a proper end only |
  * | trouble behind a finish reason, or no end | proxies, cut connections | the reply is whole already |
- * | error, insufficient_system_resource, abort | OpenRouter, DeepSeek, vLLM | the reply has failed |
+ * | error, insufficient_system_resource, network_error, abort | OpenRouter, DeepSeek, GLM, vLLM | the reply has failed |
+ * | "null" as a finish reason | DashScope | not yet |
  * | an error beside or in a choice, as a record, with HTTP 200 | OpenRouter, LM Studio, proxies | that error; with its status, if nothing came before |
  * | a refusal | OpenAI | its text, then an error |
  * | usage without a total, null, with every chunk, in parts, in `x_groq` or a choice | Qwen, Dynamo, xAI, Groq, Moonshot | once, behind the finish reason, added up |
