@@ -2,6 +2,8 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { spawnGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { addMessages, chosenId } from "../support/gateway/conversation.ts";
+import { command } from "../support/redis/redis-command.ts";
 import { openAcknowledged } from "../support/gateway/transport-server.ts";
 import { startWitness, type Witness } from "../support/redis/witness.ts";
 
@@ -147,4 +149,38 @@ test("over a WebSocket each is an error of its operation, and the socket goes on
   expect(await raw.receive()).toMatchObject({ id: "after", type: "next" });
   raw.socket.close();
   await raw.closed;
+});
+
+/** Microseconds that Redis has spent in the gateway's scripts. */
+async function scriptTime(): Promise<number> {
+  const stats = await command<string>(server, "INFO", "commandstats");
+  return Number(/cmdstat_evalsha(?:_ro)?:calls=\d+,usec=(\d+)/.exec(stats)?.[1] ?? 0);
+}
+
+test("many ids that are in the texts of all rows take Redis little longer than one", async () => {
+  const names = Array.from({ length: 25 }, (_, i) => `planted-${i}`);
+  const planted = { role: "USER", content: [{ other: { type: "planted", names, pad: "x".repeat(1000) } }] };
+  for (let i = 0; i < 4; i++)
+    await addMessages(
+      gateway.url,
+      "planted",
+      Array.from({ length: 500 }, () => planted),
+    );
+  const cost = async (ids: readonly string[]) => {
+    const pages = ids.map(
+      (id, i) => `p${i}: messages(first: 1, before: "${chosenId("planted", id)}") { nodes { id } }`,
+    );
+    const query = `{ session(sessionId: "planted") { ${pages.join(" ")} } }`;
+    const taken: number[] = [];
+    // The least of several: another process may have the processor meanwhile.
+    for (let i = 0; i < 5; i++) {
+      const before = await scriptTime();
+      expect(await (await post(JSON.stringify({ query }))).text()).toContain("CURSOR_EXPIRED");
+      taken.push((await scriptTime()) - before);
+    }
+    return Math.min(...taken);
+  };
+  const one = await cost(names.slice(0, 1));
+  expect(one).toBeGreaterThan(0);
+  expect((await cost(names)) / one).toBeLessThan(8);
 });

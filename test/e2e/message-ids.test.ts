@@ -208,7 +208,8 @@ describe("an edit may keep its messageId", () => {
     expect((await ask(url, sessionId, "B", input)).run.id).toBe(edit.run.id);
     const other = { sessionId, text: "C", ...input };
     expect(await codeOf(sendOnly, { input: other })).toBe("MESSAGE_ID_REUSED");
-    expect(await codeOf(sendOnly, { input: { ...other, idempotencyKey: "to C" } })).toBe("MESSAGE_ID_REUSED");
+    // Another edit, from a tab that has not heard of this one: it is the place that has gone.
+    expect(await codeOf(sendOnly, { input: { ...other, idempotencyKey: "to C" } })).toBe("CURSOR_EXPIRED");
     expect(await texts(url, sessionId)).toEqual(["USER: B", "ASSISTANT: You said: B"]);
   });
 
@@ -253,7 +254,10 @@ describe("an edit may keep its messageId", () => {
       "MESSAGE_ID_REUSED",
     );
     const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { session { sessionId } } }`;
-    const input = { text: "New", idempotencyKey: "new one" };
-    expect(await execute(url, query, { input })).toEqual(await execute(url, query, { input }));
+    const input = { text: "New", idempotencyKey: "new-one" };
+    const started = await execute(url, query, { input });
+    expect(await execute(url, query, { input })).toEqual(started);
+    // A messageId of the same text is another call's, and starts a session of its own.
+    expect(await execute(url, query, { input: { text: "New", messageId: "new-one" } })).not.toEqual(started);
   });
 });

@@ -117,8 +117,9 @@ export class Sending {
     signal: AbortSignal,
   ): Promise<TurnResult> {
     const { content, messageId, idempotencyKey, whenBusy, model, newSession } = input;
-    const sessionId =
-      input.sessionId ?? makeSessionId(viewer, "send", messageId ?? idempotencyKey, this.#settings.now());
+    // A messageId and an idempotencyKey of the same text are two calls' own.
+    const what = messageId === null ? "send by key" : "send";
+    const sessionId = input.sessionId ?? makeSessionId(viewer, what, messageId ?? idempotencyKey, this.#settings.now());
     this.#checks.sessionId(sessionId);
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.model(model);

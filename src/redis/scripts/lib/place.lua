@@ -8,20 +8,35 @@
 local AROUND, NEWEST, NEWEST_BYTES = 100, 2000, 4000000
 local TAG = string.sub(redis.sha1hex(H), 1, 8)
 
--- The data of a stored message whose data.id this is; else nil.
-local function dataWithId(raw, id)
-  if not raw or not string.find(raw, '"' .. id .. '"', 1, true) then return nil end
+-- Of a stored message its id and what the gateway noted in it; false for any other row. Decoded once, however many ids are
+-- looked for: whoever writes the rows decides which ids their texts hold.
+local decoded = {}
+local function nameOf(raw)
+  local name = decoded[raw]
+  if name ~= nil then return name end
   -- What is escaped in its texts does not matter here, and cjson refuses some of it.
   local ok, row = pcall(cjson.decode, (string.gsub(raw, '\\.', '?')))
   local data = ok and type(row) == 'table' and row.data
-  return type(data) == 'table' and data.id == id and data or nil
+  name = false
+  if type(data) == 'table' then
+    name = { id = data.id, note = type(data.response_metadata) == 'table' and data.response_metadata.parley }
+  end
+  decoded[raw] = name
+  return name
+end
+
+-- The same of a stored message whose data.id this is; else nil.
+local function nameWithId(raw, id)
+  if not raw or not string.find(raw, '"' .. id .. '"', 1, true) then return nil end
+  local name = nameOf(raw)
+  return name and name.id == id and name or nil
 end
 
 -- Whether a row has the id that such a place names. The note that the gateway wrote into it counts only where it was
 -- written. `hint` nil: the caller chose the id.
 local function hasId(raw, position, id, hint)
-  local data = dataWithId(raw, id)
-  local note = data and type(data.response_metadata) == 'table' and data.response_metadata.parley
+  local name = nameWithId(raw, id)
+  local note = name and name.note
   if type(note) ~= 'table' or note.session ~= TAG or note.position ~= position then return false end
   return note.hint == (hint or cjson.null) and note.run ~= nil
 end

@@ -20,11 +20,13 @@ local op, at, m = knownOp(ARGV[21]), nil, nil
 if not op then
   if run.cg then at, m = placeOf(x, run.cg, run.cp, run.cm) end
   -- An edit may keep the id of the message that it replaces. The op of that id is the first send's, so it has one by a key.
-  if at and run.uc and dataWithId(rowAt(x, at), run.uid) then
+  if at and run.uc and nameWithId(rowAt(x, at), run.uid) then
     if ARGV[21] == '' then return { 'KEYLESS' } end
     ARGV[5], ARGV[6] = ARGV[21], ARGV[22]
   end
   op = knownOp(ARGV[5])
+  -- One whose message was cut meanwhile is told so: the op is the first send's, and says nothing of it.
+  if op and op.fingerprint ~= ARGV[6] and run.uc and run.cg and not at and not x.none then return { 'EXPIRED' } end
 end
 if op then
   if x.none then return { 'NOT_FOUND' } end
