@@ -285,6 +285,8 @@ describe("a quota that is used up", () => {
       400,
     ],
     ["xAI", { code: "permission", error: "Your team has run out of credits" }, 402],
+    ["MiniMax", { type: "error", error: { type: "api_error", message: "insufficient balance (1008)" } }, 500],
+    ["sub2api", { code: "INSUFFICIENT_BALANCE", message: "Insufficient account balance" }, 403],
   ])("%s: no later time helps, and it is asked once", async (_title, body, status) => {
     const { error, requests } = await failing(json(body, status), { maxRetries: 2 });
     expect(error).toEqual({

@@ -355,6 +355,22 @@ describe("an event stream", () => {
     expect(endOf((await replyTo(events(...parts))).outcome)).toEqual(whole);
   });
 
+  it.each(["\n", "\r\n"])("without empty lines between its events is live all the same: %j", async (eol) => {
+    const words = Array.from({ length: 12 }, (_, index) => `w${index} `);
+    const lines = words.map((content) => `data: ${JSON.stringify(c({ content }))}${eol}`);
+    const slow = lines.flatMap((line) => [line, { waitMs: 150 }]);
+    const end = `data: ${JSON.stringify(stop)}${eol}data: [DONE]${eol}`;
+    const { outcome, tokens } = await replyTo({ kind: "raw", parts: [...slow, end] }, 1000);
+    expect(endOf(outcome)).toEqual({ text: words.join(""), finish: "stop" });
+    expect(tokens.filter((token) => token !== "")).toEqual(words);
+  });
+
+  it("may have a record in several lines of data", async () => {
+    const lines = JSON.stringify(c({ content: "Hello" }), null, 1).split("\n");
+    const text = `${lines.map((line) => `data: ${line}\n`).join("")}\n`;
+    expect(endOf((await replyTo(events(text, stop, done))).outcome)).toEqual(whole);
+  });
+
   it("may cut a character in two", async () => {
     const bytes = Buffer.from(record(c({ content: "Good morning 🌞 é" })));
     const at = bytes.indexOf(Buffer.from("🌞")) + 2;

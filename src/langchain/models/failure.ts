@@ -1,5 +1,6 @@
 import type { RunError, RunErrorCode } from "../../conversation/run.ts";
 import {
+  balanceWords,
   contextCodes,
   contextWords,
   limitWords,
@@ -87,6 +88,7 @@ function kindOf({ statuses, names, text }: Symptoms, started: boolean): RunError
   if (
     status((code) => code === 402) ||
     has(...quotaCodes) ||
+    (balanceWords.test(text) && status((code) => code === 500)) ||
     (isExhausted && (isLimited || status((code) => code === 400 || code === 403)))
   ) {
     return runError("MODEL_RATE_LIMITED", {

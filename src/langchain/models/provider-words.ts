@@ -29,7 +29,7 @@ export const refusalCodes = [
   "data_inspection_failed",
   "1301",
 ];
-/** OpenAI, LangChain, Anthropic, Moonshot, DashScope, GLM. */
+/** OpenAI, LangChain, Anthropic, Moonshot, DashScope, GLM, MiniMax, sub2api. */
 export const quotaCodes = [
   "insufficient_quota",
   "InsufficientQuotaError",
@@ -38,6 +38,8 @@ export const quotaCodes = [
   "billing_hard_limit_reached",
   "billing_not_active",
   "insufficient_balance",
+  "insufficient_balance_error",
+  "INSUFFICIENT_BALANCE",
   "insufficient_credits",
   "exceeded_current_quota_error",
   "Arrearage",
@@ -79,8 +81,10 @@ export const contextWords = new RegExp(
 export const limitWords = /please wait|rate limit|throttl|per (?:minute|hour|day)/i;
 export const refusalWords =
   /content (?:management )?polic|flagged|moderation|safety (?:system|filter)|content[ _]filter|inappropriate content|sensitive content/i;
+/** Alone they decide: MiniMax says it with 500. */
+export const balanceWords = /insufficient (?:account )?(?:balance|credit|fund)/i;
 export const quotaWords =
-  /insufficient[ _-]?(?:quota|balance|credit|fund)|(?:credit )?balance is too low|out of credits|exceeded your current quota|quota (?:has been |is )?(?:exhausted|exceeded)|arrear|billing/i;
+  /insufficient[ _-]?(?:account )?(?:quota|balance|credit|fund)|(?:credit )?balance is too low|out of credits|exceeded your current quota|quota (?:has been |is )?(?:exhausted|exceeded)|arrear|billing/i;
 export const retryWords = /retry|try again/i;
 
 export const undiciTimeouts = ["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT"];

@@ -90,6 +90,8 @@ class Source {
   readonly #text: BodyText | null;
   readonly #stream: WholeStream;
   readonly #wanted: Wanted;
+  /** What was read so far ends with the line of a record. */
+  #endsRecord = false;
   /** Until when more is waited for behind a reply that is complete. */
   #waitsUntil: number | null = null;
   readonly #parser = createParser({
@@ -176,7 +178,11 @@ class Source {
   }
 
   #feed(text: string): void {
-    if (!this.#stream.isOver) this.#parser.feed(text);
+    if (this.#stream.isOver) return;
+    // Without the empty line that some leave out, a record would wait for the end of the body. No JSON goes on so.
+    const apart = text.replace(/\}(\r\n|\n|\r)(?=data: ?[{[])/g, "}$1\n");
+    this.#parser.feed(this.#endsRecord && /^data: ?[{[]/.test(text) ? `\n${apart}` : apart);
+    this.#endsRecord = /\}(?:\r\n|\n|\r)$/.test(text);
   }
 
   /** A body that is JSON, or lines of it. */
