@@ -72,6 +72,7 @@ describe("a reply by the Responses API", () => {
       usage,
     }),
   });
+  const thought = { type: "reasoning", id: "rs_1", summary: [] };
   it.each<[string, Raw, object]>([
     [
       "named by its events only",
@@ -84,6 +85,25 @@ describe("a reply by the Responses API", () => {
       "with text at the end of a part only",
       events(created, { type: "response.output_text.done", ...place, text: "Hello" }, completed()),
       whole,
+    ],
+    [
+      "whose deltas count their parts otherwise than its last event",
+      events(...hello, completed({ output: [thought, message(text("Hello"))] })),
+      whole,
+    ],
+    [
+      "whose deltas count their parts otherwise than the end of a part",
+      events(
+        ...hello,
+        { type: "response.output_text.done", ...place, output_index: 1, text: "Hello" },
+        completed({ output: [thought, message(text("Hello"))] }),
+      ),
+      whole,
+    ],
+    [
+      "with its last part in its last event only",
+      events(...hello, completed({ output: [message(text("Hello"), text(" you"))] })),
+      { text: "Hello you", finish: "stop" },
     ],
     ["with text in its last event only", events(created, completed()), whole],
     ["without output in its last event", events(...hello, completed({ output: undefined })), whole],

@@ -17,6 +17,8 @@ export class ResponsesStream implements WholeStream {
   #frames: string[] = [];
   /** The parts whose text came in deltas. */
   readonly #said = new Set<string>();
+  /** Servers count their parts in one way in deltas and in another at the end, so what was said counts too. */
+  #text = "";
   #refused = false;
 
   frames(): string[] {
@@ -43,7 +45,7 @@ export class ResponsesStream implements WholeStream {
       case undefined:
         return;
       case "response.output_text.delta":
-        this.#said.add(partOf(record));
+        this.#hear(record);
         break;
       case "response.output_text.done":
       case "response.refusal.done":
@@ -53,7 +55,7 @@ export class ResponsesStream implements WholeStream {
         return;
       case "response.refusal.delta":
         this.#refused = true;
-        this.#said.add(partOf(record));
+        this.#hear(record);
         this.#emit({ ...record, type: "response.output_text.delta" });
         return;
       case "response.completed":
@@ -84,14 +86,20 @@ export class ResponsesStream implements WholeStream {
       this.#fail(failureOf(response));
       return;
     }
+    const parts: { readonly place: JsonObject; readonly text: string }[] = [];
     for (const [output_index, item] of arrayOrEmpty(response["output"]).entries()) {
       for (const [content_index, part] of arrayOrEmpty(objectOrEmpty(item)["content"]).entries()) {
         if (!isObject(part)) continue;
         const refusal = stringOrNull(part["refusal"]);
         if (refusal !== null) this.#refused = true;
-        this.#say({ output_index, content_index }, refusal ?? (part["type"] === "output_text" ? part["text"] : null));
+        const text = refusal ?? (part["type"] === "output_text" ? stringOrNull(part["text"]) : null);
+        if (text !== null) parts.push({ place: { output_index, content_index }, text });
       }
     }
+    const whole = parts.map(({ text }) => text).join("");
+    if (this.#text !== "" && whole.startsWith(this.#text))
+      this.#emitText(parts.at(-1)?.place ?? {}, whole.slice(this.#text.length));
+    else for (const { place, text } of parts) this.#say(place, text);
     if (this.#refused) {
       this.#fail(refused);
       return;
@@ -102,10 +110,20 @@ export class ResponsesStream implements WholeStream {
 
   #say(place: JsonObject, text: unknown): void {
     const part = partOf(place);
-    if (this.#said.has(part) || typeof text !== "string" || text === "") return;
+    if (typeof text !== "string" || text === "" || this.#said.has(part) || this.#text.endsWith(text)) return;
     this.#said.add(part);
-    const { output_index = 0, content_index = 0 } = place;
-    this.#emit({ type: "response.output_text.delta", output_index, content_index, delta: text });
+    this.#emitText(place, text);
+  }
+
+  #emitText({ output_index = 0, content_index = 0 }: JsonObject, delta: string): void {
+    if (delta === "") return;
+    this.#text += delta;
+    this.#emit({ type: "response.output_text.delta", output_index, content_index, delta });
+  }
+
+  #hear(record: JsonObject): void {
+    this.#said.add(partOf(record));
+    this.#text += stringOrNull(record["delta"]) ?? "";
   }
 
   #emit(record: JsonObject): void {
