@@ -72,7 +72,10 @@ export function readCommand(args: readonly string[]): Command {
   }
   if (name === "keys") {
     if (rest.join() !== "add")
-      return { kind: "misused", message: "There is one thing to do with keys: parley keys add." };
+      return {
+        kind: "misused",
+        message: "The only command for keys is parley keys add. To revoke a key, remove its line from AUTH_KEYS_FILE.",
+      };
     if (subject === undefined) return { kind: "misused", message: "--subject NAME says whose the key is." };
     return { kind: "add-key", subject, scopes, sessions };
   }

@@ -130,7 +130,7 @@ function describeImport({ restored, known, expired, refused, inTheWay }: ImportR
   if (refused === 0) return `${parts.join(", ")}.`;
   const names = inTheWay.slice(0, 10).map((id) => JSON.stringify(id));
   const more = refused > names.length ? ", …" : "";
-  return `${parts.join(", ")}; ${refused} are there already and stay as they are: ${names.join(", ")}${more}. --replace replaces one's own.`;
+  return `${parts.join(", ")}; ${refused} left out, because a session with that id exists already: ${names.join(", ")}${more}. --replace replaces sessions of the same owner.`;
 }
 
 async function* counted(chunks: AsyncIterable<Uint8Array>, read: { bytes: number }): AsyncGenerator<Uint8Array> {

@@ -20,12 +20,12 @@ export function startScreen(screen: StartScreen): string {
   const rows = [
     ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
-    ["", `${endpoint.replace(/^http/, "ws")}   subscriptions (graphql-transport-ws)`],
+    ["", `${endpoint.replace(/^http/, "ws").padEnd(endpoint.length)}   subscriptions (graphql-transport-ws)`],
     ["Redis", "described" in redis ? redis.described : own ? redis.url : withoutPassword(redis.url)],
     ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory}`]] : []),
     ...(auth === "none"
       ? []
-      : [["Who may", auth === "jwt" ? "bearers of tokens (AUTH=jwt)" : "bearers of keys (AUTH=keys)"]]),
+      : [["Access", auth === "jwt" ? "with a token (AUTH=jwt)" : "with an API key (AUTH=keys)"]]),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
     ...(screen.listedOnly ? [["Answers", "the operations of PERSISTED_OPERATIONS_FILE, and no others"]] : []),
   ];

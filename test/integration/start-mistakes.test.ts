@@ -162,7 +162,10 @@ test.each([
   ["give a", "parley give takes two names: whose the sessions are, and whose they shall be."],
   ["give a b*", 'The new owner must not hold "*".'],
   ["delete-owner a", 'All sessions of "a" would be deleted for good. Say so with --yes.'],
-  ["keys remove", "There is one thing to do with keys: parley keys add."],
+  [
+    "keys remove",
+    "The only command for keys is parley keys add. To revoke a key, remove its line from AUTH_KEYS_FILE.",
+  ],
   ["keys add", "--subject NAME says whose the key is."],
 ])("parley %s: one plain line, exit code 2", async (args, message) => {
   const ended = await runParley(folder, args.split(" "), { REDIS_URL: open.url });
