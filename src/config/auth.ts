@@ -23,7 +23,7 @@ export const authDefinitions = {
   AUTH: variable(
     z.enum(["none", "jwt", "keys"], "must be none, jwt or keys"),
     "none",
-    "Who may: `none` (everyone who reaches the port; only from this machine), `jwt` (bearers of tokens), `keys` (bearers of API keys).",
+    "Who has access: `none` (everyone who reaches the port; only from this machine), `jwt` (who sends a valid token), `keys` (who sends an API key).",
   ),
   AUTH_JWT_SECRET: variable(z.string(), null, "AUTH=jwt: the secret of HS256 tokens, at least 32 bytes."),
   AUTH_JWKS_URL: variable(
