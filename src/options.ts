@@ -67,7 +67,7 @@ export interface GatewayOptions extends LimitOptions {
   readonly modelTimeoutMs?: number;
   /**
    * Whether sessions that are started from now on, and have no title, get one of the model's after their first reply
-   * (true, with the model "offline" false). It costs the owner tokens; who is at a limit gets none.
+   * (true, with the model "offline" false). It costs the owner tokens; an owner whom it could bring beyond a limit gets none.
    */
   readonly autoTitle?: boolean;
   /** Between two words of the offline model (15). */
