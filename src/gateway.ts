@@ -144,6 +144,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     onFailure: (failure) => logger.warn({ ...failure }, "A call of a model has failed."),
     ...(options.customModels ? { custom: options.customModels } : {}),
   });
+  const tellRedisError = redisErrors(logger);
+  let leaving = false;
   const backend: RedisBackend = new RedisBackend({
     source,
     commandTimeoutMs: options.redisCommandTimeoutMs ?? 5000,
@@ -165,7 +167,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     quotas: quotaLimits(options, authenticates),
     maxSessions: sessionLimit(options, authenticates),
     telemetry,
-    onError: redisErrors(logger),
+    // What was still to be asked when the connections are closed on purpose is refused, and that is no fault of Redis'.
+    onError: (error) => {
+      if (!leaving) tellRedisError(error);
+    },
     onAdvice(advice) {
       for (const line of advice) logger.warn({}, line);
     },
@@ -271,6 +276,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     // The ends of these replies are on their way to who follows them.
     await backend.feeds.settle(settleMs);
     await transport.close();
+    leaving = true;
     await backend.close();
     await embedded?.stop();
     await tracing?.close();
