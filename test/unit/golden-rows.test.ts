@@ -4,24 +4,10 @@ import { describe, expect, it } from "vitest";
 
 import type { ContentBlock, MessageContent } from "../../src/conversation/message/message.ts";
 import { decodeStoredMessage } from "../../src/conversation/message/stored-message.ts";
+import { nothing, says } from "../support/store/message-content.ts";
 
 // Rows exactly as LangChain JS and Python wrote them: they stay readable for ever.
 
-const nothing: MessageContent = {
-  messageId: null,
-  role: "OTHER",
-  text: "",
-  content: [],
-  toolCalls: [],
-  toolCallId: null,
-  toolFailed: null,
-  name: null,
-  createdAt: null,
-  finishReason: null,
-  usage: null,
-  origin: null,
-};
-const says = (text: string): Partial<MessageContent> => ({ text, content: [{ kind: "text", text }] });
 const other = (data: { readonly type: string; readonly [key: string]: unknown }): ContentBlock => ({
   kind: "other",
   type: data.type,

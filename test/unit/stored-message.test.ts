@@ -13,22 +13,8 @@ import {
   templateOfReply,
   type RowNote,
 } from "../../src/conversation/message/stored-message.ts";
+import { nothing, says } from "../support/store/message-content.ts";
 
-const nothing: MessageContent = {
-  messageId: null,
-  role: "OTHER",
-  text: "",
-  content: [],
-  toolCalls: [],
-  toolCallId: null,
-  toolFailed: null,
-  name: null,
-  createdAt: null,
-  finishReason: null,
-  usage: null,
-  origin: null,
-};
-const says = (text: string): Partial<MessageContent> => ({ text, content: [{ kind: "text", text }] });
 const rowOf = (data: unknown, type = "ai"): MessageContent => decodeStoredMessage(JSON.stringify({ type, data }));
 
 describe("reading", () => {
