@@ -54,13 +54,19 @@ export interface ModelRecord {
   recorded: readonly ModelRow[];
 }
 
+export interface ModelOp {
+  readonly fingerprint: string;
+  /** Of messages that were added, where each lies: placeIn(), with commas between. */
+  readonly result: string;
+}
+
 export interface ModelSession {
   rows: ModelRow[];
   /** Whether the list expires, by whomsoever. */
   expires: boolean;
   record: ModelRecord | null;
   /** Outlives the record. */
-  readonly ops: Map<string, { readonly fingerprint: string; readonly result: string }>;
+  readonly ops: Map<string, ModelOp>;
 }
 
 export interface ModelTurn {
@@ -110,6 +116,11 @@ export function humanBelow(rows: readonly ModelRow[], position: number): number 
   return found < 0 ? null : found;
 }
 
+/** A list that is no history and that nobody has a record of. */
+export function isOthers({ record, rows }: ModelSession): boolean {
+  return !record && (rows[0]?.kind === "garbage" || rows.at(-1)?.kind === "garbage");
+}
+
 /** Whether rows that were recorded are gone. */
 export function hasLost({ rows }: ModelSession, { recorded }: ModelRecord): boolean {
   if (recorded.length === 0) return false;
@@ -131,4 +142,18 @@ export function closeLapsed(record: ModelRecord): boolean {
   end(record.active, "FAILED", "RUN_LOST");
   record.active = null;
   return true;
+}
+
+/** Where a row lies, as the result of an op tells it. */
+export function placeIn(position: number, row: ModelRow): string {
+  return `${position} ${row.key}`;
+}
+
+/** The ops of rows that move keep telling where those lie. */
+export function moveOps({ ops }: ModelSession, rows: readonly ModelRow[], from: number, to: number): void {
+  const moved = new Map(rows.map((row, i) => [placeIn(from + i, row), placeIn(to + i, row)]));
+  for (const [id, { fingerprint, result }] of ops) {
+    const places = result.split(",").map((place) => moved.get(place) ?? place);
+    ops.set(id, { fingerprint, result: places.join(",") });
+  }
 }

@@ -3,8 +3,11 @@ import {
   end,
   hasLost,
   humanBelow,
+  isOthers,
+  moveOps,
   newModelRecord,
   newModelRun,
+  placeIn,
   setRows,
   type ModelCode,
   type ModelCursor,
@@ -60,7 +63,7 @@ export class ModelStore {
 
   begin(id: string, process: string, lapsed: boolean, turn: ModelTurn): string {
     const session = this.at(id);
-    if (this.#isOthers(session)) return "notFound";
+    if (isOthers(session)) return "notFound";
     const known = session.ops.get(turn.op.id);
     if (known) {
       if (!this.#exists(session)) return "notFound";
@@ -151,6 +154,7 @@ export class ModelStore {
         this.#rewind(record);
         record.read = Math.min(record.read, run.cut);
       }
+      moveOps(session, later, run.seen, kept + 1);
       setRows(session, [...session.rows.slice(0, kept), { key: text, kind: "ai" }, ...later]);
     }
     this.#commit(session);
@@ -180,8 +184,8 @@ export class ModelStore {
     messages: readonly { readonly row: ModelRow; readonly own: ModelTurn["op"] | null }[],
   ): readonly number[] | ModelCode {
     const session = this.at(id);
-    if (this.#isOthers(session)) return "NOT_FOUND";
-    const positions = (result: string) => result.split(",").map(Number);
+    if (isOthers(session)) return "NOT_FOUND";
+    const positions = (result: string) => result.split(",").map((place) => Number.parseInt(place, 10));
     const known = messages.map(({ own }) => (own ? session.ops.get(own.id) : undefined));
     const whole = session.ops.get(op.id);
     if (whole) {
@@ -199,12 +203,12 @@ export class ModelStore {
     const from = session.rows.length;
     this.#ensure(session);
     setRows(session, [...session.rows, ...messages.map(({ row }) => row)]);
+    const placed = messages.map(({ row }, i) => placeIn(from + i, row));
     messages.forEach(({ own }, i) => {
-      if (own) session.ops.set(own.id, { fingerprint: own.fingerprint, result: String(from + i) });
+      if (own) session.ops.set(own.id, { fingerprint: own.fingerprint, result: placed[i] ?? "" });
     });
-    const placed = messages.map((_, i) => from + i);
     this.#commit(session, op, placed.join(","));
-    return placed;
+    return messages.map((_, i) => from + i);
   }
 
   create(id: string, op: ModelTurn["op"], title: string | null, ttl: number | null): ModelCode | "ok" {
@@ -289,18 +293,13 @@ export class ModelStore {
     return this.#exists(session) ? { session, record: this.#reconcile(session) } : null;
   }
 
-  /** A list that is no history and that nobody has a record of. */
-  #isOthers({ record, rows }: ModelSession): boolean {
-    return !record && (rows[0]?.kind === "garbage" || rows.at(-1)?.kind === "garbage");
-  }
-
   #exists(session: ModelSession): boolean {
-    return session.record !== null || (session.rows.length > 0 && !this.#isOthers(session));
+    return session.record !== null || (session.rows.length > 0 && !isOthers(session));
   }
 
   #refusesNew(id: string, op: ModelTurn["op"]): ModelCode | "known" | null {
     const session = this.at(id);
-    if (this.#isOthers(session)) return "SESSION_EXISTS";
+    if (isOthers(session)) return "SESSION_EXISTS";
     const known = session.ops.get(op.id);
     if (known && !this.#exists(session)) return "NOT_FOUND";
     if (known) return known.fingerprint === op.fingerprint ? "known" : "SESSION_EXISTS";
