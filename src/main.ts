@@ -242,10 +242,12 @@ async function start(config: Config): Promise<void> {
     logger.info({ url, redis: config.redis.kind, model }, "Parley is ready.");
     return;
   }
+  const { ok: redisAnswers } = await gateway.fetch(new Request(`${url}/readyz`));
   process.stdout.write(
     startScreen({
       version: version(),
       url,
+      redisAnswers,
       graphiql: config.graphiql,
       redis: shownRedis(config.redis, gateway.redisUrl),
       historyKeyPrefix: config.historyKeyPrefix,

@@ -5,6 +5,8 @@ export interface StartScreen {
   readonly graphiql: boolean;
   /** `directory`: where the files of Parley's own redis-server are; null where REDIS_URL names another. */
   readonly redis: { readonly url: string; readonly directory: string | null } | { readonly described: string };
+  /** Whether it answered once. */
+  readonly redisAnswers: boolean;
   readonly historyKeyPrefix: string;
   readonly model: string;
   readonly auth: "none" | "jwt" | "keys";
@@ -14,7 +16,7 @@ export interface StartScreen {
 
 /** What someone sees who has just started Parley: where everything is, and what to try, as it can be pasted into a shell. */
 export function startScreen(screen: StartScreen): string {
-  const { version, url, redis, model, auth } = screen;
+  const { version, url, redis, redisAnswers, model, auth } = screen;
   const endpoint = `${url}/graphql`;
   const own = "url" in redis && redis.directory !== null;
   const rows = [
@@ -22,6 +24,7 @@ export function startScreen(screen: StartScreen): string {
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws").padEnd(endpoint.length)}   subscriptions (graphql-transport-ws)`],
     ["Redis", "described" in redis ? redis.described : own ? redis.url : withoutPassword(redis.url)],
+    ...(redisAnswers ? [] : [["", "DOES NOT ANSWER. Parley waits for it; until then operations are refused."]]),
     ...(own ? [["", `Parley's own; it keeps the conversations in ${redis.directory}`]] : []),
     ...(auth === "none"
       ? []
@@ -30,7 +33,7 @@ export function startScreen(screen: StartScreen): string {
     ...(screen.listedOnly ? [["Answers", "the operations of PERSISTED_OPERATIONS_FILE, and no others"]] : []),
   ];
   return `
-  Parley ${version} is ready.
+  Parley ${version} is ${redisAnswers ? "ready" : "started, but not ready"}.
 
 ${rows.map(([name = "", text = ""]) => `    ${name.padEnd(10)}${text}`).join("\n")}
 ${screen.listedOnly ? "" : examples(screen, endpoint)}`;

@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startScreen } from "../../src/cli/start-screen.ts";
 import { spawnGateway } from "../support/gateway/gateway.ts";
+import { freePort } from "../support/model/reply-requests.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { runParley } from "../support/gateway/parley-command.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
@@ -98,7 +99,23 @@ test("with PERSISTED_OPERATIONS=only there is none: what it would send is on no 
   expect(gateway.output).not.toContain("To try");
 });
 
-const common = { version: "1", url: "http://h:1", graphiql: false, model: "offline", historyKeyPrefix: "" } as const;
+test("where Redis does not answer it says so, and not that Parley is ready", async () => {
+  const port = await freePort();
+  const gateway = await spawnGateway({ REDIS_URL: `redis://127.0.0.1:${port}` });
+  const screen = await screenOf(gateway, "GraphiQL");
+  expect(screen).toContain("is started, but not ready.");
+  expect(screen).toMatch(new RegExp(`Redis +redis://127\\.0\\.0\\.1:${port}\n +DOES NOT ANSWER`));
+  await gateway.stop();
+});
+
+const common = {
+  redisAnswers: true,
+  version: "1",
+  url: "http://h:1",
+  graphiql: false,
+  model: "offline",
+  historyKeyPrefix: "",
+} as const;
 
 test("a password is not shown, and LangChain's example takes it from where it is", () => {
   const url = "redis://u:secret@h:6379/2";
