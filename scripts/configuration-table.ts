@@ -3,12 +3,13 @@ import { variables } from "../src/config/load.ts";
 
 /** The table of all variables, as docs/configuration.md has it between its two markers. */
 export function configurationTable(): string {
-  const rows = variables.map(({ name, default: fallback, description }) => {
+  const rows = variables.map(({ variable, option, shownDefault, description }) => {
+    const shown = shownDefault === "" ? '""' : (shownDefault ?? "");
     // A pipe would end the cell.
-    const cells = [`\`${name}\``, fallback === null ? "" : fallback === "" ? '""' : fallback, description];
+    const cells = [`\`${variable}\``, option === null ? "" : `\`${option}\``, shown, description];
     return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   });
-  return ["| variable | default | meaning |", "| --- | --- | --- |", ...rows].join("\n");
+  return ["| variable | option | default | meaning |", "| --- | --- | --- | --- |", ...rows].join("\n");
 }
 
 const between = /(<!-- configuration: begin -->\n)[^]*(<!-- configuration: end -->)/;

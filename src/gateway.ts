@@ -1,15 +1,14 @@
 import type { Conversations } from "./conversation/conversations/api.ts";
 import { idMatcher, signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
 import { StoredConversations } from "./conversation/conversations/conversations.ts";
-import { anonymous } from "./conversation/session.ts";
+import { anonymous, type MemorySettings } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/ports/telemetry.ts";
 import { Titles } from "./conversation/conversations/titles.ts";
 import { Turns } from "./conversation/conversations/turns.ts";
-import { memorySettingsOf, redisSourceOf, type GatewayOptions, type MemoryOptions } from "./options.ts";
-import { defaultQueryLimits } from "./graphql/limits.ts";
+import { redisSourceOf, settle, type GatewayOptions, type Settings } from "./options.ts";
+import type { AuthOptions } from "./config/auth.ts";
+import type { MemoryOptions } from "./config/table.ts";
 import { schema } from "./graphql/schema.ts";
-import { checkOptions } from "./config/option-checks.ts";
-import { quotaLimits, sessionLimit, transportLimits } from "./config/limit-options.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
@@ -20,12 +19,12 @@ import { Importer, type ImportResult } from "./redis/admin/restore.ts";
 import { deleteOwner, giveSessions } from "./redis/admin/session-records.ts";
 import { startEmbeddedRedis, type EmbeddedRedis } from "./embedded-redis/embedded.ts";
 import { authenticator, ownAuthenticator } from "./transport/auth/authenticate.ts";
-import type { AuthOptions, Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
+import type { Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
 import { silentLogger, type Logger } from "./operations/logger.ts";
 import { checkedList, readPersistedList, type ListChecks } from "./operations/documents/persisted-list.ts";
 import { persistedOperations, type PersistedOperations } from "./operations/documents/persisted.ts";
 import { requestLogger } from "./transport/request-ids.ts";
-import { hostTraces } from "./telemetry/tracing/options.ts";
+import { hostTraces } from "./telemetry/tracing/host.ts";
 import { createTransport, type Transport } from "./transport/transport.ts";
 import type { Tracing } from "./telemetry/tracing/open.ts";
 
@@ -95,77 +94,66 @@ export interface Gateway {
  * @throws {PersistedOperationsError} with every mistake in the list of persisted operations
  */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
-  checkOptions(options);
-  const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
-  const introspection = options.introspection ?? !(options.production ?? false);
+  return await compose(settle(options));
+}
+
+async function compose(settings: Settings): Promise<Gateway> {
+  const { auth, authenticates, production, introspection, queryLimits, memory, model, autoTitle, replyWaitMs } =
+    settings;
+  const { runLeaseMs: leaseMs, idle = false } = settings;
   // First: nothing is started yet that would have to be stopped if the list is wrong.
-  const persisted = await persistedOf(options, { schema, limits: queryLimits, introspection });
-  const metrics = (options.metrics ?? !(options.production ?? false)) ? createMetrics() : null;
+  const persisted = await persistedOf(settings, { schema, limits: queryLimits, introspection });
+  const metrics = settings.metrics ? createMetrics() : null;
   const measuring = metrics?.telemetry ?? silentTelemetry;
-  const tracing = await tracingOf(options);
+  const tracing = await tracingOf(settings);
   const telemetry = tracing?.follow(measuring) ?? measuring;
-  const logger = requestLogger(options.logger ?? silentLogger, telemetry);
-  const memory: MemoryOptions = {
-    strategy: "BUFFER",
-    maxTurns: 10,
-    maxTokens: 2000,
-    maxMessages: 400,
-    ...options.memory,
-  };
+  const logger = requestLogger(settings.logger ?? silentLogger, telemetry);
   const memorySettings = memorySettingsOf(memory);
-  const model = options.model ?? "offline";
-  const autoTitle = options.autoTitle ?? model !== "offline";
-  const leaseMs = options.runLeaseMs ?? 15_000;
-  const auth: AuthOptions = options.auth ?? noAuth;
-  const authenticates = options.authenticate !== undefined || auth.kind !== "none";
-  const authenticate = options.authenticate
-    ? ownAuthenticator(options.authenticate, logger)
+  const authenticate = settings.authenticate
+    ? ownAuthenticator(settings.authenticate, logger)
     : await authenticator(auth, logger);
-  const embedded = await embeddedOf(options);
-  const source = redisSourceOf(options.redis, embedded);
-  const replyWaitMs = options.replyWaitMs ?? 120_000;
-  const historyKeyPrefix = keyPrefixOf(source) + (options.historyKeyPrefix ?? "");
+  const embedded = await embeddedOf(settings);
+  const source = redisSourceOf(settings.redis, embedded);
+  const historyKeyPrefix = keyPrefixOf(source) + settings.historyKeyPrefix;
   const onError = (error: unknown) => logger.warn({ err: error }, "Something failed beside a request.");
 
   const replies = createReplies({
     defaultModel: model,
-    models: options.models ?? [],
-    openai: {
-      apiKey: options.openai?.apiKey ?? null,
-      baseUrl: options.openai?.baseUrl ?? null,
-      api: options.openai?.api ?? null,
-      temperature: options.modelTemperature ?? null,
-      maxRetries: options.modelMaxRetries ?? 2,
-    },
-    timeoutMs: options.modelTimeoutMs ?? 60_000,
+    models: settings.models,
+    openai: { ...settings.openai, temperature: settings.modelTemperature, maxRetries: settings.modelMaxRetries },
+    timeoutMs: settings.modelTimeoutMs,
     memoryDefaults: memory,
     telemetry,
-    ...(options.offlineWordDelayMs === undefined ? {} : { offlineWordDelayMs: options.offlineWordDelayMs }),
+    offlineWordDelayMs: settings.offlineWordDelayMs,
     onFailure: (failure) => logger.warn({ ...failure }, "A call of a model has failed."),
-    ...(options.customModels ? { custom: options.customModels } : {}),
+    ...(settings.customModels ? { custom: settings.customModels } : {}),
   });
   const tellRedisError = redisErrors(logger);
   let leaving = false;
   const backend: RedisBackend = new RedisBackend({
     source,
-    commandTimeoutMs: options.redisCommandTimeoutMs ?? 5000,
-    enableKeyspaceEvents: options.enableKeyspaceEvents ?? false,
-    listEvents: options.listKeyspaceEvents ?? true,
-    feedCheckMs: options.feedCheckMs ?? 5000,
+    commandTimeoutMs: settings.redisCommandTimeoutMs,
+    enableKeyspaceEvents: settings.enableKeyspaceEvents,
+    listEvents: settings.listKeyspaceEvents,
+    feedCheckMs: settings.feedCheckMs,
     historyKeyPrefix,
     adopts: !authenticates,
-    sessionTtlSeconds: options.sessionTtlSeconds ?? null,
+    sessionTtlSeconds: settings.sessionTtlSeconds,
     autoTitle,
     leaseMs,
-    waitReplicas: options.waitReplicas ?? 0,
-    waitTimeoutMs: options.waitTimeoutMs ?? 1000,
-    maxQueuedRuns: options.maxQueuedRuns ?? 20,
-    maxMessages: options.maxMessagesPerSession ?? null,
+    waitReplicas: settings.waitReplicas,
+    waitTimeoutMs: settings.waitTimeoutMs,
+    maxQueuedRuns: settings.maxQueuedRuns,
+    maxMessages: settings.maxMessagesPerSession,
     model,
     memory: memorySettings,
     memoryRows: memory.maxMessages,
-    quotas: quotaLimits(options, authenticates),
-    maxSessions: sessionLimit(options, authenticates),
+    quotas: {
+      sendsPerMinute: settings.maxSendsPerMinute,
+      runs: settings.maxRunsPerSubject,
+      tokensPerDay: settings.maxTokensPerDay,
+    },
+    maxSessions: settings.maxSessionsPerOwner,
     telemetry,
     // What was still to be asked when the connections are closed on purpose is refused, and that is no fault of Redis'.
     onError: (error) => {
@@ -192,7 +180,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   });
   const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
     leaseMs,
-    systemPrompt: options.systemPrompt ?? null,
+    systemPrompt: settings.systemPrompt,
     quotas: backend.quotas,
     telemetry,
     // Also here: another gateway may have started the session.
@@ -201,14 +189,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     now: Date.now,
   });
   const conversations = new StoredConversations(backend.store, backend.feeds, replies, turns, titles, {
+    ...settings,
     historyKeyPrefix,
-    model,
     memory: memorySettings,
-    maxMessageChars: options.maxMessageChars ?? 100_000,
-    maxTitleChars: options.maxTitleChars ?? 500,
-    maxMetadataBytes: options.maxMetadataBytes ?? 16_384,
-    maxMessagesPerAdd: options.maxMessagesPerAdd ?? 1000,
-    replyWaitMs,
     waiting: (signal) => transport.waiting(signal),
     telemetry,
     now: Date.now,
@@ -222,22 +205,18 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     metrics: metrics && {
       text: () => metrics.text(),
       contentType: metrics.contentType,
-      token: options.metricsToken ?? null,
+      token: settings.metricsToken,
     },
-    production: options.production ?? false,
-    graphiql: options.graphiql ?? !(options.production ?? false),
+    production,
+    graphiql: settings.graphiql,
     introspection,
     queryLimits,
     persisted,
-    hstsSeconds: options.hstsSeconds ?? null,
-    allowedOrigins: options.allowedOrigins ?? null,
-    allowedHosts: options.allowedHosts ?? null,
-    localOnly: !authenticates && !allowsAnonymous(auth),
-    limits: transportLimits(options),
-    ...(options.maxBodyBytes === undefined ? {} : { maxBodyBytes: options.maxBodyBytes }),
-    ...(options.slowReaderMs === undefined ? {} : { slowReaderMs: options.slowReaderMs }),
-    ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
-    ...(options.initTimeoutMs === undefined ? {} : { initTimeoutMs: options.initTimeoutMs }),
+    hstsSeconds: settings.hstsSeconds,
+    allowedOrigins: settings.allowedOrigins,
+    allowedHosts: settings.allowedHosts,
+    localOnly: !authenticates && !(auth.kind === "none" && auth.allowAnonymous === true),
+    limits: settings,
     async ready() {
       const problem = await backend.problem();
       return problem === null ? { ok: true, warnings: await backend.warnings() } : { ok: false, reason: problem };
@@ -255,7 +234,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     if (problem) logger.warn({ code: problem.code }, `The default model cannot be used: ${problem.message}`);
   };
   let warming: NodeJS.Timeout | undefined;
-  if (!(options.idle ?? false)) {
+  if (!idle) {
     backend.start();
     warming = setTimeout(() => void warm(), warmAfterMs).unref();
   }
@@ -283,8 +262,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   };
   return {
     fetch: (request) => transport.fetch(request),
-    listen: ({ port = 4000, host = "127.0.0.1" } = {}) => transport.listen(port, host),
-    close: ({ graceMs = 10_000 } = {}) => (closing ??= close(graceMs)),
+    listen: ({ port = settings.port, host = settings.host } = {}) => transport.listen(port, host),
+    close: ({ graceMs = settings.shutdownGraceMs } = {}) => (closing ??= close(graceMs)),
     conversations,
     redisUrl: embedded?.url ?? null,
     modelName: model,
@@ -317,28 +296,27 @@ const warmAfterMs = 200;
 /** How long subscribers may take to be told what is left to tell. */
 const settleMs = 1000;
 
-const noAuth: AuthOptions = { kind: "none" };
-
-function allowsAnonymous(auth: AuthOptions): boolean {
-  return auth.kind === "none" && auth.allowAnonymous === true;
+/** What sessions without settings of their own remember: only what their strategy counts by. */
+function memorySettingsOf({ strategy, maxTurns, maxTokens }: MemoryOptions): MemorySettings {
+  const counts = strategy === "TOKEN_BUFFER" || strategy === "SUMMARY_BUFFER";
+  return { strategy, maxTurns: strategy === "WINDOW" ? maxTurns : null, maxTokens: counts ? maxTokens : null };
 }
 
-async function embeddedOf({ redis }: GatewayOptions): Promise<EmbeddedRedis | null> {
+async function embeddedOf({ redis }: Settings): Promise<EmbeddedRedis | null> {
   return typeof redis === "object" && "embedded" in redis ? await startEmbeddedRedis(redis.embedded) : null;
 }
 
 async function persistedOf(
-  { persistedOperations: given = {}, idle = false }: GatewayOptions,
+  { persistedOperations: { mode, file, documents = {} }, idle = false }: Settings,
   checks: ListChecks,
 ): Promise<PersistedOperations> {
-  const { mode = "auto", file = null, documents = {} } = given;
   if (idle) return persistedOperations("off", new Map());
   const listed = file === null ? [] : [...(await readPersistedList(file, checks))];
   return persistedOperations(mode, new Map([...listed, ...checkedList(documents, checks)]));
 }
 
 /** OpenTelemetry is loaded only where there is something to trace to. */
-async function tracingOf({ tracing, idle = false, logger = silentLogger }: GatewayOptions): Promise<Tracing | null> {
+async function tracingOf({ tracing, idle = false, logger = silentLogger }: Settings): Promise<Tracing | null> {
   if (idle || tracing === null || (tracing === undefined && !hostTraces())) return null;
   const { openTracing } = await import("./telemetry/tracing/open.ts");
   return await openTracing(tracing ?? null, () =>
@@ -371,6 +349,6 @@ export type {
 export type { ExportProgress, GatewayOptions, ImportResult, MemoryOptions };
 export type { ClusterSource, EmbeddedSource, UrlSource } from "./options.ts";
 export { ArchiveError } from "./conversation/message/archive.ts";
-export { GatewayOptionsError } from "./config/option-checks.ts";
+export { GatewayOptionsError } from "./options.ts";
 export { ParleyError } from "./conversation/errors.ts";
 export { PersistedOperationsError } from "./operations/documents/persisted-list.ts";

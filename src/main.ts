@@ -8,7 +8,7 @@ import type { Adopt, Misused } from "./cli/command-line.ts";
 import { ConfigError, loadConfig, variables } from "./config/load.ts";
 import type { Config, ConfigProblem } from "./config/load.ts";
 import type { RedisConfig } from "./config/redis.ts";
-import type { RedisAddress } from "./config/values.ts";
+import type { RedisAddress } from "./config/forms.ts";
 import { dataCommandsHelp, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
 import type { DataCommand } from "./cli/data-commands.ts";
 import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
@@ -18,7 +18,7 @@ import { signedInProblem, subjectProblem } from "./conversation/conversations/ac
 import type { FullLogger } from "./telemetry/logging.ts";
 import { createProgress } from "./cli/progress.ts";
 import { redisProblems, redisSource } from "./cli/redis-source.ts";
-import { hostTraces } from "./telemetry/tracing/options.ts";
+import { hostTraces } from "./telemetry/tracing/host.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
 export async function main(): Promise<void> {
@@ -56,8 +56,8 @@ export async function main(): Promise<void> {
 
 function help(): string {
   const rows = variables.map((variable) => {
-    const fallback = variable.default === null || variable.default === "" ? "" : ` [${variable.default}]`;
-    return `  ${variable.name.padEnd(26)}${variable.description}${fallback}`;
+    const fallback = variable.shownDefault ? ` [${variable.shownDefault}]` : "";
+    return `  ${variable.variable.padEnd(26)}${variable.description}${fallback}`;
   });
   return `Parley ${version()}: GraphQL over the conversations that LangChain keeps in Redis.
 

@@ -1,13 +1,16 @@
 import type { Cluster, Redis } from "ioredis";
-import type { MemorySettings, MemoryStrategy } from "./conversation/session.ts";
+
+import type { AuthOptions } from "./config/auth.ts";
+import { optionModelForm } from "./config/forms.ts";
+import { checksOf, group, optional, optionProblems, required } from "./config/option-checks.ts";
+import { withDefaults, type Given } from "./config/setting.ts";
+import { commandSettings, optionSettings, type CommandSettings, type OptionSettings } from "./config/table.ts";
+import type { TracingOptions } from "./config/tracing.ts";
+import { isObject } from "./conversation/message/json.ts";
 import type { CustomModel } from "./langchain/models/custom-model.ts";
-import type { LimitOptions } from "./config/limit-options.ts";
-import type { QueryLimits } from "./graphql/limits.ts";
-import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/client/connection.ts";
-import type { TracingOptions } from "./telemetry/tracing/options.ts";
-import type { AuthOptions, AuthenticateRequest } from "./transport/auth/authenticate.ts";
 import type { Logger } from "./operations/logger.ts";
-import type { PersistedMode } from "./operations/documents/persisted.ts";
+import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/client/connection.ts";
+import type { AuthenticateRequest } from "./transport/auth/authenticate.ts";
 
 /** A redis-server of Parley's own, whose files lie in the directory. `environment`: where PATH and HOME are looked up. */
 export interface EmbeddedSource {
@@ -28,11 +31,15 @@ export interface ClusterSource {
   readonly options?: ClusterOptions;
 }
 
-/** Everything but `redis` may be left out. Times are milliseconds unless named otherwise. */
-export interface GatewayOptions extends LimitOptions {
+/**
+ * Everything but `redis` may be left out. Those with a variable are in docs/configuration.md, with their defaults. Three
+ * defaults differ here: `model` ("offline"), `metrics` and `graphiql` (true, in production false). null: none, or no limit.
+ */
+export interface GatewayOptions extends Given<typeof optionSettings> {
   /**
    * A redis:// or rediss:// URL, ioredis' options (Sentinel's too), an ioredis client (Redis or Cluster: it is duplicated,
-   * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own.
+   * and stays the caller's), a cluster's nodes, or a redis-server of Parley's own. A keyPrefix of ioredis' options goes
+   * ahead of `historyKeyPrefix`.
    */
   readonly redis:
     string | UrlSource | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
@@ -43,104 +50,91 @@ export interface GatewayOptions extends LimitOptions {
   readonly authenticate?: AuthenticateRequest;
   /** Tokens or API keys that Parley checks itself, instead of `authenticate`. */
   readonly auth?: AuthOptions;
-  /**
-   * In front of each sessionId; "" as in LangChain JS, "message_store:" as in Python's community class. A keyPrefix of
-   * ioredis' options goes ahead of it.
-   */
-  readonly historyKeyPrefix?: string;
-  /** Sessions go so many seconds after their last write; null (default): never. */
-  readonly sessionTtlSeconds?: number | null;
-  /** "openai:gpt-4o-mini", "anthropic:…", "offline" (default), or the name of one of `customModels`. */
-  readonly model?: string;
-  /** What a caller may choose besides `model` and `customModels`. */
-  readonly models?: readonly string[];
-  /** LangChain chat models of the program's own, or functions that make them, by name. */
+  /** LangChain chat models of the program's own, or functions that make them, by the names that `model` and callers choose them by. */
   readonly customModels?: Readonly<Record<string, CustomModel>>;
-  readonly openai?: {
-    readonly apiKey?: string | null;
-    readonly baseUrl?: string | null;
-    /** null (default): "completions" with a `baseUrl`, else what LangChain takes for the model. */
-    readonly api?: "completions" | "responses" | null;
-  };
-  readonly modelTemperature?: number | null;
-  readonly modelMaxRetries?: number;
-  readonly modelTimeoutMs?: number;
-  /**
-   * Whether sessions that are started from now on, and have no title, get one of the model's after their first reply
-   * (true, with the model "offline" false). It costs the owner tokens; an owner whom it could bring beyond a limit gets none.
-   */
-  readonly autoTitle?: boolean;
-  /** Between two words of the offline model (15). */
-  readonly offlineWordDelayMs?: number;
-  readonly systemPrompt?: string | null;
-  readonly memory?: Partial<MemoryOptions>;
-  readonly maxMessageChars?: number;
-  readonly maxQueuedRuns?: number;
-  /** The most messages that a session keeps, the oldest being trimmed as new ones come; null (default): all. */
-  readonly maxMessagesPerSession?: number | null;
-  readonly runLeaseMs?: number;
-  readonly replyWaitMs?: number;
-  readonly feedCheckMs?: number;
-  readonly redisCommandTimeoutMs?: number;
-  readonly enableKeyspaceEvents?: boolean;
-  /** Whether open lists of sessions hear by keyspace events of what other programs write (true). */
-  readonly listKeyspaceEvents?: boolean;
-  /** Replicas that must hold a write before it is acknowledged (0). On time-out the caller gets STORE_UNAVAILABLE, and a retry the result. */
-  readonly waitReplicas?: number;
-  /** How long they may take (1000). */
-  readonly waitTimeoutMs?: number;
-  readonly maxBodyBytes?: number;
-  readonly production?: boolean;
-  readonly graphiql?: boolean;
-  /** GET /metrics for Prometheus. Default: not in production. */
-  readonly metrics?: boolean;
-  /** What a reader of /metrics must send as a bearer token; null (default): nothing. */
-  readonly metricsToken?: string | null;
+  readonly persistedOperations?: PersistedOptions;
   /**
    * A collector of the gateway's own. Left out: OpenTelemetry's TracerProvider, where the program has registered one
    * before. null: nobody traces.
    */
   readonly tracing?: TracingOptions | null;
-  readonly introspection?: boolean;
-  readonly allowedOrigins?: readonly string[] | null;
-  /** By which names clients may call the gateway, besides addresses, localhost and the hosts of `allowedOrigins`; null (default): by any with authentication, else by none. */
-  readonly allowedHosts?: readonly string[] | null;
-  /** What one operation may ask for; more is TOO_COMPLEX. What is left out has its default (graphql/limits.ts). */
-  readonly queryLimits?: Partial<QueryLimits>;
-  readonly persistedOperations?: PersistedOptions;
-  /** For how long browsers are told to come by https alone; null (default): they are not told. */
-  readonly hstsSeconds?: number | null;
   readonly logger?: Logger;
   /** Only its commands over the data are used (adopt, export, …): it looks after nobody's runs. Default false. */
   readonly idle?: boolean;
 }
 
-/** Operations by their hash or id instead of their text. */
-export interface PersistedOptions {
-  /** auto (default): those that clients register, and the list; only: the list, nothing else is answered; off: none. */
-  readonly mode?: PersistedMode;
-  /** The list: a file (documents by id, or Apollo's manifest). */
-  readonly file?: string | null;
-  /** More of it: documents by id. */
+export interface PersistedOptions extends Given<(typeof optionSettings)["persistedOperations"]> {
+  /** More of the list: documents by id. */
   readonly documents?: Readonly<Record<string, string>>;
 }
 
-export interface MemoryOptions {
-  readonly strategy: MemoryStrategy;
-  readonly maxTurns: number;
-  readonly maxTokens: number;
-  /** The most messages that a turn reads, whatever the strategy. */
-  readonly maxMessages: number;
+/** What createGateway was given is wrong: every mistake, each with the name of its option. */
+export class GatewayOptionsError extends TypeError {
+  override readonly name = "GatewayOptionsError";
 }
 
-/** What sessions without settings of their own remember: only what their strategy counts by. */
-export function memorySettingsOf(memory: MemoryOptions): MemorySettings {
-  const counted = memory.strategy === "TOKEN_BUFFER" || memory.strategy === "SUMMARY_BUFFER";
-  return {
-    strategy: memory.strategy,
-    maxTurns: memory.strategy === "WINDOW" ? memory.maxTurns : null,
-    maxTokens: counted ? memory.maxTokens : null,
+/** The options with all defaults. */
+export type Settings = GatewayOptions &
+  OptionSettings &
+  CommandSettings & {
+    readonly auth: AuthOptions;
+    /** Not everyone who reaches the port is the one owner of everything. */
+    readonly authenticates: boolean;
   };
+
+/** @throws {GatewayOptionsError} */
+export function settle(options: GatewayOptions): Settings {
+  const problems = [...optionProblems(options, checks), ...modelProblems(options)];
+  if (problems.length > 0) {
+    throw new GatewayOptionsError(
+      ["createGateway's options have mistakes:", ...problems.map((one) => `  ${one}`)].join("\n"),
+    );
+  }
+  const { auth = { kind: "none" }, production = false, model = "offline" } = options;
+  const authenticates = options.authenticate !== undefined || auth.kind !== "none";
+  const known = { authenticates, production, model };
+  return {
+    ...withDefaults(commandSettings, {}, known),
+    ...withDefaults(optionSettings, options, known),
+    auth,
+    authenticates,
+  };
+}
+
+const isFunction = (value: unknown) => typeof value === "function";
+
+const checks = {
+  ...checksOf(optionSettings),
+  persistedOperations: group({
+    ...checksOf(optionSettings.persistedOperations),
+    documents: optional("must be an object of texts", isObject),
+  }),
+  redis: required(
+    "must be a redis:// or rediss:// URL, ioredis' options, an ioredis client, { url, options }, { cluster: [{ host, port }] } or { embedded }",
+    (value) =>
+      isObject(value) || (typeof value === "string" && value !== "" && !/^(?!rediss?:)[a-z]+:\/\//i.test(value)),
+  ),
+  authenticate: optional("must be a function", isFunction),
+  auth: optional("must be an object whose kind is none, jwt or keys", (value) => {
+    return isObject(value) && ["none", "jwt", "keys"].some((kind) => kind === value["kind"]);
+  }),
+  customModels: optional("must be an object of LangChain chat models, or of functions that make them", (value) => {
+    return isObject(value) && Object.values(value).every((one) => isObject(one) || isFunction(one));
+  }),
+  tracing: optional("must be an object with the url of a collector, or null", (value) => {
+    return value === null || (isObject(value) && typeof value["url"] === "string");
+  }),
+  logger: optional("must have the methods debug, info, warn and error", (value) => {
+    return isObject(value) && ["debug", "info", "warn", "error"].every((name) => isFunction(value[name]));
+  }),
+  idle: optional("must be true or false", (value) => typeof value === "boolean"),
+};
+
+/** What is no name of a model would fail with each reply. */
+function modelProblems(options: unknown): readonly string[] {
+  const { model, customModels } = isObject(options) ? options : {};
+  if (typeof model !== "string" || model === "offline" || /^[^:]+:\S/.test(model)) return [];
+  return isObject(customModels) && Object.hasOwn(customModels, model) ? [] : [`model ${optionModelForm}`];
 }
 
 /** `embedded`: Parley's own redis-server, already started; null where it uses the caller's. */

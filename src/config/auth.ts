@@ -1,70 +1,75 @@
 import { z } from "zod";
 
-import { integer, isHttpUrl, isLoopback, onOff, variable } from "./values.ts";
-import type { Definition } from "./values.ts";
+import { httpUrl, isLoopback, oneOf, onOff, orNull, text, whole } from "./forms.ts";
+import { setting, type Values } from "./setting.ts";
 
-/** Who may use the gateway, and how that is told. */
-export type AuthConfig =
-  /** Everyone who reaches the port is the one owner of everything. */
-  | { readonly kind: "none"; readonly allowAnonymous: boolean }
-  | {
-      readonly kind: "jwt";
-      readonly key: { readonly secret: string } | { readonly jwksUrl: string };
-      /** null: any. */
-      readonly issuer: string | null;
-      readonly audience: string | null;
-      readonly clockSkewSeconds: number;
-      /** Name of a cookie that may hold the token; null: none. */
-      readonly cookie: string | null;
-    }
-  | { readonly kind: "keys"; readonly file: string; readonly cookie: string | null };
+/** Tokens or API keys that Parley checks itself. */
+export type AuthOptions =
+  /** Everyone who reaches the gateway is the one owner of everything. `allowAnonymous`: on purpose, also by other names than this machine's. */
+  | { readonly kind: "none"; readonly allowAnonymous?: boolean }
+  | ({ readonly kind: "jwt"; readonly cookie: string | null } & JwtOptions)
+  /** `cookie`: the name of a cookie that may hold the token; null: none. */
+  | { readonly kind: "keys"; readonly cookie: string | null; readonly file: string };
 
-export const authDefinitions = {
-  AUTH: variable(
-    z.enum(["none", "jwt", "keys"], "must be none, jwt or keys"),
+export interface JwtOptions {
+  /** A secret for HS256, or the URL of a JSON Web Key Set for everything with a public key. */
+  readonly key: { readonly secret: string } | { readonly jwksUrl: string };
+  /** What `iss` and `aud` must be; null: whatever they are. */
+  readonly issuer: string | null;
+  readonly audience: string | null;
+  /** How far the issuer's clock and ours may lie apart. */
+  readonly clockSkewSeconds: number;
+}
+
+export const authSettings = {
+  kind: setting(
+    "AUTH",
+    oneOf("none", "jwt", "keys"),
     "none",
     "Who has access: `none` (everyone who reaches the port; only from this machine), `jwt` (who sends a valid token), `keys` (who sends an API key).",
   ),
-  AUTH_JWT_SECRET: variable(z.string(), null, "AUTH=jwt: the secret of HS256 tokens, at least 32 bytes."),
-  AUTH_JWKS_URL: variable(
-    z.string().refine(isHttpUrl, "must be a URL with http: or https:"),
+  secret: setting("AUTH_JWT_SECRET", orNull(text()), null, "AUTH=jwt: the secret of HS256 tokens, at least 32 bytes."),
+  jwksUrl: setting(
+    "AUTH_JWKS_URL",
+    orNull(httpUrl),
     null,
     "AUTH=jwt: where the issuer's public keys are (RS, PS, ES, EdDSA). Instead of AUTH_JWT_SECRET.",
   ),
-  AUTH_JWT_ISSUER: variable(z.string(), null, "What a token's `iss` must be."),
-  AUTH_JWT_AUDIENCE: variable(z.string(), null, "What a token's `aud` must be, or hold."),
-  AUTH_CLOCK_SKEW_SECONDS: variable(
-    integer(0, 600),
-    "5",
+  issuer: setting("AUTH_JWT_ISSUER", orNull(text()), null, "What a token's `iss` must be."),
+  audience: setting("AUTH_JWT_AUDIENCE", orNull(text()), null, "What a token's `aud` must be, or hold."),
+  clockSkewSeconds: setting(
+    "AUTH_CLOCK_SKEW_SECONDS",
+    whole(0, 600),
+    5,
     "How far the issuer's clock may be off: for so long a token counts before its `nbf` and after its `exp`.",
   ),
-  AUTH_KEYS_FILE: variable(
-    z.string(),
+  file: setting(
+    "AUTH_KEYS_FILE",
+    orNull(text()),
     null,
     "AUTH=keys: the file with the hashes of the keys, one JSON object a line; `parley keys add` writes it. Read again when it changes.",
   ),
-  AUTH_COOKIE: variable(
-    z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/, "must be a cookie's name"),
+  cookie: setting(
+    "AUTH_COOKIE",
+    orNull(text(z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/, "must be a cookie's name"))),
     null,
     "A cookie that may hold the token, for pages of the gateway's own origin or of ALLOWED_ORIGINS.",
   ),
-  ALLOW_ANONYMOUS: variable(
+  allowAnonymous: setting(
+    "ALLOW_ANONYMOUS",
     onOff,
-    "off",
+    false,
     "Lets AUTH=none listen beyond this machine, and answer by any name there: whoever reaches it may do all.",
   ),
-  ALLOW_BARE_KEYS: variable(
+  allowBareKeys: setting(
+    "ALLOW_BARE_KEYS",
     onOff,
-    "off",
+    false,
     'Lets HISTORY_KEY_PREFIX be "" with AUTH: session ids are then names of keys in Redis, beside those of other programs.',
   ),
-} as const;
+};
 
-type Name = keyof typeof authDefinitions;
-
-/** How one variable is read: null where it is left out, or wrong (which is told already). */
-export type ReadVariable = <Value>(name: Name, definition: Definition<Value>) => Value | null;
-
+/** What else of the configuration bears on access. */
 export interface Surroundings {
   readonly host: string;
   readonly historyKeyPrefix: string;
@@ -72,23 +77,12 @@ export interface Surroundings {
 }
 
 /** What is wrong is told to `problem`, without its value. */
-export function authConfig(
-  given: ReadVariable,
-  problem: (variable: string, message: string) => void,
+export function authOptions(
+  { kind, secret, jwksUrl, issuer, audience, clockSkewSeconds, file, cookie, ...allowed }: Values<typeof authSettings>,
   { host, historyKeyPrefix, production }: Surroundings,
-): AuthConfig {
-  const d = authDefinitions;
-  const kind = given("AUTH", d.AUTH) ?? "none";
-  const secret = given("AUTH_JWT_SECRET", d.AUTH_JWT_SECRET);
-  const jwksUrl = given("AUTH_JWKS_URL", d.AUTH_JWKS_URL);
-  const issuer = given("AUTH_JWT_ISSUER", d.AUTH_JWT_ISSUER);
-  const audience = given("AUTH_JWT_AUDIENCE", d.AUTH_JWT_AUDIENCE);
-  const clockSkewSeconds = given("AUTH_CLOCK_SKEW_SECONDS", d.AUTH_CLOCK_SKEW_SECONDS) ?? 5;
-  const file = given("AUTH_KEYS_FILE", d.AUTH_KEYS_FILE);
-  const cookie = given("AUTH_COOKIE", d.AUTH_COOKIE);
-  const allowAnonymous = given("ALLOW_ANONYMOUS", d.ALLOW_ANONYMOUS) ?? false;
-  const allowBareKeys = given("ALLOW_BARE_KEYS", d.ALLOW_BARE_KEYS) ?? false;
-
+  problem: (variable: string, message: string) => void,
+): AuthOptions {
+  const { allowAnonymous, allowBareKeys } = allowed;
   if (kind === "none") {
     if (!isLoopback(host) && !allowAnonymous) {
       problem("HOST", "is reached from elsewhere, and everyone may do everything: set AUTH, or ALLOW_ANONYMOUS=1");

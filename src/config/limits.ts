@@ -1,191 +1,199 @@
-import { isIP } from "node:net";
+import { orNull, trustedProxies, whole, wholeOrNone } from "./forms.ts";
+import { derived, setting, type Values } from "./setting.ts";
 
-import { z } from "zod";
+// How much clients may. A default is changed here, and nowhere else.
 
-import { integer, list, variable } from "./values.ts";
-import type { Definition } from "./values.ts";
-
-/** How much clients may. null: as much as they like; what is not given has the gateway's default. */
-export interface LimitConfig {
-  readonly maxSendsPerMinute?: number | null;
-  readonly maxRunsPerSubject?: number | null;
-  readonly maxTokensPerDay?: number | null;
-  readonly maxSessionsPerOwner?: number | null;
-  readonly maxTitleChars?: number;
-  readonly maxMetadataBytes?: number;
-  readonly maxMessagesPerAdd?: number;
-  readonly maxSubscriptionsPerSocket?: number;
-  readonly maxSocketsPerSubject?: number | null;
-  readonly maxSocketsPerAddress?: number | null;
-  readonly maxMessagesPerSecond?: number;
-  readonly maxRequestsPerMinute?: number | null;
-  readonly maxConnections?: number;
-  readonly maxConcurrentOperations?: number;
-  readonly maxAnswerBytes?: number;
-  readonly maxPendingAnswerBytes?: number;
-  readonly maxEventLoopLagMs?: number;
-  readonly headersTimeoutMs?: number;
-  readonly requestTimeoutMs?: number;
-  readonly maxHeaderBytes?: number;
-  readonly keepAliveTimeoutMs?: number;
-  readonly initTimeoutMs?: number;
-  readonly keepAliveMs?: number;
-  readonly slowReaderMs?: number;
-  readonly trustProxy?: number | readonly string[];
-}
-
-const orNone = (most: number) => integer(0, most).transform((value) => (value === 0 ? null : value));
 const million = 1_000_000;
-const hour = 3_600_000;
+const hourMs = 3_600_000;
 
-const trustForm = "must be how many proxies stand in front, or their addresses and networks such as 10.0.0.0/8";
-const trustedProxies: z.ZodType<number | readonly string[], string> = z.union(
-  [integer(0, 20), list.refine((networks) => networks.length > 0 && networks.every(isNetwork), trustForm)],
-  { error: () => trustForm },
-);
+/** Without authentication everybody is the one subject, which such a limit would bind. */
+const withAuth = (limit: number) =>
+  derived(`${limit} with AUTH, else 0`, ({ authenticates }) => (authenticates ? limit : null));
 
-export const limitDefinitions = {
-  MAX_SENDS_PER_MINUTE: variable(
-    orNone(million),
-    "600 with AUTH, else 0",
+export const limits = {
+  maxMessageChars: setting(
+    "MAX_MESSAGE_CHARS",
+    whole(1, 100 * million),
+    100_000,
+    "Length of one message, in UTF-16 units.",
+  ),
+  maxMessagesPerSession: setting(
+    "MAX_MESSAGES_PER_SESSION",
+    orNull(whole(1, 100 * million)),
+    null,
+    "A session keeps so many messages: the oldest are dropped as new ones come. Without it all stay.",
+  ),
+  maxQueuedRuns: setting("MAX_QUEUED_RUNS", whole(0, 10_000), 20, "How many replies may wait in one session."),
+  maxBodyBytes: setting(
+    "MAX_BODY_BYTES",
+    whole(1000, 1000 * million),
+    1024 * 1024,
+    "Of a request's body, and of a WebSocket message.",
+  ),
+  maxSendsPerMinute: setting(
+    "MAX_SENDS_PER_MINUTE",
+    wholeOrNone(million),
+    withAuth(600),
     "How often a subject may have a model called in a minute, over all gateways; 0: no limit. A retry never counts.",
   ),
-  MAX_RUNS_PER_SUBJECT: variable(
-    orNone(million),
-    "50 with AUTH, else 0",
+  maxRunsPerSubject: setting(
+    "MAX_RUNS_PER_SUBJECT",
+    wholeOrNone(million),
+    withAuth(50),
     "Replies of a subject that may be going or waiting at a time, over all gateways; 0: no limit.",
   ),
-  MAX_TOKENS_PER_DAY: variable(
-    orNone(1_000_000_000_000),
-    "0",
+  maxTokensPerDay: setting(
+    "MAX_TOKENS_PER_DAY",
+    wholeOrNone(million * million),
+    null,
     "Tokens that a subject may have used since midnight (UTC) when it sends, over all gateways; 0: no limit.",
   ),
-  MAX_SESSIONS_PER_OWNER: variable(
-    orNone(100 * million),
-    "10000 with AUTH, else 0",
+  maxSessionsPerOwner: setting(
+    "MAX_SESSIONS_PER_OWNER",
+    wholeOrNone(100 * million),
+    withAuth(10_000),
     "Sessions that an owner may start; 0: no limit.",
   ),
-  MAX_TITLE_CHARS: variable(integer(1, million), "500", "Length of a session's title, in UTF-16 units."),
-  MAX_METADATA_BYTES: variable(integer(2, 100 * million), "16384", "Of a session's metadata, as JSON."),
-  MAX_MESSAGES_PER_ADD: variable(integer(1, 100_000), "1000", "Messages in one addMessages."),
-  MAX_SUBSCRIPTIONS_PER_SOCKET: variable(integer(1, million), "500", "Operations in progress on one WebSocket."),
-  MAX_SOCKETS_PER_SUBJECT: variable(
-    orNone(million),
-    "1000",
+  maxTitleChars: setting("MAX_TITLE_CHARS", whole(1, million), 500, "Length of a session's title, in UTF-16 units."),
+  maxMetadataBytes: setting("MAX_METADATA_BYTES", whole(2, 100 * million), 16_384, "Of a session's metadata, as JSON."),
+  maxMessagesPerAdd: setting("MAX_MESSAGES_PER_ADD", whole(1, 100_000), 1000, "Messages in one addMessages."),
+  maxSubscriptionsPerSocket: setting(
+    "MAX_SUBSCRIPTIONS_PER_SOCKET",
+    whole(1, million),
+    500,
+    "Operations in progress on one WebSocket.",
+  ),
+  maxSocketsPerSubject: setting(
+    "MAX_SOCKETS_PER_SUBJECT",
+    wholeOrNone(million),
+    1000,
     "Open WebSockets and event streams of a subject, on one gateway; 0: no limit. With AUTH=none nobody is a subject.",
   ),
-  MAX_SOCKETS_PER_ADDRESS: variable(
-    orNone(million),
-    "2000",
+  maxSocketsPerAddress: setting(
+    "MAX_SOCKETS_PER_ADDRESS",
+    wholeOrNone(million),
+    2000,
     "The same from one address (of IPv6 one /64); 0: no limit. Behind a proxy set TRUST_PROXY.",
   ),
-  MAX_MESSAGES_PER_SECOND: variable(
-    integer(1, million),
-    "1000",
+  maxMessagesPerSecond: setting(
+    "MAX_MESSAGES_PER_SECOND",
+    whole(1, million),
+    1000,
     "Messages and pings that are read of one WebSocket in a second; more wait in the network.",
   ),
-  MAX_REQUESTS_PER_MINUTE: variable(
-    orNone(100 * million),
-    "0",
+  maxRequestsPerMinute: setting(
+    "MAX_REQUESTS_PER_MINUTE",
+    wholeOrNone(100 * million),
+    null,
     "HTTP requests and upgrades from one address in a minute; 0: no limit.",
   ),
-  MAX_CONNECTIONS: variable(integer(1, million), "50000", "TCP connections; further ones are closed at once."),
-  MAX_CONCURRENT_OPERATIONS: variable(
-    integer(1, million),
-    "2000",
+  maxConnections: setting(
+    "MAX_CONNECTIONS",
+    whole(1, million),
+    50_000,
+    "TCP connections; further ones are closed at once.",
+  ),
+  maxConcurrentOperations: setting(
+    "MAX_CONCURRENT_OPERATIONS",
+    whole(1, million),
+    2000,
     "Operations that one gateway executes at a time (those that wait for a reply do not count); others get OVERLOADED.",
   ),
-  MAX_ANSWER_BYTES: variable(
-    integer(10_000, 1000 * million),
-    "16777216",
+  maxAnswerBytes: setting(
+    "MAX_ANSWER_BYTES",
+    whole(10_000, 1000 * million),
+    16 * 1024 * 1024,
     "Of the messages and other texts of one answer (or of one event), each time that they are asked for. The field beyond it is TOO_COMPLEX.",
   ),
-  MAX_PENDING_ANSWER_BYTES: variable(
-    integer(10_000, 1_000_000 * million),
-    "268435456",
+  maxPendingAnswerBytes: setting(
+    "MAX_PENDING_ANSWER_BYTES",
+    whole(10_000, million * million),
+    256 * 1024 * 1024,
     "Of answers over HTTP that one gateway has made and their readers have not taken; beyond it operations get OVERLOADED.",
   ),
-  MAX_EVENT_LOOP_LAG_MS: variable(
-    integer(20, hour),
-    "2000",
+  maxEventLoopLagMs: setting(
+    "MAX_EVENT_LOOP_LAG_MS",
+    whole(20, hourMs),
+    2000,
     "How late one gateway may be with its work before operations get OVERLOADED.",
   ),
-  HEADERS_TIMEOUT_MS: variable(integer(100, hour), "10000", "How long a request may take to send its headers."),
-  REQUEST_TIMEOUT_MS: variable(integer(100, hour), "30000", "How long a request may take to arrive whole."),
-  MAX_HEADER_BYTES: variable(integer(1024, million), "16384", "Of a request's headers."),
-  KEEP_ALIVE_TIMEOUT_MS: variable(
-    integer(100, hour),
-    "65000",
+  headersTimeoutMs: setting(
+    "HEADERS_TIMEOUT_MS",
+    whole(100, hourMs),
+    10_000,
+    "How long a request may take to send its headers.",
+  ),
+  requestTimeoutMs: setting(
+    "REQUEST_TIMEOUT_MS",
+    whole(100, hourMs),
+    30_000,
+    "How long a request may take to arrive whole.",
+  ),
+  maxHeaderBytes: setting("MAX_HEADER_BYTES", whole(1024, million), 16_384, "Of a request's headers."),
+  // A load balancer that keeps idle connections longer than we do sends requests into one that is being closed, and
+  // answers 502.
+  keepAliveTimeoutMs: setting(
+    "KEEP_ALIVE_TIMEOUT_MS",
+    whole(100, hourMs),
+    65_000,
     "How long a connection may be without a request: longer than a load balancer in front keeps it (mostly 60 s).",
   ),
-  CONNECTION_INIT_TIMEOUT_MS: variable(
-    integer(100, hour),
-    "3000",
+  initTimeoutMs: setting(
+    "CONNECTION_INIT_TIMEOUT_MS",
+    whole(100, hourMs),
+    3000,
     "How long a WebSocket may take to say connection_init (4408).",
   ),
-  PING_INTERVAL_MS: variable(
-    integer(100, hour),
-    "12000",
+  keepAliveMs: setting(
+    "PING_INTERVAL_MS",
+    whole(100, hourMs),
+    12_000,
     "How often WebSockets are pinged and event streams get a comment; a ping unanswered until the next cuts off.",
   ),
-  SLOW_READER_MS: variable(
-    integer(100, hour),
-    "30000",
+  slowReaderMs: setting(
+    "SLOW_READER_MS",
+    whole(100, hourMs),
+    30_000,
     "How long bytes may wait for a reader that takes none before it is cut off.",
   ),
-  TRUST_PROXY: variable(
-    trustedProxies,
+  trustProxy: setting(
+    "TRUST_PROXY",
+    orNull(trustedProxies),
     null,
     "Whose X-Forwarded-For is believed: how many proxies stand in front, or their addresses (10.0.0.0/8,::1). Without it nobody's.",
   ),
-} as const;
-
-type Name = keyof typeof limitDefinitions;
-
-/** How one variable is read: null where it is left out, or wrong (which is told already). */
-type ReadVariable = <Value>(name: Name, definition: Definition<Value>) => Value | null;
-
-const optionOf: Readonly<Record<Name, keyof LimitConfig>> = {
-  MAX_SENDS_PER_MINUTE: "maxSendsPerMinute",
-  MAX_RUNS_PER_SUBJECT: "maxRunsPerSubject",
-  MAX_TOKENS_PER_DAY: "maxTokensPerDay",
-  MAX_SESSIONS_PER_OWNER: "maxSessionsPerOwner",
-  MAX_TITLE_CHARS: "maxTitleChars",
-  MAX_METADATA_BYTES: "maxMetadataBytes",
-  MAX_MESSAGES_PER_ADD: "maxMessagesPerAdd",
-  MAX_SUBSCRIPTIONS_PER_SOCKET: "maxSubscriptionsPerSocket",
-  MAX_SOCKETS_PER_SUBJECT: "maxSocketsPerSubject",
-  MAX_SOCKETS_PER_ADDRESS: "maxSocketsPerAddress",
-  MAX_MESSAGES_PER_SECOND: "maxMessagesPerSecond",
-  MAX_REQUESTS_PER_MINUTE: "maxRequestsPerMinute",
-  MAX_CONNECTIONS: "maxConnections",
-  MAX_CONCURRENT_OPERATIONS: "maxConcurrentOperations",
-  MAX_ANSWER_BYTES: "maxAnswerBytes",
-  MAX_PENDING_ANSWER_BYTES: "maxPendingAnswerBytes",
-  MAX_EVENT_LOOP_LAG_MS: "maxEventLoopLagMs",
-  HEADERS_TIMEOUT_MS: "headersTimeoutMs",
-  REQUEST_TIMEOUT_MS: "requestTimeoutMs",
-  MAX_HEADER_BYTES: "maxHeaderBytes",
-  KEEP_ALIVE_TIMEOUT_MS: "keepAliveTimeoutMs",
-  CONNECTION_INIT_TIMEOUT_MS: "initTimeoutMs",
-  PING_INTERVAL_MS: "keepAliveMs",
-  SLOW_READER_MS: "slowReaderMs",
-  TRUST_PROXY: "trustProxy",
 };
 
-/** Only what is given: whether there is authentication, which some defaults hang on, the gateway knows. */
-export function limitConfig(given: ReadVariable, isGiven: (name: Name) => boolean): LimitConfig {
-  const names = Object.keys(limitDefinitions) as Name[]; // the keys of the table above
-  const values = names.filter(isGiven).map((name) => {
-    const definition: Definition<unknown> = limitDefinitions[name];
-    return [optionOf[name], given(name, definition)] as const;
-  });
-  return Object.fromEntries(values);
-}
+/** What one operation may ask for: graphql/limits.ts and graphql/limits-cost.ts count. GraphiQL's introspection has 184 tokens and 15 levels. */
+export const queryLimits = {
+  maxTokens: setting(
+    "MAX_QUERY_TOKENS",
+    whole(100, million),
+    3000,
+    "Of a GraphQL document: words, numbers, texts, brackets.",
+  ),
+  maxDepth: setting(
+    "MAX_QUERY_DEPTH",
+    whole(1, 200),
+    20,
+    "Fields within fields, through fragments. Introspection has 15.",
+  ),
+  maxAliases: setting("MAX_QUERY_ALIASES", whole(0, 100_000), 30, "Of a document."),
+  maxDirectives: setting("MAX_QUERY_DIRECTIVES", whole(0, 100_000), 50, "Of a document."),
+  maxRootFields: setting(
+    "MAX_QUERY_ROOT_FIELDS",
+    whole(1, 100_000),
+    20,
+    "Fields at the top of an operation, through fragments.",
+  ),
+  maxDeferred: setting("MAX_QUERY_DEFERS", whole(0, 1000), 10, "Uses of @defer in a document."),
+  maxCost: setting(
+    "MAX_QUERY_COST",
+    whole(1, 1000 * million),
+    50_000,
+    "Objects and values that an answer may come to hold, page sizes multiplied. More is TOO_COMPLEX, as is what exceeds the six before.",
+  ),
+};
 
-function isNetwork(text: string): boolean {
-  const [address = "", bits, ...rest] = text.split("/");
-  const version = isIP(address);
-  if (version === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 6 ? 128 : 32));
-}
+export type Limits = Values<typeof limits>;
+export type QueryLimits = Values<typeof queryLimits>;

@@ -1,89 +1,17 @@
-import { authConfig } from "./auth.ts";
-import type { AuthConfig } from "./auth.ts";
-import { limitConfig } from "./limits.ts";
-import type { LimitConfig } from "./limits.ts";
-import { queryConfig } from "./queries.ts";
-import type { QueryConfig } from "./queries.ts";
-import { redisConfig } from "./redis.ts";
-import type { RedisConfig } from "./redis.ts";
-import { isLoopback } from "./values.ts";
-import type { Definition } from "./values.ts";
-import { tracingConfig } from "./tracing.ts";
-import type { TracingConfig } from "./tracing.ts";
-import { definitions } from "./variables.ts";
-import type { logLevels, openaiApis, strategies } from "./variables.ts";
+import { authOptions, authSettings, type AuthOptions } from "./auth.ts";
+import { isLoopback } from "./forms.ts";
+import { redisConfig, redisSettings, type RedisConfig } from "./redis.ts";
+import { isSetting, settingsOf, withDefaults, type Given, type Setting, type Table } from "./setting.ts";
+import { commandSettings, optionSettings, type CommandSettings, type OptionSettings } from "./table.ts";
+import { isTracingOff, tracingConfig, tracingSettings, tracingSwitches, type TracingConfig } from "./tracing.ts";
 
 /** Everything that can be configured, checked, and never changed. Nothing but main.ts reads the environment. */
-export interface Config extends QueryConfig, LimitConfig {
-  readonly host: string;
-  /** 0: any free one. */
-  readonly port: number;
-  readonly auth: AuthConfig;
+export interface Config extends CommandSettings, OptionSettings {
+  readonly auth: AuthOptions;
   readonly redis: RedisConfig;
-  readonly redisCommandTimeoutMs: number;
-  /** Replicas that must hold a write before it is acknowledged. */
-  readonly waitReplicas: number;
-  readonly waitTimeoutMs: number;
-  /** Switch keyspace notifications on in the server. */
-  readonly enableKeyspaceEvents: boolean;
-  /** Open lists of sessions hear of other programs' writes. */
-  readonly listKeyspaceEvents: boolean;
-  readonly feedCheckMs: number;
-  readonly historyKeyPrefix: string;
-  /** null: sessions never expire. */
-  readonly sessionTtlSeconds: number | null;
-  /** What new sessions use: "provider:name", or "offline". */
-  readonly model: string;
-  /** What a caller may choose, `model` first. */
-  readonly models: readonly string[];
-  readonly openai: {
-    readonly apiKey: string | null;
-    readonly baseUrl: string | null;
-    readonly api: (typeof openaiApis)[number] | null;
-  };
-  /** null: the model's own default. */
-  readonly modelTemperature: number | null;
-  readonly modelMaxRetries: number;
-  readonly modelTimeoutMs: number;
-  /** Sessions without a title get one after their first reply. */
-  readonly autoTitle: boolean;
-  readonly offlineWordDelayMs: number;
-  readonly systemPrompt: string | null;
-  readonly memory: MemoryConfig;
-  /** UTF-16 units of one message. */
-  readonly maxMessageChars: number;
-  /** Kept in one session; null: all. */
-  readonly maxMessagesPerSession: number | null;
-  /** Waiting in one session. */
-  readonly maxQueuedRuns: number;
-  readonly runLeaseMs: number;
-  readonly replyWaitMs: number;
-  readonly shutdownGraceMs: number;
-  readonly maxBodyBytes: number;
-  readonly production: boolean;
-  readonly metrics: boolean;
-  /** null: whoever reaches the port reads them. */
-  readonly metricsToken: string | null;
   /** null: there is no collector. */
   readonly tracing: TracingConfig | null;
-  readonly graphiql: boolean;
-  readonly introspection: boolean;
-  /** null: no list. */
-  readonly allowedOrigins: readonly string[] | null;
-  /** null: no list. */
-  readonly allowedHosts: readonly string[] | null;
-  readonly logLevel: LogLevel;
 }
-
-export interface MemoryConfig {
-  readonly strategy: (typeof strategies)[number];
-  readonly maxTurns: number;
-  readonly maxTokens: number;
-  /** Most rows that a turn reads. */
-  readonly maxMessages: number;
-}
-
-export type LogLevel = (typeof logLevels)[number];
 
 export interface ConfigProblem {
   readonly variable: string;
@@ -102,117 +30,96 @@ export class ConfigError extends Error {
   }
 }
 
-export interface Variable {
-  readonly name: string;
-  /** As one would write it; null: none. */
-  readonly default: string | null;
-  readonly description: string;
-}
+const tables: readonly { readonly table: Table; readonly isOption?: boolean }[] = [
+  { table: commandSettings },
+  { table: authSettings },
+  { table: redisSettings },
+  { table: optionSettings, isOption: true },
+  { table: tracingSettings },
+  { table: tracingSwitches },
+];
 
-type Name = keyof typeof definitions;
-/** Keys of the record are known, as Object.keys cannot tell. */
-const names = Object.keys(definitions) as Name[];
+/** All variables, for --help and docs/configuration.md. `option`: its name among createGateway's; null: it has none. */
+export const variables = tables.flatMap(({ table, isOption = false }) =>
+  settingsOf(table).map(({ option, setting }) => ({ ...setting, option: isOption ? option : null })),
+);
 
-export const variables: readonly Variable[] = names.map((name) => {
-  const { default: fallback, description } = definitions[name];
-  return { name, default: fallback, description };
-});
+type Environment = Readonly<Record<string, string | undefined>>;
+type Tell = (variable: string, message: string) => void;
 
 /**
  * An empty variable counts as left out.
  * @throws {ConfigError} with every mistake
  */
-export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+export function loadConfig(env: Environment): Config {
   const problems: ConfigProblem[] = [];
-  const problem = (variable: string, message: string): void => {
-    problems.push({ variable, message });
-  };
-  const isGiven = (name: Name): boolean => (env[name]?.trim() ?? "") !== "";
-  const given = <Value>(name: Name, { schema }: Definition<Value>): Value | null => {
-    const text = env[name]?.trim();
-    if (text === undefined || text === "") return null;
-    const { success, data, error } = schema.safeParse(text);
-    if (success) return data;
-    problem(name, error.issues[0]?.message ?? "is not valid");
-    return null;
-  };
-  /** For those whose default is written as one would write it. */
-  const required = <Value>(name: Name, definition: Definition<Value>): Value =>
-    given(name, definition) ?? definition.schema.parse(definition.default);
-  const d = definitions;
+  const tell: Tell = (variable, message) => void problems.push({ variable, message });
+  const command = withDefaults(commandSettings, read(commandSettings, env, tell), nothingKnown);
+  const auth = withDefaults(authSettings, read(authSettings, env, tell), nothingKnown);
+  const redis = withDefaults(redisSettings, read(redisSettings, env, tell), nothingKnown);
+  const given = read(optionSettings, env, tell);
 
-  const production = env["NODE_ENV"]?.trim() === "production";
-  const host = required("HOST", d.HOST);
-  const historyKeyPrefix = required("HISTORY_KEY_PREFIX", d.HISTORY_KEY_PREFIX);
-  const auth = authConfig(given, problem, { host, historyKeyPrefix, production });
-  const metricsToken = given("METRICS_TOKEN", d.METRICS_TOKEN);
-  const queries = queryConfig({ given, required, problem });
-  const redis = redisConfig({ given, required, isGiven, problem });
-  const openai = {
-    apiKey: given("OPENAI_API_KEY", d.OPENAI_API_KEY),
-    baseUrl: given("OPENAI_BASE_URL", d.OPENAI_BASE_URL),
-    api: given("OPENAI_API", d.OPENAI_API),
-  };
-  const hasOpenai = openai.apiKey !== null || openai.baseUrl !== null;
-  const model = given("MODEL", d.MODEL) ?? (hasOpenai ? "openai:gpt-4o-mini" : "offline");
-  const models = [...new Set([model, ...(given("MODELS", d.MODELS) ?? [])])];
-  if (models.some((name) => name.startsWith("openai:")) && !hasOpenai && !isGiven("OPENAI_BASE_URL")) {
-    problem("OPENAI_API_KEY", "is needed by the model openai:… (or OPENAI_BASE_URL, for a server without keys)");
+  const { apiKey = null, baseUrl = null } = given.openai ?? {};
+  const hasOpenai = apiKey !== null || baseUrl !== null;
+  const model = given.model ?? (hasOpenai ? "openai:gpt-4o-mini" : "offline");
+  const known = { authenticates: auth.kind !== "none", production: given.production ?? false, model };
+  const options = withDefaults(optionSettings, given, known);
+  const models = [...new Set([model, ...options.models])];
+  if (models.some((name) => name.startsWith("openai:")) && !hasOpenai && !isGiven(env, "OPENAI_BASE_URL")) {
+    tell("OPENAI_API_KEY", "is needed by the model openai:… (or OPENAI_BASE_URL, for a server without keys)");
   }
-
-  const graphiql = given("GRAPHIQL", d.GRAPHIQL);
-  const listed = queries.persistedOperations.mode === "only";
-  if (graphiql === true && listed) {
-    problem("GRAPHIQL", "cannot be on with PERSISTED_OPERATIONS=only: what is typed into it is not on the list");
+  const { mode, file } = options.persistedOperations;
+  if (mode === "only" && file === null) {
+    tell("PERSISTED_OPERATIONS_FILE", "is needed with PERSISTED_OPERATIONS=only: nothing would be answered");
   }
-
+  if (mode === "off" && file !== null)
+    tell("PERSISTED_OPERATIONS_FILE", "cannot stand beside PERSISTED_OPERATIONS=off");
+  if (mode === "only" && given.graphiql === true) {
+    tell("GRAPHIQL", "cannot be on with PERSISTED_OPERATIONS=only: what is typed into it is not on the list");
+  }
+  const ways = ["REDIS_URL", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"].filter((name) => isGiven(env, name));
   const config: Config = {
-    host,
-    port: required("PORT", d.PORT),
-    auth,
-    redis,
-    redisCommandTimeoutMs: required("REDIS_COMMAND_TIMEOUT_MS", d.REDIS_COMMAND_TIMEOUT_MS),
-    waitReplicas: required("REDIS_WAIT_REPLICAS", d.REDIS_WAIT_REPLICAS),
-    waitTimeoutMs: required("REDIS_WAIT_TIMEOUT_MS", d.REDIS_WAIT_TIMEOUT_MS),
-    enableKeyspaceEvents: given("REDIS_KEYSPACE_EVENTS", d.REDIS_KEYSPACE_EVENTS) === "enable",
-    listKeyspaceEvents: required("LIST_KEYSPACE_EVENTS", d.LIST_KEYSPACE_EVENTS),
-    feedCheckMs: required("FEED_CHECK_MS", d.FEED_CHECK_MS),
-    historyKeyPrefix,
-    sessionTtlSeconds: given("SESSION_TTL_SECONDS", d.SESSION_TTL_SECONDS),
-    model,
+    ...command,
+    ...options,
     models,
-    openai,
-    modelTemperature: given("MODEL_TEMPERATURE", d.MODEL_TEMPERATURE),
-    modelMaxRetries: required("MODEL_MAX_RETRIES", d.MODEL_MAX_RETRIES),
-    modelTimeoutMs: required("MODEL_TIMEOUT_MS", d.MODEL_TIMEOUT_MS),
-    autoTitle: given("AUTO_TITLE", d.AUTO_TITLE) ?? model !== "offline",
-    offlineWordDelayMs: required("OFFLINE_WORD_DELAY_MS", d.OFFLINE_WORD_DELAY_MS),
-    systemPrompt: given("SYSTEM_PROMPT", d.SYSTEM_PROMPT),
-    memory: {
-      strategy: required("MEMORY_STRATEGY", d.MEMORY_STRATEGY),
-      maxTurns: required("MEMORY_MAX_TURNS", d.MEMORY_MAX_TURNS),
-      maxTokens: required("MEMORY_MAX_TOKENS", d.MEMORY_MAX_TOKENS),
-      maxMessages: required("MEMORY_MAX_MESSAGES", d.MEMORY_MAX_MESSAGES),
-    },
-    maxMessageChars: required("MAX_MESSAGE_CHARS", d.MAX_MESSAGE_CHARS),
-    maxMessagesPerSession: given("MAX_MESSAGES_PER_SESSION", d.MAX_MESSAGES_PER_SESSION),
-    maxQueuedRuns: required("MAX_QUEUED_RUNS", d.MAX_QUEUED_RUNS),
-    runLeaseMs: required("RUN_LEASE_MS", d.RUN_LEASE_MS),
-    replyWaitMs: required("REPLY_WAIT_MS", d.REPLY_WAIT_MS),
-    shutdownGraceMs: required("SHUTDOWN_GRACE_MS", d.SHUTDOWN_GRACE_MS),
-    maxBodyBytes: required("MAX_BODY_BYTES", d.MAX_BODY_BYTES),
-    production,
-    metrics: given("METRICS", d.METRICS) ?? (isLoopback(host) || metricsToken !== null),
-    metricsToken,
-    tracing: tracingConfig(given),
-    ...queries,
-    ...limitConfig(given, isGiven),
-    graphiql: graphiql ?? !(production || listed),
-    introspection: given("INTROSPECTION", d.INTROSPECTION) ?? !production,
-    allowedOrigins: given("ALLOWED_ORIGINS", d.ALLOWED_ORIGINS),
-    allowedHosts: given("ALLOWED_HOSTS", d.ALLOWED_HOSTS),
-    logLevel: required("LOG_LEVEL", d.LOG_LEVEL),
+    // Two defaults by what createGateway is not told: where it listens, and that nothing else may be typed.
+    metrics: given.metrics ?? (isLoopback(command.host) || options.metricsToken !== null),
+    graphiql: given.graphiql ?? (options.graphiql && mode !== "only"),
+    auth: authOptions(auth, { ...command, ...options }, tell),
+    redis: redisConfig(redis, ways, tell),
+    tracing: readTracing(env, tell),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
+}
+
+/** Of settings whose defaults depend on nothing. */
+const nothingKnown = { authenticates: false, production: false, model: "" };
+
+function readTracing(env: Environment, tell: Tell): TracingConfig | null {
+  const switches = withDefaults(tracingSwitches, read(tracingSwitches, env, tell), nothingKnown);
+  if (isTracingOff(switches)) return null;
+  return tracingConfig(withDefaults(tracingSettings, read(tracingSettings, env, tell), nothingKnown), tell);
+}
+
+function isGiven(env: Environment, variable: string): boolean {
+  return (env[variable]?.trim() ?? "") !== "";
+}
+
+/** What is given, and right. What is wrong is told, and counts as left out. */
+function read<T extends Table>(table: T, env: Environment, tell: Tell): Given<T> {
+  const values: Record<string, unknown> = {};
+  for (const [name, entry] of Object.entries(table)) {
+    const value = isSetting(entry) ? readOne(entry, env, tell) : read(entry, env, tell);
+    if (value !== undefined) values[name] = value;
+  }
+  return values as Given<T>; // by its own names
+}
+
+function readOne<Value>({ variable, form }: Setting<Value>, env: Environment, tell: Tell): Value | undefined {
+  if (!isGiven(env, variable)) return undefined;
+  const { success, data, error } = form.text.safeParse(env[variable]?.trim());
+  if (success) return data;
+  tell(variable, error.issues[0]?.message ?? "is not valid");
+  return undefined;
 }

@@ -1,114 +1,136 @@
-import { z } from "zod";
+import { httpUrl, orNull, text } from "./forms.ts";
+import { derived, setting, type Values } from "./setting.ts";
 
-import { isHttpUrl, variable } from "./values.ts";
-import type { Definition } from "./values.ts";
-
-/** Where traces go. As OpenTelemetry specifies its variables: what is wrong is left out and told, but for the endpoint. */
-export interface TracingConfig {
-  /** Whole. */
+/** A collector that takes OTLP over HTTP (as JSON), and what is told it. */
+export interface TracingOptions {
+  /** Whole, as "http://127.0.0.1:4318/v1/traces". */
   readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly serviceName: string | null;
-  readonly resourceAttributes: Readonly<Record<string, string>>;
-  readonly sampler: {
-    readonly parentBased: boolean;
-    readonly root: "always_on" | "always_off" | "traceidratio";
-    readonly ratio: number;
-  };
-  readonly timeoutMs: number | null;
+  /** Sent with each export: what the collector knows its senders by. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** "parley" unless it is given here or among the resource's attributes. */
+  readonly serviceName?: string | null;
+  readonly resourceAttributes?: Readonly<Record<string, string>>;
+  /** Default: all, but what a caller with a trace of its own chose to leave out. */
+  readonly sampler?: TraceSampler;
+  /** Of one export, in ms. Default 10,000. */
+  readonly timeoutMs?: number | null;
+}
+
+export interface TraceSampler {
+  /** Where the caller has a trace, its choice counts; `root` is for the others. */
+  readonly parentBased: boolean;
+  readonly root: "always_on" | "always_off" | "traceidratio";
+  /** Of traceidratio: from 0 to 1. */
+  readonly ratio: number;
+}
+
+/** As OpenTelemetry specifies its variables: what is wrong is left out and told, but for the endpoint. */
+export interface TracingConfig extends Required<TracingOptions> {
   /** What was left out, to be told. None holds a value: headers are secrets. */
   readonly warnings: readonly string[];
 }
 
-const url = z.string().refine(isHttpUrl, "must be a URL with http: or https:");
+/** Whether there are traces at all: where not, the other variables of OpenTelemetry are nobody's mistake. */
+export const tracingSwitches = {
+  disabled: setting("OTEL_SDK_DISABLED", orNull(text()), null, "`true`: no traces."),
+  exporter: setting("OTEL_TRACES_EXPORTER", text(), "otlp", "`none`: no traces."),
+};
 
-export const tracingDefinitions = {
-  OTEL_EXPORTER_OTLP_ENDPOINT: variable(
-    url,
+export const tracingSettings = {
+  base: setting(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    orNull(httpUrl),
     null,
     "A collector of OpenTelemetry traces, as http://localhost:4318 (OTLP over HTTP, as JSON; /v1/traces is appended). Without it there are none.",
   ),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: variable(url, null, "The same, whole: nothing is appended."),
-  OTEL_EXPORTER_OTLP_HEADERS: variable(
-    z.string(),
+  whole: setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", orNull(httpUrl), null, "The same, whole: nothing is appended."),
+  headers: setting(
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    orNull(text()),
     null,
     "Sent to the collector: name=value pairs separated by commas, percent-encoded (…_TRACES_HEADERS goes ahead of it).",
   ),
-  OTEL_EXPORTER_OTLP_TRACES_HEADERS: variable(z.string(), null, "The same, for traces alone."),
-  OTEL_EXPORTER_OTLP_TIMEOUT: variable(z.string(), "10000", "How long an export may take, in milliseconds."),
-  OTEL_EXPORTER_OTLP_PROTOCOL: variable(
-    z.string().refine((value) => /^http\/(json|protobuf)$/.test(value), "must be http/json: gRPC is not spoken"),
+  tracesHeaders: setting("OTEL_EXPORTER_OTLP_TRACES_HEADERS", orNull(text()), null, "The same, for traces alone."),
+  timeout: setting(
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    orNull(text()),
+    derived("10000", () => null),
+    "How long an export may take, in milliseconds.",
+  ),
+  protocol: setting(
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    text(),
     "http/json",
     "http/protobuf is taken too, as collectors take JSON at the same address.",
   ),
-  OTEL_SERVICE_NAME: variable(z.string(), "parley", "What the gateway is called in traces."),
-  OTEL_RESOURCE_ATTRIBUTES: variable(z.string(), null, "Told with each trace: name=value pairs separated by commas."),
-  OTEL_TRACES_SAMPLER: variable(
-    z.string(),
+  serviceName: setting(
+    "OTEL_SERVICE_NAME",
+    orNull(text()),
+    derived("parley", () => null),
+    "What the gateway is called in traces.",
+  ),
+  resourceAttributes: setting(
+    "OTEL_RESOURCE_ATTRIBUTES",
+    orNull(text()),
+    null,
+    "Told with each trace: name=value pairs separated by commas.",
+  ),
+  sampler: setting(
+    "OTEL_TRACES_SAMPLER",
+    text(),
     "parentbased_always_on",
     "always_on, always_off, traceidratio, or one of them with parentbased_ ahead: then a caller's own trace decides.",
   ),
-  OTEL_TRACES_SAMPLER_ARG: variable(z.string(), "1", "The share of …traceidratio, from 0 to 1."),
-  OTEL_TRACES_EXPORTER: variable(z.string(), "otlp", "`none`: no traces."),
-  OTEL_SDK_DISABLED: variable(z.string(), null, "`true`: no traces."),
-} as const;
-
-export type TracingName = keyof typeof tracingDefinitions;
+  samplerArgument: setting("OTEL_TRACES_SAMPLER_ARG", text(), "1", "The share of …traceidratio, from 0 to 1."),
+};
 
 const samplers = ["always_on", "always_off", "traceidratio"] as const;
 
-/** null: nothing is traced. */
-export function tracingConfig(
-  given: <Value>(name: TracingName, definition: Definition<Value>) => Value | null,
-): TracingConfig | null {
-  const d = tracingDefinitions;
-  const disabled = given("OTEL_SDK_DISABLED", d.OTEL_SDK_DISABLED)?.toLowerCase() === "true";
-  if (disabled || given("OTEL_TRACES_EXPORTER", d.OTEL_TRACES_EXPORTER) === "none") return null;
-  const whole = given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", d.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT);
-  const base = given("OTEL_EXPORTER_OTLP_ENDPOINT", d.OTEL_EXPORTER_OTLP_ENDPOINT);
-  const target = whole ?? (base === null ? null : `${base.replace(/\/$/, "")}/v1/traces`);
-  if (target === null) return null;
-  given("OTEL_EXPORTER_OTLP_PROTOCOL", d.OTEL_EXPORTER_OTLP_PROTOCOL);
+export function isTracingOff({ disabled, exporter }: Values<typeof tracingSwitches>): boolean {
+  return disabled?.toLowerCase() === "true" || exporter === "none";
+}
 
+/** null: there is no collector. */
+export function tracingConfig(
+  settings: Values<typeof tracingSettings>,
+  problem: (variable: string, message: string) => void,
+): TracingConfig | null {
+  const { base, whole, serviceName } = settings;
+  const url = whole ?? (base === null ? null : `${base.replace(/\/$/, "")}/v1/traces`);
+  if (url === null) return null;
+  if (!/^http\/(json|protobuf)$/.test(settings.protocol)) {
+    problem(tracingSettings.protocol.variable, "must be http/json: gRPC is not spoken");
+  }
   const warnings: string[] = [];
-  const pairs = (name: TracingName) => {
-    const text = given(name, d[name]);
-    const read = text === null ? {} : pairsOf(text);
-    if (read === null) warnings.push(`${name} is left out: it must be name=value pairs separated by commas.`);
+  const pairs = (name: "headers" | "tracesHeaders" | "resourceAttributes") => {
+    const read = pairsOf(settings[name] ?? "");
+    const { variable } = tracingSettings[name];
+    if (read === null) warnings.push(`${variable} is left out: it must be name=value pairs separated by commas.`);
     return read ?? {};
   };
-  const timeoutText = given("OTEL_EXPORTER_OTLP_TIMEOUT", d.OTEL_EXPORTER_OTLP_TIMEOUT);
-  const timeoutMs = timeoutText === null ? null : positive(timeoutText);
-  if (timeoutText !== null && timeoutMs === null) {
+  const timeoutMs = settings.timeout === null ? null : positive(settings.timeout);
+  if (settings.timeout !== null && timeoutMs === null) {
     warnings.push("OTEL_EXPORTER_OTLP_TIMEOUT is left out: it must be a number of milliseconds.");
   }
   return {
-    url: target,
-    headers: {
-      ...pairs("OTEL_EXPORTER_OTLP_HEADERS"),
-      ...pairs("OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
-    },
-    serviceName: given("OTEL_SERVICE_NAME", d.OTEL_SERVICE_NAME),
-    resourceAttributes: pairs("OTEL_RESOURCE_ATTRIBUTES"),
-    sampler: samplerOf(
-      given("OTEL_TRACES_SAMPLER", d.OTEL_TRACES_SAMPLER),
-      given("OTEL_TRACES_SAMPLER_ARG", d.OTEL_TRACES_SAMPLER_ARG),
-      warnings,
-    ),
+    url,
+    headers: { ...pairs("headers"), ...pairs("tracesHeaders") },
+    serviceName,
+    resourceAttributes: pairs("resourceAttributes"),
+    sampler: samplerOf(settings.sampler, settings.samplerArgument, warnings),
     timeoutMs,
     warnings,
   };
 }
 
-function samplerOf(name: string | null, argument: string | null, warnings: string[]): TracingConfig["sampler"] {
-  const wanted = name ?? "parentbased_always_on";
+function samplerOf(wanted: string, argument: string, warnings: string[]): TraceSampler {
   const root = samplers.find((one) => wanted === one || wanted === `parentbased_${one}`);
   if (root === undefined) {
     warnings.push(`OTEL_TRACES_SAMPLER is left out: it must be one of ${samplers.join(", ")}, or parentbased_….`);
     return { parentBased: true, root: "always_on", ratio: 1 };
   }
   const parentBased = wanted.startsWith("parentbased_");
-  if (root !== "traceidratio" || argument === null) return { parentBased, root, ratio: 1 };
+  if (root !== "traceidratio") return { parentBased, root, ratio: 1 };
   const ratio = /^(\d+\.?\d*|\.\d+)$/.test(argument) ? Number(argument) : NaN;
   if (ratio >= 0 && ratio <= 1) return { parentBased, root, ratio };
   warnings.push("OTEL_TRACES_SAMPLER_ARG is left out: it must be a number from 0 to 1.");

@@ -8,6 +8,7 @@ import type {
   Token,
 } from "graphql";
 
+import type { QueryLimits } from "../config/limits.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { LimitName } from "../conversation/limit-names.ts";
 
@@ -18,34 +19,6 @@ import type { LimitName } from "../conversation/limit-names.ts";
 // Why not a library: graphql-armor's limits and graphql-query-complexity are rules of validation, beside the costly ones
 // and on top of a parser that has met no bound yet. The first counts page sizes only where they stand in the document,
 // not in variables; the second goes through a fragment each time it is spread, which a fragment bomb makes take forever.
-
-export interface QueryLimits {
-  /** Words, numbers, texts and brackets of the document. */
-  readonly maxTokens: number;
-  /** Fields within fields, through fragments. */
-  readonly maxDepth: number;
-  /** Of the document. */
-  readonly maxAliases: number;
-  /** Of the document. */
-  readonly maxDirectives: number;
-  /** Of one operation, through fragments. */
-  readonly maxRootFields: number;
-  /** Uses of @defer in the document. */
-  readonly maxDeferred: number;
-  /** Values that an answer may come to hold: see limits-cost.ts. */
-  readonly maxCost: number;
-}
-
-/** GraphiQL's introspection: 184 tokens, 15 levels. */
-export const defaultQueryLimits: QueryLimits = {
-  maxTokens: 3000,
-  maxDepth: 20,
-  maxAliases: 30,
-  maxDirectives: 50,
-  maxRootFields: 20,
-  maxDeferred: 10,
-  maxCost: 50_000,
-};
 
 /**
  * Brackets in brackets, and fragments in fragments. Parser, rules and executor call themselves for each, so it keeps

@@ -28,8 +28,8 @@ export interface RepliesOptions {
   readonly memoryDefaults: { readonly maxTurns: number; readonly maxTokens: number };
   /** Models of the program that uses Parley as a library, by the name that a caller chooses them by. */
   readonly custom?: Readonly<Record<string, CustomModel>>;
-  /** Between two words of the offline model; 15 by default. */
-  readonly offlineWordDelayMs?: number;
+  /** Between two words of the offline model. */
+  readonly offlineWordDelayMs: number;
   readonly telemetry?: Telemetry;
   /** For the operator: a call of a model has failed. */
   readonly onFailure?: (failure: ModelCallFailure) => void;
@@ -89,7 +89,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
   const { onFailure = () => undefined } = options;
   const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
-  const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs ?? 15 });
+  const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs });
 
   const loadOffered = async (name: string): Promise<LoadedModel | RunError> => {
     if (!names.includes(name)) {

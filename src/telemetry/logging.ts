@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import type { Logger as FullLogger } from "pino";
 
-import type { LogLevel } from "../config/load.ts";
+import type { LogLevel } from "../config/table.ts";
 
 export type { FullLogger };
 

@@ -6,8 +6,7 @@ import { unauthenticated } from "../conversation/conversations/access.ts";
 import type { Conversations } from "../conversation/conversations/api.ts";
 import { silentTelemetry } from "../conversation/ports/telemetry.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
-import { defaultQueryLimits } from "../graphql/limits.ts";
-import type { QueryLimits } from "../graphql/limits.ts";
+import type { Limits, QueryLimits } from "../config/limits.ts";
 import { anonymous } from "../conversation/session.ts";
 import { createAnswers } from "./http/answers.ts";
 import { readBody } from "./http/body.ts";
@@ -18,8 +17,6 @@ import { watchExpiry } from "./websocket/expiry.ts";
 import type { Readiness } from "./http/pages/health.ts";
 import { createOperations } from "./http/http.ts";
 import { createGuard } from "./guard/guard.ts";
-import { defaultTransportLimits } from "./guard/settings.ts";
-import type { TransportLimits } from "./guard/settings.ts";
 import type { Logger } from "../operations/logger.ts";
 import { createMask } from "../operations/masking.ts";
 import type { MetricsSource } from "./http/pages/metrics-endpoint.ts";
@@ -51,22 +48,14 @@ export interface TransportOptions {
   readonly allowedOrigins?: readonly string[] | null;
   /** Default "/graphql". */
   readonly path?: string;
-  /** Of an HTTP body and of a WebSocket message. Default 1 MiB. */
-  readonly maxBodyBytes?: number;
-  /** Pings and SSE comments. Default 12 s; a WebSocket that leaves a ping unanswered until the next is cut off. */
-  readonly keepAliveMs?: number;
-  /** How long bytes may wait unread before their reader is cut off. Default 30 s. */
-  readonly slowReaderMs?: number;
-  /** How long a WebSocket may take to say connection_init. Default 3 s. */
-  readonly initTimeoutMs?: number;
-  /** What one operation may ask for; what is left out has its default. */
-  readonly queryLimits?: Partial<QueryLimits>;
+  /** What one operation may ask for. */
+  readonly queryLimits: QueryLimits;
   /** Default: those that clients register. */
   readonly persisted?: PersistedOperations;
   /** For how long browsers are told to come by https alone. Default null: they are not told. */
   readonly hstsSeconds?: number | null;
-  /** What clients may ask of this process; what is left out has its default. */
-  readonly limits?: Partial<TransportLimits>;
+  /** What clients may ask of this process. */
+  readonly limits: Limits;
   /** Over this machine's own addresses answers only those who call it by them, or by a name of `allowedOrigins`. Default false. */
   readonly localOnly?: boolean;
   /** By which names clients may call the gateway, besides addresses, this machine's own and those of `allowedOrigins`. Default null: by any. */
@@ -94,26 +83,21 @@ export interface Transport {
 const closeGraceMs = 1000;
 
 export function createTransport(options: TransportOptions): Transport {
-  const { production, graphiql, ready, metrics = null, telemetry = silentTelemetry } = options;
+  const { production, graphiql, ready, limits, metrics = null, telemetry = silentTelemetry } = options;
+  const { maxBodyBytes, keepAliveMs } = limits;
   const logger = requestLogger(options.logger, telemetry);
   const {
     authenticate = () => ({ viewer: anonymous, expiresAt: null }),
     introspection = !production,
     allowedOrigins = null,
     path = "/graphql",
-    maxBodyBytes = 1024 * 1024,
-    keepAliveMs = 12_000,
-    slowReaderMs = 30_000,
-    initTimeoutMs = 3000,
     persisted = persistedOperations("auto", new Map()),
     localOnly = false,
     allowedHosts = null,
     thin = true,
   } = options;
-  const queryLimits = { ...defaultQueryLimits, ...options.queryLimits };
   const security = securityHeaders(options.hstsSeconds ?? null);
   const mask = createMask(logger);
-  const limits = { ...defaultTransportLimits, ...options.limits };
   const guard = createGuard(limits, telemetry);
   const operations = createOperations({
     ...options,
@@ -122,8 +106,7 @@ export function createTransport(options: TransportOptions): Transport {
     keepAliveMs,
     mask,
     telemetry,
-    queryLimits,
-    maxAnswerBytes: limits.answerBytes,
+    maxAnswerBytes: limits.maxAnswerBytes,
     persisted,
     thin,
   });
@@ -137,12 +120,12 @@ export function createTransport(options: TransportOptions): Transport {
     logger,
     telemetry,
     guard,
-    messagesPerSecond: limits.messagesPerSecond,
+    messagesPerSecond: limits.maxMessagesPerSecond,
     path,
     maxMessageBytes: maxBodyBytes,
     keepAliveMs,
-    slowReaderMs,
-    initTimeoutMs,
+    slowReaderMs: limits.slowReaderMs,
+    initTimeoutMs: limits.initTimeoutMs,
   });
   const exchanges = new Set<Exchange>();
   let draining = false;
@@ -225,8 +208,6 @@ export function createTransport(options: TransportOptions): Transport {
         localOnly,
         allowedHosts,
         path,
-        maxBodyBytes,
-        slowReaderMs,
       });
       await new Promise<void>((resolve, reject) => {
         created.once("error", reject);

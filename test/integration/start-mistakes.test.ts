@@ -2,7 +2,7 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MODEL_PROVIDER_CONFIG } from "langchain/chat_models/universal";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { modelProviders } from "../../src/config/values.ts";
+import { modelProviders } from "../../src/config/forms.ts";
 import { FolderError, openFolder } from "../../src/embedded-redis/folder.ts";
 import { makeCertificates, type TestCertificates } from "../support/redis/certificates.ts";
 import { runParley } from "../support/gateway/parley-command.ts";

@@ -4,7 +4,7 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { hostTraces } from "../../src/telemetry/tracing/options.ts";
+import { hostTraces } from "../../src/telemetry/tracing/host.ts";
 import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { startCollector } from "../support/gateway/otlp-collector.ts";

@@ -59,7 +59,7 @@ async function closeOf(raw: RawSocket): Promise<void> {
 describe("on one socket", () => {
   test("so many operations in progress; completing one makes room", async () => {
     const { telemetry, limits } = watched();
-    await using server = await startTransport({ telemetry, limits: { subscriptionsPerSocket: 2 } });
+    await using server = await startTransport({ telemetry, maxSubscriptionsPerSocket: 2 });
     const raw = await openAcknowledged(server.endpoint);
     raw.send(subscribe("1", "{ waiting }"));
     for (const id of ["2", "3"]) raw.send(subscribe(id));
@@ -80,7 +80,7 @@ describe("on one socket", () => {
     ["ping frames", (socket: WebSocket) => socket.ping(), "pong"],
   ])("a flood of %s is read at the pace of the limit; others are served", async (_what, shoot, answer) => {
     const { telemetry, limits } = watched();
-    await using server = await startTransport({ telemetry, limits: { messagesPerSecond: 1000 } });
+    await using server = await startTransport({ telemetry, maxMessagesPerSecond: 1000 });
     const raw = await openAcknowledged(server.endpoint);
     let answered = 0;
     raw.socket.on(answer, () => (answered += 1));
@@ -98,7 +98,7 @@ describe("on one socket", () => {
 
   test("61 pings in one packet are paced, and their sender is not taken for dead meanwhile", async () => {
     // Held for two seconds, in which eight pings of the server's own are due.
-    await using server = await startTransport({ keepAliveMs: 250, limits: { messagesPerSecond: 10 } });
+    await using server = await startTransport({ keepAliveMs: 250, maxMessagesPerSecond: 10 });
     const raw = await openAcknowledged(server.endpoint);
     let pongs = 0;
     raw.socket.on("pong", () => (pongs += 1));
@@ -111,7 +111,7 @@ describe("on one socket", () => {
   });
 
   test("what is paced is not lost", async () => {
-    await using server = await startTransport({ limits: { messagesPerSecond: 200 } });
+    await using server = await startTransport({ maxMessagesPerSecond: 200 });
     const raw = await openAcknowledged(server.endpoint);
     for (let i = 0; i < 900; i++) raw.send({ type: "ping" });
     raw.send(subscribe("1", "{ hello }"));
@@ -124,7 +124,7 @@ describe("on one socket", () => {
 describe("sockets and streams", () => {
   test("so many from one address, of both kinds together", async () => {
     const { telemetry, limits, codes } = watched();
-    await using server = await startTransport({ telemetry, limits: { socketsPerAddress: 2 } });
+    await using server = await startTransport({ telemetry, maxSocketsPerAddress: 2 });
     const raw = await openRaw(server.endpoint);
     const streaming = await stream(server.endpoint);
     expect(streaming.status).toBe(200);
@@ -146,7 +146,7 @@ describe("sockets and streams", () => {
   });
 
   test("by the address that a trusted proxy tells", async () => {
-    await using server = await startTransport({ limits: { socketsPerAddress: 1, trustedProxies: 1 } });
+    await using server = await startTransport({ maxSocketsPerAddress: 1, trustProxy: 1 });
     const from = (address: string) => handshake(server.endpoint, { "x-forwarded-for": address });
     const [first, second, invented] = [
       await from("192.0.2.1"),
@@ -161,7 +161,7 @@ describe("sockets and streams", () => {
     const { telemetry, limits } = watched();
     await using server = await startTransport({
       telemetry,
-      limits: { socketsPerSubject: 2 },
+      maxSocketsPerSubject: 2,
       authenticate: ({ headers }) => {
         const subject = headers.get("x-subject");
         return { viewer: subject === null ? anonymous : { ...anonymous, subject }, expiresAt: null };
@@ -194,7 +194,7 @@ describe("sockets and streams", () => {
 describe("requests", () => {
   test("so many from one address in a minute, with the time to wait", async () => {
     const { telemetry, limits } = watched();
-    await using server = await startTransport({ telemetry, limits: { requestsPerMinute: 2, trustedProxies: 1 } });
+    await using server = await startTransport({ telemetry, maxRequestsPerMinute: 2, trustProxy: 1 });
     const from = (address: string) => post(server.endpoint, "mutation { increment }", { "x-forwarded-for": address });
     expect([(await from("192.0.2.1")).status, (await from("192.0.2.1")).status]).toEqual([200, 200]);
     const refused = await from("192.0.2.1");
@@ -213,7 +213,7 @@ describe("requests", () => {
 
   test("an upgrade is one of them", async () => {
     const { telemetry, limits, codes } = watched();
-    await using server = await startTransport({ telemetry, limits: { requestsPerMinute: 2 } });
+    await using server = await startTransport({ telemetry, maxRequestsPerMinute: 2 });
     const sockets = [await openRaw(server.endpoint), await openRaw(server.endpoint)];
     const refused = new WebSocket(server.endpoint.replace("http", "ws"), ["graphql-transport-ws"]);
     refused.on("error", () => undefined);
@@ -254,7 +254,7 @@ describe("requests", () => {
     ["nothing at all", 408, "", ""],
     ["headers without measure", 431, `${head}X-A: ${"x".repeat(20_000)}\r\n\r\n`, ""],
   ])("%s: %i, and the connection is closed", async (_what, status, first, more) => {
-    await using server = await startTransport({ limits: { headersTimeoutMs: 300, requestTimeoutMs: 600 } });
+    await using server = await startTransport({ headersTimeoutMs: 300, requestTimeoutMs: 600 });
     const slowly = async () => {
       const socket = open(server.url);
       if (first !== "") socket.write(first);
@@ -271,7 +271,7 @@ describe("requests", () => {
   test("a connection without a request is kept longer than load balancers keep theirs, and no longer than it may be", async () => {
     await using usual = await startTransport();
     expect((await fetch(`${usual.url}/healthz`)).headers.get("keep-alive")).toBe("timeout=65");
-    await using server = await startTransport({ limits: { keepAliveTimeoutMs: 100 } });
+    await using server = await startTransport({ keepAliveTimeoutMs: 100 });
     const socket = open(server.url);
     socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
     expect(await all(socket)).toContain("HTTP/1.1 200");
@@ -287,7 +287,7 @@ describe("requests", () => {
   ])(
     "an upgrade that is refused (%s: %i) holds no connection, however long its client stays",
     async (_what, status, bytes) => {
-      await using server = await startTransport({ limits: { connections: 1 }, production: true });
+      await using server = await startTransport({ maxConnections: 1, production: true });
       const stays = connect({ port: Number(new URL(server.url).port), host: "127.0.0.1", allowHalfOpen: true });
       stays.write(bytes);
       const [answer] = (await once(stays, "data")) as [Buffer];
@@ -304,7 +304,7 @@ describe("requests", () => {
 
   test("connections beyond the limit are closed at once, and others are served again when some are gone", async () => {
     const { telemetry, limits } = watched();
-    await using server = await startTransport({ telemetry, limits: { connections: 2 } });
+    await using server = await startTransport({ telemetry, maxConnections: 2 });
     const held = [open(server.url), open(server.url)];
     await Promise.all(held.map((socket) => once(socket, "connect")));
     // Accepted, not only waiting to be: answers come over both.
@@ -322,7 +322,7 @@ describe("requests", () => {
 describe("more than can be executed", () => {
   test("is refused at once with 503 and OVERLOADED, health is told, and it recovers", async () => {
     const { telemetry, limits, codes } = watched();
-    await using server = await startTransport({ telemetry, limits: { operations: 1 } });
+    await using server = await startTransport({ telemetry, maxConcurrentOperations: 1 });
     const raw = await openAcknowledged(server.endpoint);
     raw.send(subscribe("1", "{ waiting }"));
     await server.probe.waiting;
@@ -351,7 +351,7 @@ describe("more than can be executed", () => {
 
 test("Apollo over plain HTTP comes again when it is refused for now, and is served when there is room", async () => {
   const { telemetry, codes } = watched();
-  await using server = await startTransport({ telemetry, limits: { operations: 1 } });
+  await using server = await startTransport({ telemetry, maxConcurrentOperations: 1 });
   const leaving = new AbortController();
   const holding = fetch(`${server.endpoint}?query={waiting}`, { signal: leaving.signal }).catch(() => undefined);
   await server.probe.waiting;

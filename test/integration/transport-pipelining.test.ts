@@ -32,8 +32,8 @@ test("who asks and asks for small answers and reads none is cut off, and what it
   const Query = new GraphQLObjectType({ name: "Query", fields: { text: { type: GraphQLString, resolve } } });
   const schema = new GraphQLSchema({ query: Query });
   // It has the only place until then, and no other limit ends it.
-  const limits = { connections: 1, headersTimeoutMs: 3_600_000, requestTimeoutMs: 3_600_000 };
-  await using server = await startTransport({ schema, slowReaderMs: 200, limits });
+  const limits = { maxConnections: 1, headersTimeoutMs: 3_600_000, requestTimeoutMs: 3_600_000 };
+  await using server = await startTransport({ schema, slowReaderMs: 200, ...limits });
   const socket = await open(server);
   socket.pause();
   socket.write(get("{text}", 2000));
@@ -62,8 +62,7 @@ test("requests that come before their turn are executed one after another, and e
 });
 
 test("64 KiB behind a slow answer are answered behind it, whatever time a request may take to arrive", async () => {
-  const limits = { headersTimeoutMs: 300, requestTimeoutMs: 300 };
-  await using server = await startTransport({ limits });
+  await using server = await startTransport({ headersTimeoutMs: 300, requestTimeoutMs: 300 });
   const socket = await open(server);
   let text = "";
   socket.setEncoding("utf8").on("data", (data: string) => (text += data));

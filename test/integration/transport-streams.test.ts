@@ -219,7 +219,7 @@ describe("multipart subscriptions", () => {
   });
 
   test("they count as streams: one too many is refused, and a place is free when one ends", async () => {
-    await using server = await startTransport({ limits: { socketsPerAddress: 1 } });
+    await using server = await startTransport({ maxSocketsPerAddress: 1 });
     const first = readerOf(await post(server.endpoint, ticks, apollo));
     await readUntil(first, "{}");
     const second = await post(server.endpoint, ticks, apollo);

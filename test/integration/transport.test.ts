@@ -390,7 +390,7 @@ describe("HEAD", () => {
   });
 
   test("of a stream opens none: it is over at once", async () => {
-    await using server = await startTransport({ limits: { socketsPerAddress: 1 } });
+    await using server = await startTransport({ maxSocketsPerAddress: 1 });
     const url = `${server.endpoint}?query=${encodeURIComponent("subscription { ticks { text } }")}`;
     for (const accept of ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"]) {
       const response = await fetch(url, { method: "HEAD", headers: { accept } });

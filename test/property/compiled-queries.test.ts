@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { CompiledQuery } from "../../src/operations/compiled-query.ts";
 import { schema } from "../../src/graphql/schema.ts";
+import { defaultSettings } from "../support/gateway/transport-server.ts";
 import { createTransport } from "../../src/transport/transport.ts";
 import type { Transport, TransportOptions } from "../../src/transport/transport.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
@@ -99,7 +100,8 @@ function common(): TransportOptions {
     ready: () => Promise.resolve({ ok: true }),
     production: false,
     graphiql: false,
-    queryLimits: { maxCost: 1_000_000, maxAliases: 1000 },
+    limits: defaultSettings,
+    queryLimits: { ...defaultSettings.queryLimits, maxCost: 1_000_000, maxAliases: 1000 },
   };
 }
 
@@ -199,7 +201,7 @@ const laterFailures: RandomQuery = {
 
 /** Both ways, of which an answer may hold next to nothing. */
 async function startTight(): Promise<{ ofThin: string; ofWhole: string; close: () => Promise<void> }> {
-  const tight = { ...common(), limits: { answerBytes: 600 } };
+  const tight = { ...common(), limits: { ...defaultSettings, maxAnswerBytes: 600 } };
   const [thin, whole] = [createTransport(tight), createTransport({ ...tight, thin: false })];
   const [{ url: ofThin }, { url: ofWhole }] = [await thin.listen(0, "127.0.0.1"), await whole.listen(0, "127.0.0.1")];
   return {

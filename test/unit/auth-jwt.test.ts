@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { jwtVerifier } from "../../src/transport/auth/jwt.ts";
-import type { JwtOptions } from "../../src/transport/auth/jwt.ts";
+import type { JwtOptions } from "../../src/config/auth.ts";
 import { createSigner, secret, startKeySet, tokenFor } from "../support/gateway/tokens.ts";
 
 const rules = { issuer: null, audience: null, clockSkewSeconds: 5 };

@@ -1,70 +1,75 @@
 import { describe, expect, test } from "vitest";
 
-import { limitDefinitions } from "../../src/config/limits.ts";
+import { limits } from "../../src/config/limits.ts";
 import { ConfigError, loadConfig } from "../../src/config/load.ts";
-import { quotaLimits, sessionLimit, transportLimits } from "../../src/config/limit-options.ts";
-import { defaultTransportLimits } from "../../src/transport/guard/settings.ts";
+import { settle } from "../../src/options.ts";
 
-const limitsIn = (env: Record<string, string>) => {
-  const config = loadConfig(env);
-  return {
-    transport: transportLimits(config),
-    quotas: quotaLimits(config, true),
-    sessions: sessionLimit(config, true),
-  };
-};
+const redis = "redis://127.0.0.1:1";
+const withAuth = { AUTH: "keys", AUTH_KEYS_FILE: "k", HISTORY_KEY_PREFIX: "chat:" };
+const auth = { kind: "keys", file: "k", cookie: null } as const;
 
 describe("limits", () => {
-  test("what is not given is left to the gateway's defaults", () => {
-    expect(limitsIn({})).toEqual({
-      transport: {},
-      quotas: { sendsPerMinute: 600, runs: 50, tokensPerDay: null },
-      sessions: 10_000,
-    });
-    expect(quotaLimits(loadConfig({}), false)).toEqual({ sendsPerMinute: null, runs: null, tokensPerDay: null });
-    expect(sessionLimit(loadConfig({}), false)).toBeNull();
+  test("what one subject may is limited where there are subjects", () => {
+    const limited = {
+      maxSendsPerMinute: 600,
+      maxRunsPerSubject: 50,
+      maxTokensPerDay: null,
+      maxSessionsPerOwner: 10_000,
+    };
+    expect(loadConfig(withAuth)).toMatchObject(limited);
+    expect(settle({ redis, auth })).toMatchObject(limited);
+    expect(settle({ redis, authenticate: () => null })).toMatchObject(limited);
+    const free = { maxSendsPerMinute: null, maxRunsPerSubject: null, maxTokensPerDay: null, maxSessionsPerOwner: null };
+    expect(loadConfig({})).toMatchObject(free);
+    expect(settle({ redis })).toMatchObject(free);
   });
 
-  test("the table tells the defaults that there are", () => {
-    const told = Object.fromEntries(
-      Object.entries(limitDefinitions).flatMap(([name, { default: fallback }]) =>
-        fallback === null || !/^\d+$/.test(fallback) ? [] : [[name, fallback]],
-      ),
-    );
-    const limits = { ...defaultTransportLimits, ...limitsIn(told).transport };
-    expect(limits).toEqual(defaultTransportLimits);
-    expect(Object.keys(limitsIn(told).transport)).toHaveLength(14);
-    const {
-      MAX_SENDS_PER_MINUTE: sends,
-      MAX_RUNS_PER_SUBJECT: runs,
-      MAX_SESSIONS_PER_OWNER: sessions,
-    } = limitDefinitions;
-    const { quotas, sessions: most } = limitsIn({});
-    for (const [{ default: text }, value] of [
-      [sends, quotas.sendsPerMinute],
-      [runs, quotas.runs],
-      [sessions, most],
+  test("createGateway and the command have the same defaults", () => {
+    for (const [config, settled] of [
+      [loadConfig({}), settle({ redis })],
+      [loadConfig(withAuth), settle({ redis, auth })],
     ] as const) {
-      expect(text).toBe(`${String(value)} with AUTH, else 0`);
+      const names = Object.keys(limits);
+      expect(names).toHaveLength(29);
+      for (const name of names) expect([name, Reflect.get(settled, name)]).toEqual([name, Reflect.get(config, name)]);
+      expect(settled.queryLimits).toEqual(config.queryLimits);
     }
   });
 
+  test("a default as the table shows it, given as a variable, is that default", () => {
+    const shown = Object.values(limits).flatMap(({ variable, shownDefault }) =>
+      shownDefault === null || !/^\d+$/.test(shownDefault) ? [] : [[variable, shownDefault] as const],
+    );
+    expect(shown).toHaveLength(24);
+    expect(loadConfig(Object.fromEntries(shown))).toEqual(loadConfig({}));
+    const { maxSendsPerMinute, maxRunsPerSubject, maxSessionsPerOwner } = limits;
+    expect([maxSendsPerMinute, maxRunsPerSubject, maxSessionsPerOwner].map((one) => one.shownDefault)).toEqual([
+      "600 with AUTH, else 0",
+      "50 with AUTH, else 0",
+      "10000 with AUTH, else 0",
+    ]);
+  });
+
   test("0 is no limit, where there may be none", () => {
-    const none = limitsIn({
+    const none = {
       MAX_SENDS_PER_MINUTE: "0",
       MAX_RUNS_PER_SUBJECT: "0",
       MAX_SESSIONS_PER_OWNER: "0",
       MAX_SOCKETS_PER_ADDRESS: "0",
+    };
+    expect(loadConfig({ ...withAuth, ...none })).toMatchObject({
+      maxSendsPerMinute: null,
+      maxRunsPerSubject: null,
+      maxSessionsPerOwner: null,
+      maxSocketsPerAddress: null,
     });
-    expect(none.quotas).toEqual({ sendsPerMinute: null, runs: null, tokensPerDay: null });
-    expect([none.sessions, none.transport]).toEqual([null, { socketsPerAddress: null }]);
   });
 
   test.each<[string, number | string[]]>([
     ["1", 1],
     ["10.0.0.0/8, ::1", ["10.0.0.0/8", "::1"]],
-  ])("TRUST_PROXY=%s", (text, trustedProxies) => {
-    expect(limitsIn({ TRUST_PROXY: text }).transport).toEqual({ trustedProxies });
+  ])("TRUST_PROXY=%s", (text, trustProxy) => {
+    expect(loadConfig({ TRUST_PROXY: text })).toMatchObject({ trustProxy });
   });
 
   test.each([

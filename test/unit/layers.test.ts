@@ -20,34 +20,34 @@ const layers: Readonly<Record<string, Layer>> = {
     ours: ["conversation/"],
     vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser"],
   },
-  "graphql/": { ours: ["conversation/"], vendors: ["graphql", "@pothos/*"] },
+  "graphql/": { ours: ["conversation/", "config/limits.ts"], vendors: ["graphql", "@pothos/*"] },
   "operations/": {
-    ours: ["graphql/", "conversation/"],
+    ours: ["graphql/", "conversation/", "config/limits.ts"],
     vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "lru-cache"],
   },
-  "transport/auth/": { ours: ["operations/", "conversation/"], vendors: ["jose"] },
+  "transport/auth/": { ours: ["operations/", "conversation/", "config/auth.ts"], vendors: ["jose"] },
   "transport/": {
-    ours: ["operations/", "graphql/", "conversation/"],
+    ours: ["operations/", "graphql/", "conversation/", "config/limits.ts"],
     vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "lru-cache", "ws"],
   },
   "telemetry/logging.ts": { ours: ["config/"], vendors: ["pino", "pino-pretty"] },
   "telemetry/metrics.ts": { ours: ["conversation/ports/"], vendors: ["prom-client"] },
-  "telemetry/": { ours: ["conversation/ports/"], vendors: ["@opentelemetry/*"] },
+  "telemetry/tracing/": { ours: ["conversation/ports/", "config/tracing.ts"], vendors: ["@opentelemetry/*"] },
   // As a library the gateway takes a client, options and models as they are, so its types name them.
   "options.ts": {
     ours: [
-      "conversation/",
-      "graphql/limits.ts",
-      "langchain/models/custom-model.ts",
-      "config/",
-      "redis/client/",
-      "telemetry/",
-      "transport/auth/",
-      "operations/",
+      ...[
+        "config/",
+        "conversation/message/json.ts",
+        "langchain/models/custom-model.ts",
+        "redis/client/connection.ts",
+        "transport/auth/",
+      ],
+      ...["operations/logger.ts"],
     ],
     vendors: ["ioredis", "@langchain/core"],
   },
-  "config/": { ours: ["conversation/", "transport/guard/", "options.ts"], vendors: ["zod"] },
+  "config/": { ours: [], vendors: ["zod"] },
   "gateway.ts": {
     ours: [
       ...["conversation/", "redis/", "embedded-redis/", "langchain/", "graphql/", "operations/", "transport/"],

@@ -3,12 +3,15 @@ import { describe, expect, test } from "vitest";
 
 import { ParleyError } from "../../src/conversation/errors.ts";
 import { checkCost, costOf, planCost } from "../../src/graphql/limits-cost.ts";
-import { defaultQueryLimits, parseBounded } from "../../src/graphql/limits.ts";
-import type { QueryLimits } from "../../src/graphql/limits.ts";
+import type { QueryLimits } from "../../src/config/limits.ts";
+import { parseBounded } from "../../src/graphql/limits.ts";
+import { settle } from "../../src/options.ts";
 import { schema } from "../../src/graphql/schema.ts";
 import { graphiqlExamples } from "../../src/transport/http/pages/graphiql.ts";
 
 /** What is wrong with it, or "". */
+const { queryLimits: defaultQueryLimits } = settle({ redis: "redis://127.0.0.1:1" });
+
 function problem(query: string, limits: Partial<QueryLimits> = {}): string {
   try {
     parseBounded(query, { ...defaultQueryLimits, ...limits });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { GraphQLError } from "graphql";
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { defaultQueryLimits } from "../../src/graphql/limits.ts";
+import { defaultSettings } from "../support/gateway/transport-server.ts";
 import { schema } from "../../src/graphql/schema.ts";
 import {
   checkedList,
@@ -147,7 +147,7 @@ test("only: what is listed, by id, hash or text, and nothing else", () => {
 });
 
 describe("a list", () => {
-  const checks = { schema, limits: defaultQueryLimits, introspection: false };
+  const checks = { schema, limits: defaultSettings.queryLimits, introspection: false };
   const problemOf = (list: unknown, changes: Partial<typeof checks> = {}) => {
     try {
       checkedList(list, { ...checks, ...changes });

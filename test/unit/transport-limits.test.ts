@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { addressReader, trustedProxiesProblem } from "../../src/transport/guard/address.ts";
+import { addressReader } from "../../src/transport/guard/address.ts";
 import type { TrustedProxies } from "../../src/transport/guard/address.ts";
 import { Counts } from "../../src/transport/guard/counts.ts";
 import { createGate } from "../../src/transport/guard/gate.ts";
@@ -37,9 +37,8 @@ describe("a client's address", () => {
   });
 
   test("what cannot be trusted is said", () => {
-    expect([1, ["10.0.0.0/8", "::1"]].map(trustedProxiesProblem)).toEqual([null, null]);
-    const wrong: TrustedProxies[] = [-1, 1.5, ["proxy.example"], ["10.0.0.0/99"], [""]];
-    expect(wrong.map(trustedProxiesProblem)).not.toContain(null);
+    for (const right of [1, ["10.0.0.0/8", "::1"]]) expect(() => addressReader(right)).not.toThrow();
+    for (const wrong of [["proxy.example"], ["10.0.0.0/99"], [""]]) expect(() => addressReader(wrong)).toThrow();
   });
 });
 
@@ -77,7 +76,7 @@ describe("rates", () => {
 });
 
 describe("the gate", () => {
-  const settings = { operations: 2, eventLoopLagMs: 60_000, pendingAnswerBytes: 100 };
+  const settings = { maxConcurrentOperations: 2, maxEventLoopLagMs: 60_000, maxPendingAnswerBytes: 100 };
 
   test("counts what executes, once each, until it is answered", () => {
     const gate = createGate(settings);
@@ -122,7 +121,7 @@ describe("the gate", () => {
   });
 
   test("is full while the event loop is late again and again, not at once, and not for long", async () => {
-    const gate = createGate({ ...settings, operations: 1000, eventLoopLagMs: 50 });
+    const gate = createGate({ ...settings, maxConcurrentOperations: 1000, maxEventLoopLagMs: 50 });
     const block = async () => {
       const until = performance.now() + 400;
       while (performance.now() < until);

@@ -6,7 +6,7 @@ import type { GraphQLSchema } from "graphql";
 import { ParleyError } from "../../conversation/errors.ts";
 import { checkCost, planCost } from "../../graphql/limits-cost.ts";
 import { parseBounded } from "../../graphql/limits.ts";
-import type { QueryLimits } from "../../graphql/limits.ts";
+import type { QueryLimits } from "../../config/limits.ts";
 import { sha256Of } from "./persisted.ts";
 
 /** The list cannot be served: every mistake in it, one a line. */

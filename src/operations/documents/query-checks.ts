@@ -37,7 +37,7 @@ import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Context } from "../../graphql/context.ts";
 import { checkCost, costOf, planCost } from "../../graphql/limits-cost.ts";
 import { parseBounded } from "../../graphql/limits.ts";
-import type { QueryLimits } from "../../graphql/limits.ts";
+import type { QueryLimits } from "../../config/limits.ts";
 import type { Identity } from "../identity.ts";
 import type { MaskError } from "../masking.ts";
 

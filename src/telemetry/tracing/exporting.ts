@@ -13,7 +13,7 @@ import {
   type Sampler,
   type SpanExporter,
 } from "@opentelemetry/sdk-trace";
-import type { TraceSampler, TracingOptions } from "./options.ts";
+import type { TraceSampler, TracingOptions } from "../../config/tracing.ts";
 
 const defaultSampler: TraceSampler = { parentBased: true, root: "always_on", ratio: 1 };
 

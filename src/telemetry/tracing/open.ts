@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { trace, type Tracer, type TracerProvider } from "@opentelemetry/api";
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
-import type { TracingOptions } from "./options.ts";
+import type { TracingOptions } from "../../config/tracing.ts";
 import { traced } from "./traced.ts";
 
 export interface Tracing {

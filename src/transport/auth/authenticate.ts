@@ -1,3 +1,4 @@
+import type { AuthOptions } from "../../config/auth.ts";
 import {
   CredentialsExpired,
   tokenMissing,
@@ -8,17 +9,9 @@ import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../../operations/identity.ts";
 import type { Logger } from "../../operations/logger.ts";
-import type { JwtOptions } from "./jwt.ts";
 import { keyVerifier } from "./keys.ts";
 import { tokenOf } from "./token.ts";
 import type { VerifyToken } from "./token.ts";
-
-export type AuthOptions =
-  /** `allowAnonymous`: whoever reaches the gateway means it, by whatever name it is called. Default false. */
-  | { readonly kind: "none"; readonly allowAnonymous?: boolean }
-  /** `cookie`: the name of a cookie that may hold the token, null: none. */
-  | ({ readonly kind: "jwt"; readonly cookie: string | null } & JwtOptions)
-  | { readonly kind: "keys"; readonly cookie: string | null; readonly file: string };
 
 /** What a program's own `authenticate` is given: an HTTP request, or a WebSocket's connection_init. */
 export interface AuthRequest {

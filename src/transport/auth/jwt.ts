@@ -1,21 +1,12 @@
 import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 
+import type { JwtOptions } from "../../config/auth.ts";
 import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import type { Viewer } from "../../conversation/session.ts";
 import type { Identity } from "../../operations/identity.ts";
 import type { VerifyToken } from "./token.ts";
-
-export interface JwtOptions {
-  /** A secret for HS256, or the URL of a JSON Web Key Set for everything with a public key. */
-  readonly key: { readonly secret: string } | { readonly jwksUrl: string };
-  /** What `iss` and `aud` must be; null: whatever they are. */
-  readonly issuer: string | null;
-  readonly audience: string | null;
-  /** How far the issuer's clock and ours may lie apart. */
-  readonly clockSkewSeconds: number;
-}
 
 /** Only what has a public key: an HS256 token "signed" with that public key is no token (algorithm confusion). */
 const publicKeyAlgorithms = [

@@ -64,14 +64,3 @@ function keyOf(address: string | null | undefined): string | null {
   const groups = [...front, ...gap, ...back].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
   return `${groups.join(":")}::/64`;
 }
-
-/** null, or what is wrong with it. */
-export function trustedProxiesProblem(trusted: TrustedProxies): string | null {
-  if (typeof trusted === "number") return Number.isInteger(trusted) && trusted >= 0 ? null : "must be a count";
-  try {
-    matcherOf(trusted);
-    return null;
-  } catch {
-    return "must be addresses or networks such as 10.0.0.0/8";
-  }
-}

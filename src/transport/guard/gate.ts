@@ -1,3 +1,4 @@
+import type { Limits } from "../../config/limits.ts";
 import type { Place } from "../../operations/exchange.ts";
 import type { LimitName } from "../../conversation/limit-names.ts";
 
@@ -20,16 +21,13 @@ export interface Gate {
   close(): void;
 }
 
-export interface GateSettings {
-  readonly operations: number;
-  readonly eventLoopLagMs: number;
-  readonly pendingAnswerBytes: number;
-}
-
 /** How often the event loop is asked how late it is. */
 const tickMs = 100;
 
-export function createGate({ operations, eventLoopLagMs, pendingAnswerBytes }: GateSettings): Gate {
+type GateLimits = Pick<Limits, "maxConcurrentOperations" | "maxEventLoopLagMs" | "maxPendingAnswerBytes">;
+
+export function createGate(limits: GateLimits): Gate {
+  const { maxConcurrentOperations, maxEventLoopLagMs, maxPendingAnswerBytes } = limits;
   let executing = 0;
   let pending = 0;
   let expectedAt = performance.now() + tickMs;
@@ -48,10 +46,10 @@ export function createGate({ operations, eventLoopLagMs, pendingAnswerBytes }: G
       return executing;
     },
     full() {
-      if (executing >= operations) return "operations";
-      if (pending > pendingAnswerBytes) return "pendingAnswerBytes";
+      if (executing >= maxConcurrentOperations) return "operations";
+      if (pending > maxPendingAnswerBytes) return "pendingAnswerBytes";
       // Twice in a row: once may be a collection of garbage, or one large answer.
-      return Math.min(lagMs, before) > eventLoopLagMs ? "eventLoopLag" : null;
+      return Math.min(lagMs, before) > maxEventLoopLagMs ? "eventLoopLag" : null;
     },
     hold(bytes) {
       pending += bytes;

@@ -1,5 +1,6 @@
 import { GraphQLError } from "graphql";
 
+import type { Limits } from "../../config/limits.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import { limitReached, rateLimited } from "../../conversation/ports/limits.ts";
 import type { LimitName } from "../../conversation/limit-names.ts";
@@ -13,7 +14,6 @@ import { Counts } from "./counts.ts";
 import { createGate } from "./gate.ts";
 import type { Place } from "../../operations/exchange.ts";
 import { Rates } from "./rate.ts";
-import type { TransportLimits } from "./settings.ts";
 
 type Leave = () => void;
 
@@ -39,11 +39,11 @@ export interface Guard {
 
 const overloadRetrySeconds = 1;
 
-export function createGuard(limits: TransportLimits, telemetry: Telemetry): Guard {
-  const address = addressReader(limits.trustedProxies);
-  const rates = limits.requestsPerMinute === null ? null : new Rates(limits.requestsPerMinute);
-  const fromAddress = new Counts(limits.socketsPerAddress);
-  const ofSubject = new Counts(limits.socketsPerSubject);
+export function createGuard(limits: Limits, telemetry: Telemetry): Guard {
+  const address = addressReader(limits.trustProxy);
+  const rates = limits.maxRequestsPerMinute === null ? null : new Rates(limits.maxRequestsPerMinute);
+  const fromAddress = new Counts(limits.maxSocketsPerAddress);
+  const ofSubject = new Counts(limits.maxSocketsPerSubject);
   const gate = createGate(limits);
 
   function refuse(error: ParleyError, limit: LimitName): GraphQLError {
@@ -80,7 +80,7 @@ export function createGuard(limits: TransportLimits, telemetry: Telemetry): Guar
     // Who is everyone cannot be held to one person's share.
     socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),
     subscription(inProgress) {
-      const most = limits.subscriptionsPerSocket;
+      const most = limits.maxSubscriptionsPerSocket;
       if (inProgress < most) return null;
       const limit = "subscriptionsPerSocket";
       const message = `At most ${most} operations may be in progress on one socket. Complete some, or open another.`;

@@ -8,7 +8,7 @@ import type { Conversations } from "../../conversation/conversations/api.ts";
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import { AnswerBudget } from "../../graphql/answer-budget.ts";
 import type { Context } from "../../graphql/context.ts";
-import type { QueryLimits } from "../../graphql/limits.ts";
+import type { QueryLimits } from "../../config/limits.ts";
 import { runDirectly } from "../../operations/direct.ts";
 import { Documents, undeferred, useDocuments } from "../../operations/documents/documents.ts";
 import type { Exchange } from "../../operations/exchange.ts";

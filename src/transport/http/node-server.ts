@@ -12,7 +12,7 @@ import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
 import { IncomingHeaders } from "./incoming-headers.ts";
 import type { Guard } from "../guard/guard.ts";
-import type { TransportLimits } from "../guard/settings.ts";
+import type { Limits } from "../../config/limits.ts";
 import type { Logger } from "../../operations/logger.ts";
 import { writeResponse } from "./node-http.ts";
 import { machineNames, mayUpgrade } from "./origins.ts";
@@ -34,21 +34,20 @@ export interface NodeServerOptions {
   readonly telemetry: Telemetry;
   readonly logger: Logger;
   readonly isDraining: () => boolean;
-  readonly limits: TransportLimits;
+  readonly limits: Limits;
   readonly origins: OriginPolicy;
   /** Over this machine's own addresses answers only those who call it by them, or by a name of `origins`. */
   readonly localOnly: boolean;
   /** By which names clients may call the gateway, besides addresses, this machine's own names and those of `origins`; null: by any. */
   readonly allowedHosts: readonly string[] | null;
   readonly path: string;
-  readonly maxBodyBytes: number;
-  readonly slowReaderMs: number;
 }
 
 /** A server of node:http that brings requests to `answer` and upgrades to `webSockets`. It does not listen yet. */
 export function createNodeServer(options: NodeServerOptions): Server {
   const { answer, openExchange, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
-  const { origins, localOnly, allowedHosts, path, maxBodyBytes, slowReaderMs } = options;
+  const { origins, localOnly, allowedHosts, path } = options;
+  const { maxBodyBytes, slowReaderMs } = limits;
   const isOurs = machineNames(origins.allowed, allowedHosts ?? []);
 
   const server = createServer({
@@ -59,12 +58,12 @@ export function createNodeServer(options: NodeServerOptions): Server {
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     connectionsCheckingInterval: Math.min(2000, limits.headersTimeoutMs),
-    maxHeaderSize: limits.headerBytes,
+    maxHeaderSize: limits.maxHeaderBytes,
     // Any other (h2c, which some clients offer with each first request) may be left alone: it is answered as if it were not
     // there. Older than Node 24.9 they are refused.
     shouldUpgradeCallback: ({ method, headers }) => method === "GET" && headers.upgrade?.toLowerCase() === "websocket",
   });
-  server.maxConnections = limits.connections;
+  server.maxConnections = limits.maxConnections;
   server.on("drop", () => guard.limited("connections"));
   /** Connected when the gateway was stopping: for probes. What runs goes on over the connections that there were. */
   const late = new WeakSet<Socket>();

@@ -4,11 +4,13 @@ import { buildSchema, isObjectType } from "graphql";
 import type { GraphQLFieldResolver, GraphQLSchema } from "graphql";
 import { WebSocket } from "ws";
 
+import type { Limits, QueryLimits } from "../../../src/config/limits.ts";
 import type { Conversations } from "../../../src/conversation/conversations/api.ts";
 import { ParleyError } from "../../../src/conversation/errors.ts";
 import type { ErrorCode } from "../../../src/conversation/errors.ts";
 import type { Context } from "../../../src/graphql/context.ts";
 import type { Logger } from "../../../src/operations/logger.ts";
+import { settle } from "../../../src/options.ts";
 import { createTransport } from "../../../src/transport/transport.ts";
 import type { Transport, TransportOptions } from "../../../src/transport/transport.ts";
 import { PushSource } from "../store/push-source.ts";
@@ -57,7 +59,14 @@ const typeDefs = `
 
 type Resolve = GraphQLFieldResolver<unknown, Context, Record<string, unknown>>;
 
-export async function startTransport(options: Partial<TransportOptions> = {}): Promise<TestServer & AsyncDisposable> {
+/** As createGateway has them where nothing is given. */
+export const defaultSettings = settle({ redis: "redis://127.0.0.1:1" });
+
+type TestOptions = Partial<Omit<TransportOptions, "limits" | "queryLimits"> & Limits> & {
+  readonly queryLimits?: Partial<QueryLimits>;
+};
+
+export async function startTransport(options: TestOptions = {}): Promise<TestServer & AsyncDisposable> {
   const waiting = Promise.withResolvers<undefined>();
   const aborted = Promise.withResolvers<undefined>();
   const released = Promise.withResolvers<undefined>();
@@ -137,6 +146,8 @@ export async function startTransport(options: Partial<TransportOptions> = {}): P
     production: false,
     graphiql: true,
     ...options,
+    limits: { ...defaultSettings, ...options },
+    queryLimits: { ...defaultSettings.queryLimits, ...options.queryLimits },
   });
   const { url } = await transport.listen(0, "127.0.0.1");
   return { transport, url, endpoint: `${url}/graphql`, probe, [Symbol.asyncDispose]: () => transport.close() };
