@@ -6,7 +6,7 @@ import {
   scriptText,
   sessionScripts,
   textNames,
-} from "../../src/redis/scripts/scripts.ts";
+} from "../../src/redis/scripts/texts.ts";
 
 // A script is a function with a contract: its header says purpose, KEYS, ARGV and every code that it returns. Here the
 // header is held against the body.

@@ -14,7 +14,7 @@ interface Layer {
 /** What may import what. The first name that fits a file counts. Few packages belong to more than one folder, and nobody imports the composition. */
 const layers: Readonly<Record<string, Layer>> = {
   "conversation/": { ours: [], vendors: [] },
-  "redis/": { ours: ["conversation/"], vendors: ["ioredis", "cluster-key-slot", "lru-cache"] },
+  "redis/": { ours: ["conversation/"], vendors: ["ioredis", "lru-cache"] },
   "embedded-redis/": { ours: [], vendors: ["ioredis"] },
   "langchain/": {
     ours: ["conversation/"],

@@ -3,6 +3,7 @@ import type { Cluster, Redis } from "ioredis";
 import { storeUnavailable } from "../../conversation/errors.ts";
 import { storeError } from "./failure.ts";
 import { ChannelListeners, type Listener, type PubSub } from "./hub.ts";
+import { Link, type LinkEvents } from "./link.ts";
 import { slotOf } from "../store/keys.ts";
 
 const retryMs = 100;
@@ -35,7 +36,7 @@ export class ClusterHub implements PubSub {
   readonly #spread = new Map<string, Set<string>>();
   /** "channel node": is being subscribed. */
   readonly #spreading = new Set<string>();
-  readonly #links = new Map<string, Link>();
+  readonly #links = new Map<string, SubscriberLink>();
   readonly #watch: NodeJS.Timeout;
   #refreshedAt = -Infinity;
   #closed = false;
@@ -155,7 +156,7 @@ export class ClusterHub implements PubSub {
     return this.#cluster.slots[slotOf(keyOf(channel))]?.[0];
   }
 
-  #link(node: string): Link {
+  #link(node: string): SubscriberLink {
     const known = this.#links.get(node);
     if (known) return known;
     if (this.#closed) throw storeUnavailable(new Error("The gateway is closed"));
@@ -166,7 +167,7 @@ export class ClusterHub implements PubSub {
         this.#unheard.add(channel);
       }
     };
-    const link = new Link(this.#connect(node), {
+    const link = new SubscriberLink(this.#connect(node), {
       onMessage: (channel, message) => this.#listeners.tell(channel, message),
       onReady: () => this.#follow(),
       onClosed: () => {
@@ -256,37 +257,22 @@ function keyOf(channel: string): string {
   return isKeyspace(channel) ? channel.slice(channel.indexOf(":") + 1) : channel;
 }
 
-interface LinkEvents {
+interface SubscriberEvents extends LinkEvents {
   readonly onMessage: (channel: string, message: string) => void;
-  readonly onReady: () => void;
-  /** All that was subscribed on it is not any more. */
-  readonly onClosed: () => void;
   /** Sharded channels were unsubscribed by the server, because their slot went elsewhere. */
   readonly onLetGo: () => void;
 }
 
 /** The subscriber connection to one primary. */
-class Link {
-  readonly redis: Redis;
-  readonly #waiting = new Set<() => void>();
-  /** Connections so far: an acknowledgement counts for its own only. */
-  #epoch = 0;
+class SubscriberLink extends Link {
   /** ioredis says "moved" for both: an SSUBSCRIBE that was sent elsewhere, and a channel that the server let go. */
   #moved = 0;
   #sentElsewhere = 0;
 
-  constructor(redis: Redis, { onMessage, onReady, onClosed, onLetGo }: LinkEvents) {
-    this.redis = redis;
+  constructor(redis: Redis, { onMessage, onLetGo, ...events }: SubscriberEvents) {
+    super(redis, events);
     redis.on("message", onMessage);
     redis.on("smessage", onMessage);
-    redis.on("ready", () => {
-      for (const resolve of this.#waiting) resolve();
-      onReady();
-    });
-    redis.on("close", () => {
-      this.#epoch++;
-      onClosed();
-    });
     redis.on("moved", () => {
       // Behind the rejections that go with it.
       if (this.#moved++ > 0) return;
@@ -298,33 +284,16 @@ class Link {
     });
   }
 
-  /** Resolves when there is a connection; rejects after `withinMs`. */
-  async ready(withinMs: number): Promise<void> {
-    if (this.redis.status === "ready") return;
-    await new Promise<void>((resolve, reject) => {
-      const onReady = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(onReady);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#waiting.delete(onReady);
-        reject(new Error("The primary of a slot cannot be reached"));
-      }, withinMs);
-      this.#waiting.add(onReady);
-    });
-  }
-
-  /** Resolves with the acknowledgement. */
+  /** Resolves with the acknowledgement, which counts for its own connection only. */
   async subscribe(channel: string): Promise<void> {
-    const epoch = this.#epoch;
+    const { epoch } = this;
     try {
       await (isPlain(channel) ? this.redis.subscribe(channel) : this.redis.ssubscribe(channel));
     } catch (error) {
       if (!isPlain(channel) && error instanceof Error && error.message.startsWith("MOVED ")) this.#sentElsewhere++;
       throw error;
     }
-    if (this.#epoch !== epoch) throw new Error("The connection was lost behind a subscription");
+    if (this.epoch !== epoch) throw new Error("The connection was lost behind a subscription");
   }
 
   /** Whether it is away, or is dropped now because it does not answer. */

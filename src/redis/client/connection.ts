@@ -1,6 +1,6 @@
 import { Cluster, Redis } from "ioredis";
 import type { ClusterNode, ClusterOptions as AllClusterOptions, NatMap, RedisOptions as AllOptions } from "ioredis";
-import { batchWrites } from "./write-batching.ts";
+import { prepareSending, type SendingSettings } from "./sending.ts";
 
 /** ioredis' options, less the two that change what replies look like. */
 export type RedisOptions = Omit<AllOptions, "replyMapping" | "protocol">;
@@ -35,9 +35,7 @@ export function keyPrefixOf(source: RedisSource): string {
   }
 }
 
-export interface ConnectionSettings {
-  /** Milliseconds after which a command that got no answer is given up. */
-  readonly commandTimeoutMs: number;
+export interface ConnectionSettings extends SendingSettings {
   readonly onError: (error: unknown) => void;
 }
 
@@ -91,11 +89,13 @@ export function connectRedis(
   settings: ConnectionSettings,
   role: Role,
 ): Redis {
-  const own = connectionOptions(settings, role);
-  const redis = redisOf(source, own);
-  redis.on("error", settings.onError);
-  if (role !== "subscriber") batchWrites(redis);
-  return redis;
+  return prepared(redisOf(source, connectionOptions(settings, role)), settings, role);
+}
+
+function prepared<C extends Client>(client: C, settings: ConnectionSettings, role: Role): C {
+  client.on("error", settings.onError);
+  if (role !== "subscriber") prepareSending(client, role, settings);
+  return client;
 }
 
 function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: RedisOptions): Redis {
@@ -110,37 +110,22 @@ function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: RedisOp
   }
 }
 
-/**
- * Makes a cluster's commands end in time: its own retries (failover, cluster down, offline queue) know no time-out, and
- * that of its nodes begins only when a node is found.
- */
-function bounded(cluster: Cluster, commandTimeoutMs: number): Cluster {
-  const send = cluster.sendCommand.bind(cluster);
-  cluster.sendCommand = (command, ...rest) => {
-    command.setTimeout(commandTimeoutMs);
-    return send(command, ...rest);
-  };
-  return cluster;
-}
-
 export function connectCluster(
   nodes: readonly ClusterNode[],
   options: ClusterOptions,
   settings: ConnectionSettings,
 ): Cluster {
   const { redisOptions, ...rest } = options;
-  const cluster = new Cluster([...nodes], { ...rest, ...clusterOptions(redisOptions, settings) });
-  cluster.on("error", settings.onError);
-  batchWrites(cluster);
-  return bounded(cluster, settings.commandTimeoutMs);
+  return prepared(
+    new Cluster([...nodes], { ...rest, ...clusterOptions(redisOptions, settings) }),
+    settings,
+    "commands",
+  );
 }
 
 /** A cluster like the caller's, with what Parley needs of it. */
 export function duplicateCluster(client: Cluster, settings: ConnectionSettings): Cluster {
-  const cluster = client.duplicate([], clusterOptions(client.options.redisOptions, settings));
-  cluster.on("error", settings.onError);
-  batchWrites(cluster);
-  return bounded(cluster, settings.commandTimeoutMs);
+  return prepared(client.duplicate([], clusterOptions(client.options.redisOptions, settings)), settings, "commands");
 }
 
 function clusterOptions(redisOptions: NodeOptions | undefined, settings: ConnectionSettings) {
@@ -178,10 +163,8 @@ export function connectNode(node: string, options: ClusterOptions, settings: Con
   const colon = node.lastIndexOf(":");
   const called = { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) };
   const address = mapped(options.natMap, node) ?? called;
-  const redis = new Redis({ ...options.redisOptions, ...connectionOptions(settings, role), ...address });
-  redis.on("error", settings.onError);
-  if (role !== "subscriber") batchWrites(redis);
-  return redis;
+  const own = connectionOptions(settings, role);
+  return prepared(new Redis({ ...options.redisOptions, ...own, ...address }), settings, role);
 }
 
 /** Where a server that others call so is reached from here. */

@@ -3,6 +3,7 @@ import type { Redis } from "ioredis";
 import { ParleyError, storeUnavailable } from "../../conversation/errors.ts";
 import { slotOf } from "../store/keys.ts";
 import { Scripts, type Reply, type ScriptCall } from "../scripts/scripts.ts";
+import { Link } from "./link.ts";
 import type { Topology } from "./topology.ts";
 
 export interface DurableSettings {
@@ -41,7 +42,7 @@ export class NotReplicated extends ParleyError {
 export class DurableScripts {
   readonly #topology: Topology;
   readonly #settings: DurableSettings;
-  readonly #links = new Map<string, Link>();
+  readonly #links = new Map<string, DurableLink>();
   #closed = false;
 
   constructor(topology: Topology, settings: DurableSettings) {
@@ -85,7 +86,7 @@ export class DurableScripts {
   /** Does it on the connection to the keys' primary; again where that was lost, or is elsewhere by now, until the time is over. */
   async #repeated<T>(
     [key = ""]: readonly string[],
-    attempt: (link: Link) => Promise<T>,
+    attempt: (link: DurableLink) => Promise<T>,
     failure: (cause: unknown) => ParleyError,
   ): Promise<T> {
     const deadline = performance.now() + this.#settings.commandTimeoutMs;
@@ -111,7 +112,7 @@ export class DurableScripts {
     }
   }
 
-  async #write(link: Link, call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
+  async #write(link: DurableLink, call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
     const { epoch } = link;
     const again = progress.answer !== null;
     const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
@@ -124,13 +125,13 @@ export class DurableScripts {
   }
 
   /** A write that changes nothing of weight. 0: there is nothing to touch. */
-  #touch(link: Link, [, , , , , ops = ""]: readonly string[]): Promise<number> {
+  #touch(link: DurableLink, [, , , , , ops = ""]: readonly string[]): Promise<number> {
     return link.answered(link.redis.pexpire(ops, hours25));
   }
 
   /** How many replicas have what was written on this connection since `epoch`, and what `written` came to. */
   async #waited(
-    link: Link,
+    link: DurableLink,
     written: Promise<number>,
     epoch = link.epoch,
   ): Promise<readonly [acknowledged: number, written: number]> {
@@ -143,7 +144,7 @@ export class DurableScripts {
     return new Error(`${acknowledged} of ${this.#settings.replicas} replicas followed in time`);
   }
 
-  #linkTo(slot: number): Link | null {
+  #linkTo(slot: number): DurableLink | null {
     const place = this.#closed ? null : this.#topology.place(slot);
     if (!place) return null;
     const known = this.#links.get(place.name);
@@ -154,7 +155,7 @@ export class DurableScripts {
       link.redis.disconnect();
       this.#links.delete(name);
     }
-    const link = new Link(place.connect("durable"), this.#settings);
+    const link = new DurableLink(place.connect("durable"), this.#settings);
     this.#links.set(place.name, link);
     return link;
   }
@@ -172,59 +173,19 @@ interface Progress {
 const moving = /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|UNBLOCKED|ERR WAIT cannot)/;
 const onItsWay = /^(ASK|TRYAGAIN)/;
 
-class Link {
-  readonly redis: Redis;
+class DurableLink extends Link {
   readonly scripts: Scripts;
-  /** Grows with each connection: what was written on one is not known to the next. */
-  epoch = 0;
   /** Writes that are on their way over it. */
   users = 0;
   readonly #settings: DurableSettings;
   /** Not sent yet: who comes now shares it. */
   #gathering: Promise<number> | null = null;
   #asking: Promise<number> | null = null;
-  /** Who waits for an answer on this connection, and who for the connection: sets, as a promise would keep each race it was in. */
-  readonly #onLost = new Set<(error: Error) => void>();
-  readonly #onReady = new Set<() => void>();
 
   constructor(redis: Redis, settings: DurableSettings) {
-    this.redis = redis;
+    super(redis, { onClosed: () => (this.#gathering = this.#asking = null) });
     this.scripts = new Scripts(redis, settings.onFailure);
     this.#settings = settings;
-    redis.on("ready", () => {
-      for (const resolve of this.#onReady) resolve();
-    });
-    redis.on("close", () => {
-      this.epoch++;
-      this.#gathering = this.#asking = null;
-      for (const reject of [...this.#onLost]) reject(new Error("The connection was lost"));
-    });
-  }
-
-  /** An answer, or the loss of the connection: without resending, ioredis lets what was under way wait for its time-out. */
-  answered<T>(answer: Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const settle = () => this.#onLost.delete(reject);
-      this.#onLost.add(reject);
-      answer.then(resolve, reject).finally(settle);
-    });
-  }
-
-  /** Resolves when there is a connection; rejects after `withinMs`. */
-  async ready(withinMs: number): Promise<void> {
-    if (this.redis.status === "ready") return;
-    await new Promise<void>((resolve, reject) => {
-      const onReady = () => {
-        clearTimeout(timer);
-        this.#onReady.delete(onReady);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#onReady.delete(onReady);
-        reject(new Error("The primary cannot be reached"));
-      }, withinMs);
-      this.#onReady.add(onReady);
-    });
   }
 
   /** How many replicas have all that was written on this connection so far; those who ask while one WAIT is out share the next. */

@@ -10,7 +10,8 @@ import type { DurableScripts } from "../client/durable.ts";
 import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";
 import { headOf, text, type Head } from "./replies.ts";
-import { sessionScripts, type Reply, type ScriptCall, type Scripts, type SessionScript } from "./scripts.ts";
+import type { Reply, ScriptCall, Scripts } from "./scripts.ts";
+import { sessionScripts, type SessionScript } from "./texts.ts";
 import type { SessionIndex } from "../store/session-index.ts";
 
 export interface CallSettings {
@@ -156,13 +157,16 @@ export class SessionCalls {
     }
   }
 
-  /** Both in one piece: foreign code that writes without a pause would get between them each time. null: no such session. */
+  /**
+   * Both leave in one write (sending.ts): foreign code that writes without a pause would get between them each time. Who asks
+   * may have to ask again all the same. null: no such session.
+   */
   async touchAndView(owner: string, key: string, args: Args): Promise<readonly Reply[] | null> {
-    const calls = [this.#call("touch", owner, key, null, cursorArgs(null)), this.#call("view", owner, key, null, args)];
-    const [touched, viewed] = await guarded(this.#scripts.runTogether(calls));
-    if (!touched || !viewed || touched[0] === "NOT_FOUND") return null;
-    refuseCorrupt(key, touched);
-    refuseCorrupt(key, viewed);
+    const [touched, viewed] = await Promise.all([
+      this.run("touch", owner, key, null, cursorArgs(null)),
+      this.run("view", owner, key, null, args),
+    ]);
+    if (touched[0] === "NOT_FOUND") return null;
     this.note(owner, key, headOf(touched[1]));
     return viewed;
   }

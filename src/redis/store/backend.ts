@@ -11,7 +11,6 @@ import { DurableScripts } from "../client/durable.ts";
 import { guarded } from "../client/failure.ts";
 import { ForeignWrites } from "../feed/foreign-writes.ts";
 import { sharedKeys } from "./keys.ts";
-import { measure, measured } from "../client/latency.ts";
 import { RedisFeeds } from "../feed/feeds.ts";
 import { RedisQuotas } from "./quotas.ts";
 import { RefusedWrites, refusalOf } from "../client/refused-writes.ts";
@@ -84,11 +83,9 @@ export class RedisBackend {
 
   constructor(options: BackendOptions) {
     this.#options = options;
-    const { source, commandTimeoutMs, onError } = options;
-    this.#topology = openTopology(source, { commandTimeoutMs, onError });
+    const { source, commandTimeoutMs, onError, telemetry = silentTelemetry } = options;
+    this.#topology = openTopology(source, { commandTimeoutMs, onError, telemetry });
     this.commands = this.#topology.client;
-    const telemetry = options.telemetry ?? silentTelemetry;
-    measure(this.commands, "commands", telemetry);
     this.commands.on("close", () => (this.#lost = true));
     this.commands.on("ready", () => {
       if (this.#lost) this.#grantGrace();
@@ -105,7 +102,7 @@ export class RedisBackend {
     this.#durable =
       options.waitReplicas === 0
         ? null
-        : new DurableScripts(measured(this.#topology, telemetry), {
+        : new DurableScripts(this.#topology, {
             replicas: options.waitReplicas,
             timeoutMs: options.waitTimeoutMs,
             commandTimeoutMs,

@@ -25,7 +25,8 @@ import {
   type RedisSource,
 } from "../../../src/redis/client/connection.ts";
 import { sessionKeys } from "../../../src/redis/store/keys.ts";
-import { Scripts, type Reply, type ScriptName } from "../../../src/redis/scripts/scripts.ts";
+import { Scripts, type Reply } from "../../../src/redis/scripts/scripts.ts";
+import type { ScriptName } from "../../../src/redis/scripts/texts.ts";
 import { SessionIndex } from "../../../src/redis/store/session-index.ts";
 import { RedisSessionStore, type StoreSettings } from "../../../src/redis/store/session-store.ts";
 
