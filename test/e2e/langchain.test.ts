@@ -256,8 +256,9 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     expect((await readMessages(url, "cleared-midway")).map(({ position }) => position)).toEqual([0, 1]);
   });
 
-  test("its sessionTTL counts: the record lives as long as the list, and goes with it", async () => {
-    await historyOf("with-ttl", 2).addUserMessage("For a while");
+  // These two wait at the same time.
+  test.concurrent("its sessionTTL counts: the record lives as long as the list, and goes with it", async () => {
+    await historyOf("with-ttl", 4).addUserMessage("For a while");
     const stream = await follow(url, "with-ttl");
     type Data = { session: { ttlSeconds: number | null; expiresAt: string | null } | null };
     const query = `{ session(sessionId: "with-ttl") { ttlSeconds expiresAt } }`;
@@ -273,10 +274,10 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     ]);
   });
 
-  test("a TTL that another program sets later counts as well", async () => {
+  test.concurrent("a TTL that another program sets later counts as well", async () => {
     await addMessages(url, "ttl-later", [{ role: "USER", text: "For ever" }]);
     const stream = await follow(url, "ttl-later");
-    await raw.pexpire("ttl-later", 2500);
+    await raw.pexpire("ttl-later", 4000);
     await stream.waitForEnd();
     expect(stream.events.map(({ __typename }) => __typename)).toEqual(["StreamOpened", "SessionRemoved"]);
     expect(await execute(url, `{ session(sessionId: "ttl-later") { id } }`)).toEqual({ session: null });

@@ -32,7 +32,7 @@ beforeAll(async () => {
     model: "openai:gpt-4o-mini",
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     waitReplicas: 2,
-    waitTimeoutMs: 300,
+    waitTimeoutMs: 1000,
     redisCommandTimeoutMs: commandTimeoutMs,
   };
   gateways = await Promise.all([startGateway(options), startGateway(options)]);

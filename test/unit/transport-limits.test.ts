@@ -150,12 +150,12 @@ test("a pace holds what is too fast, and lets it go when there is no debt", asyn
   );
   for (let i = 0; i < 400; i++) pace.count();
   expect(seen).toEqual([]);
-  for (let i = 0; i < 5; i++) pace.count();
+  for (let i = 0; i < 40; i++) pace.count();
   expect([...seen, pace.holds]).toEqual(["held", "pause", true]);
   await waitUntil("its time is over", () => Promise.resolve(!pace.holds));
   expect(seen).toEqual(["held", "pause"]);
   free = true;
-  for (let i = 0; i < 40; i++) pace.count();
+  for (let i = 0; i < 100; i++) pace.count();
   await waitUntil("it is read again", () => Promise.resolve(seen.at(-1) === "resume"));
   for (let i = 0; i < 400; i++) pace.count();
   pace.stop();

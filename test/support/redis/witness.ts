@@ -21,7 +21,10 @@ export interface Testimony {
 
 /** A client of a gateway that goes on as usual while others attack it. */
 export interface Witness {
-  /** Fails where the client was not served all along, or was served out of proportion later than when all was quiet. */
+  /**
+   * Fails where the client was not served all along, or was served out of proportion later than when all was quiet: before
+   * the first attack.
+   */
   servedDuring(attack: () => Promise<unknown>): Promise<void>;
   leave(): Promise<void>;
 }
@@ -51,11 +54,15 @@ export async function startWitness(url: string, sessionId: string): Promise<Witn
     child.send("take" satisfies WitnessOrder);
     return (await answer) as Testimony; // what the program above sends
   };
+  let quiet: Promise<Testimony> | undefined;
+  const whileQuiet = async (): Promise<Testimony> => {
+    await new Promise((resolve) => setTimeout(resolve, quietMs));
+    return await take();
+  };
   return {
     async servedDuring(attack) {
       await take();
-      await new Promise((resolve) => setTimeout(resolve, quietMs));
-      const before = await take();
+      const before = await (quiet ??= whileQuiet());
       await Promise.all([attack(), new Promise((resolve) => setTimeout(resolve, leastMs))]);
       const during = await take();
       for (const { problems, requests, inOrder } of [before, during]) {
