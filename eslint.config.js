@@ -33,6 +33,8 @@ export default defineConfig(
     files: ["test/**/*.ts"],
     ignores: ["test/support/store/property.ts"],
     rules: {
+      // What a fixture needs is read off its first parameter: nothing, here.
+      "no-empty-pattern": ["error", { allowObjectPatternsAsParameters: true }],
       "no-restricted-properties": [
         "error",
         { object: "fc", property: "assert", message: "Use checkProperty() of test/support/store/property.ts." },

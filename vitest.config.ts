@@ -39,8 +39,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Vitest's own limit is a second, which a busy machine takes for next to nothing.
     expect: { poll: { timeout: 30_000 } },
-    // A third saves little: most files have redis-server processes and gateways of their own, and some measure under load.
-    maxWorkers: 2,
+    // One more than the cores of the smallest machine: most of a file's time is waiting for real leases, TTLs and time-outs.
+    maxWorkers: 3,
     reporters: ["default"],
   },
 });

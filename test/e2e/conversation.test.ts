@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { objectOrEmpty } from "../../src/conversation/message/json.ts";
 import {
   ask,
@@ -12,47 +12,25 @@ import {
   send,
 } from "../support/gateway/conversation.ts";
 import type { RunFields, Turn } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal, request, requestParts } from "../support/gateway/graphql-client.ts";
-import { secretOfErrors, startOpenAI } from "../support/model/openai-server.ts";
+import { secretOfErrors } from "../support/model/openai-server.ts";
 import type { Behaviour, OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { json } from "../support/model/wire-records.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
-
-let redis: TestTopology;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
 
 const apiKey = "sk-test-of-ours";
 
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  gateway = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    models: ["offline"],
-    openai: { apiKey, baseUrl: openai.baseUrl },
-    systemPrompt: "You are {terse}.",
-    modelMaxRetries: 0,
-    modelTimeoutMs: 4000,
-  });
-  ({ url } = gateway);
-});
-
-beforeEach(() => openai.behave(null));
-
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
+const test = chatTest({
+  models: ["offline"],
+  openai: { apiKey },
+  systemPrompt: "You are {terse}.",
+  modelMaxRetries: 0,
+  modelTimeoutMs: 4000,
 });
 
 /** The body of the newest request, as pairs of role and content. */
-function lastRequest(): readonly (readonly [unknown, unknown])[] {
+function lastRequest(openai: OpenAIServer): readonly (readonly [unknown, unknown])[] {
   return (openai.requests.at(-1)?.messages ?? []).map(({ role, content }) => [role, content] as const);
 }
 
@@ -60,7 +38,7 @@ const told = "Hi! I'm Jim.";
 const asked = "What did I just say my name was?";
 
 describe("Jim's conversation", () => {
-  test("with the offline model, its reply arriving piece by piece", async () => {
+  test("with the offline model, its reply arriving piece by piece", async ({ url }) => {
     await execute(
       url,
       `mutation { createSession(input: { sessionId: "jim-offline", model: "offline" }) { session { id } } }`,
@@ -79,13 +57,16 @@ describe("Jim's conversation", () => {
     }
   });
 
-  test("with a server that speaks OpenAI's format: system prompt, history and input reach it in order", async () => {
+  test("with a server that speaks OpenAI's format: system prompt, history and input reach it in order", async ({
+    openai,
+    url,
+  }) => {
     const before = openai.requests.length;
     const first = await ask(url, "jim-openai", told);
     const second = await ask(url, "jim-openai", asked);
     expect([first.reply?.text, second.reply?.text]).toEqual(["Hello Jim!", "Your name is Jim."]);
     expect(openai.requests.length).toBe(before + 2);
-    expect(lastRequest()).toEqual([
+    expect(lastRequest(openai)).toEqual([
       ["system", "You are {terse}."],
       ["user", told],
       ["assistant", "Hello Jim!"],
@@ -97,26 +78,26 @@ describe("Jim's conversation", () => {
     });
   });
 
-  test("the session's own instructions stand in for the configured ones", async () => {
+  test("the session's own instructions stand in for the configured ones", async ({ openai, url }) => {
     const input = { sessionId: "own-instructions", instructions: "Speak {{French}}." };
     await execute(url, `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`, {
       input,
     });
     await ask(url, "own-instructions", "Bonjour");
-    expect(lastRequest()[0]).toEqual(["system", "Speak {{French}}."]);
+    expect(lastRequest(openai)[0]).toEqual(["system", "Speak {{French}}."]);
   });
 
-  test("braces in what is said are text, not a template", async () => {
+  test("braces in what is said are text, not a template", async ({ openai, url }) => {
     await ask(url, "braces", "{name} and {{x}} and {");
     await ask(url, "braces", "{input}{history}");
-    expect(lastRequest().slice(1)).toEqual([
+    expect(lastRequest(openai).slice(1)).toEqual([
       ["user", "{name} and {{x}} and {"],
       ["assistant", "You said: {name} and {{x}} and {"],
       ["user", "{input}{history}"],
     ]);
   });
 
-  test("content blocks reach the model as blocks, now and as history", async () => {
+  test("content blocks reach the model as blocks, now and as history", async ({ openai, url }) => {
     const image = "data:image/png;base64,iVBORw0KGgo=";
     const content = [{ text: "What is this?" }, { image: { url: image, detail: "low" } }];
     const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) {
@@ -143,12 +124,12 @@ describe("Jim's conversation", () => {
         { type: "image_url", image_url: { url: image, detail: "low" } },
       ],
     ];
-    expect(lastRequest().at(-1)).toEqual(sent);
+    expect(lastRequest(openai).at(-1)).toEqual(sent);
     await ask(url, "blocks", "And now?");
-    expect(lastRequest()[1]).toEqual(sent);
+    expect(lastRequest(openai)[1]).toEqual(sent);
   });
 
-  test("usage and finish reason of the reply, and the session's total", async () => {
+  test("usage and finish reason of the reply, and the session's total", async ({ openai, url }) => {
     openai.behave({ kind: "reply", text: "one two three", finishReason: "length" });
     const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) {
       reply { finishReason usage { inputTokens outputTokens totalTokens } }
@@ -166,7 +147,7 @@ describe("Jim's conversation", () => {
     });
   });
 
-  test("a model for one reply alone; one that is not offered is refused", async () => {
+  test("a model for one reply alone; one that is not offered is refused", async ({ openai, url }) => {
     const before = openai.requests.length;
     const { run, reply } = await ask(url, "other-model", told, { model: "offline" });
     expect([run.model, openai.requests.length]).toEqual(["offline", before]);
@@ -181,7 +162,7 @@ describe("Jim's conversation", () => {
 });
 
 describe("a turn", () => {
-  test("reads in this order: RUNNING, question, progress, reply, COMPLETED", async () => {
+  test("reads in this order: RUNNING, question, progress, reply, COMPLETED", async ({ openai, url }) => {
     await ask(url, "order", "Begin");
     const stream = await follow(url, "order");
     openai.behave({ kind: "reply", tokens: ["A ", "b\u00e4r \ud83d", "\udc3b", " walks", ""], delayMs: 40 });
@@ -216,7 +197,10 @@ describe("a turn", () => {
     expect(run.replyId).toBe(reply?.id);
   });
 
-  test("without `reply` the answer comes while the model still works; a late reader gets the text so far, then the rest", async () => {
+  test("without `reply` the answer comes while the model still works; a late reader gets the text so far, then the rest", async ({
+    openai,
+    url,
+  }) => {
     openai.behave({ kind: "gated", tokens: ["One ", "two ", "three"] });
     const begun = await send(url, "no-wait", "Count");
     expect(begun).toMatchObject({ run: { status: "RUNNING", reply: null }, userMessage: { text: "Count" } });
@@ -235,7 +219,7 @@ describe("a turn", () => {
     expect(progress.map(({ text }) => text).join("")).toBe("three");
   });
 
-  test("`reply` in @defer: the question first, the reply when it is there", async () => {
+  test("`reply` in @defer: the question first, the reply when it is there", async ({ openai, url }) => {
     openai.behave({ kind: "gated", tokens: ["Here ", "it is"] });
     const query = `mutation { sendMessage(input: { sessionId: "defer", text: "Bring it" }) {
       userMessage { text } run { status } ... @defer { reply { text } }
@@ -252,7 +236,7 @@ describe("a turn", () => {
     expect(JSON.stringify(rest)).toContain(`{"reply":{"text":"Here it is"}}`);
   });
 
-  test("goes on when its client is gone (P6)", async () => {
+  test("goes on when its client is gone (P6)", async ({ openai, url }) => {
     openai.behave({ kind: "gated", tokens: ["Still ", "here"] });
     const before = openai.requests.length;
     const page = new AbortController();
@@ -270,7 +254,7 @@ describe("a turn", () => {
     expect(openai.aborted).toBe(aborted);
   });
 
-  test("a reply can be the whole of what was asked for: node and session agree with it", async () => {
+  test("a reply can be the whole of what was asked for: node and session agree with it", async ({ url }) => {
     const { run, reply, userMessage } = await ask(url, "nodes", "Hello", { messageId: "mine" });
     const query = `query ($ids: [ID!]!) { nodes(ids: $ids) {
       __typename id ... on Message { text run { id } } ... on Run { status reply { id } userMessage { id } }
@@ -306,44 +290,51 @@ describe("a model's failure", () => {
     ["hangMidStream", "MODEL_TIMEOUT", "Half a reply"],
   ];
 
-  test.each(cases)("%s is data: a FAILED run, the question stays, the text is kept", async (behaviour, code, text) => {
-    const sessionId = `fails-${JSON.stringify(behaviour)}`;
-    await ask(url, sessionId, "First");
-    const stream = await follow(url, sessionId);
-    openai.next(behaviour);
-    const { run, reply, userMessage } = await ask(url, sessionId, "Second");
-    await stream.waitFor(isRunEnd(run.id));
-    stream.close();
-    expect(run).toMatchObject({ status: "FAILED", text, reply: null, error: { code } });
-    expect(reply).toBeNull();
-    expect(userMessage?.text).toBe("Second");
-    for (const hidden of [secretOfErrors, apiKey, "127.0.0.1", "http"])
-      expect(run.error?.message).not.toContain(hidden);
-    expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
-      "StreamOpened",
-      "RunChanged RUNNING",
-      "MessageAdded USER",
-      "SessionUpdated",
-      "RunChanged FAILED",
-    ]);
-    expect((await readMessages(url, sessionId)).map((message) => message.text)).toEqual([
-      "First",
-      "You said: First",
-      "Second",
-    ]);
+  test.for(cases)(
+    "%s is data: a FAILED run, the question stays, the text is kept",
+    async ([behaviour, code, text], { openai, url }) => {
+      const sessionId = `fails-${JSON.stringify(behaviour)}`;
+      await ask(url, sessionId, "First");
+      const stream = await follow(url, sessionId);
+      openai.next(behaviour);
+      const { run, reply, userMessage } = await ask(url, sessionId, "Second");
+      await stream.waitFor(isRunEnd(run.id));
+      stream.close();
+      expect(run).toMatchObject({ status: "FAILED", text, reply: null, error: { code } });
+      expect(reply).toBeNull();
+      expect(userMessage?.text).toBe("Second");
+      for (const hidden of [secretOfErrors, apiKey, "127.0.0.1", "http"])
+        expect(run.error?.message).not.toContain(hidden);
+      expect(outline(stream).filter((step) => step !== "ReplyProgress")).toEqual([
+        "StreamOpened",
+        "RunChanged RUNNING",
+        "MessageAdded USER",
+        "SessionUpdated",
+        "RunChanged FAILED",
+      ]);
+      expect((await readMessages(url, sessionId)).map((message) => message.text)).toEqual([
+        "First",
+        "You said: First",
+        "Second",
+      ]);
 
-    // It is what `lastRun` shows after a reload, and answering again mends it.
-    type Data = { session: { activeRun: null; lastRun: RunFields } };
-    const reload = `query ($sessionId: String!) { session(sessionId: $sessionId) { activeRun { id } lastRun { id status text } } }`;
-    expect((await execute<Data>(url, reload, { sessionId })).session).toEqual({
-      activeRun: null,
-      lastRun: { id: run.id, status: "FAILED", text },
-    });
-    const again = await regenerate(url, sessionId);
-    expect(again).toMatchObject({ run: { status: "COMPLETED", error: null }, reply: { text: "You said: Second" } });
-  });
+      // It is what `lastRun` shows after a reload, and answering again mends it.
+      type Data = { session: { activeRun: null; lastRun: RunFields } };
+      const reload = `query ($sessionId: String!) { session(sessionId: $sessionId) { activeRun { id } lastRun { id status text } } }`;
+      expect((await execute<Data>(url, reload, { sessionId })).session).toEqual({
+        activeRun: null,
+        lastRun: { id: run.id, status: "FAILED", text },
+      });
+      const again = await regenerate(url, sessionId);
+      expect(again).toMatchObject({ run: { status: "COMPLETED", error: null }, reply: { text: "You said: Second" } });
+    },
+  );
 
-  test("says how long the provider wants to be left alone, also to those who read it later, and is logged without words", async () => {
+  test("says how long the provider wants to be left alone, also to those who read it later, and is logged without words", async ({
+    openai,
+    gateway,
+    url,
+  }) => {
     const sessionId = "limited";
     const headers = { "retry-after": "86400", "x-request-id": "req_limited" };
     openai.next(json({ error: { message: `slow down, ${secretOfErrors}` } }, 429, headers));
@@ -366,7 +357,7 @@ describe("a model's failure", () => {
     expect((await ask(url, sessionId, "Hello")).run.error).toMatchObject({ retryAfterSeconds: null });
   });
 
-  test("neither keys nor addresses are logged at a level that is on by default", () => {
+  test("neither keys nor addresses are logged at a level that is on by default", ({ gateway }) => {
     const loud = gateway.logged.filter(({ level }) => level !== "debug");
     expect(
       loud.filter((line) => line.message.includes(apiKey) || JSON.stringify(line.fields).includes(apiKey)),
@@ -375,7 +366,7 @@ describe("a model's failure", () => {
 });
 
 describe("around the model", () => {
-  test("models and viewer", async () => {
+  test("models and viewer", async ({ url }) => {
     expect(await execute(url, `{ models { name isDefault } viewer { subject scopes } }`)).toEqual({
       models: [
         { name: "openai:gpt-4o-mini", isDefault: true },
@@ -385,7 +376,10 @@ describe("around the model", () => {
     });
   });
 
-  test("generateTitle asks the model, stores the title and takes no turn; a failure leaves the title", async () => {
+  test("generateTitle asks the model, stores the title and takes no turn; a failure leaves the title", async ({
+    openai,
+    url,
+  }) => {
     await ask(url, "titled", "Tell me of bears");
     openai.next({ kind: "reply", text: "Bears and more" });
     const query = `mutation { generateTitle(input: { sessionId: "titled" }) { session { title messageCount } error { code } } }`;
@@ -398,13 +392,13 @@ describe("around the model", () => {
     });
   });
 
-  test("generateTitle goes on beside a running turn", async () => {
+  test("generateTitle goes on beside a running turn", async ({ openai, url }) => {
     openai.next({ kind: "gated", tokens: ["slow"] }, { kind: "reply", text: "Quick title" });
     const { run } = await send(url, "busy-title", "Take your time");
     type Data = { generateTitle: { session: { title: string; activeRun: Turn["run"] | null } } };
     const query = `mutation { generateTitle(input: { sessionId: "busy-title" }) { session { title activeRun { id } } } }`;
     await waitUntil("the turn's request is there first", () =>
-      Promise.resolve(lastRequest().at(-1)?.[1] === "Take your time"),
+      Promise.resolve(lastRequest(openai).at(-1)?.[1] === "Take your time"),
     );
     const { session } = (await execute<Data>(url, query)).generateTitle;
     expect(session).toEqual({ title: "Quick title", activeRun: { id: run.id } });

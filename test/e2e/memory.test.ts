@@ -1,49 +1,20 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect } from "vitest";
 import { loadTokenCounter } from "../../src/langchain/models/tokens.ts";
 import { HumanMessage } from "@langchain/core/messages";
 import { addMessages, ask, readMessages } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer, RecordedRequest } from "../support/model/openai-server.ts";
+import type { RecordedRequest } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
 // What of a long history the model gets to see, by the session's memory strategy.
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
-
-function start(): Promise<TestGateway> {
-  return startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    systemPrompt: "Be kind.",
-    memory: { strategy: "BUFFER", maxMessages: 60 },
-  });
-}
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  gateway = await start();
-  ({ url } = gateway);
-});
-beforeEach(() => openai.behave(null));
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
-});
+const test = chatTest({ systemPrompt: "Be kind.", memory: { strategy: "BUFFER", maxMessages: 60 } });
 
 type Memory = Readonly<{ strategy: string; maxTurns?: number; maxTokens?: number }>;
 
 /** A session with this memory and a history of `turns` turns, told by their numbers. */
-async function startSession(sessionId: string, memory: Memory | null, turns: number): Promise<void> {
+async function startSession(url: string, sessionId: string, memory: Memory | null, turns: number): Promise<void> {
   const query = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`;
   await execute(url, query, { input: { sessionId, memory } });
   const messages = Array.from({ length: turns }, (_, i) => [
@@ -57,29 +28,29 @@ function contents(request: RecordedRequest | undefined): readonly string[] {
   return (request?.messages ?? []).map(({ content }) => String(content));
 }
 
-async function memoryOf(sessionId: string): Promise<unknown> {
+async function memoryOf(url: string, sessionId: string): Promise<unknown> {
   const query = `query ($sessionId: String!) { session(sessionId: $sessionId) { memory { strategy maxTurns maxTokens summary } } }`;
   return (await execute<{ session: { memory: unknown } }>(url, query, { sessionId })).session.memory;
 }
 
-test("BUFFER sends all, up to the most messages that a turn reads", async () => {
-  await startSession("buffer", null, 20);
+test("BUFFER sends all, up to the most messages that a turn reads", async ({ openai, url }) => {
+  await startSession(url, "buffer", null, 20);
   await ask(url, "buffer", "Now");
   expect(contents(openai.requests.at(-1))).toEqual([
     "Be kind.",
     ...Array.from({ length: 20 }, (_, i) => [`Question number ${i}`, `Answer number ${i}`]).flat(),
     "Now",
   ]);
-  await startSession("buffer-long", null, 100);
+  await startSession(url, "buffer-long", null, 100);
   await ask(url, "buffer-long", "Now");
   const sent = contents(openai.requests.at(-1));
   expect(sent).toHaveLength(62);
   expect(sent.slice(0, 2)).toEqual(["Be kind.", "Question number 70"]);
 });
 
-test("WINDOW sends the last turns whole", async () => {
-  await startSession("window", { strategy: "WINDOW", maxTurns: 2 }, 50);
-  expect(await memoryOf("window")).toEqual({ strategy: "WINDOW", maxTurns: 2, maxTokens: null, summary: null });
+test("WINDOW sends the last turns whole", async ({ openai, url }) => {
+  await startSession(url, "window", { strategy: "WINDOW", maxTurns: 2 }, 50);
+  expect(await memoryOf(url, "window")).toEqual({ strategy: "WINDOW", maxTurns: 2, maxTokens: null, summary: null });
   await ask(url, "window", "Now");
   expect(contents(openai.requests.at(-1))).toEqual([
     "Be kind.",
@@ -91,8 +62,8 @@ test("WINDOW sends the last turns whole", async () => {
   ]);
 });
 
-test("WINDOW counts turns, however many tool rows they have", async () => {
-  await startSession("window-agent", { strategy: "WINDOW", maxTurns: 2 }, 3);
+test("WINDOW counts turns, however many tool rows they have", async ({ openai, url }) => {
+  await startSession(url, "window-agent", { strategy: "WINDOW", maxTurns: 2 }, 3);
   const calls = Array.from({ length: 10 }, (_, i) => ({ callId: `c${i}`, name: "look", args: { at: i } }));
   const turn = (name: string) => [
     { role: "USER", text: `Look ${name} up` },
@@ -109,8 +80,8 @@ test("WINDOW counts turns, however many tool rows they have", async () => {
   expect(contents(openai.requests.at(-1))[1]).toBe("Look Ann up");
 });
 
-test("a window never begins with a tool's answer whose call is not in it", async () => {
-  await startSession("window-tools", { strategy: "WINDOW", maxTurns: 1 }, 3);
+test("a window never begins with a tool's answer whose call is not in it", async ({ openai, url }) => {
+  await startSession(url, "window-tools", { strategy: "WINDOW", maxTurns: 1 }, 3);
   await addMessages(url, "window-tools", [
     { role: "USER", text: "Look it up" },
     { role: "ASSISTANT", text: "", toolCalls: [{ callId: "c", name: "look", args: { at: 1 } }] },
@@ -127,10 +98,10 @@ test("a window never begins with a tool's answer whose call is not in it", async
   expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).not.toContain("tool");
 });
 
-test("TOKEN_BUFFER sends the newest that fit", async () => {
+test("TOKEN_BUFFER sends the newest that fit", async ({ openai, url }) => {
   const { countMessage } = await loadTokenCounter();
   const cost = (text: string) => countMessage(new HumanMessage(text), 1000);
-  await startSession("tokens", { strategy: "TOKEN_BUFFER", maxTokens: 60 }, 50);
+  await startSession(url, "tokens", { strategy: "TOKEN_BUFFER", maxTokens: 60 }, 50);
   await ask(url, "tokens", "Now");
   // Of a history that begins with an answer, the user begins with as good as nothing.
   const history = contents(openai.requests.at(-1))
@@ -145,17 +116,21 @@ test("TOKEN_BUFFER sends the newest that fit", async () => {
   ).toBeGreaterThan(60);
 });
 
-test("SUMMARY_BUFFER sums up what does not fit, keeps it with the session, and sends it ahead of the newest", async () => {
+test("SUMMARY_BUFFER sums up what does not fit, keeps it with the session, and sends it ahead of the newest", async ({
+  openai,
+  start,
+  url,
+}) => {
   openai.behave(({ body, messages }) => {
     const asked = JSON.stringify(messages);
     if (asked.includes("Progressively summarize")) return { kind: "reply", text: "They counted up to forty." };
     return { kind: "reply", text: body["stream"] === true ? "Streamed." : "Whole." };
   });
-  await startSession("summary", { strategy: "SUMMARY_BUFFER", maxTokens: 100 }, 40);
+  await startSession(url, "summary", { strategy: "SUMMARY_BUFFER", maxTokens: 100 }, 40);
   await ask(url, "summary", "First of ours");
   // Made behind the turn, off its path.
-  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("summary")).includes("forty"));
-  expect(await memoryOf("summary")).toEqual({
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf(url, "summary")).includes("forty"));
+  expect(await memoryOf(url, "summary")).toEqual({
     strategy: "SUMMARY_BUFFER",
     maxTurns: null,
     maxTokens: 100,
@@ -182,39 +157,39 @@ test("SUMMARY_BUFFER sums up what does not fit, keeps it with the session, and s
   }
 });
 
-test("a summary of what was dropped is used no more", async () => {
+test("a summary of what was dropped is used no more", async ({ openai, url }) => {
   openai.behave(({ messages }) =>
     JSON.stringify(messages).includes("Progressively summarize")
       ? { kind: "reply", text: "The secret is 42." }
       : { kind: "reply", text: "Fine." },
   );
-  await startSession("forget", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
+  await startSession(url, "forget", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
   await ask(url, "forget", "Go on");
-  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("forget")).includes("42"));
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf(url, "forget")).includes("42"));
   await execute(url, `mutation { clearHistory(input: { sessionId: "forget" }) { session { id } } }`);
-  expect(await memoryOf("forget")).toMatchObject({ summary: null });
+  expect(await memoryOf(url, "forget")).toMatchObject({ summary: null });
   const before = openai.requests.length;
   await ask(url, "forget", "What do you know?");
   expect(contents(openai.requests[before])).toEqual(["Be kind.", "What do you know?"]);
 });
 
-test("a summary that was made of replaced messages is used no more", async () => {
+test("a summary that was made of replaced messages is used no more", async ({ openai, url }) => {
   openai.behave(({ messages }) =>
     JSON.stringify(messages).includes("Progressively summarize")
       ? { kind: "reply", text: "The secret is 42." }
       : { kind: "reply", text: "Fine." },
   );
-  await startSession("rewound", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
+  await startSession(url, "rewound", { strategy: "SUMMARY_BUFFER", maxTokens: 80 }, 30);
   await ask(url, "rewound", "Go on");
-  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf("rewound")).includes("42"));
+  await waitUntil("there is a summary", async () => JSON.stringify(await memoryOf(url, "rewound")).includes("42"));
   const [first] = await readMessages(url, "rewound");
   const before = openai.requests.length;
   await ask(url, "rewound", "From the start", { replaceFrom: first?.cursor });
   expect(contents(openai.requests[before])).toEqual(["Be kind.", "From the start"]);
-  expect(await memoryOf("rewound")).toMatchObject({ summary: null });
+  expect(await memoryOf(url, "rewound")).toMatchObject({ summary: null });
 });
 
-test("settings that do not fit the strategy are refused", async () => {
+test("settings that do not fit the strategy are refused", async ({ url }) => {
   const query = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`;
   for (const memory of [
     { strategy: "WINDOW", maxTurns: 0 },

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import {
   addMessages,
   ask,
@@ -13,42 +13,15 @@ import {
   texts,
   type MessageFields,
 } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { foreignRow, keysByPart, must } from "../support/store/store.ts";
 import type { TestTopology } from "../support/redis/topologies.ts";
 
 // Kits know messages by their ids: whatever takes a cursor takes a Message.id too, and an edit may keep it.
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  gateway = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-  });
-  ({ url } = gateway);
-});
-beforeEach(() => {
-  openai.releaseAll();
-  openai.behave(null);
-});
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
-});
+const test = chatTest({ modelMaxRetries: 0 });
 
 const pages = `query ($sessionId: String!, $id: String) { session(sessionId: $sessionId) {
   after: messages(first: 200, after: $id) { nodes { position } }
@@ -62,19 +35,19 @@ interface Pages {
 }
 
 /** The ids that a session's messages have by whom they are from: the caller, the gateway (twice), foreign code. */
-async function filled(sessionId: string): Promise<readonly MessageFields[]> {
+async function filled(redis: TestTopology, url: string, sessionId: string): Promise<readonly MessageFields[]> {
   await ask(url, sessionId, "Chosen", { messageId: "mine" });
   await ask(url, sessionId, "Made");
   await redis.raw().lpush(sessionId, foreignRow("foreign"), foreignRow("reply", "ai"));
   return readMessages(url, sessionId);
 }
 
-const codeOf = async (query: string, variables: Readonly<Record<string, unknown>>) =>
+const codeOf = async (url: string, query: string, variables: Readonly<Record<string, unknown>>) =>
   (await refusal(url, query, variables)).extensions?.code;
 
 describe("an id does as a cursor", () => {
-  test("in pages, markRead and forkSession, for ids of all kinds", async () => {
-    const messages = await filled("ids");
+  test("in pages, markRead and forkSession, for ids of all kinds", async ({ redis, url }) => {
+    const messages = await filled(redis, url, "ids");
     expect(messages.map(({ position }) => position)).toEqual([0, 1, 2, 3, 4, 5]);
     expect(messages[0]?.id).toBe(chosenId("ids", "mine"));
     for (const { id, position } of messages) {
@@ -88,8 +61,12 @@ describe("an id does as a cursor", () => {
     }
   });
 
-  test("in replaceFrom, also while it waits, and again behind edits and answers made anew", async () => {
-    const [chosen, , made, reply] = await filled("ids-edit");
+  test("in replaceFrom, also while it waits, and again behind edits and answers made anew", async ({
+    redis,
+    openai,
+    url,
+  }) => {
+    const [chosen, , made, reply] = await filled(redis, url, "ids-edit");
     await regenerate(url, "ids-edit", { replaceFrom: must(reply).id });
     await ask(url, "ids-edit", "Made, edited", { replaceFrom: must(made).id });
     openai.next({ kind: "gated", tokens: ["held"] });
@@ -102,8 +79,8 @@ describe("an id does as a cursor", () => {
     expect(await texts(url, "ids-edit")).toEqual(["USER: All anew", "ASSISTANT: You said: All anew"]);
   });
 
-  test("to follow behind it: the stream begins at a cursor of that message", async () => {
-    const [, first, , , foreign] = await filled("ids-follow");
+  test("to follow behind it: the stream begins at a cursor of that message", async ({ redis, url }) => {
+    const [, first, , , foreign] = await filled(redis, url, "ids-follow");
     for (const [message, behind] of [
       [must(first), [2, 3, 4, 5]],
       [must(foreign), [5]],
@@ -116,24 +93,27 @@ describe("an id does as a cursor", () => {
     }
   });
 
-  test("one that was cut has expired, and one of another session is none", async () => {
-    const messages = await filled("ids-cut");
-    const [elsewhere] = await filled("ids-elsewhere");
+  test("one that was cut has expired, and one of another session is none", async ({ redis, url }) => {
+    const messages = await filled(redis, url, "ids-cut");
+    const [elsewhere] = await filled(redis, url, "ids-elsewhere");
     await ask(url, "ids-cut", "Anew", { replaceFrom: must(messages[0]).id });
     for (const { id } of messages) {
-      expect(await codeOf(pages, { sessionId: "ids-cut", id })).toBe("CURSOR_EXPIRED");
-      expect(await codeOf(markRead, { input: { sessionId: "ids-cut", through: id } })).toBe("CURSOR_EXPIRED");
-      expect(await codeOf(fork, { input: { sessionId: "ids-cut", through: id } })).toBe("CURSOR_EXPIRED");
+      expect(await codeOf(url, pages, { sessionId: "ids-cut", id })).toBe("CURSOR_EXPIRED");
+      expect(await codeOf(url, markRead, { input: { sessionId: "ids-cut", through: id } })).toBe("CURSOR_EXPIRED");
+      expect(await codeOf(url, fork, { input: { sessionId: "ids-cut", through: id } })).toBe("CURSOR_EXPIRED");
       const input = { sessionId: "ids-cut", text: "x", replaceFrom: id };
-      expect(await codeOf(sendOnly, { input })).toBe("CURSOR_EXPIRED");
+      expect(await codeOf(url, sendOnly, { input })).toBe("CURSOR_EXPIRED");
     }
     for (const id of [must(elsewhere).id, chosenId("ids-cut", "a b"), btoa("Session:ids-cut"), btoa("Run:ids-cut:x")]) {
-      expect(await codeOf(pages, { sessionId: "ids-cut", id })).toBe("INVALID_CURSOR");
-      expect(await codeOf(markRead, { input: { sessionId: "ids-cut", through: id } })).toBe("INVALID_CURSOR");
+      expect(await codeOf(url, pages, { sessionId: "ids-cut", id })).toBe("INVALID_CURSOR");
+      expect(await codeOf(url, markRead, { input: { sessionId: "ids-cut", through: id } })).toBe("INVALID_CURSOR");
     }
   });
 
-  test("one that the caller chose long ago is found among the newest 2,000, in pages and mutations alike; farther back it takes the cursor", async () => {
+  test("one that the caller chose long ago is found among the newest 2,000, in pages and mutations alike; farther back it takes the cursor", async ({
+    redis,
+    url,
+  }) => {
     const sessionId = "ids-forgotten";
     const [old, message] = await addMessages(url, sessionId, [
       { role: "USER", text: "old", messageId: "old" },
@@ -168,7 +148,7 @@ describe("an id does as a cursor", () => {
 });
 
 describe("an edit may keep its messageId", () => {
-  test("A, B, C and B again: each is told by its own key, however late it is sent again", async () => {
+  test("A, B, C and B again: each is told by its own key, however late it is sent again", async ({ openai, url }) => {
     const sessionId = "keeps-id";
     const replaceFrom = chosenId(sessionId, "mine");
     await ask(url, sessionId, "Before");
@@ -200,20 +180,22 @@ describe("an edit may keep its messageId", () => {
     expect(await readMessages(url, sessionId)).toEqual(before);
   });
 
-  test("by the message's cursor, which is cut when the call is sent again", async () => {
+  test("by the message's cursor, which is cut when the call is sent again", async ({ url }) => {
     const sessionId = "keeps-id-cursor";
     const first = await ask(url, sessionId, "A", { messageId: "mine" });
     const input = { messageId: "mine", replaceFrom: must(first.userMessage).cursor, idempotencyKey: "to B" };
     const edit = await ask(url, sessionId, "B", input);
     expect((await ask(url, sessionId, "B", input)).run.id).toBe(edit.run.id);
     const other = { sessionId, text: "C", ...input };
-    expect(await codeOf(sendOnly, { input: other })).toBe("MESSAGE_ID_REUSED");
+    expect(await codeOf(url, sendOnly, { input: other })).toBe("MESSAGE_ID_REUSED");
     // Another edit, from a tab that has not heard of this one: it is the place that has gone.
-    expect(await codeOf(sendOnly, { input: { ...other, idempotencyKey: "to C" } })).toBe("CURSOR_EXPIRED");
+    expect(await codeOf(url, sendOnly, { input: { ...other, idempotencyKey: "to C" } })).toBe("CURSOR_EXPIRED");
     expect(await texts(url, sessionId)).toEqual(["USER: B", "ASSISTANT: You said: B"]);
   });
 
-  test("without an idempotencyKey it is refused, whatever the content; of another message the id is taken", async () => {
+  test("without an idempotencyKey it is refused, whatever the content; of another message the id is taken", async ({
+    url,
+  }) => {
     const sessionId = "keeps-id-keyless";
     const { userMessage } = await ask(url, sessionId, "A", { messageId: "mine" });
     const next = await ask(url, sessionId, "Next");
@@ -224,12 +206,15 @@ describe("an edit may keep its messageId", () => {
       }
     }
     const input = { sessionId, text: "B", messageId: "mine", replaceFrom: must(next.userMessage).cursor };
-    expect(await codeOf(sendOnly, { input })).toBe("MESSAGE_ID_REUSED");
-    expect(await codeOf(sendOnly, { input: { ...input, idempotencyKey: "k" } })).toBe("MESSAGE_ID_REUSED");
+    expect(await codeOf(url, sendOnly, { input })).toBe("MESSAGE_ID_REUSED");
+    expect(await codeOf(url, sendOnly, { input: { ...input, idempotencyKey: "k" } })).toBe("MESSAGE_ID_REUSED");
     expect(await readMessages(url, sessionId)).toHaveLength(4);
   });
 
-  test("where it waits, the key tells it too, and of two at once the second finds the message edited", async () => {
+  test("where it waits, the key tells it too, and of two at once the second finds the message edited", async ({
+    openai,
+    url,
+  }) => {
     const sessionId = "keeps-id-queued";
     const { userMessage } = await ask(url, sessionId, "A", { messageId: "mine" });
     openai.next({ kind: "gated", tokens: ["held"] });
@@ -246,11 +231,11 @@ describe("an edit may keep its messageId", () => {
     expect((await send(url, sessionId, "C", { ...edit, idempotencyKey: "to C" })).run.id).toBe(two.run.id);
   });
 
-  test("a message without messageId is safe to repeat by an idempotencyKey, a new session too", async () => {
+  test("a message without messageId is safe to repeat by an idempotencyKey, a new session too", async ({ url }) => {
     const keyed = { idempotencyKey: "once" };
     const one = await ask(url, "keyed", "Hello", keyed);
     expect((await ask(url, "keyed", "Hello", keyed)).run.id).toBe(one.run.id);
-    expect(await codeOf(sendOnly, { input: { sessionId: "keyed", text: "Other", ...keyed } })).toBe(
+    expect(await codeOf(url, sendOnly, { input: { sessionId: "keyed", text: "Other", ...keyed } })).toBe(
       "MESSAGE_ID_REUSED",
     );
     const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { session { sessionId } } }`;

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import {
   addMessages,
   ask,
@@ -11,42 +11,18 @@ import {
   sendOnly,
 } from "../support/gateway/conversation.ts";
 import type { MessageFields, SessionFields } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import type { TestGateway } from "../support/gateway/gateway.ts";
 import { execute, refusal, subscribe } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
 import { foreignRow } from "../support/store/store.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
 // A chat that does not exist yet: who listens before somebody has said anything, and a first message that starts it.
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-let one: TestGateway;
-let two: TestGateway;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  [one, two] = await Promise.all([start(), start()]);
+const test = chatTest({
+  models: ["openai:gpt-4o-mini", "openai:small"],
+  modelMaxRetries: 0,
+  feedCheckMs: 1000,
 });
-afterAll(async () => {
-  await Promise.all([one.close(), two.close()]);
-  await openai.close();
-  await redis.stop();
-});
-
-function start(): Promise<TestGateway> {
-  return startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    models: ["openai:gpt-4o-mini", "openai:small"],
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-    feedCheckMs: 1000,
-  });
-}
 
 const firstTurn = [
   ...["StreamWaiting", "StreamOpened", "RunChanged RUNNING", "MessageAdded USER", "ReplyProgress"],
@@ -60,11 +36,15 @@ const sessionEvents = messageAdded.replace(/messageAdded(.*) \{.*\}/, "sessionEv
 type Added = Pick<MessageFields, "text" | "position" | "cursor">;
 
 describe("subscribe first, then send", () => {
-  test("two tabs on two gateways see the first turn live, whole", async () => {
-    const tabs = [await follow(one.url, "tabs"), await follow(two.url, "tabs"), await follow(two.url, "tabs", "")];
-    const only = subscribe<Added>(two.url, messageAdded, { sessionId: "tabs" });
+  test("two tabs on two gateways see the first turn live, whole", async ({ openai, gateway, other }) => {
+    const tabs = [
+      await follow(gateway.url, "tabs"),
+      await follow(other.url, "tabs"),
+      await follow(other.url, "tabs", ""),
+    ];
+    const only = subscribe<Added>(other.url, messageAdded, { sessionId: "tabs" });
     openai.next({ kind: "gated", tokens: ["Hello", " Jim."] });
-    const { run } = await send(one.url, "tabs", "Hi! I'm Jim.");
+    const { run } = await send(gateway.url, "tabs", "Hi! I'm Jim.");
     for (const tab of tabs) await tab.waitFor(({ __typename }) => __typename === "MessageAdded", "the question");
     openai.release();
     for (const tab of tabs) await tab.waitFor(({ __typename }) => __typename === "ReplyProgress", "the first word");
@@ -83,12 +63,12 @@ describe("subscribe first, then send", () => {
     only.close();
   });
 
-  test("subscribing and sending in one moment loses nothing, whichever comes first", async () => {
+  test("subscribing and sending in one moment loses nothing, whichever comes first", async ({ gateway, other }) => {
     for (let i = 0; i < 15; i++) {
       const sessionId = `moment-${i}`;
-      const at = i % 2 === 0 ? one : two;
+      const at = i % 2 === 0 ? gateway : other;
       const stream = subscribe<Added>(at.url, messageAdded, { sessionId, after: "" });
-      const sent = ask(one.url, sessionId, "Hi");
+      const sent = ask(gateway.url, sessionId, "Hi");
       const { reply } = await sent;
       const messages = await stream.waitForCount(2);
       expect(messages.map(({ text }) => text)).toEqual(["Hi", reply?.text]);
@@ -96,70 +76,74 @@ describe("subscribe first, then send", () => {
     }
   });
 
-  test("what LangChain code pushes starts it", async () => {
-    const tab = await follow(one.url, "pushed");
+  test("what LangChain code pushes starts it", async ({ redis, gateway }) => {
+    const tab = await follow(gateway.url, "pushed");
     await redis.raw().lpush("pushed", foreignRow("Hello from LangChain"));
     await tab.waitFor(({ __typename }) => __typename === "MessageAdded", "the message");
     expect(outline(tab)).toEqual(["StreamWaiting", "StreamOpened", "MessageAdded USER"]);
     tab.close();
   });
 
-  test("from its cursor it goes on at another gateway, whether the session has begun meanwhile or not", async () => {
+  test("from its cursor it goes on at another gateway, whether the session has begun meanwhile or not", async ({
+    start,
+    gateway,
+    other,
+  }) => {
     const three = await start();
     const tabs = [await follow(three.url, "restart"), await follow(three.url, "restart-later")];
     const [began, later] = tabs.map((tab) => eventsOf(tab, "StreamWaiting")[0]?.cursor ?? "");
     await three.close();
     for (const tab of tabs) tab.close();
-    await addMessages(one.url, "restart", [{ role: "USER", text: "a" }]);
+    await addMessages(gateway.url, "restart", [{ role: "USER", text: "a" }]);
     const [first, second] = [
-      await follow(two.url, "restart", began),
-      await follow(two.url, "restart-later", later),
+      await follow(other.url, "restart", began),
+      await follow(other.url, "restart-later", later),
     ] as const;
     await first.waitFor(({ __typename }) => __typename === "MessageAdded", "what was said meanwhile");
     expect(outline(first)).toEqual(["StreamOpened", "MessageAdded USER"]);
-    await addMessages(one.url, "restart-later", [{ role: "USER", text: "b" }]);
+    await addMessages(gateway.url, "restart-later", [{ role: "USER", text: "b" }]);
     await second.waitFor(({ __typename }) => __typename === "MessageAdded", "what is said now");
     expect(outline(second)).toEqual(["StreamWaiting", "StreamOpened", "MessageAdded USER"]);
     for (const tab of [first, second]) tab.close();
   });
 
-  test("it ends when the session goes, and the next stream waits for another", async () => {
-    const tab = await follow(one.url, "twice");
-    await addMessages(two.url, "twice", [{ role: "USER", text: "a" }]);
+  test("it ends when the session goes, and the next stream waits for another", async ({ gateway, other }) => {
+    const tab = await follow(gateway.url, "twice");
+    await addMessages(other.url, "twice", [{ role: "USER", text: "a" }]);
     const added = await tab.waitFor(({ __typename }) => __typename === "MessageAdded", "the message");
     const cursor = added.__typename === "MessageAdded" ? added.message.cursor : "";
-    await execute(two.url, `mutation { deleteSession(input: { sessionId: "twice" }) { deletedId } }`);
+    await execute(other.url, `mutation { deleteSession(input: { sessionId: "twice" }) { deletedId } }`);
     await tab.waitForEnd();
     expect(outline(tab).slice(-1)).toEqual(["SessionRemoved"]);
     expect(tab.error).toBeNull();
 
     // Behind a row of it there is nothing more, and nothing to wait for.
     for (const ifMissing of ["WAIT", "REFUSE"]) {
-      const behind = subscribe<unknown>(one.url, sessionEvents, { sessionId: "twice", after: cursor, ifMissing });
+      const behind = subscribe<unknown>(gateway.url, sessionEvents, { sessionId: "twice", after: cursor, ifMissing });
       await behind.waitForEnd();
       expect([behind.events, behind.error]).toEqual([[{ __typename: "SessionRemoved" }], null]);
-      const messages = subscribe<unknown>(one.url, messageAdded, { sessionId: "twice", after: cursor, ifMissing });
+      const messages = subscribe<unknown>(gateway.url, messageAdded, { sessionId: "twice", after: cursor, ifMissing });
       await messages.waitForEnd();
       expect([messages.events, messages.error?.extensions?.code]).toEqual([[], "NOT_FOUND"]);
     }
     // In front of its first message there is.
     const start = eventsOf(tab, "StreamOpened")[0]?.cursor ?? "";
-    const waits = await follow(two.url, "twice", start);
+    const waits = await follow(other.url, "twice", start);
     expect(outline(waits)).toEqual(["StreamWaiting"]);
     waits.close();
-    const next = await follow(one.url, "twice");
-    await addMessages(two.url, "twice", [{ role: "USER", text: "again" }]);
+    const next = await follow(gateway.url, "twice");
+    await addMessages(other.url, "twice", [{ role: "USER", text: "again" }]);
     await next.waitFor(({ __typename }) => __typename === "MessageAdded", "the next message");
     expect(outline(next)).toEqual(["StreamWaiting", "StreamOpened", "MessageAdded USER"]);
     next.close();
   });
 
-  test("REFUSE, and keys that hold no history: NOT_FOUND in the same words", async () => {
+  test("REFUSE, and keys that hold no history: NOT_FOUND in the same words", async ({ redis, gateway }) => {
     const raw = redis.raw();
     await raw.set("a string", "x");
     await raw.lpush("jobs", JSON.stringify({ job: 1 }));
     const words = async (sessionId: string, ifMissing: string, document: string) => {
-      const stream = subscribe<unknown>(one.url, document, { sessionId, ifMissing });
+      const stream = subscribe<unknown>(gateway.url, document, { sessionId, ifMissing });
       await stream.waitForEnd();
       return [stream.events, stream.error];
     };
@@ -183,82 +167,88 @@ interface Started {
 
 describe("sendMessage without a sessionId", () => {
   const settings = `query ($sessionId: String!) { session(sessionId: $sessionId) { title model instructions metadata } }`;
-  const begin = async (input: object) =>
-    (await execute<{ sendMessage: Started }>(one.url, sendOnly, { input })).sendMessage;
-  const count = async () => {
+  const begin = async (gateway: TestGateway, input: object) =>
+    (await execute<{ sendMessage: Started }>(gateway.url, sendOnly, { input })).sendMessage;
+  const count = async (other: TestGateway) => {
     const { sessions } = await execute<{ sessions: { nodes: readonly unknown[] } }>(
-      two.url,
+      other.url,
       `{ sessions(first: 100) { nodes { id } } }`,
     );
     return sessions.nodes.length;
   };
 
-  test("starts a session; with the same messageId it finds that one again, and no reply is made twice", async () => {
-    const before = await count();
+  test("starts a session; with the same messageId it finds that one again, and no reply is made twice", async ({
+    gateway,
+    other,
+  }) => {
+    const before = await count(other);
     const input = { text: "Hi", messageId: randomUUID() };
-    const sent = await Promise.all([1, 2, 3].map(() => begin(input)));
-    const again = (await execute<{ sendMessage: Started }>(two.url, sendOnly, { input })).sendMessage;
+    const sent = await Promise.all([1, 2, 3].map(() => begin(gateway, input)));
+    const again = (await execute<{ sendMessage: Started }>(other.url, sendOnly, { input })).sendMessage;
     const [first] = sent;
     for (const { run, session } of [...sent, again]) {
       expect([session.sessionId, run.id]).toEqual([first?.session.sessionId, first?.run.id]);
     }
-    expect(await count()).toBe(before + 1);
+    expect(await count(other)).toBe(before + 1);
     const { sessionId = "" } = first?.session ?? {};
-    await follow(one.url, sessionId, "").then(async (stream) => {
+    await follow(gateway.url, sessionId, "").then(async (stream) => {
       await stream.waitFor((event) => event.__typename === "MessageAdded" && event.message.role === "ASSISTANT");
       stream.close();
     });
-    expect(await readMessages(one.url, sessionId)).toHaveLength(2);
+    expect(await readMessages(gateway.url, sessionId)).toHaveLength(2);
     // A message of its own in it, under its id.
-    await ask(one.url, sessionId, "And more");
-    expect((await refusal(one.url, sendOnly, { input: { ...input, text: "Other" } })).extensions?.code).toBe(
+    await ask(gateway.url, sessionId, "And more");
+    expect((await refusal(gateway.url, sendOnly, { input: { ...input, text: "Other" } })).extensions?.code).toBe(
       "MESSAGE_ID_REUSED",
     );
-    await execute(one.url, `mutation ($id: String!) { deleteSession(input: { sessionId: $id }) { deletedId } }`, {
+    await execute(gateway.url, `mutation ($id: String!) { deleteSession(input: { sessionId: $id }) { deletedId } }`, {
       id: sessionId,
     });
-    expect((await refusal(two.url, sendOnly, { input })).extensions?.code).toBe("NOT_FOUND");
+    expect((await refusal(other.url, sendOnly, { input })).extensions?.code).toBe("NOT_FOUND");
   });
 
-  test("without a messageId each call starts one", async () => {
-    const [first, second] = [await begin({ text: "Hi" }), await begin({ text: "Hi", sessionId: null })];
+  test("without a messageId each call starts one", async ({ gateway }) => {
+    const [first, second] = [
+      await begin(gateway, { text: "Hi" }),
+      await begin(gateway, { text: "Hi", sessionId: null }),
+    ];
     expect(first.session.sessionId).not.toBe(second.session.sessionId);
   });
 
-  test("newSession says how it is to be, for the call that starts it alone", async () => {
+  test("newSession says how it is to be, for the call that starts it alone", async ({ openai, gateway, other }) => {
     const newSession = {
       ...{ title: "Pirates", model: "openai:small", instructions: "Talk like a pirate.", metadata: { project: "sea" } },
     };
     const input = { text: `Ahoy ${randomUUID()}`, messageId: randomUUID(), newSession, model: "openai:gpt-4o-mini" };
-    const { run, session } = await begin(input);
+    const { run, session } = await begin(gateway, input);
     // The reply's own model, and the session's.
     expect(run.model).toBe("openai:gpt-4o-mini");
-    expect(await execute(two.url, settings, { sessionId: session.sessionId })).toEqual({ session: newSession });
+    expect(await execute(other.url, settings, { sessionId: session.sessionId })).toEqual({ session: newSession });
     const asked = openai.requests.find(({ messages }) => messages.at(-1)?.["content"] === input.text);
     expect(asked?.messages[0]).toMatchObject({ content: "Talk like a pirate." });
 
-    const other = { title: "Other", model: "openai:gpt-4o-mini", instructions: "Be brief.", metadata: { x: 1 } };
-    const again = await begin({ ...input, newSession: other });
+    const changed = { title: "Other", model: "openai:gpt-4o-mini", instructions: "Be brief.", metadata: { x: 1 } };
+    const again = await begin(gateway, { ...input, newSession: changed });
     expect(again.run.id).toBe(run.id);
-    const next = await ask(one.url, session.sessionId, "More", { newSession: other });
+    const next = await ask(gateway.url, session.sessionId, "More", { newSession: changed });
     expect(next.run.model).toBe("openai:small");
-    expect(await execute(two.url, settings, { sessionId: session.sessionId })).toEqual({ session: newSession });
+    expect(await execute(other.url, settings, { sessionId: session.sessionId })).toEqual({ session: newSession });
     // Also where the caller has chosen the id.
     const chosen = `chosen-${randomUUID()}`;
-    expect((await ask(one.url, chosen, "Ahoy", { newSession })).run.model).toBe("openai:small");
-    expect(await execute(one.url, settings, { sessionId: chosen })).toEqual({ session: newSession });
+    expect((await ask(gateway.url, chosen, "Ahoy", { newSession })).run.model).toBe("openai:small");
+    expect(await execute(gateway.url, settings, { sessionId: chosen })).toEqual({ session: newSession });
   });
 
-  test.each([
+  test.for([
     ["an unknown model", { newSession: { model: "none" } }, "BAD_USER_INPUT", "input.newSession.model"],
     ["a title too long", { newSession: { title: "x".repeat(10_000) } }, "BAD_USER_INPUT", "input.newSession.title"],
     ["metadata that are no object", { newSession: { metadata: [] } }, "BAD_USER_INPUT", "input.newSession.metadata"],
     ["an empty id", { sessionId: "" }, "BAD_USER_INPUT", "input.sessionId"],
     ["a cursor to replace from", { replaceFrom: "x" }, "INVALID_CURSOR", "input.replaceFrom"],
-  ])("%s is refused and starts nothing", async (_, more, code, field) => {
-    const before = await count();
-    const error = await refusal(one.url, sendOnly, { input: { text: "Hi", ...more } });
+  ] as const)("%s is refused and starts nothing", async ([, more, code, field], { gateway, other }) => {
+    const before = await count(other);
+    const error = await refusal(gateway.url, sendOnly, { input: { text: "Hi", ...more } });
     expect(error.extensions).toMatchObject({ code, field });
-    expect(await count()).toBe(before);
+    expect(await count(other)).toBe(before);
   });
 });

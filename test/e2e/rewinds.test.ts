@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import {
   addMessages,
   ask,
@@ -14,55 +14,27 @@ import {
   sendOnly,
   texts,
 } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  gateway = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-  });
-  ({ url } = gateway);
-});
-beforeEach(() => {
-  openai.releaseAll();
-  openai.behave(null);
-});
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
-});
+const test = chatTest({ modelMaxRetries: 0 });
 
 const regenerateOnly = `mutation ($input: RegenerateReplyInput!) { regenerateReply(input: $input) { run { id status } } }`;
 
-async function cursorAt(sessionId: string, position: number): Promise<string> {
+async function cursorAt(url: string, sessionId: string, position: number): Promise<string> {
   const message = (await readMessages(url, sessionId)).find((one) => one.position === position);
   if (!message) throw new Error(`No message at ${position}`);
   return message.cursor;
 }
 
 /** Two turns: positions 0 to 3. */
-async function twoTurns(sessionId: string): Promise<void> {
+async function twoTurns(url: string, sessionId: string): Promise<void> {
   await ask(url, sessionId, "First");
   await ask(url, sessionId, "Second");
 }
 
-async function ended(runId: string): Promise<void> {
+async function ended(url: string, runId: string): Promise<void> {
   await waitUntil(`${runId} has ended`, async () => {
     const run = await readRun(url, runId);
     return run !== null && run.status !== "RUNNING" && run.status !== "QUEUED";
@@ -70,10 +42,10 @@ async function ended(runId: string): Promise<void> {
 }
 
 describe("edit and resend (replaceFrom)", () => {
-  test("drops that message and all after it; followers hear what is kept and what follows", async () => {
-    await twoTurns("edit");
+  test("drops that message and all after it; followers hear what is kept and what follows", async ({ openai, url }) => {
+    await twoTurns(url, "edit");
     const stream = await follow(url, "edit");
-    const replaceFrom = await cursorAt("edit", 2);
+    const replaceFrom = await cursorAt(url, "edit", 2);
     const { run, userMessage } = await ask(url, "edit", "Second, better", { replaceFrom });
     await stream.waitFor(isRunEnd(run.id));
     stream.close();
@@ -102,10 +74,12 @@ describe("edit and resend (replaceFrom)", () => {
     expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.position)).toEqual([2, 3]);
   });
 
-  test("from the first message on: all is new, and followers are told the turn in the promised order all the same", async () => {
-    await twoTurns("edit-all");
+  test("from the first message on: all is new, and followers are told the turn in the promised order all the same", async ({
+    url,
+  }) => {
+    await twoTurns(url, "edit-all");
     const stream = await follow(url, "edit-all");
-    const { run } = await ask(url, "edit-all", "Other", { replaceFrom: await cursorAt("edit-all", 0) });
+    const { run } = await ask(url, "edit-all", "Other", { replaceFrom: await cursorAt(url, "edit-all", 0) });
     await stream.waitFor(isRunEnd(run.id));
     stream.close();
     expect(await texts(url, "edit-all")).toEqual(["USER: Other", "ASSISTANT: You said: Other"]);
@@ -122,9 +96,13 @@ describe("edit and resend (replaceFrom)", () => {
     expect(eventsOf(stream, "MessageAdded").map(({ message }) => message.position)).toEqual([0, 1]);
   });
 
-  test("cursors of kept rows hold, those of what was cut have expired, and one that is none is INVALID_CURSOR", async () => {
-    await twoTurns("edit-cursors");
-    const [first, second, last] = await Promise.all([0, 2, 3].map((position) => cursorAt("edit-cursors", position)));
+  test("cursors of kept rows hold, those of what was cut have expired, and one that is none is INVALID_CURSOR", async ({
+    url,
+  }) => {
+    await twoTurns(url, "edit-cursors");
+    const [first, second, last] = await Promise.all(
+      [0, 2, 3].map((position) => cursorAt(url, "edit-cursors", position)),
+    );
     await ask(url, "edit-cursors", "Anew", { replaceFrom: second });
     for (const replaceFrom of [second, last]) {
       const input = { sessionId: "edit-cursors", text: "x", replaceFrom };
@@ -145,15 +123,17 @@ describe("edit and resend (replaceFrom)", () => {
     expect(await texts(url, "edit-cursors")).toEqual(["USER: From the start", "ASSISTANT: You said: From the start"]);
   });
 
-  test("where it has to wait it cuts at its turn, and only then", async () => {
-    await twoTurns("edit-queued");
+  test("where it has to wait it cuts at its turn, and only then", async ({ openai, url }) => {
+    await twoTurns(url, "edit-queued");
     openai.next({ kind: "gated", tokens: ["held"] });
     const held = await send(url, "edit-queued", "Third");
-    const queued = await send(url, "edit-queued", "Second again", { replaceFrom: await cursorAt("edit-queued", 2) });
+    const queued = await send(url, "edit-queued", "Second again", {
+      replaceFrom: await cursorAt(url, "edit-queued", 2),
+    });
     expect(queued.run.status).toBe("QUEUED");
     expect(await readMessages(url, "edit-queued")).toHaveLength(5);
     openai.releaseAll();
-    await ended(queued.run.id);
+    await ended(url, queued.run.id);
     expect(await texts(url, "edit-queued")).toEqual([
       "USER: First",
       "ASSISTANT: You said: First",
@@ -163,16 +143,16 @@ describe("edit and resend (replaceFrom)", () => {
     expect(await readRun(url, held.run.id)).toMatchObject({ status: "COMPLETED", text: "held", reply: null });
   });
 
-  test("where its place has gone until its turn, it fails and changes nothing", async () => {
-    await twoTurns("edit-late");
+  test("where its place has gone until its turn, it fails and changes nothing", async ({ openai, url }) => {
+    await twoTurns(url, "edit-late");
     openai.next({ kind: "gated", tokens: ["held"] });
     await send(url, "edit-late", "Third");
-    const replaceFrom = await cursorAt("edit-late", 2);
+    const replaceFrom = await cursorAt(url, "edit-late", 2);
     const one = await send(url, "edit-late", "One", { replaceFrom });
     const two = await send(url, "edit-late", "Two", { replaceFrom });
     openai.releaseAll();
-    await ended(one.run.id);
-    await ended(two.run.id);
+    await ended(url, one.run.id);
+    await ended(url, two.run.id);
     expect(await readRun(url, two.run.id)).toMatchObject({
       status: "FAILED",
       text: "",
@@ -187,18 +167,21 @@ describe("edit and resend (replaceFrom)", () => {
     ]);
   });
 
-  test("a failed answer to the edited message leaves the edit", async () => {
-    await twoTurns("edit-fails");
+  test("a failed answer to the edited message leaves the edit", async ({ openai, url }) => {
+    await twoTurns(url, "edit-fails");
     openai.next("500");
-    const { run } = await ask(url, "edit-fails", "Edited", { replaceFrom: await cursorAt("edit-fails", 2) });
+    const { run } = await ask(url, "edit-fails", "Edited", { replaceFrom: await cursorAt(url, "edit-fails", 2) });
     expect(run.status).toBe("FAILED");
     expect(await texts(url, "edit-fails")).toEqual(["USER: First", "ASSISTANT: You said: First", "USER: Edited"]);
   });
 });
 
 describe("regenerateReply", () => {
-  test("the old reply stays until the new one is complete, then followers hear of the exchange", async () => {
-    await twoTurns("regenerate");
+  test("the old reply stays until the new one is complete, then followers hear of the exchange", async ({
+    openai,
+    url,
+  }) => {
+    await twoTurns(url, "regenerate");
     const old = (await readMessages(url, "regenerate")).at(-1);
     const stream = await follow(url, "regenerate");
     openai.next({ kind: "gated", tokens: ["Something ", "else"] });
@@ -245,7 +228,7 @@ describe("regenerateReply", () => {
     ]);
   });
 
-  test("input is empty, userMessage is the message it answers", async () => {
+  test("input is empty, userMessage is the message it answers", async ({ url }) => {
     await ask(url, "regenerate-input", "Hello", { messageId: "hello" });
     const query = `mutation { regenerateReply(input: { sessionId: "regenerate-input" }) { run { input { __typename } userMessage { messageId } } } }`;
     expect(await execute(url, query)).toEqual({
@@ -253,8 +236,8 @@ describe("regenerateReply", () => {
     });
   });
 
-  test("FAILED keeps the old reply, and followers see no reset", async () => {
-    await twoTurns("regenerate-fails");
+  test("FAILED keeps the old reply, and followers see no reset", async ({ openai, url }) => {
+    await twoTurns(url, "regenerate-fails");
     const before = await readMessages(url, "regenerate-fails");
     const stream = await follow(url, "regenerate-fails");
     openai.next("noFinishReason");
@@ -272,8 +255,8 @@ describe("regenerateReply", () => {
     expect(eventsOf(stream, "HistoryReset")).toEqual([]);
   });
 
-  test("cancelled, it keeps the old reply, and its own text in the run alone", async () => {
-    await twoTurns("regenerate-cancel");
+  test("cancelled, it keeps the old reply, and its own text in the run alone", async ({ openai, url }) => {
+    await twoTurns(url, "regenerate-cancel");
     const before = await readMessages(url, "regenerate-cancel");
     openai.next({ kind: "gated", tokens: ["Half ", "done"] });
     const input = { sessionId: "regenerate-cancel" };
@@ -285,19 +268,19 @@ describe("regenerateReply", () => {
     expect(await readMessages(url, "regenerate-cancel")).toEqual(before);
   });
 
-  test("of a reply in the middle: it and all after it go", async () => {
-    await twoTurns("regenerate-middle");
+  test("of a reply in the middle: it and all after it go", async ({ url }) => {
+    await twoTurns(url, "regenerate-middle");
     const { reply } = await regenerate(url, "regenerate-middle", {
-      replaceFrom: await cursorAt("regenerate-middle", 1),
+      replaceFrom: await cursorAt(url, "regenerate-middle", 1),
     });
     expect(reply?.position).toBe(1);
     expect(await texts(url, "regenerate-middle")).toEqual(["USER: First", "ASSISTANT: You said: First"]);
   });
 
-  test("what others added meanwhile stays behind the new reply, under its ids", async () => {
-    await twoTurns("regenerate-behind");
+  test("what others added meanwhile stays behind the new reply, under its ids", async ({ openai, url }) => {
+    await twoTurns(url, "regenerate-behind");
     openai.next({ kind: "gated", tokens: ["Made ", "anew"] });
-    const replaceFrom = await cursorAt("regenerate-behind", 1);
+    const replaceFrom = await cursorAt(url, "regenerate-behind", 1);
     const input = { sessionId: "regenerate-behind", replaceFrom };
     const { run } = (await execute<{ regenerateReply: { run: { id: string } } }>(url, regenerateOnly, { input }))
       .regenerateReply;
@@ -310,7 +293,7 @@ describe("regenerateReply", () => {
     const first = await addMessages(url, "regenerate-behind", added, key);
     expect(first.map(({ position }) => position)).toEqual([4, 5, 6]);
     openai.releaseAll();
-    await ended(run.id);
+    await ended(url, run.id);
     const moved = await readMessages(url, "regenerate-behind");
     expect(moved.map(({ text, position }) => [position, text])).toEqual([
       [0, "First"],
@@ -330,7 +313,7 @@ describe("regenerateReply", () => {
     expect(own.map(({ id, position }) => [id, position])).toEqual([[ids[0], 2]]);
   });
 
-  test("drops a tool's rows of the old answer too", async () => {
+  test("drops a tool's rows of the old answer too", async ({ url }) => {
     await addMessages(url, "regenerate-tools", [
       { role: "USER", text: "Weather?" },
       { role: "ASSISTANT", text: "", toolCalls: [{ callId: "c", name: "weather", args: {} }] },
@@ -341,14 +324,14 @@ describe("regenerateReply", () => {
     expect(await texts(url, "regenerate-tools")).toEqual(["USER: Weather?", "ASSISTANT: You said: Weather?"]);
   });
 
-  test.each([
+  test.for([
     [
       "of Python's chat",
       String.raw`{"type": "chat", "data": {"content": "Sec\u006fnd \ud83d", "type": "chat", "role": "user"}}`,
     ],
     ["with its keys in another order", `{"data":{"content":"Second","additional_kwargs":{}},"type":"human"}`],
     ["in LangChain's old form", `{"type":"generic","role":"user","text":"Second"}`],
-  ])("a question %s is one too", async (name, question) => {
+  ] as const)("a question %s is one too", async ([name, question], { redis, url }) => {
     const sessionId = `regenerate-foreign ${name}`;
     await addMessages(url, sessionId, [
       { role: "USER", text: "First" },
@@ -364,7 +347,7 @@ describe("regenerateReply", () => {
     expect(after[3]).toMatch(/^ASSISTANT: You said: Second/);
   });
 
-  test("the same idempotencyKey gives back the first call's run", async () => {
+  test("the same idempotencyKey gives back the first call's run", async ({ openai, url }) => {
     await ask(url, "regenerate-key", "Hello");
     const first = await regenerate(url, "regenerate-key", { idempotencyKey: "k1" });
     const before = openai.requests.length;
@@ -375,7 +358,7 @@ describe("regenerateReply", () => {
     expect(await readMessages(url, "regenerate-key")).toHaveLength(2);
   });
 
-  test("where no USER message is, or no session, it is refused", async () => {
+  test("where no USER message is, or no session, it is refused", async ({ url }) => {
     await addMessages(url, "regenerate-nothing", [{ role: "SYSTEM", text: "Rules" }]);
     const code = async (sessionId: string) =>
       (await refusal(url, regenerateOnly, { input: { sessionId } })).extensions?.code;
@@ -385,10 +368,12 @@ describe("regenerateReply", () => {
     ]);
   });
 
-  test("an old reader resumes behind the exchange: what it misses is a reset with what is kept, and all behind that", async () => {
-    await twoTurns("resume");
-    const cursor = await cursorAt("resume", 3);
-    const kept = await cursorAt("resume", 2);
+  test("an old reader resumes behind the exchange: what it misses is a reset with what is kept, and all behind that", async ({
+    url,
+  }) => {
+    await twoTurns(url, "resume");
+    const cursor = await cursorAt(url, "resume", 3);
+    const kept = await cursorAt(url, "resume", 2);
     await regenerate(url, "resume");
     await ask(url, "resume", "Third");
     const stream = await follow(url, "resume", cursor);
@@ -407,12 +392,14 @@ describe("regenerateReply", () => {
     }
   });
 
-  test("cursors of kept messages go on through edits and answers made anew: edit, page, fork, markRead", async () => {
+  test("cursors of kept messages go on through edits and answers made anew: edit, page, fork, markRead", async ({
+    url,
+  }) => {
     await ask(url, "kept", "Zero");
-    const old = await cursorAt("kept", 0);
-    const reply = await cursorAt("kept", 1);
-    await twoTurns("kept");
-    for (const text of ["A", "B"]) await ask(url, "kept", text, { replaceFrom: await cursorAt("kept", 4) });
+    const old = await cursorAt(url, "kept", 0);
+    const reply = await cursorAt(url, "kept", 1);
+    await twoTurns(url, "kept");
+    for (const text of ["A", "B"]) await ask(url, "kept", text, { replaceFrom: await cursorAt(url, "kept", 4) });
     await regenerate(url, "kept");
     type Paged = { session: { messages: { nodes: { text: string }[] } } };
     const page = `query ($before: String) { session(sessionId: "kept") { messages(last: 9, before: $before) { nodes { text } } } }`;
@@ -422,7 +409,7 @@ describe("regenerateReply", () => {
     const read = `mutation ($through: String) { markRead(input: { sessionId: "kept", through: $through }) { session { readCount } } }`;
     // It never goes back.
     expect(await execute(url, read, { through: reply })).toEqual({ markRead: { session: { readCount: 5 } } });
-    await ask(url, "kept", "C", { replaceFrom: await cursorAt("kept", 4) });
+    await ask(url, "kept", "C", { replaceFrom: await cursorAt(url, "kept", 4) });
     expect((await ask(url, "kept", "Anew", { replaceFrom: old })).userMessage?.position).toBe(0);
     expect(await texts(url, "kept")).toEqual(["USER: Anew", "ASSISTANT: You said: Anew"]);
   });

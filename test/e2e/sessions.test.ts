@@ -1,38 +1,10 @@
-import type { Cluster, Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { addMessages, ask, chosenId, follow, readMessages, sendOnly, texts } from "../support/gateway/conversation.ts";
 import type { SessionFields } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let raw: Redis | Cluster;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  raw = redis.raw();
-  gateway = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    models: ["offline"],
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    memory: { strategy: "WINDOW", maxTurns: 7 },
-  });
-  ({ url } = gateway);
-});
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
-});
+const test = chatTest({ models: ["offline"], memory: { strategy: "WINDOW", maxTurns: 7 } });
 
 const settings = `id sessionId title instructions model memory { strategy maxTurns maxTokens } metadata archived ttlSeconds expiresAt
   messageCount readCount updatedAt createdAt forkedFrom { sessionId }`;
@@ -57,19 +29,19 @@ const markRead = `mutation ($input: MarkReadInput!) { markRead(input: $input) { 
 const deleteSession = `mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }`;
 
 /** The session that a mutation answers with. */
-async function session(mutation: string, input: object): Promise<Settings> {
+async function session(url: string, mutation: string, input: object): Promise<Settings> {
   const data = await execute<Record<string, { readonly session: Settings }>>(url, mutation, { input });
   const [payload] = Object.values(data);
   if (!payload) throw new Error("No payload");
   return payload.session;
 }
 
-async function read(sessionId: string): Promise<Settings | null> {
+async function read(url: string, sessionId: string): Promise<Settings | null> {
   const query = `query ($sessionId: String!) { session(sessionId: $sessionId) { ${settings} } }`;
   return (await execute<{ session: Settings | null }>(url, query, { sessionId })).session;
 }
 
-async function codeOf(document: string, input: object): Promise<string | undefined> {
+async function codeOf(url: string, document: string, input: object): Promise<string | undefined> {
   return (await refusal(url, document, { input })).extensions?.code;
 }
 
@@ -84,8 +56,8 @@ const defaults = {
 const usualMemory = { strategy: "WINDOW", maxTurns: 7, maxTokens: null };
 
 describe("createSession and updateSession", () => {
-  test("an empty input makes a session with the defaults, under an id of the gateway's", async () => {
-    const made = await session(createSession, {});
+  test("an empty input makes a session with the defaults, under an id of the gateway's", async ({ url }) => {
+    const made = await session(url, createSession, {});
     expect(made).toMatchObject({
       ...defaults,
       memory: usualMemory,
@@ -95,7 +67,7 @@ describe("createSession and updateSession", () => {
       forkedFrom: null,
     });
     expect(made.id).toBe(Buffer.from(`Session:${made.sessionId}`).toString("base64"));
-    expect(await read(made.sessionId)).toEqual(made);
+    expect(await read(url, made.sessionId)).toEqual(made);
     expect(made.updatedAt).toBe(made.createdAt);
   });
 
@@ -108,15 +80,17 @@ describe("createSession and updateSession", () => {
     ttlSeconds: 3600,
   };
 
-  test("what is left out stays, null goes back to the default, metadata is replaced whole", async () => {
-    const made = await session(createSession, { sessionId: "settings", ...given });
+  test("what is left out stays, null goes back to the default, metadata is replaced whole", async ({ redis, url }) => {
+    const made = await session(url, createSession, { sessionId: "settings", ...given });
     const stored = { ...given, memory: { strategy: "TOKEN_BUFFER", maxTurns: null, maxTokens: 99 } };
     expect(made).toMatchObject(stored);
     // Any write is one that the TTL slides by.
     const { expiresAt, ...kept } = made;
     expect(Date.parse(expiresAt ?? "")).toBeGreaterThan(Date.parse(made.createdAt ?? ""));
-    expect(await session(updateSession, { sessionId: "settings" })).toMatchObject(kept);
-    expect(await session(updateSession, { sessionId: "settings", title: "Wolves", metadata: { c: 2 } })).toMatchObject({
+    expect(await session(url, updateSession, { sessionId: "settings" })).toMatchObject(kept);
+    expect(
+      await session(url, updateSession, { sessionId: "settings", title: "Wolves", metadata: { c: 2 } }),
+    ).toMatchObject({
       ...kept,
       title: "Wolves",
       metadata: { c: 2 },
@@ -130,38 +104,43 @@ describe("createSession and updateSession", () => {
       ttlSeconds: null,
       archived: null,
     };
-    expect(await session(updateSession, { sessionId: "settings", ...allNull })).toEqual({
+    expect(await session(url, updateSession, { sessionId: "settings", ...allNull })).toEqual({
       ...made,
       ...defaults,
       memory: usualMemory,
       expiresAt: null,
     });
-    expect(await raw.pttl("settings")).toBeLessThan(0);
+    expect(await redis.raw().pttl("settings")).toBeLessThan(0);
   });
 
-  test("a change of settings is told to followers, and does not move updatedAt", async () => {
+  test("a change of settings is told to followers, and does not move updatedAt", async ({ url }) => {
     const { session: before } = await ask(url, "told", "Hello");
     const stream = await follow(url, "told");
-    const changed = await session(updateSession, { sessionId: "told", title: "Hi there" });
+    const changed = await session(url, updateSession, { sessionId: "told", title: "Hi there" });
     const event = await stream.waitFor(({ __typename }) => __typename === "SessionUpdated");
     stream.close();
     expect(event).toMatchObject({ session: { title: "Hi there", messageCount: 2 } });
     expect(changed.updatedAt).toBe(before.updatedAt);
   });
 
-  test("SESSION_EXISTS, also for a history of foreign code; the same idempotencyKey gives the first one back", async () => {
-    await session(createSession, { sessionId: "taken" });
-    expect(await codeOf(createSession, { sessionId: "taken" })).toBe("SESSION_EXISTS");
-    await raw.lpush("taken-foreign", `{"type":"human","data":{"content":"x"}}`);
-    expect(await codeOf(createSession, { sessionId: "taken-foreign" })).toBe("SESSION_EXISTS");
+  test("SESSION_EXISTS, also for a history of foreign code; the same idempotencyKey gives the first one back", async ({
+    redis,
+    url,
+  }) => {
+    await session(url, createSession, { sessionId: "taken" });
+    expect(await codeOf(url, createSession, { sessionId: "taken" })).toBe("SESSION_EXISTS");
+    await redis.raw().lpush("taken-foreign", `{"type":"human","data":{"content":"x"}}`);
+    expect(await codeOf(url, createSession, { sessionId: "taken-foreign" })).toBe("SESSION_EXISTS");
     const keyed = { title: "Keyed", idempotencyKey: "key-1" };
-    const [one, two] = await Promise.all([session(createSession, keyed), session(createSession, keyed)]);
+    const [one, two] = await Promise.all([session(url, createSession, keyed), session(url, createSession, keyed)]);
     expect(two).toEqual(one);
-    expect((await session(createSession, { ...keyed, idempotencyKey: "key-2" })).sessionId).not.toBe(one.sessionId);
-    expect(await codeOf(createSession, { ...keyed, title: "Other" })).toBe("SESSION_EXISTS");
+    expect((await session(url, createSession, { ...keyed, idempotencyKey: "key-2" })).sessionId).not.toBe(
+      one.sessionId,
+    );
+    expect(await codeOf(url, createSession, { ...keyed, title: "Other" })).toBe("SESSION_EXISTS");
   });
 
-  test("mistakes name their field", async () => {
+  test("mistakes name their field", async ({ url }) => {
     const cases: readonly (readonly [object, string])[] = [
       [{ sessionId: "" }, "input.sessionId"],
       [{ sessionId: "parley:x" }, "input.sessionId"],
@@ -176,30 +155,32 @@ describe("createSession and updateSession", () => {
       const { extensions } = await refusal(url, createSession, { input });
       expect(extensions, JSON.stringify(input).slice(0, 60)).toMatchObject({ code: "BAD_USER_INPUT", field });
     }
-    expect(await codeOf(updateSession, { sessionId: "nowhere", title: "x" })).toBe("NOT_FOUND");
-    expect(await codeOf(sendOnly, { sessionId: "neither" })).toBe("BAD_USER_INPUT");
-    expect(await codeOf(sendOnly, { sessionId: "both", text: "x", content: [{ text: "y" }] })).toBe("BAD_USER_INPUT");
-    expect(await codeOf(sendOnly, { sessionId: "empty-text", text: "" })).toBe("BAD_USER_INPUT");
-    expect(await read("neither")).toBeNull();
+    expect(await codeOf(url, updateSession, { sessionId: "nowhere", title: "x" })).toBe("NOT_FOUND");
+    expect(await codeOf(url, sendOnly, { sessionId: "neither" })).toBe("BAD_USER_INPUT");
+    expect(await codeOf(url, sendOnly, { sessionId: "both", text: "x", content: [{ text: "y" }] })).toBe(
+      "BAD_USER_INPUT",
+    );
+    expect(await codeOf(url, sendOnly, { sessionId: "empty-text", text: "" })).toBe("BAD_USER_INPUT");
+    expect(await read(url, "neither")).toBeNull();
   });
 });
 
 describe("markRead", () => {
-  test("raises readCount to a cursor or to the end, and never goes back; sending reads too", async () => {
+  test("raises readCount to a cursor or to the end, and never goes back; sending reads too", async ({ url }) => {
     const added = await addMessages(
       url,
       "read",
       ["a", "b", "c", "d"].map((text) => ({ role: "ASSISTANT", text })),
     );
-    expect((await read("read"))?.readCount).toBe(0);
-    expect((await session(markRead, { sessionId: "read", through: added[1]?.cursor })).readCount).toBe(2);
-    expect((await session(markRead, { sessionId: "read", through: added[0]?.cursor })).readCount).toBe(2);
-    expect((await session(markRead, { sessionId: "read" })).readCount).toBe(4);
+    expect((await read(url, "read"))?.readCount).toBe(0);
+    expect((await session(url, markRead, { sessionId: "read", through: added[1]?.cursor })).readCount).toBe(2);
+    expect((await session(url, markRead, { sessionId: "read", through: added[0]?.cursor })).readCount).toBe(2);
+    expect((await session(url, markRead, { sessionId: "read" })).readCount).toBe(4);
     const { session: after } = await ask(url, "read", "I am here");
     // The reply to it is still unread.
     expect([after.messageCount, after.readCount]).toEqual([6, 5]);
-    expect(await codeOf(markRead, { sessionId: "read", through: "nonsense" })).toBe("INVALID_CURSOR");
-    expect(await codeOf(markRead, { sessionId: "read-nowhere" })).toBe("NOT_FOUND");
+    expect(await codeOf(url, markRead, { sessionId: "read", through: "nonsense" })).toBe("INVALID_CURSOR");
+    expect(await codeOf(url, markRead, { sessionId: "read-nowhere" })).toBe("NOT_FOUND");
   });
 });
 
@@ -209,7 +190,9 @@ describe("addMessages", () => {
     { role: "ASSISTANT", text: "two", messageId: "a2" },
   ];
 
-  test("starts an unknown session; the same messageIds or key again give the first call's messages", async () => {
+  test("starts an unknown session; the same messageIds or key again give the first call's messages", async ({
+    url,
+  }) => {
     const first = await addMessages(url, "added", two);
     expect(first.map(({ id, position }) => [id, position])).toEqual([
       [chosenId("added", "a1"), 0],
@@ -222,7 +205,7 @@ describe("addMessages", () => {
     expect(await texts(url, "added")).toEqual(["USER: one", "ASSISTANT: two", "USER: three"]);
   });
 
-  test("what lies where its messages lay is not given back for them", async () => {
+  test("what lies where its messages lay is not given back for them", async ({ url }) => {
     const [one] = await addMessages(url, "added-gone", two);
     await execute(url, `mutation { clearHistory(input: { sessionId: "added-gone" }) { session { id } } }`);
     await addMessages(url, "added-gone", [{ role: "USER", text: "another's" }]);
@@ -231,15 +214,15 @@ describe("addMessages", () => {
     expect(await texts(url, "added-gone")).toEqual(["USER: another's"]);
   });
 
-  test("all or none", async () => {
-    const add = (messages: readonly object[]) => codeOf(addOnly, { sessionId: "none", messages });
+  test("all or none", async ({ url }) => {
+    const add = (messages: readonly object[]) => codeOf(url, addOnly, { sessionId: "none", messages });
     const good = { role: "USER", text: "good" };
     expect(await add([good, { role: "FUNCTION", text: "x", name: "f" }])).toBe("BAD_USER_INPUT");
     expect(await add([good, { role: "OTHER", text: "x" }])).toBe("BAD_USER_INPUT");
     expect(await add([good, { role: "TOOL", text: "x" }])).toBe("BAD_USER_INPUT");
     expect(await add([good, { role: "USER" }])).toBe("BAD_USER_INPUT");
     expect(await add([])).toBe("BAD_USER_INPUT");
-    expect(await read("none")).toBeNull();
+    expect(await read(url, "none")).toBeNull();
     await addMessages(url, "none", two);
     expect(await add([good, { role: "USER", text: "another", messageId: "a1" }])).toBe("MESSAGE_ID_REUSED");
     expect(
@@ -259,8 +242,8 @@ describe("addMessages", () => {
 });
 
 describe("forkSession", () => {
-  test("whole: history and settings, with ids that resolve in the fork; the origin stays as it is", async () => {
-    await session(createSession, {
+  test("whole: history and settings, with ids that resolve in the fork; the origin stays as it is", async ({ url }) => {
+    await session(url, createSession, {
       sessionId: "origin",
       title: "Origin",
       instructions: "Be brief.",
@@ -268,7 +251,7 @@ describe("forkSession", () => {
     });
     await ask(url, "origin", "Hi! I'm Jim.", { messageId: "hi" });
     const before = await readMessages(url, "origin");
-    const fork = await session(forkSession, { sessionId: "origin", newSessionId: "fork" });
+    const fork = await session(url, forkSession, { sessionId: "origin", newSessionId: "fork" });
     expect(fork).toMatchObject({
       sessionId: "fork",
       title: "Origin",
@@ -291,35 +274,39 @@ describe("forkSession", () => {
     expect((await ask(url, "fork", "What is my name?")).reply?.text).toBe("Your name is Jim.");
     expect(await readMessages(url, "origin")).toEqual(before);
     await execute(url, deleteSession, { sessionId: "origin" });
-    expect((await read("fork"))?.forkedFrom).toBeNull();
+    expect((await read(url, "fork"))?.forkedFrom).toBeNull();
   });
 
-  test("through a message: that one included", async () => {
+  test("through a message: that one included", async ({ url }) => {
     await ask(url, "branch", "First");
     const { userMessage } = await ask(url, "branch", "Second");
-    const fork = await session(forkSession, { sessionId: "branch", through: userMessage?.cursor, title: "Branch" });
+    const fork = await session(url, forkSession, {
+      sessionId: "branch",
+      through: userMessage?.cursor,
+      title: "Branch",
+    });
     expect(fork).toMatchObject({ title: "Branch", messageCount: 3 });
     expect(await texts(url, fork.sessionId)).toEqual(["USER: First", "ASSISTANT: You said: First", "USER: Second"]);
   });
 
-  test("is idempotent by its key, and refuses what does not fit", async () => {
+  test("is idempotent by its key, and refuses what does not fit", async ({ url }) => {
     await ask(url, "forked", "First");
     const keyed = { sessionId: "forked", idempotencyKey: "f1" };
-    const first = await session(forkSession, keyed);
-    expect(await session(forkSession, keyed)).toEqual(first);
-    expect(await codeOf(forkSession, { sessionId: "forked", newSessionId: "forked" })).toBe("SESSION_EXISTS");
-    expect(await codeOf(forkSession, { sessionId: "fork-nowhere" })).toBe("NOT_FOUND");
-    expect(await codeOf(forkSession, { sessionId: "forked", through: "x" })).toBe("INVALID_CURSOR");
+    const first = await session(url, forkSession, keyed);
+    expect(await session(url, forkSession, keyed)).toEqual(first);
+    expect(await codeOf(url, forkSession, { sessionId: "forked", newSessionId: "forked" })).toBe("SESSION_EXISTS");
+    expect(await codeOf(url, forkSession, { sessionId: "fork-nowhere" })).toBe("NOT_FOUND");
+    expect(await codeOf(url, forkSession, { sessionId: "forked", through: "x" })).toBe("INVALID_CURSOR");
     const [old] = await readMessages(url, "forked");
     await execute(url, `mutation { clearHistory(input: { sessionId: "forked" }) { session { id } } }`);
-    expect(await codeOf(forkSession, { sessionId: "forked", through: old?.cursor })).toBe("CURSOR_EXPIRED");
+    expect(await codeOf(url, forkSession, { sessionId: "forked", through: old?.cursor })).toBe("CURSOR_EXPIRED");
   });
 });
 
 describe("node", () => {
-  test("finds each form of id, and nothing for what is none", async () => {
+  test("finds each form of id, and nothing for what is none", async ({ redis, url }) => {
     const { run, reply, userMessage } = await ask(url, "each-form", "Chosen", { messageId: "mine" });
-    await raw.lpush("each-form", `{"type":"human","data":{"content":"foreign","id":"mine"}}`);
+    await redis.raw().lpush("each-form", `{"type":"human","data":{"content":"foreign","id":"mine"}}`);
     const [, , foreign] = await readMessages(url, "each-form");
     const sessionNode = Buffer.from("Session:each-form").toString("base64");
     const ids = [sessionNode, run.id, userMessage?.id, reply?.id, foreign?.id];
@@ -348,7 +335,7 @@ describe("node", () => {
     });
   });
 
-  test("an old message is found wherever it is, by its place in the id", async () => {
+  test("an old message is found wherever it is, by its place in the id", async ({ url }) => {
     const added = await addMessages(
       url,
       "far",

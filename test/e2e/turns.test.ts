@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import {
   addMessages,
   ask,
@@ -16,44 +16,15 @@ import {
   sendOnly,
   texts,
 } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-let gateway: TestGateway;
-let url: string;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  gateway = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-    maxQueuedRuns: 3,
-  });
-  ({ url } = gateway);
-});
-beforeEach(() => {
-  // Also lets go what a cancelled reply of the test before still holds at the gate.
-  openai.releaseAll();
-  openai.behave(null);
-});
-afterAll(async () => {
-  await gateway.close();
-  await openai.close();
-  await redis.stop();
-});
+const test = chatTest({ modelMaxRetries: 0, maxQueuedRuns: 3 });
 
 /** Starts a run that has written "Part one " and waits at the model, with "and two" still to come. */
-async function startHeld(sessionId: string): Promise<string> {
+async function startHeld(openai: OpenAIServer, url: string, sessionId: string): Promise<string> {
   openai.next({ kind: "gated", tokens: ["Part one ", "and two"] });
   const { run } = await send(url, sessionId, "Hold");
   openai.release();
@@ -61,7 +32,7 @@ async function startHeld(sessionId: string): Promise<string> {
   return run.id;
 }
 
-async function ended(runId: string): Promise<void> {
+async function ended(url: string, runId: string): Promise<void> {
   await waitUntil(`${runId} has ended`, async () => {
     const run = await readRun(url, runId);
     return run !== null && run.status !== "RUNNING" && run.status !== "QUEUED";
@@ -69,8 +40,11 @@ async function ended(runId: string): Promise<void> {
 }
 
 describe("whenBusy", () => {
-  test("QUEUE: those that wait are answered in order, and are in the list only from their turn on", async () => {
-    const first = await startHeld("queue");
+  test("QUEUE: those that wait are answered in order, and are in the list only from their turn on", async ({
+    openai,
+    url,
+  }) => {
+    const first = await startHeld(openai, url, "queue");
     const second = await send(url, "queue", "Second");
     const third = await send(url, "queue", "Third", { messageId: "third" });
     expect([second, third].map(({ run, userMessage }) => [run.status, run.userMessage, userMessage])).toEqual([
@@ -123,43 +97,46 @@ describe("whenBusy", () => {
     ]);
   });
 
-  test.each([
+  test.for([
     ["chosen by the caller", { messageId: "mine" }],
     ["made by the gateway", {}],
-  ])("a queued run's userMessageId, %s, is the id that its message gets", async (name, more) => {
-    const sessionId = `queued-input ${name}`;
-    const query = `query ($id: ID!) { node(id: $id) { ... on Run { status userMessageId userMessage { id } } } }`;
-    type Data = { node: { status: string; userMessageId: string; userMessage: { id: string } | null } };
-    const read = async (id: string) => (await execute<Data>(url, query, { id })).node;
-    const held = await startHeld(sessionId);
-    const queued = await send(url, sessionId, "Next", more);
-    const waiting = await read(queued.run.id);
-    expect(waiting).toMatchObject({ status: "QUEUED", userMessage: null });
-    const going = await read(held);
-    expect(going.userMessageId).toBe(going.userMessage?.id);
-    openai.releaseAll();
-    await ended(queued.run.id);
-    const { userMessageId, userMessage } = await read(queued.run.id);
-    expect([userMessageId, userMessage?.id]).toEqual([waiting.userMessageId, waiting.userMessageId]);
-    expect((await readMessages(url, sessionId)).map(({ id }) => id)).toContain(waiting.userMessageId);
-  });
+  ] as const)(
+    "a queued run's userMessageId, %s, is the id that its message gets",
+    async ([name, more], { openai, url }) => {
+      const sessionId = `queued-input ${name}`;
+      const query = `query ($id: ID!) { node(id: $id) { ... on Run { status userMessageId userMessage { id } } } }`;
+      type Data = { node: { status: string; userMessageId: string; userMessage: { id: string } | null } };
+      const read = async (id: string) => (await execute<Data>(url, query, { id })).node;
+      const held = await startHeld(openai, url, sessionId);
+      const queued = await send(url, sessionId, "Next", more);
+      const waiting = await read(queued.run.id);
+      expect(waiting).toMatchObject({ status: "QUEUED", userMessage: null });
+      const going = await read(held);
+      expect(going.userMessageId).toBe(going.userMessage?.id);
+      openai.releaseAll();
+      await ended(url, queued.run.id);
+      const { userMessageId, userMessage } = await read(queued.run.id);
+      expect([userMessageId, userMessage?.id]).toEqual([waiting.userMessageId, waiting.userMessageId]);
+      expect((await readMessages(url, sessionId)).map(({ id }) => id)).toContain(waiting.userMessageId);
+    },
+  );
 
-  test("a queued run's replyId is the id that its reply gets", async () => {
-    await startHeld("queued-id");
+  test("a queued run's replyId is the id that its reply gets", async ({ openai, url }) => {
+    await startHeld(openai, url, "queued-id");
     const queued = await send(url, "queued-id", "Next");
     openai.releaseAll();
-    await ended(queued.run.id);
+    await ended(url, queued.run.id);
     expect((await readMessages(url, "queued-id")).at(-1)?.id).toBe(queued.run.replyId);
     expect((await readRun(url, queued.run.id))?.replyId).toBe(queued.run.replyId);
   });
 
-  test("REJECT: SESSION_BUSY names the run, and leaves no trace", async () => {
-    const first = await startHeld("reject");
+  test("REJECT: SESSION_BUSY names the run, and leaves no trace", async ({ openai, url }) => {
+    const first = await startHeld(openai, url, "reject");
     const input = { sessionId: "reject", text: "Now?", messageId: "now", whenBusy: "REJECT" };
     const { extensions } = await refusal(url, sendOnly, { input });
     expect(extensions).toMatchObject({ code: "SESSION_BUSY", runId: first });
     openai.releaseAll();
-    await ended(first);
+    await ended(url, first);
     expect(await texts(url, "reject")).toEqual(["USER: Hold", "ASSISTANT: Part one and two"]);
     // Refused, the messageId was not used.
     expect((await ask(url, "reject", "Another text", { messageId: "now", whenBusy: "REJECT" })).run.status).toBe(
@@ -167,19 +144,22 @@ describe("whenBusy", () => {
     );
   });
 
-  test("QUEUE_FULL, and it says when to come again", async () => {
-    const first = await startHeld("full");
+  test("QUEUE_FULL, and it says when to come again", async ({ openai, url }) => {
+    const first = await startHeld(openai, url, "full");
     const waiting = await Promise.all(["a", "b", "c"].map((text) => send(url, "full", text)));
     const { extensions } = await refusal(url, sendOnly, { input: { sessionId: "full", text: "d" } });
     expect(extensions?.code).toBe("QUEUE_FULL");
     expect(extensions?.retryAfterSeconds).toBeGreaterThan(0);
     openai.releaseAll();
-    for (const runId of [first, ...waiting.map(({ run }) => run.id)]) await ended(runId);
+    for (const runId of [first, ...waiting.map(({ run }) => run.id)]) await ended(url, runId);
     expect(await readMessages(url, "full")).toHaveLength(8);
   });
 
-  test("INTERRUPT: the going run keeps its text as a message, the new one goes ahead of all that wait", async () => {
-    const first = await startHeld("interrupt");
+  test("INTERRUPT: the going run keeps its text as a message, the new one goes ahead of all that wait", async ({
+    openai,
+    url,
+  }) => {
+    const first = await startHeld(openai, url, "interrupt");
     const waiting = await send(url, "interrupt", "Waits");
     const aborted = openai.aborted;
     const stream = await follow(url, "interrupt");
@@ -214,7 +194,7 @@ describe("whenBusy", () => {
     ]);
   });
 
-  test("INTERRUPT where nothing goes is a plain send", async () => {
+  test("INTERRUPT where nothing goes is a plain send", async ({ url }) => {
     expect((await ask(url, "interrupt-nothing", "Hello", { whenBusy: "INTERRUPT" })).reply?.text).toBe(
       "You said: Hello",
     );
@@ -222,8 +202,11 @@ describe("whenBusy", () => {
 });
 
 describe("cancelRun", () => {
-  test("a running one: the provider's request ends, the text so far is a message with finishReason CANCELLED", async () => {
-    const runId = await startHeld("cancel");
+  test("a running one: the provider's request ends, the text so far is a message with finishReason CANCELLED", async ({
+    openai,
+    url,
+  }) => {
+    const runId = await startHeld(openai, url, "cancel");
     const aborted = openai.aborted;
     const stream = await follow(url, "cancel");
     const run = await cancel(url, runId);
@@ -243,7 +226,7 @@ describe("cancelRun", () => {
     expect(openai.requests.at(-1)?.messages.map(({ content }) => content)).toEqual(["Hold", "Part one ", "Go on"]);
   });
 
-  test("with no text yet there is no message", async () => {
+  test("with no text yet there is no message", async ({ openai, url }) => {
     openai.next("hang");
     const before = openai.requests.length;
     const { run } = await send(url, "cancel-empty", "Hello?");
@@ -252,8 +235,8 @@ describe("cancelRun", () => {
     expect(await texts(url, "cancel-empty")).toEqual(["USER: Hello?"]);
   });
 
-  test("a waiting one leaves the line, and never enters the history", async () => {
-    const first = await startHeld("cancel-queued");
+  test("a waiting one leaves the line, and never enters the history", async ({ openai, url }) => {
+    const first = await startHeld(openai, url, "cancel-queued");
     const waiting = await send(url, "cancel-queued", "Never mind");
     const stream = await follow(url, "cancel-queued");
     expect(await cancel(url, waiting.run.id)).toMatchObject({
@@ -272,7 +255,7 @@ describe("cancelRun", () => {
     expect(await texts(url, "cancel-queued")).toEqual(["USER: Hold", "ASSISTANT: Part one and two"]);
   });
 
-  test("a mutation that waits for a cancelled reply gets the partial message", async () => {
+  test("a mutation that waits for a cancelled reply gets the partial message", async ({ openai, url }) => {
     const stream = await follow(url, (await ask(url, "cancel-waiting", "Hello")).session.sessionId);
     openai.next({ kind: "gated", tokens: ["Some ", "more"] });
     const waiting = ask(url, "cancel-waiting", "Tell me");
@@ -287,7 +270,7 @@ describe("cancelRun", () => {
     });
   });
 
-  test("one that has ended is given back as it is; one that never was is NOT_FOUND", async () => {
+  test("one that has ended is given back as it is; one that never was is NOT_FOUND", async ({ url }) => {
     const { run } = await ask(url, "cancel-ended", "Done");
     expect(await cancel(url, run.id)).toEqual(run);
     expect(await texts(url, "cancel-ended")).toEqual(["USER: Done", "ASSISTANT: You said: Done"]);
@@ -296,19 +279,18 @@ describe("cancelRun", () => {
   });
 });
 
-test("a mutation that has waited for the configured time answers with what there is; the run goes on", async () => {
-  const hasty = await startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    replyWaitMs: 100,
-  });
+test("a mutation that has waited for the configured time answers with what there is; the run goes on", async ({
+  start,
+  openai,
+  url,
+}) => {
+  const hasty = await start({ replyWaitMs: 100 });
   try {
     openai.next({ kind: "gated", tokens: ["In ", "time"] });
     const { run, reply } = await ask(hasty.url, "hasty", "Quick!");
     expect([run.status, reply]).toEqual(["RUNNING", null]);
     openai.releaseAll();
-    await ended(run.id);
+    await ended(url, run.id);
     expect(await texts(url, "hasty")).toEqual(["USER: Quick!", "ASSISTANT: In time"]);
   } finally {
     await hasty.close();
@@ -316,7 +298,7 @@ test("a mutation that has waited for the configured time answers with what there
 });
 
 describe("messageId", () => {
-  test("sent again it gives back the first call's message and run, whatever became of it", async () => {
+  test("sent again it gives back the first call's message and run, whatever became of it", async ({ openai, url }) => {
     const before = openai.requests.length;
     const first = await ask(url, "again", "Once", { messageId: "one" });
     const again = await ask(url, "again", "Once", { messageId: "one" });
@@ -329,8 +311,8 @@ describe("messageId", () => {
     expect(openai.requests.length).toBe(before + 2);
   });
 
-  test("while it still waits, the retry waits with it", async () => {
-    await startHeld("again-queued");
+  test("while it still waits, the retry waits with it", async ({ openai, url }) => {
+    await startHeld(openai, url, "again-queued");
     const input = { messageId: "q" };
     const waiting = await send(url, "again-queued", "In line", input);
     const retry = ask(url, "again-queued", "In line", { ...input, whenBusy: "REJECT" });
@@ -341,7 +323,7 @@ describe("messageId", () => {
     });
   });
 
-  test("with other content it is refused, and with other characters too", async () => {
+  test("with other content it is refused, and with other characters too", async ({ url }) => {
     await ask(url, "reused", "This", { messageId: "r" });
     const code = async (input: object) =>
       (await refusal(url, sendOnly, { input: { sessionId: "reused", ...input } })).extensions;
@@ -357,7 +339,7 @@ describe("messageId", () => {
     expect((await ask(url, "reused-elsewhere", "That", { messageId: "r" })).run.status).toBe("COMPLETED");
   });
 
-  test("after the session was deleted a retry is NOT_FOUND, and no second model call (P8)", async () => {
+  test("after the session was deleted a retry is NOT_FOUND, and no second model call (P8)", async ({ openai, url }) => {
     await ask(url, "deleted", "Once", { messageId: "d" });
     await execute(url, `mutation { deleteSession(input: { sessionId: "deleted" }) { deletedId } }`);
     const before = openai.requests.length;
@@ -371,8 +353,8 @@ describe("messageId", () => {
 });
 
 describe("a turn's end in its session", () => {
-  test("clear cancels what goes and waits, and the provider hears of it", async () => {
-    const active = await startHeld("clear");
+  test("clear cancels what goes and waits, and the provider hears of it", async ({ openai, url }) => {
+    const active = await startHeld(openai, url, "clear");
     const waiting = await send(url, "clear", "Waits");
     const aborted = openai.aborted;
     const stream = await follow(url, "clear");
@@ -401,8 +383,8 @@ describe("a turn's end in its session", () => {
     ]);
   });
 
-  test("delete cancels what goes; followers hear SessionRemoved and their streams end", async () => {
-    await startHeld("delete");
+  test("delete cancels what goes; followers hear SessionRemoved and their streams end", async ({ openai, url }) => {
+    await startHeld(openai, url, "delete");
     const aborted = openai.aborted;
     const stream = await follow(url, "delete");
     type Data = { deleteSession: { deletedId: string; sessionId: string } };
@@ -419,11 +401,11 @@ describe("a turn's end in its session", () => {
     expect(await execute(url, `{ session(sessionId: "delete") { id } }`)).toEqual({ session: null });
   });
 
-  test("a system message added while the reply is made does not end it", async () => {
-    const runId = await startHeld("meanwhile");
+  test("a system message added while the reply is made does not end it", async ({ openai, url }) => {
+    const runId = await startHeld(openai, url, "meanwhile");
     await addMessages(url, "meanwhile", [{ role: "SYSTEM", text: "Be short." }]);
     openai.releaseAll();
-    await ended(runId);
+    await ended(url, runId);
     expect(await texts(url, "meanwhile")).toEqual(["USER: Hold", "SYSTEM: Be short.", "ASSISTANT: Part one and two"]);
   });
 });

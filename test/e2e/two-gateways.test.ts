@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import {
   addMessages,
   ask,
@@ -13,52 +13,19 @@ import {
   sendOnly,
   texts,
 } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal, request, subscribe } from "../support/gateway/graphql-client.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let openai: OpenAIServer;
-
-beforeAll(async () => {
-  [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-});
-beforeEach(() => {
-  openai.releaseAll();
-  openai.behave(null);
-});
-afterAll(async () => {
-  await openai.close();
-  await redis.stop();
-});
-
-function start(runLeaseMs: number): Promise<TestGateway> {
-  return startGateway({
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    runLeaseMs,
-  });
-}
+// So long a lease that nothing below can come from its end, or from its renewal.
+const test = chatTest({ runLeaseMs: 120_000 });
 
 describe("two gateways on one Redis", () => {
-  let gateways: readonly TestGateway[];
-  let here: string;
-  let there: string;
-
-  beforeAll(async () => {
-    // So long a lease that nothing below can come from its end, or from its renewal.
-    gateways = await Promise.all([start(120_000), start(120_000)]);
-    [here = "", there = ""] = gateways.map(({ url }) => url);
-  });
-  afterAll(() => Promise.all(gateways.map((gateway) => gateway.close())));
-
-  test("10 simultaneous messages in one session: 10 questions and 10 replies in strict alternation", async () => {
+  test("10 simultaneous messages in one session: 10 questions and 10 replies in strict alternation", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     openai.behave({ kind: "reply", text: "Yes", delayMs: 5 });
     const stream = await follow(there, (await ask(here, "ten", "Start")).session.sessionId);
     const turns = await Promise.all(
@@ -90,7 +57,11 @@ describe("two gateways on one Redis", () => {
     );
   });
 
-  test("the same messageId 5 times at once over both: one model call, one answer", async () => {
+  test("the same messageId 5 times at once over both: one model call, one answer", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     const before = openai.requests.length;
     const turns = await Promise.all(
       [here, there, here, there, here].map((url) => ask(url, "five", "Only once", { messageId: "once" })),
@@ -103,7 +74,11 @@ describe("two gateways on one Redis", () => {
     expect(await texts(there, "five")).toEqual(["USER: Only once", "ASSISTANT: You said: Only once"]);
   });
 
-  test("the same messageId with two contents at once: one is taken, the other refused", async () => {
+  test("the same messageId with two contents at once: one is taken, the other refused", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { reply { text } } }`;
     const before = openai.requests.length;
     const answers = await Promise.all(
@@ -121,7 +96,7 @@ describe("two gateways on one Redis", () => {
     expect(await readMessages(here, "contents")).toHaveLength(2);
   });
 
-  test("a reply made by one is followed on the other, from the middle on too", async () => {
+  test("a reply made by one is followed on the other, from the middle on too", async ({ openai, url: here, there }) => {
     openai.next({ kind: "gated", tokens: ["One ", "two ", "three"] });
     await addMessages(here, "followed", [{ role: "SYSTEM", text: "Count" }]);
     const early = await follow(there, "followed");
@@ -155,7 +130,11 @@ describe("two gateways on one Redis", () => {
     expect(eventsOf(late, "MessageAdded").map(({ message }) => message.text)).toEqual(["One two three"]);
   });
 
-  test("cancel from the other one ends the provider's request and keeps the text as a message", async () => {
+  test("cancel from the other one ends the provider's request and keeps the text as a message", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     openai.next({ kind: "gated", tokens: ["Much ", "more"] });
     const { run } = await send(here, "cancelled", "Tell me everything");
     openai.release();
@@ -172,7 +151,11 @@ describe("two gateways on one Redis", () => {
     expect((await ask(here, "cancelled", "Thanks")).run.status).toBe("COMPLETED");
   });
 
-  test("a run that waits at one is cancelled from the other; REJECT and INTERRUPT know the other's run", async () => {
+  test("a run that waits at one is cancelled from the other; REJECT and INTERRUPT know the other's run", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     openai.next({ kind: "gated", tokens: ["Held ", "on"] });
     const held = await send(here, "across", "Hold");
     openai.release();
@@ -195,7 +178,11 @@ describe("two gateways on one Redis", () => {
     ]);
   });
 
-  test("a mutation that waits here hears of the end that was brought about there", async () => {
+  test("a mutation that waits here hears of the end that was brought about there", async ({
+    openai,
+    url: here,
+    there,
+  }) => {
     openai.next("hang");
     const before = openai.requests.length;
     const waiting = ask(here, "hears", "Hello?");
@@ -206,7 +193,10 @@ describe("two gateways on one Redis", () => {
     expect(await waiting).toMatchObject({ run: { status: "CANCELLED" }, reply: null });
   });
 
-  test("the list of sessions changes on the other one: opened, added, updated, removed", async () => {
+  test("the list of sessions changes on the other one: opened, added, updated, removed", async ({
+    url: here,
+    there,
+  }) => {
     interface Change {
       readonly __typename: string;
       readonly session?: { readonly sessionId: string; readonly title: string | null; readonly messageCount: number };

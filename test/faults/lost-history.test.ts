@@ -1,5 +1,5 @@
-import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { Redis } from "ioredis";
+import { describe, expect } from "vitest";
 import { parseCursor } from "../../src/conversation/message/cursor.ts";
 import { MessagesOnly } from "../../src/conversation/conversations/messages-only.ts";
 import {
@@ -8,58 +8,36 @@ import {
   openBackend,
   range,
   startServer,
+  test,
   textsOf,
   type TestBackend,
 } from "../support/store/feeds.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { foreignRow, must, newTurn, owner } from "../support/store/store.ts";
 
-let server: TestRedis;
-let redis: Redis;
-let one: TestBackend;
-let two: TestBackend;
-
-beforeAll(async () => {
-  server = await startRedis({ appendonly: false });
-  redis = new Redis(server.port, "127.0.0.1");
-  one = openBackend(server.port);
-  two = openBackend(server.port);
-});
-
-afterAll(async () => {
-  await Promise.all([one.backend.close(), two.backend.close()]);
-  redis.disconnect();
-  await server.stop();
-});
-
-afterEach(() => {
-  one.abortAll();
-  two.abortAll();
-});
-
 describe("loss is told (P4)", () => {
-  const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
-    "DEL by foreign code": (key) => redis.del(key),
-    "LTRIM by foreign code": (key) => redis.ltrim(key, 0, 2),
-    "one row removed from the middle": async (key) => redis.lrem(key, 1, must((await redis.lrange(key, 2, 2))[0])),
-    "the newest row overwritten": (key) => redis.lset(key, 0, foreignRow("other")),
-    "a row put in front of the oldest": (key) => redis.rpush(key, foreignRow("older")),
-    "as many other rows in its place": (key) =>
+  const losses: Readonly<Record<string, (redis: Redis, key: string) => Promise<unknown>>> = {
+    "DEL by foreign code": (redis, key) => redis.del(key),
+    "LTRIM by foreign code": (redis, key) => redis.ltrim(key, 0, 2),
+    "one row removed from the middle": async (redis, key) =>
+      redis.lrem(key, 1, must((await redis.lrange(key, 2, 2))[0])),
+    "the newest row overwritten": (redis, key) => redis.lset(key, 0, foreignRow("other")),
+    "a row put in front of the oldest": (redis, key) => redis.rpush(key, foreignRow("older")),
+    "as many other rows in its place": (redis, key) =>
       redis
         .multi()
         .del(key)
         .lpush(key, ...range(0, 6, "other").map((text) => foreignRow(text)))
         .exec(),
-    "another list renamed to it": async (key) => {
+    "another list renamed to it": async (redis, key) => {
       await redis.lpush(`${key} copy`, ...range(0, 9, "other").map((text) => foreignRow(text)));
       await redis.rename(`${key} copy`, key);
     },
-    "rewound and written on, as after a failover": (key) =>
+    "rewound and written on, as after a failover": (redis, key) =>
       redis.multi().ltrim(key, 2, -1).lpush(key, foreignRow("x"), foreignRow("y"), foreignRow("z")).exec(),
   };
 
-  test.each(Object.entries(losses))("%s", async (name, lose) => {
+  test.for(Object.entries(losses))("%s", async ([name, lose], { redis, one, two }) => {
     const key = `loss ${name}`;
     await one.append(key, ...range(0, 6));
     const reader = await one.open(key, "");
@@ -68,7 +46,7 @@ describe("loss is told (P4)", () => {
     const messages = await MessagesOnly.of(only.source);
     await reader.untilCount("message", 6);
     const stale = cursorOf(reader);
-    await lose(key);
+    await lose(redis, key);
     await reader.untilCount("reset", 1);
     await elsewhere.untilCount("reset", 1);
     expect(reader.ofKind("reset")[0]).toMatchObject({ kept: 0 });
@@ -77,9 +55,9 @@ describe("loss is told (P4)", () => {
     const late = await one.open(key, stale);
     await late.untilCount("reset", 1);
     await one.append(key, "goes on");
-    for (const one of [reader, elsewhere, late]) {
-      await one.until("the next message", () => textsOf(one).at(-1) === "goes on");
-      expect(one.ofKind("reset")).toHaveLength(1);
+    for (const each of [reader, elsewhere, late]) {
+      await each.until("the next message", () => textsOf(each).at(-1) === "goes on");
+      expect(each.ofKind("reset")).toHaveLength(1);
     }
     expect(textsOf(late)).toEqual(["goes on"]);
   });
@@ -133,7 +111,7 @@ describe("loss is told (P4)", () => {
     expect(textsOf(reader)).toEqual(["next"]);
   });
 
-  test("clear, rewind and delete by another process", async () => {
+  test("clear, rewind and delete by another process", async ({ one, two }) => {
     await one.append("resets", ...range(0, 6));
     const reader = await one.open("resets", "");
     await reader.untilCount("message", 6);
@@ -156,7 +134,7 @@ describe("loss is told (P4)", () => {
     expect(reader.error).toBeNull();
   });
 
-  test("a history that expires is removed", async () => {
+  test("a history that expires is removed", async ({ redis, one }) => {
     await redis.lpush("short", foreignRow("first"));
     const reader = await one.open("short");
     // Long enough to be noticed before it is over, also on a busy machine.

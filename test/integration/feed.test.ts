@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { Feed } from "../../src/redis/feed/feed.ts";
 import { Hub } from "../../src/redis/client/hub.ts";
 import { sessionKeys } from "../../src/redis/store/keys.ts";
@@ -10,38 +10,15 @@ import {
   range,
   replyOf,
   startServer,
+  test,
   textsOf,
   type TestBackend,
 } from "../support/store/feeds.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { completed, foreignRow, must, newOp, newRecord, newTurn, openStore, owner } from "../support/store/store.ts";
 
-let server: TestRedis;
-let redis: Redis;
-let one: TestBackend;
-let two: TestBackend;
-
-beforeAll(async () => {
-  server = await startRedis({ appendonly: false });
-  redis = new Redis(server.port, "127.0.0.1");
-  one = openBackend(server.port);
-  two = openBackend(server.port);
-});
-
-afterAll(async () => {
-  await Promise.all([one.backend.close(), two.backend.close()]);
-  redis.disconnect();
-  await server.stop();
-});
-
-afterEach(() => {
-  one.abortAll();
-  two.abortAll();
-});
-
 describe("messages (P3, P5)", () => {
-  test("of this process, of another and of foreign code come once and in order", async () => {
+  test("of this process, of another and of foreign code come once and in order", async ({ redis, one, two }) => {
     await one.append("mixed", "first");
     const here = await one.open("mixed");
     const there = await two.open("mixed");
@@ -60,7 +37,7 @@ describe("messages (P3, P5)", () => {
     }
   });
 
-  test("a foreign burst of more than a page, in one command and in many", async () => {
+  test("a foreign burst of more than a page, in one command and in many", async ({ redis, one }) => {
     await one.append("burst", "first");
     const reader = await one.open("burst");
     await redis.lpush("burst", ...range(0, 700).map((text) => foreignRow(text)));
@@ -81,7 +58,7 @@ describe("messages (P3, P5)", () => {
     expect(textsOf(reader)).toEqual(["foreign"]);
   });
 
-  test("a row that is no UTF-8 is one of them, and no loss", async () => {
+  test("a row that is no UTF-8 is one of them, and no loss", async ({ redis, one, two }) => {
     await one.append("latin", "first");
     const readers = [await one.open("latin"), await two.open("latin")];
     const turn = newTurn("latin", "question");
@@ -100,7 +77,7 @@ describe("messages (P3, P5)", () => {
     expect(reading?.run?.status).toBe("RUNNING");
   });
 
-  test("an own message costs its subscribers no reading", async () => {
+  test("an own message costs its subscribers no reading", async ({ redis, one, two }) => {
     await one.append("cheap", "first");
     const readers = await Promise.all([one.open("cheap"), one.open("cheap"), two.open("cheap")]);
     const counts = await commandsOf(redis, async () => {
@@ -112,7 +89,11 @@ describe("messages (P3, P5)", () => {
     expect(counts.get("evalsha")).toBe(100 + 20);
   });
 
-  test("nor does text of a reply, which lets the list of a session with a TTL live longer", async () => {
+  test("nor does text of a reply, which lets the list of a session with a TTL live longer", async ({
+    redis,
+    one,
+    two,
+  }) => {
     const { store } = one.backend;
     await store.create(owner, "sliding", newRecord(null, 100), newOp());
     const begun = await store.begin(owner, "sliding", newTurn("sliding", "question"));
@@ -131,7 +112,7 @@ describe("messages (P3, P5)", () => {
     expect(counts.get("evalsha")).toBe(20);
   });
 
-  test("a push during the first reading is not forgotten", async () => {
+  test("a push during the first reading is not forgotten", async ({ server, redis, one }) => {
     const opened = openStore(server.port);
     const { store } = opened;
     const subscriber = new Redis(server.port, "127.0.0.1", { autoResubscribe: false });
@@ -159,7 +140,7 @@ describe("messages (P3, P5)", () => {
     opened.close();
   });
 
-  test("what others publish on its channel neither ends the process nor loses anything", async () => {
+  test("what others publish on its channel neither ends the process nor loses anything", async ({ redis, one }) => {
     await one.append("noise", "first");
     const reader = await one.open("noise");
     let unsure = 0;
@@ -180,7 +161,7 @@ describe("messages (P3, P5)", () => {
 });
 
 describe("cursors", () => {
-  test('"": all from the beginning; a cursor: what came after it; null: from now on', async () => {
+  test('"": all from the beginning; a cursor: what came after it; null: from now on', async ({ one }) => {
     await one.append("after", ...range(0, 450));
     const all = await one.open("after", "");
     await all.untilCount("message", 450);
@@ -194,7 +175,7 @@ describe("cursors", () => {
     expect(textsOf(now)).toEqual(["new"]);
   });
 
-  test("that are no cursors are INVALID_CURSOR, an unknown session is NOT_FOUND", async () => {
+  test("that are no cursors are INVALID_CURSOR, an unknown session is NOT_FOUND", async ({ one }) => {
     await one.append("known", "first");
     const known = await one.open("known");
     await known.untilCount("opened", 1);
@@ -207,7 +188,7 @@ describe("cursors", () => {
 });
 
 describe("a reply (P6)", () => {
-  test("late readers have the text so far, then the rest; nothing twice", async () => {
+  test("late readers have the text so far, then the rest; nothing twice", async ({ one, two }) => {
     const { store } = one.backend;
     const begun = await store.begin(owner, "reply", newTurn("reply", "Say the alphabet"));
     if (begun.kind !== "started") throw new Error(begun.kind);
@@ -229,13 +210,13 @@ describe("a reply (P6)", () => {
     }
   });
 
-  test("a reader who missed a whole turn and a half has them in order", async () => {
+  test("a reader who missed a whole turn and a half has them in order", async ({ one, two }) => {
     await one.append("turns", "first");
     const reader = await one.open("turns", null, "never");
     expect((await reader.next())?.kind).toBe("opened");
     // More than the ring holds, so that the reader reads on from its own place.
     for (const text of range(0, 600)) await one.append("turns", text);
-    await turn("turns", "question 1", "answer 1");
+    await turn(two, "turns", "question 1", "answer 1");
     const begun = await two.backend.store.begin(owner, "turns", newTurn("turns", "question 2"));
     if (begun.kind !== "started") throw new Error(begun.kind);
     await two.backend.store.progress(begun, 0, "answ");
@@ -256,7 +237,11 @@ describe("a reply (P6)", () => {
     expect(textsOf(reader).slice(-4)).toEqual(["question 1", "answer 1", "question 2", "answer 2"]);
   });
 
-  test("readers that come at any moment of many turns: text in its place, nothing after a run's end", async () => {
+  test("readers that come at any moment of many turns: text in its place, nothing after a run's end", async ({
+    redis,
+    one,
+    two,
+  }) => {
     await one.append("many turns", "first");
     const readers = [await one.open("many turns")];
     for (let i = 0; i < 30; i++) {
@@ -299,8 +284,12 @@ describe("a reply (P6)", () => {
     expect(textsOf(must(readers[0]))).toHaveLength(30 * 2 + 6 + 1);
   });
 
-  test("a waiting run that is cancelled is told once, and the ended one before it not again", async () => {
-    await turn("queue", "question", "answer");
+  test("a waiting run that is cancelled is told once, and the ended one before it not again", async ({
+    redis,
+    one,
+    two,
+  }) => {
+    await turn(two, "queue", "question", "answer");
     const reader = await one.open("queue");
     const going = await two.backend.store.begin(owner, "queue", newTurn("queue", "going"));
     if (going.kind !== "started") throw new Error(going.kind);
@@ -322,7 +311,7 @@ describe("a reply (P6)", () => {
 });
 
 describe("the end of a subscriber", () => {
-  test("return() and abort end one that waits at once, and leave nothing behind", async () => {
+  test("return() and abort end one that waits at once, and leave nothing behind", async ({ redis, one }) => {
     await one.append("ends", "first");
     const returned = await one.open("ends");
     const aborted = await one.open("ends");
@@ -336,10 +325,10 @@ describe("the end of a subscriber", () => {
     await aborted.until("the end", () => aborted.ended);
     await sidebar.return();
     await sidebar.until("the end", () => sidebar.ended);
-    await nothingLeft();
+    await nothingLeft(redis, one);
   });
 
-  test("200 that come and go at the same time leave nothing behind", async () => {
+  test("200 that come and go at the same time leave nothing behind", async ({ redis, one }) => {
     await one.append("cycles", "first");
     const cycle = async (i: number) => {
       const reader = i % 10 === 0 ? await one.changes() : await one.open(i % 2 === 0 ? "cycles" : `cycles ${i % 7}`);
@@ -349,17 +338,17 @@ describe("the end of a subscriber", () => {
     };
     for (const i of range(0, 7, "")) await one.append(`cycles ${i}`, "first");
     await Promise.all(Array.from({ length: 200 }, (_, i) => cycle(i)));
-    await nothingLeft();
+    await nothingLeft(redis, one);
   });
 
-  test("a sender that stops waiting before its subscription stands leaves nothing behind", async () => {
+  test("a sender that stops waiting before its subscription stands leaves nothing behind", async ({ redis, one }) => {
     const watcher = { onEnded: () => undefined, onUnsure: () => undefined };
     for (let i = 0; i < 20; i++) one.backend.feeds.watch(`watched ${i}`, watcher)();
-    await nothingLeft();
+    await nothingLeft(redis, one);
   });
 });
 
-async function nothingLeft(): Promise<void> {
+async function nothingLeft(redis: Redis, one: TestBackend): Promise<void> {
   await waitUntil("no feed is left", () => Promise.resolve(one.backend.feeds.size.feeds === 0));
   expect(one.backend.feeds.size).toEqual({ feeds: 0, subscriptions: 0 });
   await waitUntil("no channel is left", async () => (await redis.pubsub("CHANNELS")).length === 0);
@@ -371,7 +360,7 @@ async function reads(from: TestBackend, sessionId: string, count: number): Promi
   for (let i = 0; i < count; i++) await from.backend.store.read(owner, sessionId, { pages: [page] });
 }
 
-async function turn(sessionId: string, question: string, answer: string): Promise<void> {
+async function turn(two: TestBackend, sessionId: string, question: string, answer: string): Promise<void> {
   const begun = await two.backend.store.begin(owner, sessionId, newTurn(sessionId, question));
   if (begun.kind !== "started") throw new Error(begun.kind);
   await two.backend.store.finish(begun, completed(begun, answer), newOp().id);

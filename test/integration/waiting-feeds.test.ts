@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import type { SessionEvent } from "../../src/conversation/events.ts";
 import { Feed } from "../../src/redis/feed/feed.ts";
 import { Hub } from "../../src/redis/client/hub.ts";
@@ -11,12 +11,12 @@ import {
   Reader,
   replyOf,
   startServer,
+  test,
   textsOf,
   type LiveReader,
   type TestBackend,
 } from "../support/store/feeds.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import {
   completed,
   foreignRow,
@@ -29,29 +29,6 @@ import {
 } from "../support/store/store.ts";
 
 // Streams of sessions that nobody has started yet.
-
-let server: TestRedis;
-let redis: Redis;
-let one: TestBackend;
-let two: TestBackend;
-
-beforeAll(async () => {
-  server = await startRedis({ appendonly: false });
-  redis = new Redis(server.port, "127.0.0.1");
-  one = openBackend(server.port);
-  two = openBackend(server.port);
-});
-
-afterAll(async () => {
-  await Promise.all([one.backend.close(), two.backend.close()]);
-  redis.disconnect();
-  await server.stop();
-});
-
-afterEach(() => {
-  one.abortAll();
-  two.abortAll();
-});
 
 async function waiting(
   at: TestBackend,
@@ -74,7 +51,7 @@ function steps(reader: { readonly events: readonly SessionEvent[] }): readonly s
 const wholeTurn = ["waiting", "opened", "RUNNING", "message", "progress", "message", "COMPLETED"];
 
 describe("a stream that came before its session", () => {
-  test("is told all of its first turn, here and at another gateway", async () => {
+  test("is told all of its first turn, here and at another gateway", async ({ one, two }) => {
     const readers = [
       await waiting(one, "first"),
       await waiting(one, "first", "always", ""),
@@ -96,7 +73,7 @@ describe("a stream that came before its session", () => {
     }
   });
 
-  test("misses nothing, however much is written before its first reading is over", async () => {
+  test("misses nothing, however much is written before its first reading is over", async ({ redis, one, two }) => {
     for (const [i, name] of range(0, 20, "race ").entries()) {
       const opening = Array.from({ length: 4 }, (_, n) => (n % 2 === 0 ? one : two).open(name, "", "always", "wait"));
       const writing = (async () => {
@@ -115,7 +92,7 @@ describe("a stream that came before its session", () => {
     }
   });
 
-  test("is told so once the session is made, and of nothing that it has not", async () => {
+  test("is told so once the session is made, and of nothing that it has not", async ({ one, two }) => {
     const reader = await waiting(one, "made");
     await two.backend.store.create(owner, "made", newRecord("A title", null), newOp());
     await reader.untilCount("opened", 1);
@@ -125,7 +102,7 @@ describe("a stream that came before its session", () => {
     expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
   });
 
-  test("begins with what LangChain code pushes, one message or many", async () => {
+  test("begins with what LangChain code pushes, one message or many", async ({ redis, one }) => {
     const few = await waiting(one, "pushed");
     await redis.lpush("pushed", foreignRow("hello"));
     await few.untilCount("message", 1);
@@ -152,7 +129,7 @@ describe("a stream that came before its session", () => {
     expect(textsOf(reader)).toEqual(["foreign"]);
   });
 
-  test("what is no history does not begin it, and the session that comes after that does", async () => {
+  test("what is no history does not begin it, and the session that comes after that does", async ({ redis, one }) => {
     const reader = await waiting(one, "jobs");
     await redis.lpush("jobs", JSON.stringify({ job: 1 }));
     await redis.del("jobs");
@@ -164,7 +141,7 @@ describe("a stream that came before its session", () => {
     expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
   });
 
-  test("a reader that did not pull meanwhile has all of it too", async () => {
+  test("a reader that did not pull meanwhile has all of it too", async ({ one }) => {
     const reader = await waiting(one, "late", "never");
     // More than the ring holds.
     for (const text of range(0, 600)) await one.append("late", text);
@@ -175,7 +152,7 @@ describe("a stream that came before its session", () => {
     expect(reader.ofKind("reset")).toEqual([]);
   });
 
-  test("a fork of another session begins it, with all that was copied", async () => {
+  test("a fork of another session begins it, with all that was copied", async ({ one, two }) => {
     await one.append("origin", ...range(0, 3));
     const reader = await waiting(one, "copy");
     const origin = await one.backend.store.read(owner, "origin", { pages: [] });
@@ -186,7 +163,7 @@ describe("a stream that came before its session", () => {
     expect(steps(reader).slice(0, 3)).toEqual(["waiting", "opened", "message"]);
   });
 
-  test("ends as others do when the session goes, and the next one waits", async () => {
+  test("ends as others do when the session goes, and the next one waits", async ({ one, two }) => {
     const reader = await waiting(one, "short");
     await one.append("short", "first");
     await reader.untilCount("message", 1);
@@ -200,7 +177,7 @@ describe("a stream that came before its session", () => {
     expect(textsOf(next)).toEqual(["again"]);
   });
 
-  test("one that expires while some wait for it to begin again", async () => {
+  test("one that expires while some wait for it to begin again", async ({ one }) => {
     await one.backend.store.create(owner, "brief", newRecord(null, 1), newOp());
     await one.append("brief", "first");
     const before = await one.open("brief");
@@ -211,7 +188,7 @@ describe("a stream that came before its session", () => {
     expect(textsOf(reader)).toEqual(["second"]);
   });
 
-  test("its cursor leads to the beginning, before there is a session and after", async () => {
+  test("its cursor leads to the beginning, before there is a session and after", async ({ one, two }) => {
     const reader = await waiting(one, "resumed");
     const cursor = cursorOf(reader);
     reader.abort();
@@ -228,7 +205,7 @@ describe("a stream that came before its session", () => {
     expect(textsOf(behind)).toEqual(["a", "b"]);
   });
 
-  test("a place whose session is gone brings its removal and the end", async () => {
+  test("a place whose session is gone brings its removal and the end", async ({ one, two }) => {
     await one.append("past", "a");
     const reader = await one.open("past", "");
     await reader.untilCount("message", 1);
@@ -283,7 +260,7 @@ test("a stream that waits goes on over a restart of Redis", async () => {
   for (const reader of readers) expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
 });
 
-test("what another owner does under the id begins nothing, however much it is", async () => {
+test("what another owner does under the id begins nothing, however much it is", async ({ one }) => {
   const { store } = one.backend;
   const stop = new AbortController();
   const mine = new Reader(

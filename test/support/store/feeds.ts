@@ -1,4 +1,5 @@
 import { Redis } from "ioredis";
+import { test as base } from "vitest";
 import type { SessionChange, SessionEvent } from "../../../src/conversation/events.ts";
 import { ParleyError } from "../../../src/conversation/errors.ts";
 import type { WhenAbsent } from "../../../src/conversation/ports/feeds.ts";
@@ -228,6 +229,33 @@ export async function startServer(...args: readonly string[]): Promise<OwnServer
     await server.stop();
   };
   return { server, port: server.port, redis, [Symbol.asyncDispose]: stop };
+}
+
+/** A test on a server that the file's tests share, and on two backends over it. Whom it lets listen listens no longer than it. */
+export const test = base
+  .extend("server", { scope: "file" }, async ({}, { onCleanup }) => {
+    const server = await startServer();
+    onCleanup(() => server[Symbol.asyncDispose]());
+    return server;
+  })
+  .extend("redis", { scope: "file" }, ({ server }) => server.redis)
+  .extend("one", { scope: "file" }, backendOf)
+  .extend("two", { scope: "file" }, backendOf)
+  .extend("leaving", { auto: true }, ({ one, two }, { onCleanup }) => {
+    onCleanup(() => {
+      one.abortAll();
+      two.abortAll();
+    });
+  });
+
+function backendOf({ server }: { readonly server: OwnServer }, { onCleanup }: Cleaning): TestBackend {
+  const backend = openBackend(server.port);
+  onCleanup(() => backend[Symbol.asyncDispose]());
+  return backend;
+}
+
+interface Cleaning {
+  readonly onCleanup: (end: () => PromiseLike<void>) => void;
 }
 
 /** How often Redis has carried out each command, within scripts too. */
