@@ -45,7 +45,7 @@ const orders = {
     timed(sessionIds.length, atOnce, async (i) => {
       const sessionId = sessionIds[i] ?? "";
       const { reply } = await conversations.sendMessage(
-        anonymous,
+        { viewer: anonymous, signal: new AbortController().signal, whileWaiting: (work) => work() },
         {
           sessionId,
           newSession: null,
@@ -56,10 +56,9 @@ const orders = {
           replaceFrom: null,
           model: null,
         },
-        // As for `{ reply { text } }`, which has nothing of the session in it; and each request has a signal of its own.
+        // As for `{ reply { text } }`, which has nothing of the session in it.
         null,
         true,
-        new AbortController().signal,
       );
       if (reply === null) throw new Error("There is no reply");
     }),

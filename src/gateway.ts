@@ -192,7 +192,6 @@ async function compose(settings: Settings): Promise<Gateway> {
     ...settings,
     historyKeyPrefix,
     memory: memorySettings,
-    waiting: (signal) => transport.waiting(signal),
     telemetry,
     now: Date.now,
   });

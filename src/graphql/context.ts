@@ -1,14 +1,10 @@
-import type { Conversations } from "../conversation/conversations/api.ts";
-import type { Viewer } from "../conversation/session.ts";
+import type { Caller, Conversations } from "../conversation/conversations/api.ts";
 import type { AnswerBudget } from "./answer-budget.ts";
 import type { Readings } from "./reading/readings.ts";
 
 /** What a resolver knows of its operation. The transport makes one for each operation. */
-export interface Context {
+export interface Context extends Caller {
   readonly conversations: Conversations;
-  readonly viewer: Viewer;
-  /** Aborts when the client goes away or the operation is complete. */
-  readonly signal: AbortSignal;
   readonly resume: Resume;
   /** How often `conversations` was asked for; left out where nobody counts. */
   readonly asked?: number;

@@ -87,13 +87,9 @@ type Size = number | ((variables: Variables) => number);
 /** What an operation costs, as far as the document tells. */
 export type CostPlan = Block;
 
-const plans = new WeakMap<OperationDefinitionNode, CostPlan>();
-
-/** For a valid document. Kept as long as it is. */
+/** For a valid document. */
 export function planCost(schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode): CostPlan {
-  const plan = plans.get(operation) ?? new Planner(schema, document, operation).root();
-  plans.set(operation, plan);
-  return plan;
+  return new Planner(schema, document, operation).root();
 }
 
 /** With what is free. */

@@ -1,5 +1,7 @@
-import type { Span } from "../conversation/ports/telemetry.ts";
+import { unauthenticated } from "../conversation/conversations/access.ts";
+import type { Caller } from "../conversation/conversations/api.ts";
 import type { Resume } from "../graphql/context.ts";
+import { watchExpiry } from "./expiry.ts";
 import type { Identity, Revocation, Validity } from "./identity.ts";
 
 /** Of one operation. */
@@ -10,20 +12,15 @@ export interface Place {
   wait(): () => void;
 }
 
-export interface OperationInProgress {
-  readonly span: Span;
-  readonly end: (result: unknown) => void;
-}
-
 /** One operation on its way: an HTTP request, or one `subscribe` message of a WebSocket. */
-export interface Exchange extends Validity {
+export interface Exchange extends Validity, Omit<Caller, "viewer"> {
   /** Asked once, however often it is called. */
   identity(): Promise<Identity>;
   /** These two are the identity's, once that is known. */
   readonly expiresAt: number | null;
   readonly revocation: Revocation | null;
   readonly resume: Resume;
-  /** Aborts when the operation is over, or its client gone. Made when it is first asked for: few operations need one. */
+  /** Made when it is first asked for: few operations need one. */
   readonly signal: AbortSignal;
   /** The listener is called when the operation is over: at once, if it is. */
   onEnd(listener: () => void): void;
@@ -31,8 +28,6 @@ export interface Exchange extends Validity {
   readonly end: () => void;
   /** Its place among the operations that are being executed, once it has one; left at its end, if not before. */
   place: Place | null;
-  /** How it is told of to the operator, once it is executed. */
-  report: OperationInProgress | null;
 }
 
 /** `identify`: who it is, or what tells. */
@@ -43,13 +38,6 @@ export function createExchange(
   return new OpenExchange(identify, lastEventId);
 }
 
-/** The operation that a signal is of; undefined for all other signals. */
-export function exchangeOf(signal: AbortSignal): Exchange | undefined {
-  return exchanges.get(signal);
-}
-
-const exchanges = new WeakMap<AbortSignal, Exchange>();
-
 /** One for all: making an error for each request, with its stack, costs more than the signal. */
 const over = new DOMException("The operation is over, or its client gone.", "AbortError");
 
@@ -57,7 +45,6 @@ const over = new DOMException("The operation is over, or its client gone.", "Abo
 class OpenExchange implements Exchange {
   readonly resume: Resume;
   place: Place | null = null;
-  report: OperationInProgress | null = null;
   readonly #identify: Identity | (() => Identity | Promise<Identity>);
   #identity: Promise<Identity> | null = null;
   #validity: Validity = unknownValidity;
@@ -85,10 +72,19 @@ class OpenExchange implements Exchange {
   get signal(): AbortSignal {
     if (this.#controller !== null) return this.#controller.signal;
     this.#controller = new AbortController();
-    const { signal } = this.#controller;
-    exchanges.set(signal, this);
     if (this.#ended) this.#controller.abort(over);
-    return signal;
+    return this.#controller.signal;
+  }
+
+  async whileWaiting<Result>(work: () => Promise<Result>): Promise<Result> {
+    const goOn = this.place?.wait();
+    const expiry = watchExpiry(this, this.end);
+    const result = await work().finally(() => {
+      expiry.stop();
+      goOn?.();
+    });
+    if (expiry.passed()) throw unauthenticated();
+    return result;
   }
 
   onEnd(listener: () => void): void {

@@ -3,7 +3,7 @@ import type { ExecutionResult, FormattedExecutionResult, GraphQLFormattedError }
 
 import type { MaskError } from "./masking.ts";
 
-/** Errors as clients see them: without `extensions.http`, by which Yoga and its executor pass a status to the response. */
+/** Errors as clients see them: without `extensions.http`, which is for the status of an HTTP answer. */
 export function formatError(error: GraphQLError | GraphQLFormattedError): GraphQLFormattedError {
   const formatted = error instanceof GraphQLError ? error.toJSON() : error;
   if (formatted.extensions?.["http"] === undefined) return formatted;
@@ -27,17 +27,15 @@ interface WireResult {
   readonly incremental?: readonly IncrementalPart[] | undefined;
 }
 
-/**
- * A result as it goes over the wire. The errors of a result are masked when they come here, but those in its deferred
- * parts are not: Envelop's masking does not look into them.
- */
+/** A result as it goes over the wire. */
 export function formatResult(result: WireResult, mask: MaskError): FormattedExecutionResult {
   const { data, errors, incremental, extensions, ...rest } = result;
   const shown = withoutHttp(extensions ?? {});
+  const format = (error: unknown) => formatError(mask(error));
   const formatPart = (part: IncrementalPart) =>
-    part.errors === undefined ? part : { ...part, errors: part.errors.map((error) => formatError(mask(error))) };
+    part.errors === undefined ? part : { ...part, errors: part.errors.map(format) };
   return {
-    ...(errors === undefined ? {} : { errors: errors.map(formatError) }),
+    ...(errors === undefined ? {} : { errors: errors.map(format) }),
     ...(data === undefined ? {} : { data }),
     ...rest,
     ...(incremental === undefined ? {} : { incremental: incremental.map(formatPart) }),

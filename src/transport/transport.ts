@@ -2,7 +2,6 @@ import type { Server } from "node:http";
 
 import type { GraphQLSchema } from "graphql";
 
-import { unauthenticated } from "../conversation/conversations/access.ts";
 import type { Conversations } from "../conversation/conversations/api.ts";
 import { silentTelemetry } from "../conversation/ports/telemetry.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
@@ -10,12 +9,12 @@ import type { Limits, QueryLimits } from "../config/limits.ts";
 import { anonymous } from "../conversation/session.ts";
 import { createAnswers } from "./http/answers.ts";
 import { readBody } from "./http/body.ts";
-import { createExchange, exchangeOf } from "../operations/exchange.ts";
+import { createExchange } from "../operations/exchange.ts";
 import type { Exchange } from "../operations/exchange.ts";
 import type { Authenticate, RequestHeaders } from "../operations/identity.ts";
-import { watchExpiry } from "./websocket/expiry.ts";
 import type { Readiness } from "./http/pages/health.ts";
-import { createOperations } from "./http/http.ts";
+import { createOperationAnswers } from "./http/http.ts";
+import { Operations } from "../operations/operation.ts";
 import { createGuard } from "./guard/guard.ts";
 import type { Logger } from "../operations/logger.ts";
 import { createMask } from "../operations/masking.ts";
@@ -27,7 +26,7 @@ import type { PersistedOperations } from "../operations/documents/persisted.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { isStream } from "./http/streams.ts";
-import { PlainAnswer } from "./http/thin.ts";
+import { PlainAnswer } from "./http/plain-answer.ts";
 import { createWebSocketEndpoint } from "./websocket/websocket.ts";
 
 export interface TransportOptions {
@@ -60,8 +59,8 @@ export interface TransportOptions {
   readonly localOnly?: boolean;
   /** By which names clients may call the gateway, besides addresses, this machine's own and those of `allowedOrigins`. Default null: by any. */
   readonly allowedHosts?: readonly string[] | null;
-  /** @internal false: each request goes the whole way through Yoga. Tests hold both ways against each other. */
-  readonly thin?: boolean;
+  /** @internal false: each query is executed by graphql-js. Tests hold both ways against each other. */
+  readonly compiled?: boolean;
 }
 
 export interface Transport {
@@ -71,8 +70,6 @@ export interface Transport {
   listen(port: number, host: string): Promise<{ readonly url: string; readonly port: number }>;
   /** Open WebSockets. */
   readonly sockets: number;
-  /** The operation of this signal waits for a reply that others make: it takes nobody's place until the returned function is called. */
-  waiting(signal: AbortSignal): () => void;
   /** /readyz answers 503 and nobody new gets in; what runs goes on, and probes are answered. */
   drain(): void;
   /** Ends what runs: WebSockets with 1001, SSE without `complete` (so that clients reconnect), then the HTTP server. */
@@ -94,21 +91,21 @@ export function createTransport(options: TransportOptions): Transport {
     persisted = persistedOperations("auto", new Map()),
     localOnly = false,
     allowedHosts = null,
-    thin = true,
+    compiled = true,
   } = options;
   const security = securityHeaders(options.hstsSeconds ?? null);
   const mask = createMask(logger);
   const guard = createGuard(limits, telemetry);
-  const operations = createOperations({
-    ...options,
-    path,
+  const operations = new Operations({
+    schema: options.schema,
+    conversations: options.conversations,
     introspection,
-    keepAliveMs,
     mask,
     telemetry,
+    queryLimits: options.queryLimits,
     maxAnswerBytes: limits.maxAnswerBytes,
     persisted,
-    thin,
+    compiled,
   });
   const origins = { allowed: allowedOrigins, production };
   const identify = (headers: RequestHeaders, connectionParams: Readonly<Record<string, unknown>> | null) =>
@@ -132,6 +129,7 @@ export function createTransport(options: TransportOptions): Transport {
   const isDraining = () => draining;
   const answer = createAnswers({
     operations,
+    answerOperation: createOperationAnswers({ operations, mask, telemetry, keepAliveMs }),
     guard,
     security,
     telemetry,
@@ -157,18 +155,6 @@ export function createTransport(options: TransportOptions): Transport {
       return webSockets.size;
     },
 
-    waiting(signal) {
-      const exchange = exchangeOf(signal);
-      if (exchange === undefined) return () => undefined;
-      const goOn = exchange.place?.wait();
-      const expiry = watchExpiry(exchange, exchange.end);
-      return () => {
-        expiry.stop();
-        goOn?.();
-        if (expiry.passed()) throw unauthenticated();
-      };
-    },
-
     async fetch(request) {
       const requestId = requestIdOf(request.headers);
       const exchange = openExchange(request.headers);
@@ -177,11 +163,10 @@ export function createTransport(options: TransportOptions): Transport {
       if (signal.aborted) exchange.end();
       let streams = false;
       try {
-        const { pathname, search } = new URL(url);
-        const bare = pathname === path && search === "";
+        const { pathname } = new URL(url);
         const read = () => readBody(body, headers.get("content-length"), maxBodyBytes);
         const address = guard.address(headers, null);
-        const incoming = { method, url, pathname, headers, given: headers, address, bare, read };
+        const incoming = { method, url, pathname, headers, address, read };
         const given = await withRequestId(requestId, () => answer(incoming, exchange));
         const response = given instanceof PlainAnswer ? given.toResponse() : given;
         response.headers.set("x-request-id", requestId);

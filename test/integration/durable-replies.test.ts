@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { anonymous } from "../../src/conversation/session.ts";
 import { sessionKeys } from "../../src/redis/store/keys.ts";
 import { send, sendAndWait } from "../support/gateway/conversation.ts";
 import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { refusal, request } from "../support/gateway/graphql-client.ts";
+import { anonymousCaller } from "../support/gateway/graphql-operation.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { startSentinel, type TestSentinel } from "../support/redis/redis-sentinel.ts";
@@ -90,8 +90,8 @@ test("who reads its end, or stops it too late, is told when the replicas hold it
   const runId = await unheld("reads", () => Promise.resolve());
   const { conversations } = there.gateway;
   const local = (await redis.hget(sessionKeys("reads").session, "last")) ?? "";
-  const signal = AbortSignal.timeout(20_000);
-  const read = () => conversations.awaitRun(anonymous, "reads", local, signal);
+  const caller = anonymousCaller(AbortSignal.timeout(20_000));
+  const read = () => conversations.awaitRun(caller, "reads", local);
   await expect(read()).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
   const refused = await refusal(there.url, stop, { input: { runId } });
   expect(refused.extensions?.code).toBe("STORE_UNAVAILABLE");

@@ -24,11 +24,10 @@ async function errorOf(response: Response): Promise<ErrorBody["errors"][number]>
 
 const modern = { accept: "application/graphql-response+json" };
 
-// Each audit, whether the specification says MUST, SHOULD or MAY. The second time the documents are known, and what may take
-// the thin path takes it.
-describe.each([true, false])("with the thin path: %s", (thin) => {
+// Each audit, whether the specification says MUST, SHOULD or MAY. The second time the documents are known.
+describe.each([true, false])("with compiled queries: %s", (compiled) => {
   test("the audit suite of graphql-http passes whole, and once more", async () => {
-    await using server = await startTransport({ thin });
+    await using server = await startTransport({ compiled });
     for (let round = 0; round < 2; round++) {
       const audits = serverAudits({ url: server.endpoint });
       const results = await Promise.all(audits.map((audit) => audit.fn()));
@@ -218,7 +217,7 @@ describe("Accept", () => {
     ["text/html, */*;q=0.8", "application/json"],
   ])("%s is answered with %s", async (accept, type) => {
     await using server = await startTransport();
-    // The first time by Yoga, then by the thin path; and what was refused before it was parsed.
+    // A document that is new, one that is known, and one that is refused before it is validated.
     for (const query of ["{ hello }", "{ hello }", "{ hello"]) {
       const response = await post(server.endpoint, query, accept === null ? {} : { accept });
       expect(response.headers.get("content-type")).toBe(`${type}; charset=utf-8`);

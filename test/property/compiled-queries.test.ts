@@ -27,9 +27,9 @@ import type { TestRedis } from "../support/redis/redis-server.ts";
 let server: TestRedis;
 let at: TestGateway;
 let pools: Pools;
-let thin: Transport;
+let compiling: Transport;
 let whole: Transport;
-let ofThin: string;
+let ofCompiled: string;
 let ofWhole: string;
 
 /** One of these would end the process. */
@@ -86,9 +86,9 @@ beforeAll(async () => {
     id: [...ids, "none"],
     ids: [ids.slice(0, 4), ids, [], ["none", ...ids.slice(-2)], Array.from({ length: 101 }, () => "none")],
   };
-  thin = createTransport(common());
-  whole = createTransport({ ...common(), thin: false });
-  ({ url: ofThin } = await thin.listen(0, "127.0.0.1"));
+  compiling = createTransport(common());
+  whole = createTransport({ ...common(), compiled: false });
+  ({ url: ofCompiled } = await compiling.listen(0, "127.0.0.1"));
   ({ url: ofWhole } = await whole.listen(0, "127.0.0.1"));
 });
 
@@ -106,7 +106,7 @@ function common(): TransportOptions {
 }
 
 afterAll(async () => {
-  await Promise.all([thin.close(), whole.close()]);
+  await Promise.all([compiling.close(), whole.close()]);
   await at.close();
   await server.stop();
   process.off("unhandledRejection", onUnhandled);
@@ -185,8 +185,8 @@ test("both ways of a request answer alike, byte for byte", async () => {
       async ({ text, variables }, accept) => {
         const body = JSON.stringify({ query: text, variables });
         // A document is known from its second request on.
-        await ask(ofThin, body, accept);
-        expect(await ask(ofThin, body, accept)).toEqual(await ask(ofWhole, body, accept));
+        await ask(ofCompiled, body, accept);
+        expect(await ask(ofCompiled, body, accept)).toEqual(await ask(ofWhole, body, accept));
       },
     ),
     { runs: 250 },
@@ -200,22 +200,25 @@ const laterFailures: RandomQuery = {
 };
 
 /** Both ways, of which an answer may hold next to nothing. */
-async function startTight(): Promise<{ ofThin: string; ofWhole: string; close: () => Promise<void> }> {
+async function startTight(): Promise<{ ofCompiled: string; ofWhole: string; close: () => Promise<void> }> {
   const tight = { ...common(), limits: { ...defaultSettings, maxAnswerBytes: 600 } };
-  const [thin, whole] = [createTransport(tight), createTransport({ ...tight, thin: false })];
-  const [{ url: ofThin }, { url: ofWhole }] = [await thin.listen(0, "127.0.0.1"), await whole.listen(0, "127.0.0.1")];
+  const [compiling, whole] = [createTransport(tight), createTransport({ ...tight, compiled: false })];
+  const [{ url: ofCompiled }, { url: ofWhole }] = [
+    await compiling.listen(0, "127.0.0.1"),
+    await whole.listen(0, "127.0.0.1"),
+  ];
   return {
-    ofThin,
+    ofCompiled,
     ofWhole,
     async close() {
-      await Promise.all([thin.close(), whole.close()]);
+      await Promise.all([compiling.close(), whole.close()]);
     },
   };
 }
 
 test("both ways find the same answers too large", async () => {
   const tight = await startTight();
-  const { ofThin, ofWhole } = tight;
+  const { ofCompiled, ofWhole } = tight;
   const found = { within: 0, beyond: 0 };
   try {
     await checkProperty(
@@ -226,7 +229,7 @@ test("both ways find the same answers too large", async () => {
         found[beyond ? "beyond" : "within"] += 1;
         // The third time what was made of a session that recurs is given again.
         for (let i = 0; i < 3; i++) {
-          const answer = await ask(ofThin, body, "application/json");
+          const answer = await ask(ofCompiled, body, "application/json");
           // Which field is one too many hangs on which reading comes first.
           if (beyond) expect(answer.body).toContain('"limit":"answerBytes"');
           else expect(answer).toEqual(expected);
@@ -252,7 +255,7 @@ test.each([
   async (_name, query) => {
     const variables = { id: null, ids: Array.from({ length: 101 }, () => "none") };
     const body = JSON.stringify({ query, variables });
-    for (const url of [ofThin, ofThin, ofWhole]) {
+    for (const url of [ofCompiled, ofCompiled, ofWhole]) {
       const answer = await ask(url, body, "application/json");
       expect([answer.status, answer.body]).toEqual([200, expect.stringContaining("BAD_USER_INPUT")]);
     }
@@ -286,7 +289,7 @@ const mutations: readonly (readonly [name: string, query: string, input: object 
 test.each(mutations)("a mutation answers alike both ways: %s", async (_name, query, input) => {
   const body = JSON.stringify({ query, variables: input === null ? {} : { input } });
   for (const accept of ["application/json", "application/graphql-response+json"]) {
-    await ask(ofThin, body, accept);
-    expect(await ask(ofThin, body, accept)).toEqual(await ask(ofWhole, body, accept));
+    await ask(ofCompiled, body, accept);
+    expect(await ask(ofCompiled, body, accept)).toEqual(await ask(ofWhole, body, accept));
   }
 });

@@ -28,7 +28,7 @@ const layers: Readonly<Record<string, Layer>> = {
   "transport/auth/": { ours: ["operations/", "conversation/", "config/auth.ts"], vendors: ["jose"] },
   "transport/": {
     ours: ["operations/", "graphql/", "conversation/", "config/limits.ts"],
-    vendors: ["graphql", "graphql-yoga", "@graphql-yoga/*", "graphql-ws", "lru-cache", "ws"],
+    vendors: ["graphql", "@graphql-yoga/render-graphiql", "graphql-ws", "ws"],
   },
   "telemetry/logging.ts": { ours: ["config/"], vendors: ["pino", "pino-pretty"] },
   "telemetry/metrics.ts": { ours: ["conversation/ports/"], vendors: ["prom-client"] },
@@ -137,6 +137,17 @@ function circles(imports: ReadonlyMap<string, readonly string[]>): string[] {
   return [...new Set(lines)];
 }
 
+/** Each way to execute an operation that a file imports, whatever package it is of. */
+function executorsIn(file: string, text: string): string[] {
+  const names = ["execute", "executeSync", "subscribe", "createSourceEventStream", "graphql", "graphqlSync"];
+  // Imports of types alone begin otherwise.
+  return [...text.matchAll(/^import \{([^}]*)\}/gm)]
+    .flatMap(([, list = ""]) => list.split(","))
+    .map((one) => one.trim().split(" ")[0] ?? "")
+    .filter((name) => names.includes(name))
+    .map((name) => `${file} imports ${name}`);
+}
+
 /** Reading the environment or listening to the process belongs to main.ts: everything else is told. */
 function processUses(file: string, text: string): string[] {
   const found: string[] = [];
@@ -183,6 +194,14 @@ describe("src/", () => {
     expect(circles(imports)).toEqual(allowed.circles);
   });
 
+  test("operations/ alone executes operations", () => {
+    const [inside, outside] = [true, false].map((is) =>
+      files.filter((file) => isIn(file, "operations/") === is).flatMap((file) => executorsIn(file, textOf(file))),
+    );
+    expect(outside).toEqual([]);
+    expect(inside).toContain("operations/operation.ts imports execute");
+  });
+
   test("main.ts alone reads the environment and hears signals", () => {
     const others = files.filter((file) => file !== "main.ts");
     expect(others.flatMap((file) => processUses(file, textOf(file)))).toEqual([]);
@@ -220,6 +239,15 @@ describe("the rules themselves", () => {
     ["stray.ts", ""],
   ])("%s may not hold %s", (file, text) => {
     expect(wrongImports(file, text)).toHaveLength(1);
+  });
+
+  test.each([
+    ['import { execute } from "graphql";', 1],
+    ['import { parse, subscribe as follow } from "graphql";', 1],
+    ['import type { execute } from "graphql";', 0],
+    ['import { parse, type execute } from "graphql";', 0],
+  ])("%s imports %i ways to execute", (text, count) => {
+    expect(executorsIn("transport/http.ts", text)).toHaveLength(count);
   });
 
   test("a circle is found once, whoever begins it", () => {

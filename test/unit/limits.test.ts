@@ -234,6 +234,5 @@ describe("cost", () => {
     expect(() => checkCost(plan, { n: 5 }, 10)).toThrow(
       "The operation asks for up to 11 values; at most 10 are given.",
     );
-    expect(planCost(schema, document, operation)).toBe(plan);
   });
 });

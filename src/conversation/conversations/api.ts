@@ -47,25 +47,16 @@ export interface Conversations {
   ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
 
   /**
-   * With `wait`, resolves when the run has ended (or the configured limit or `signal` comes first), else as soon as the
-   * message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
+   * With `wait`, resolves when the run has ended (or the configured limit or the caller's signal comes first), else as soon
+   * as the message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
    */
-  sendMessage(
-    viewer: Viewer,
-    input: SendMessage,
-    read: ReadRequest | null,
-    wait: boolean,
-    signal: AbortSignal,
-  ): Promise<TurnResult>;
-  regenerateReply(
-    viewer: Viewer,
-    input: RegenerateReply,
-    read: ReadRequest | null,
-    wait: boolean,
-    signal: AbortSignal,
-  ): Promise<TurnResult>;
-  /** Resolves when the run has ended, or with the run as it is when the configured limit or `signal` comes first. NOT_FOUND when it is gone. */
-  awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run>;
+  sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult>;
+  regenerateReply(caller: Caller, input: RegenerateReply, read: ReadRequest | null, wait: boolean): Promise<TurnResult>;
+  /**
+   * Resolves when the run has ended, or with the run as it is when the configured limit or the caller's signal comes first.
+   * NOT_FOUND when it is gone.
+   */
+  awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run>;
   cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
 
   /**
@@ -89,6 +80,18 @@ export interface Conversations {
     signal: AbortSignal,
   ): Promise<LiveMessages>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
+}
+
+/** Whoever waits for the answer of one operation. The transport makes one for each operation. */
+export interface Caller {
+  readonly viewer: Viewer;
+  /** Aborts when the client goes away, the operation is complete, or the caller's credentials end. */
+  readonly signal: AbortSignal;
+  /**
+   * Does work that only waits for others: meanwhile the operation does not count as one that is being executed. Throws
+   * UNAUTHENTICATED where the caller's credentials have ended by then.
+   */
+  whileWaiting<Result>(work: () => Promise<Result>): Promise<Result>;
 }
 
 export interface CreateSession {

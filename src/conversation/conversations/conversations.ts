@@ -1,5 +1,6 @@
 import type {
   AddMessages,
+  Caller,
   Conversations,
   CreateSession,
   ForkSession,
@@ -172,32 +173,25 @@ export class StoredConversations implements Conversations {
     return this.#sending.addMessages(viewer, input, read);
   }
 
-  sendMessage(
-    viewer: Viewer,
-    input: SendMessage,
-    read: ReadRequest | null,
-    wait: boolean,
-    signal: AbortSignal,
-  ): Promise<TurnResult> {
-    return this.#sending.sendMessage(viewer, input, read, wait, signal);
+  sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult> {
+    return this.#sending.sendMessage(caller, input, read, wait);
   }
 
   regenerateReply(
-    viewer: Viewer,
+    caller: Caller,
     input: RegenerateReply,
     read: ReadRequest | null,
     wait: boolean,
-    signal: AbortSignal,
   ): Promise<TurnResult> {
-    return this.#sending.regenerateReply(viewer, input, read, wait, signal);
+    return this.#sending.regenerateReply(caller, input, read, wait);
   }
 
   cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
     return this.#sending.cancelRun(viewer, sessionId, runId);
   }
 
-  awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
-    return this.#sending.awaitRun(viewer, sessionId, runId, signal);
+  awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run> {
+    return this.#sending.awaitRun(caller, sessionId, runId);
   }
 
   async sessionEvents(

@@ -2,6 +2,7 @@ import { makeSessionId, mayUse } from "./access.ts";
 import {
   recordOnly,
   type AddMessages,
+  type Caller,
   type ReadRequest,
   type RegenerateReply,
   type SendMessage,
@@ -32,11 +33,6 @@ export interface SendingSettings {
   readonly historyKeyPrefix: string;
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
-  /**
-   * An operation waits for what others do, until the returned function is called: it takes nobody's place meanwhile. That
-   * function throws UNAUTHENTICATED where its caller is nobody any more, which also aborts `signal`.
-   */
-  readonly waiting?: (signal: AbortSignal) => () => void;
   readonly telemetry?: Telemetry;
   readonly now: () => number;
 }
@@ -109,13 +105,8 @@ export class Sending {
     return { messages: rows.map((row) => placed(session, row)), session };
   }
 
-  async sendMessage(
-    viewer: Viewer,
-    input: SendMessage,
-    read: ReadRequest | null,
-    wait: boolean,
-    signal: AbortSignal,
-  ): Promise<TurnResult> {
+  async sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult> {
+    const { viewer } = caller;
     const { content, messageId, idempotencyKey, whenBusy, model, newSession } = input;
     // A messageId and an idempotencyKey of the same text are two calls' own.
     const what = messageId === null ? "send by key" : "send";
@@ -153,16 +144,16 @@ export class Sending {
       newSession,
       existingOnly,
     });
-    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+    return this.#begin(caller, sessionId, turn, read, wait);
   }
 
   async regenerateReply(
-    viewer: Viewer,
+    caller: Caller,
     input: RegenerateReply,
     read: ReadRequest | null,
     wait: boolean,
-    signal: AbortSignal,
   ): Promise<TurnResult> {
+    const { viewer } = caller;
     const { sessionId, idempotencyKey, model, whenBusy } = input;
     this.#sessions.mustExist(viewer, sessionId);
     this.#checks.model(model);
@@ -178,7 +169,7 @@ export class Sending {
       whenBusy,
       existingOnly: !mayUse(viewer, sessionId),
     });
-    return this.#begin(viewer, sessionId, turn, read, wait, signal);
+    return this.#begin(caller, sessionId, turn, read, wait);
   }
 
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
@@ -187,24 +178,20 @@ export class Sending {
     return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
   }
 
-  async awaitRun(viewer: Viewer, sessionId: string, runId: string, signal: AbortSignal): Promise<Run> {
+  async awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run> {
+    const { viewer } = caller;
     if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
-    const historyKey = this.#settings.historyKeyPrefix + sessionId;
-    await this.#ended(viewer.subject, sessionId, historyKey, runId, signal);
+    await this.#ended(caller, sessionId, runId);
     return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
   }
 
-  async #ended(
-    owner: string,
-    sessionId: string,
-    historyKey: string,
-    runId: string,
-    signal: AbortSignal,
-  ): Promise<Run | null> {
-    const goOn = this.#settings.waiting?.(signal);
-    const run = await this.#turns.ended(owner, sessionId, historyKey, runId, this.#settings.replyWaitMs, signal);
-    goOn?.();
-    return run;
+  #ended(caller: Caller, sessionId: string, runId: string): Promise<Run | null> {
+    const { viewer, signal } = caller;
+    const { historyKeyPrefix, replyWaitMs } = this.#settings;
+    const historyKey = historyKeyPrefix + sessionId;
+    return caller.whileWaiting(() =>
+      this.#turns.ended(viewer.subject, sessionId, historyKey, runId, replyWaitMs, signal),
+    );
   }
 
   /** A run's end may be another process' write, which its caller is about to be told of as done. */
@@ -215,24 +202,25 @@ export class Sending {
 
   /** Begins a turn and answers: at once, or with `wait` when the run has ended. */
   async #begin(
-    viewer: Viewer,
+    caller: Caller,
     sessionId: string,
     turn: BeginTurn,
     read: ReadRequest | null,
     wait: boolean,
-    signal: AbortSignal,
   ): Promise<TurnResult> {
+    const { viewer } = caller;
     const answer = await this.#sessions.owning(viewer, sessionId, async () => {
       const begun = await this.#store.begin(viewer.subject, sessionId, turn);
       if (begun.kind === "notFound") throw notFound();
       return begun;
     });
     const runId = this.#accepted(sessionId, turn, answer);
-    const historyKey = this.#settings.historyKeyPrefix + sessionId;
     if (answer.kind === "started") this.#turns.start(answer);
-    if (answer.kind === "queued") this.#turns.enqueued(viewer.subject, sessionId, historyKey, runId);
+    if (answer.kind === "queued") {
+      this.#turns.enqueued(viewer.subject, sessionId, this.#settings.historyKeyPrefix + sessionId, runId);
+    }
     const begun = answer.kind === "started" || answer.kind === "queued" ? answer.run : null;
-    const written = wait ? await this.#ended(viewer.subject, sessionId, historyKey, runId, signal) : begun;
+    const written = wait ? await this.#ended(caller, sessionId, runId) : begun;
     // What this process wrote itself, as safely as it is to be, it need not read back.
     if (read === null && written !== null) return turnResult(written, null);
     const reading = await this.#sessions.read(viewer, sessionId, { ...(read ?? recordOnly), runId });

@@ -58,12 +58,14 @@ function sessionOf({ turn, pages, readings }: TurnParent, context: Context): Pro
 }
 
 /** Only a deferred `reply` comes here without having waited. */
-async function replyOf(parent: TurnParent, { conversations, viewer, signal }: Context): Promise<MessageParent | null> {
+async function replyOf(parent: TurnParent, context: Context): Promise<MessageParent | null> {
   const { run, reply } = parent.turn;
   const { readings } = parent;
   if (reply !== null) return new MessageParent(reply, readings);
   const ended =
-    parent.waited || isFinal(run.status) ? run : await conversations.awaitRun(viewer, run.sessionId, run.runId, signal);
+    parent.waited || isFinal(run.status)
+      ? run
+      : await context.conversations.awaitRun(context, run.sessionId, run.runId);
   return messageOfRun({ run: ended, readings }, ended.replyRow);
 }
 
@@ -157,7 +159,6 @@ builder.mutationField("sendMessage", (t) =>
       "Stores a user's message and runs LangChain's ConversationChain on the history. The reply goes on when the client disconnects. Errors: BAD_USER_INPUT, NOT_FOUND, SESSION_BUSY, QUEUE_FULL, RATE_LIMITED (a retry with the same messageId never is), LIMIT_REACHED for a new session too many, MESSAGE_ID_REUSED, INVALID_CURSOR, CURSOR_EXPIRED. A model's failure is none of them: see run.error.",
     args: { input: t.arg({ type: SendMessageInput, required: true, description: "The message and its session." }) },
     resolve: (_root, { input }, context, info) => {
-      const { conversations, viewer, signal } = context;
       const send = {
         sessionId: input.sessionId ?? null,
         newSession: parseNewSession(input.newSession),
@@ -168,7 +169,7 @@ builder.mutationField("sendMessage", (t) =>
         replaceFrom: input.replaceFrom ?? null,
         model: input.model ?? null,
       };
-      return answerOf(context, info, (read, wait) => conversations.sendMessage(viewer, send, read, wait, signal));
+      return answerOf(context, info, (read, wait) => context.conversations.sendMessage(context, send, read, wait));
     },
   }),
 );
@@ -219,7 +220,6 @@ builder.mutationField("regenerateReply", (t) =>
       "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete. Errors as with sendMessage.",
     args: { input: t.arg({ type: RegenerateReplyInput, required: true, description: "Which reply to make anew." }) },
     resolve: (_root, { input }, context, info) => {
-      const { conversations, viewer, signal } = context;
       const regenerate = {
         sessionId: input.sessionId,
         replaceFrom: input.replaceFrom ?? null,
@@ -228,7 +228,7 @@ builder.mutationField("regenerateReply", (t) =>
         whenBusy: input.whenBusy,
       };
       return answerOf(context, info, (read, wait) =>
-        conversations.regenerateReply(viewer, regenerate, read, wait, signal),
+        context.conversations.regenerateReply(context, regenerate, read, wait),
       );
     },
   }),

@@ -1,24 +1,15 @@
-import { execute, getOperationAST } from "graphql";
+import { execute } from "graphql";
 import type { ExecutionArgs, ExecutionResult, OperationDefinitionNode } from "graphql";
-import { isAsyncIterable } from "graphql-yoga";
-import type { Plugin } from "graphql-yoga";
 
 import { beginEvent } from "../../graphql/context.ts";
 import type { Context } from "../../graphql/context.ts";
 import { liveSource } from "../../graphql/reading/live.ts";
 import type { LiveSource } from "../../graphql/reading/live.ts";
-import type { Exchange } from "../exchange.ts";
 import type { MaskError } from "../masking.ts";
 import { Outcome } from "./outcome.ts";
 import { ShareKeys } from "./share-key.ts";
 import { SharedResults } from "./shared-results.ts";
 import type { EventExecution } from "./shared-results.ts";
-
-interface ServerContext extends Record<string, unknown> {
-  readonly exchange: Exchange;
-}
-
-type Subscribed = ExecutionResult | AsyncIterable<ExecutionResult>;
 
 /**
  * Subscriptions with the same operation, variables and viewer share one execution and one serialisation of each event.
@@ -26,28 +17,15 @@ type Subscribed = ExecutionResult | AsyncIterable<ExecutionResult>;
  * same event object as all others, by which what was made of it is found again.
  */
 export class Fanout {
-  readonly plugin: Plugin<object, ServerContext>;
   readonly #mask: MaskError;
   readonly #keys = new ShareKeys();
   /** Held by their subscribers alone: whichever way these go, nothing is left of an operation that has none. */
   readonly #operations = new WeakMap<OperationDefinitionNode, Map<string, WeakRef<SharedOperation>>>();
   readonly #gone = new FinalizationRegistry<() => void>((forget) => forget());
-  readonly #results = new WeakMap<Exchange, SharedResults>();
   readonly #outcomes = new WeakMap<ExecutionResult, Outcome>();
 
   constructor(mask: MaskError) {
     this.#mask = mask;
-    this.plugin = {
-      onSubscribe: ({ subscribeFn, setSubscribeFn }) => {
-        // Envelop types both as any.
-        setSubscribeFn(async (args: ExecutionArgs) => this.#share(args, (await subscribeFn(args)) as Subscribed));
-      },
-    };
-  }
-
-  /** What an exchange subscribed to, where it is shared. */
-  resultsOf(exchange: Exchange): SharedResults | null {
-    return this.#results.get(exchange) ?? null;
   }
 
   /** The JSON of a shared result; undefined: of no shared one. */
@@ -55,17 +33,15 @@ export class Fanout {
     return typeof result === "object" && result !== null ? this.#outcomes.get(result)?.json : undefined;
   }
 
-  #share(args: ExecutionArgs, subscribed: Subscribed): Subscribed {
-    const context = args.contextValue as Context & ServerContext; // made by our context factory
+  /** The results of an operation that has subscribed, in place of the executor's own stream; null: they are not shared. */
+  share(args: ExecutionArgs, operation: OperationDefinitionNode): SharedResults | null {
+    const context = args.contextValue as Context; // of all operations
     const source = liveSource(context);
-    const operation = getOperationAST(args.document, args.operationName);
-    if (!isAsyncIterable(subscribed) || source === null || !operation) return subscribed;
+    if (source === null) return null;
     const key = this.#keys.of(args.document, operation, args.variableValues, context.viewer);
-    if (key === null) return subscribed;
-    // The executor's own stream was not pulled: its source is taken from here.
-    const results = new SharedResults(this.#join(operation, key, args), source, context.resume);
-    this.#results.set(context.exchange, results);
-    return results;
+    if (key === null) return null;
+    // The executor's stream was not pulled: its source is taken from here.
+    return new SharedResults(this.#join(operation, key, args), source, context.resume);
   }
 
   #join(operation: OperationDefinitionNode, key: string, args: ExecutionArgs): SharedOperation {
@@ -111,6 +87,7 @@ class SharedOperation implements EventExecution {
       conversations,
       viewer,
       signal: new AbortController().signal,
+      whileWaiting: (work) => work(),
       resume: { lastEventId: null, cursor: null },
       ...(answer === undefined ? {} : { answer }),
     };

@@ -3,10 +3,10 @@ import { GraphQLError } from "graphql";
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
-import { compressPage } from "./pages/graphiql.ts";
+import { compressPage, graphiqlPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
-import type { Operations, PlatformHeaders } from "./http.ts";
+import type { AnswerOperation } from "./http.ts";
 import { tooManySockets } from "../guard/guard.ts";
 import type { Guard } from "../guard/guard.ts";
 import { metricsPage } from "./pages/metrics-endpoint.ts";
@@ -14,11 +14,12 @@ import type { MetricsSource } from "./pages/metrics-endpoint.ts";
 import { acceptedBy } from "./negotiation.ts";
 import { answerOptions, corsHeaders } from "./origins.ts";
 import type { OriginPolicy } from "./origins.ts";
-import { payloadTooLarge, refusal, refusalResponse } from "../../operations/refusals.ts";
+import type { Operations } from "../../operations/operation.ts";
+import { payloadTooLarge, refusal } from "../../operations/refusals.ts";
 import { isPage } from "./security-headers.ts";
 import type { SecurityHeaders } from "./security-headers.ts";
 import { isStream } from "./streams.ts";
-import { PlainAnswer } from "./thin.ts";
+import { PlainAnswer, refusalAnswer } from "./plain-answer.ts";
 
 /** What is known of a request before its body is read. */
 export interface Incoming {
@@ -28,18 +29,15 @@ export interface Incoming {
   /** As it was sent: who closes paths at a proxy closes them for "/x/../metrics" too, which is no path of ours. */
   readonly pathname: string;
   readonly headers: RequestHeaders;
-  /** The same, as whoever brought them has them. */
-  readonly given: PlatformHeaders;
   /** By what its client is counted; null: by nothing. */
   readonly address: string | null;
-  /** Whether the URL is the endpoint's and holds no more than that. */
-  readonly bare: boolean;
   /** Reads the body; null: it is too long. */
   readonly read: () => Promise<string | null>;
 }
 
 export interface AnswersOptions {
   readonly operations: Operations;
+  readonly answerOperation: AnswerOperation;
   readonly guard: Guard;
   readonly security: SecurityHeaders;
   readonly telemetry: Telemetry;
@@ -57,7 +55,7 @@ export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Respons
 
 /** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
 export function createAnswers(options: AnswersOptions): Answer {
-  const { operations, guard, security, telemetry, ready, isDraining, metrics, graphiql } = options;
+  const { operations, answerOperation, guard, security, telemetry, ready, isDraining, metrics, graphiql } = options;
   const { origins, path, maxBodyBytes } = options;
 
   return respond;
@@ -109,7 +107,7 @@ export function createAnswers(options: AnswersOptions): Answer {
   async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
     const accepted = acceptedBy(headers);
-    const refuse = (error: GraphQLError) => refusalResponse(error, accepted.json ?? "application/json");
+    const refuse = (error: GraphQLError) => refusalAnswer(error, accepted.json ?? "application/json");
     // Too much, and who may not in, is told so before anything is read. A GET without an operation may be GraphiQL's page.
     const tooMuch = guard.request(incoming.address);
     if (tooMuch !== null) return refuse(tooMuch);
@@ -138,28 +136,30 @@ export function createAnswers(options: AnswersOptions): Answer {
   async function execute(
     incoming: Incoming,
     exchange: Exchange,
-    refuse: (error: GraphQLError) => Response,
+    refuse: (error: GraphQLError) => PlainAnswer,
   ): Promise<Response | PlainAnswer> {
-    const { method, url, headers, given, bare } = incoming;
-    let text: string | null = null;
+    const { method, headers } = incoming;
+    let body: string | null = null;
     if (method === "POST") {
       // What is small on the wire may be endless when it is unpacked.
       if ((headers.get("content-encoding") ?? "identity").toLowerCase() !== "identity") {
         telemetry.refused("UNSUPPORTED_MEDIA_TYPE");
         return refuse(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Request bodies are taken as they are, not compressed."));
       }
-      text = await incoming.read();
-      if (text === null) {
+      body = await incoming.read();
+      if (body === null) {
         telemetry.refused("PAYLOAD_TOO_LARGE");
-        return refusalResponse(payloadTooLarge(maxBodyBytes));
+        return refusalAnswer(payloadTooLarge(maxBodyBytes));
       }
     }
     const place = guard.operation();
     if (place instanceof GraphQLError) return refuse(place);
     exchange.place = place;
     try {
-      const answer = bare && text !== null ? await operations.answer(headers, text, exchange) : null;
-      return answer ?? (await operations.respond(method, url, given, text, exchange));
+      if (graphiql && method === "GET" && headers.get("accept")?.includes("text/html") === true) {
+        return new Response(await graphiqlPage(), { headers: { "content-type": "text/html" } });
+      }
+      return await answerOperation({ ...incoming, body }, exchange);
     } finally {
       place.leave();
     }

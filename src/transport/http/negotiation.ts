@@ -38,7 +38,7 @@ const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1, forSubscripti
 
 /** The first is what is sent to who takes either. */
 const jsonTypes = ["application/json", "application/graphql-response+json"] as const;
-const sseType = "text/event-stream";
+export const sseType = "text/event-stream";
 const multipartType = "multipart/mixed";
 
 function negotiate(accept: string | null): Accepted {

@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 
 import { watchStall } from "../websocket/stall.ts";
 import { isStream } from "./streams.ts";
-import { PlainAnswer } from "./thin.ts";
+import { PlainAnswer } from "./plain-answer.ts";
 
 /** Notes that so many bytes wait for their reader. Returns what to call when they do not any more. */
 export type Hold = (bytes: number) => () => void;

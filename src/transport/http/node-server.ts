@@ -17,11 +17,12 @@ import type { Logger } from "../../operations/logger.ts";
 import { writeResponse } from "./node-http.ts";
 import { machineNames, mayUpgrade } from "./origins.ts";
 import type { OriginPolicy } from "./origins.ts";
-import { refusal, refusalResponse } from "../../operations/refusals.ts";
+import { refusal } from "../../operations/refusals.ts";
 import { requestIdOf, withRequestId } from "../request-ids.ts";
 import { targetOf } from "./request-target.ts";
 import type { SecurityHeaders } from "./security-headers.ts";
-import type { PlainAnswer } from "./thin.ts";
+import { refusalAnswer } from "./plain-answer.ts";
+import type { PlainAnswer } from "./plain-answer.ts";
 import { Turns } from "./turns.ts";
 import type { WebSocketEndpoint } from "../websocket/websocket.ts";
 
@@ -99,22 +100,18 @@ export function createNodeServer(options: NodeServerOptions): Server {
     try {
       if (target instanceof GraphQLError) {
         telemetry.refused(String(target.extensions["code"]));
-        const refused = refusalResponse(target);
+        const refused = refusalAnswer(target);
         // What else comes over a connection that two may read differently is nobody's guess.
         refused.headers.set("connection", "close");
         await write(refused);
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
-      const bare = target === path;
-      const pathname = bare ? path : (/^[^?#]*/.exec(target)?.[0] ?? "");
+      const pathname = target === path ? path : (/^[^?#]*/.exec(target)?.[0] ?? "");
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const url = `http://localhost${target.startsWith("/") ? target : "/"}`;
       const read = () => readIncoming(request, maxBodyBytes);
-      const given = await answer(
-        { method, url, pathname, headers, given: headers.given, address, bare, read },
-        exchange,
-      );
+      const given = await answer({ method, url, pathname, headers, address, read }, exchange);
       // Of a body that was refused the rest is let through unread, else the connection would hang on it.
       request.resume();
       await write(given);

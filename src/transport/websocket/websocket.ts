@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 
 import { GraphQLError } from "graphql";
-import type { ExecutionArgs, ExecutionResult } from "graphql";
+import type { ExecutionArgs } from "graphql";
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, makeServer } from "graphql-ws";
 import { WebSocketServer } from "ws";
 
@@ -13,9 +13,9 @@ import { EndingOperations } from "./ending-operations.ts";
 import { createExchange } from "../../operations/exchange.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { Identity, RequestHeaders } from "../../operations/identity.ts";
-import { watchExpiry } from "./expiry.ts";
-import type { Expiry } from "./expiry.ts";
-import type { Operations } from "../http/http.ts";
+import { watchExpiry } from "../../operations/expiry.ts";
+import type { Expiry } from "../../operations/expiry.ts";
+import type { OperationResult, Operations } from "../../operations/operation.ts";
 import type { Guard } from "../guard/guard.ts";
 import type { Logger } from "../../operations/logger.ts";
 import type { MaskError } from "../../operations/masking.ts";
@@ -261,12 +261,12 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
 /** The protocol over any socket: graphql-ws, with execution, rules and masking shared with HTTP. */
 function createProtocol(options: WebSocketOptions) {
   const { operations, identify, mask, logger, telemetry, guard, path, initTimeoutMs } = options;
-  const runs = new WeakMap<ExecutionArgs, () => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>>();
+  const { schema } = operations.options;
   const run = (args: ExecutionArgs) => {
-    const start = runs.get(args);
-    if (start === undefined) throw new Error("graphql-ws runs an operation that was not prepared.");
-    // The arguments live as long as the operation; what has begun it need not.
-    runs.delete(args);
+    const startable = args as StartableArgs; // what onSubscribe() gives
+    const { start } = startable;
+    if (start === null) throw new Error("graphql-ws runs an operation twice.");
+    startable.start = null;
     return start();
   };
 
@@ -322,15 +322,16 @@ function createProtocol(options: WebSocketOptions) {
       const given = message.extensions?.["traceparent"];
       const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
       connection.operations.set(id, { message, exchange, span, done: settled });
-      const prepared = await span.inside(() => operations.prepare(message, exchange));
+      const prepared = await span.inside(() => operations.prepare({ ...message }, exchange));
       if ("errors" in prepared) {
         endOperation(connection, id, message);
-        return prepared.errors;
+        return [...prepared.errors];
       }
       forgetText(message);
       const sink = new OperationSink(connection, id);
-      runs.set(prepared.args, () => follow(span, () => prepared.run(sink)).finally(() => place.leave()));
-      return prepared.args;
+      const { document } = prepared.operation;
+      const start = () => follow(span, () => prepared.run(true, sink)).finally(() => place.leave());
+      return { schema, document, operationName: prepared.operationName, start } satisfies StartableArgs;
     },
     execute: run,
     subscribe: run,
@@ -338,6 +339,11 @@ function createProtocol(options: WebSocketOptions) {
     onError: (_context, _id, _message, errors) => errors.map((error) => formatError(mask(error))),
     onComplete: ({ extra: connection }, id, message) => endOperation(connection, id, message),
   });
+}
+
+/** What graphql-ws keeps of an operation while it goes on; what starts it need not live as long. */
+interface StartableArgs extends ExecutionArgs {
+  start: (() => Promise<OperationResult>) | null;
 }
 
 /** Until there is a result, or a stream is open. */

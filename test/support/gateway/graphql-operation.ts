@@ -1,15 +1,19 @@
 import { execute, parse, subscribe } from "graphql";
 import type { ExecutionResult } from "graphql";
 
-import type { Conversations } from "../../../src/conversation/conversations/api.ts";
+import type { Caller, Conversations } from "../../../src/conversation/conversations/api.ts";
 import { anonymous } from "../../../src/conversation/session.ts";
 import type { Context } from "../../../src/graphql/context.ts";
 import { toGraphQLError } from "../../../src/graphql/errors.ts";
 import { schema } from "../../../src/graphql/schema.ts";
 
+/** Waits for as long as its signal says; nothing counts it meanwhile. */
+export function anonymousCaller(signal = new AbortController().signal): Caller {
+  return { viewer: anonymous, signal, whileWaiting: (work) => work() };
+}
+
 export function contextOf(conversations: Conversations, lastEventId: string | null = null): Context {
-  const { signal } = new AbortController();
-  return { conversations, viewer: anonymous, signal, resume: { lastEventId, cursor: null } };
+  return { conversations, ...anonymousCaller(), resume: { lastEventId, cursor: null } };
 }
 
 interface Answer {

@@ -1,4 +1,4 @@
-import type { Revocation, Validity } from "../../operations/identity.ts";
+import type { Revocation, Validity } from "./identity.ts";
 
 /** The end of an identity, for what outlives the moment that it was checked in: streams and sockets. */
 export interface Expiry {
@@ -10,8 +10,11 @@ export interface Expiry {
   stop(): void;
 }
 
-/** The same results, until the expiry has passed: then its `onExpired` has ended who reads them. */
-export function untilExpiry(results: AsyncIterator<unknown, unknown>, expiry: Expiry): AsyncIterator<unknown, unknown> {
+/** The same results, until the expiry has passed: then its `onExpired` has ended whoever reads them. */
+export function untilExpiry<Result>(
+  results: AsyncIterator<Result, unknown>,
+  expiry: Expiry,
+): AsyncIterator<Result, unknown> {
   return {
     async next() {
       const result = await results.next();
