@@ -181,6 +181,7 @@ async function compose(settings: Settings): Promise<Gateway> {
   const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
     leaseMs,
     systemPrompt: settings.systemPrompt,
+    partsBytes: settings.runPartsBytes,
     quotas: backend.quotas,
     telemetry,
     // Also here: another gateway may have started the session.

@@ -57,6 +57,12 @@ export const limits = {
   maxTitleChars: setting("MAX_TITLE_CHARS", whole(1, million), 500, "Length of a session's title, in UTF-16 units."),
   maxMetadataBytes: setting("MAX_METADATA_BYTES", whole(2, 100 * million), 16_384, "Of a session's metadata, as JSON."),
   maxMessagesPerAdd: setting("MAX_MESSAGES_PER_ADD", whole(1, 100_000), 1000, "Messages in one addMessages."),
+  runPartsBytes: setting(
+    "RUN_PARTS_BYTES",
+    whole(0, 100 * million),
+    256 * 1024,
+    "Bytes of a model's reasoning that a run keeps and delivers live; the rest is left out. 0: no reasoning at all.",
+  ),
   maxSubscriptionsPerSocket: setting(
     "MAX_SUBSCRIPTIONS_PER_SOCKET",
     whole(1, million),

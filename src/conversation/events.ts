@@ -1,4 +1,5 @@
 import type { Row } from "./message/message.ts";
+import type { RunPart } from "./part-log.ts";
 import type { Run } from "./run.ts";
 import type { Session } from "./session.ts";
 
@@ -26,7 +27,25 @@ export type SessionEvent =
       readonly sessionId: string;
       readonly runId: string;
       readonly replyLocalId: string;
-      /** UTF-16 units. */
+      /** Of the part that the text goes into, among the run's. */
+      readonly index: number;
+      /** UTF-16 units, in the reply's whole text. */
+      readonly offset: number;
+      readonly text: string;
+    }
+  | {
+      readonly kind: "partAdded";
+      readonly sessionId: string;
+      readonly runId: string;
+      readonly index: number;
+      readonly part: RunPart;
+    }
+  | {
+      readonly kind: "partProgress";
+      readonly sessionId: string;
+      readonly runId: string;
+      readonly index: number;
+      /** UTF-16 units, in the part. */
       readonly offset: number;
       readonly text: string;
     }

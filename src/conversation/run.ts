@@ -57,6 +57,8 @@ export interface Run {
   readonly replyLocalId: string;
   readonly replyRow: Row | null;
   readonly text: string;
+  /** What it made beside the text (part-log.ts). */
+  readonly log: string;
   readonly error: RunError | null;
   readonly usage: TokenUsage | null;
   /** What the reply was made without, a line each: holds no key, address or stack. */

@@ -1,10 +1,4 @@
-import type {
-  Replies,
-  ReplyOutcome,
-  ReplyRequest,
-  SummaryRequest,
-  TitleRequest,
-} from "../conversation/ports/replies.ts";
+import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/ports/model.ts";
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/ports/telemetry.ts";
@@ -60,15 +54,16 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 
 const turnModules = once(async () => {
   await loadPieces();
-  const [{ runTurn }, { messageOfRow }, { selectRows }] = await Promise.all([
+  const [{ runTurn }, { conversationChain }, { messageOfRow }, { selectRows }] = await Promise.all([
+    import("./driver.ts"),
     import("./chain.ts"),
     import("./history/rows.ts"),
     import("./models/select.ts"),
   ]);
-  return { runTurn, messageOfRow, selectRows };
+  return { runTurn, conversationChain, messageOfRow, selectRows };
 });
 
-/** What chain.ts imports, in the order in which it depends on each other: alone each keeps Node busy for 20 to 250 ms. */
+/** What a turn imports, in the order in which it depends on each other: alone each keeps Node busy for 20 to 250 ms. */
 const pieces = [
   () => import("@langchain/core/messages"),
   () => import("@langchain/core/prompts"),
@@ -108,22 +103,23 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     model: LoadedModel,
     onThrown: (error: unknown) => void,
   ): Promise<ReplyOutcome> => {
-    const { runTurn, messageOfRow } = await turnModules();
+    const { runTurn, conversationChain, messageOfRow } = await turnModules();
     const input = messageOfRow(request.input);
     if (input === null) {
       const message = "There is nothing in this message that the model could answer.";
       return { kind: "failed", error: runError("OTHER", { message, retryable: false }) };
     }
     const history = await historyOf(request, memoryDefaults);
-    const { instructions, signal, onText } = request;
+    const { instructions, signal, emit } = request;
     const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "reply" });
     return runTurn({
+      answers: conversationChain(model.chat),
       model,
       instructions,
       history,
       input: input.message,
       signal,
-      onText,
+      emit,
       idleMs: timeoutMs,
       onFailure: onThrown,
       beginCall,

@@ -2,7 +2,7 @@ import { getEventListeners } from "node:events";
 
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/model.ts";
 import type { RunErrorCode } from "../../src/conversation/run.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
 import { secretOfErrors, startOpenAI, type Behaviour, type OpenAIServer } from "../support/model/openai-server.ts";
@@ -135,7 +135,7 @@ describe("stop", () => {
     const running = repliesWith().reply(
       requestOf({
         signal: controller.signal,
-        onText: (text) => {
+        emit: ({ text }) => {
           tokens.push(text);
           controller.abort();
         },
@@ -168,7 +168,7 @@ describe("stop", () => {
     const controller = new AbortController();
     const replies = repliesWith({ custom: { deaf } });
     const outcome = await replies.reply(
-      requestOf({ model: "deaf", signal: controller.signal, onText: () => controller.abort() }),
+      requestOf({ model: "deaf", signal: controller.signal, emit: () => controller.abort() }),
     );
     expect(outcome).toEqual({ kind: "cancelled" });
   });

@@ -3,7 +3,7 @@ import type { BaseMessage } from "@langchain/core/messages";
 import type { ChatGenerationChunk } from "@langchain/core/outputs";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/model.ts";
 import { isObject, type JsonObject } from "../../src/conversation/message/json.ts";
 import {
   startOpenAI,

@@ -1,7 +1,7 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/model.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
 import { secretOfErrors } from "../support/model/openai-server.ts";
 import {
@@ -83,7 +83,7 @@ describe("offline", () => {
   it("stops in the middle", async () => {
     const controller = new AbortController();
     const replies = repliesWith({ defaultModel: "offline", offlineWordDelayMs: 1 });
-    const request = requestOf({ model: "offline", signal: controller.signal, onText: () => controller.abort() });
+    const request = requestOf({ model: "offline", signal: controller.signal, emit: () => controller.abort() });
     expect(await replies.reply(request)).toEqual({ kind: "cancelled" });
   });
 });

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { mapStoredMessagesToChatMessages } from "@langchain/core/messages";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
-import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/model.ts";
 import type { LangChainReplies, RepliesOptions } from "../../src/langchain/replies.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import {
@@ -205,7 +205,7 @@ describe("a whole reply", () => {
     const first = arrival();
     const running = repliesWith().reply(
       requestOf({
-        onText: (text) => {
+        emit: ({ text }) => {
           tokens.push(text);
           arrivals.shift()?.();
         },
@@ -220,6 +220,17 @@ describe("a whole reply", () => {
     expect(tokens).toEqual(["one", " two"]);
     server.release();
     expect(completedOf(await running).text).toBe("one two");
+  });
+
+  it("is told apart from the reasoning that leads to it, whose pieces leave the model at once too", async () => {
+    server.behave({ kind: "reply", reasoning: ["Hm", "."], tokens: ["Yes", "."] });
+    const pieces: string[] = [];
+    const outcome = await repliesWith().reply(requestOf({ emit: ({ kind, text }) => pieces.push(`${kind} ${text}`) }));
+    expect(pieces).toEqual(["reasoning Hm", "reasoning .", "text Yes", "text ."]);
+    expect(completedOf(outcome)).toMatchObject({
+      text: "Yes.",
+      data: { content: "Yes.", additional_kwargs: { reasoning_content: "Hm." } },
+    });
   });
 
   it("may consist of tool calls alone", async () => {

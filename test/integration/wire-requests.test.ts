@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import { isObject, type JsonObject } from "../../src/conversation/message/json.ts";
-import type { ReplyRequest } from "../../src/conversation/ports/replies.ts";
+import type { ReplyRequest } from "../../src/conversation/ports/model.ts";
 import type { LangChainReplies } from "../../src/langchain/replies.ts";
 import { startOpenAI, type OpenAIServer, type RecordedRequest } from "../support/model/openai-server.ts";
 import { ai, completedOf, human, own, repliesAt, runReply, system } from "../support/model/reply-requests.ts";

@@ -9,7 +9,9 @@ const everything = `
   __typename
   ... on StreamOpened { cursor session { messageCount } }
   ... on MessageAdded { message { text position } }
-  ... on ReplyProgress { runId replyId offset text }
+  ... on ReplyProgress { runId replyId index offset text }
+  ... on PartAdded { runId index part { __typename ... on ReasoningPart { messageId text } ... on TextPart { messageId start text } } }
+  ... on PartProgress { runId index offset text }
   ... on RunChanged { run { status session { sessionId } } }
   ... on SessionUpdated { session { title } }
   ... on HistoryReset { kept cursor session { messages(last: 2) { nodes { text } } } }
@@ -41,9 +43,13 @@ describe("sessionEvents", () => {
       sessionId: "jim",
       runId: run.runId,
       replyLocalId: "~1~r",
+      index: 1,
       offset: 3,
       text: "lo",
     });
+    const part = { kind: "reasoning", messageLocalId: "~1~r", text: "Hm" } as const;
+    fake.events.push({ kind: "partAdded", sessionId: "jim", runId: run.runId, index: 0, part });
+    fake.events.push({ kind: "partProgress", sessionId: "jim", runId: run.runId, index: 0, offset: 2, text: "." });
     fake.events.push({ kind: "run", run });
     fake.events.push({ kind: "updated", session });
     fake.events.push({ kind: "reset", kept: 1, cursor: "c3", session });
@@ -65,9 +71,17 @@ describe("sessionEvents", () => {
           __typename: "ReplyProgress",
           runId: base64(`Run:jim:${run.runId}`),
           replyId: base64("Message:jim:~1~r"),
+          index: 1,
           offset: 3,
           text: "lo",
         },
+        {
+          __typename: "PartAdded",
+          runId: base64(`Run:jim:${run.runId}`),
+          index: 0,
+          part: { __typename: "ReasoningPart", messageId: base64("Message:jim:~1~r"), text: "Hm" },
+        },
+        { __typename: "PartProgress", runId: base64(`Run:jim:${run.runId}`), index: 0, offset: 2, text: "." },
         { __typename: "RunChanged", run: { status: "RUNNING", session: { sessionId: "jim" } } },
         { __typename: "SessionUpdated", session: { title: "Jim" } },
         {

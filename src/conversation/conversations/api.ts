@@ -1,7 +1,7 @@
 import type { PlacedMessage, SessionChange, SessionEvent } from "../events.ts";
 import type { Live, LiveMessages } from "../ports/live.ts";
 import type { ContentBlock, NewMessage } from "../message/message.ts";
-import type { ModelChoice } from "../ports/replies.ts";
+import type { ModelChoice } from "../ports/model.ts";
 import type { Run, RunError } from "../run.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "../session.ts";
 

@@ -23,7 +23,7 @@ import type { Live, LiveMessages } from "../ports/live.ts";
 import { MessagesOnly } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";
-import type { ModelChoice, Replies } from "../ports/replies.ts";
+import type { ModelChoice, Replies } from "../ports/model.ts";
 import type { Run, RunError } from "../run.ts";
 import { Sending, type SendingSettings } from "./sending.ts";
 import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "../session.ts";

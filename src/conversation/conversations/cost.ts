@@ -1,5 +1,5 @@
 import { estimatedTokens } from "../ports/limits.ts";
-import type { ReplyOutcome } from "../ports/replies.ts";
+import type { ReplyOutcome } from "../ports/model.ts";
 import type { StartedTurn } from "../ports/store.ts";
 import { decodeStoredMessage } from "../message/stored-message.ts";
 

@@ -1,7 +1,7 @@
 import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
-import type { ModelChoice } from "../ports/replies.ts";
+import type { ModelChoice } from "../ports/model.ts";
 import { checkSessionId } from "../session-id.ts";
 
 export interface InputLimits {

@@ -1,4 +1,6 @@
-import type { ProgressAnswer } from "../ports/store.ts";
+import type { Piece } from "../ports/model.ts";
+import { PartLog, wholeEnd } from "../part-log.ts";
+import type { LogBatch, ProgressAnswer } from "../ports/store.ts";
 
 /**
  * How long text gathers before a batch is sent, in ms. The first goes at once, which is when the event loop comes round:
@@ -12,15 +14,17 @@ const batchesOfShort = 20;
 const retryMs = 200;
 
 /**
- * The way of a reply's text into the store, beside the model's loop: add() never waits. One batch is in flight; a batch
- * says what length it expects before it, so what was resent by the connection or lost by Redis is found out and mended.
- * To readers a batch never ends inside a surrogate pair.
+ * The way of a reply's text and reasoning into the store, beside the model's loop: add() never waits. One batch is in
+ * flight; a batch says what lengths it expects before it, so what was resent by the connection or lost by Redis is found out
+ * and mended. To readers a batch never ends inside a surrogate pair.
  */
 export class ReplyStream {
-  readonly #send: (offset: number, text: string) => Promise<ProgressAnswer>;
+  readonly #send: (offset: number, text: string, log: LogBatch) => Promise<ProgressAnswer>;
   readonly #onClosed: () => void;
+  readonly #log: PartLog;
   #text = "";
   #stored = 0;
+  #storedLog = 0;
   #sending = false;
   #timer: NodeJS.Timeout | null = null;
   #next: NodeJS.Immediate | null = null;
@@ -28,18 +32,37 @@ export class ReplyStream {
   #batches = 0;
   #done = false;
 
-  constructor(send: (offset: number, text: string) => Promise<ProgressAnswer>, onClosed: () => void) {
+  /** `logBytes`: what the part log may hold. */
+  constructor(
+    send: (offset: number, text: string, log: LogBatch) => Promise<ProgressAnswer>,
+    onClosed: () => void,
+    logBytes: number,
+  ) {
     this.#send = send;
     this.#onClosed = onClosed;
+    this.#log = new PartLog(logBytes);
   }
 
   get text(): string {
     return this.#text;
   }
 
-  add(text: string): void {
+  /** The whole part log. */
+  get log(): string {
+    return this.#log.whole;
+  }
+
+  /** More was thought than the log may hold. */
+  get isLogFull(): boolean {
+    return this.#log.isFull;
+  }
+
+  add({ kind, text }: Piece): void {
     if (text === "" || this.#done) return;
-    this.#text += text;
+    if (kind === "text") {
+      this.#log.text();
+      this.#text += text;
+    } else this.#log.reasoning(text, wholeEnd(this.#text));
     this.#plan();
   }
 
@@ -73,18 +96,22 @@ export class ReplyStream {
   }
 
   async #flush(): Promise<void> {
-    const end = wholeEnd(this.#text);
-    const batch = this.#text.slice(this.#stored, end);
-    if (batch === "") return;
+    const batch = this.#text.slice(this.#stored, wholeEnd(this.#text));
+    const lines = this.#log.lines.slice(this.#storedLog);
+    if (batch === "" && lines === "") return;
     this.#sending = true;
     this.#lastSent = performance.now();
     this.#batches += 1;
     let wait: number | undefined;
     try {
-      const answer = await this.#send(this.#stored, batch);
-      if (answer.kind === "ok") this.#stored += batch.length;
-      else if (answer.kind === "length") this.#stored = Math.min(answer.length, this.#text.length);
-      else {
+      const answer = await this.#send(this.#stored, batch, { offset: this.#storedLog, lines });
+      if (answer.kind === "ok") {
+        this.#stored += batch.length;
+        this.#storedLog += lines.length;
+      } else if (answer.kind === "length") {
+        this.#stored = Math.min(answer.length, this.#text.length);
+        this.#storedLog = Math.min(answer.logLength, this.#log.lines.length);
+      } else {
         this.stop();
         this.#onClosed();
       }
@@ -93,11 +120,6 @@ export class ReplyStream {
       wait = retryMs;
     }
     this.#sending = false;
-    if (this.#stored < wholeEnd(this.#text)) this.#plan(wait);
+    if (this.#stored < wholeEnd(this.#text) || this.#storedLog < this.#log.lines.length) this.#plan(wait);
   }
-}
-
-function wholeEnd(text: string): number {
-  const last = text.charCodeAt(text.length - 1);
-  return last >= 0xd800 && last <= 0xdbff ? text.length - 1 : text.length;
 }

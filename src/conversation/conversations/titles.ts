@@ -2,7 +2,7 @@ import { tokensIn } from "./cost.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import { uuidv7 } from "../message/ids.ts";
 import { noQuotas, type Quotas } from "../ports/limits.ts";
-import type { Replies } from "../ports/replies.ts";
+import type { Replies } from "../ports/model.ts";
 import type { PageRequest, Session } from "../session.ts";
 import type { SessionStore, StartedTurn } from "../ports/store.ts";
 import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";

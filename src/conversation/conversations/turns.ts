@@ -3,7 +3,7 @@ import { costOf, tokensIn } from "./cost.ts";
 import type { Feeds, RunWatcher } from "../ports/feeds.ts";
 import { markOf, sessionTag } from "../message/ids.ts";
 import { noQuotas, type Quotas } from "../ports/limits.ts";
-import type { Replies, ReplyOutcome } from "../ports/replies.ts";
+import type { Replies, ReplyOutcome } from "../ports/model.ts";
 import { ReplyStream } from "./reply-stream.ts";
 import { isFinal, type Run, type RunErrorCode } from "../run.ts";
 import { fillTemplate, templateOfReply } from "../message/stored-message.ts";
@@ -15,6 +15,8 @@ export interface TurnSettings {
   readonly leaseMs: number;
   /** The instructions of a session that has none of its own. */
   readonly systemPrompt: string | null;
+  /** What is kept of a run's parts beside its text, in bytes. */
+  readonly partsBytes: number;
   readonly quotas?: Quotas;
   readonly telemetry?: Telemetry;
   /** The session is to get a title by itself. */
@@ -238,7 +240,11 @@ export class Turns {
       });
     }, watchAfterMs);
     const renewing = setInterval(tryRenew, this.#settings.leaseMs / 3);
-    const stream = new ReplyStream((offset, text) => this.#store.progress(turn, offset, text), close);
+    const stream = new ReplyStream(
+      (offset, text, log) => this.#store.progress(turn, offset, text, log),
+      close,
+      this.#settings.partsBytes,
+    );
     const chain = telemetry.begin({ kind: "chain", memory: turn.memory.strategy });
     const endsAs = (ending: RunEnding, code: RunErrorCode | null) => {
       telemetry.runEnded(ending, code, seconds());
@@ -256,9 +262,9 @@ export class Turns {
           rows: turn.rows,
           input: turn.inputRow,
           signal: controller.signal,
-          onText(text) {
-            stream.add(text);
-            if (spoke || text === "") return;
+          emit(piece) {
+            stream.add(piece);
+            if (spoke || piece.kind !== "text" || piece.text === "") return;
             spoke = true;
             telemetry.firstText(seconds());
             span.tell({ firstText: true });
@@ -276,7 +282,7 @@ export class Turns {
         endsAs("CLOSED", null);
         return null;
       }
-      const end = this.#endOf(turn, outcome, stream.text);
+      const end = this.#endOf(turn, outcome, stream);
       const finished = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
@@ -296,8 +302,12 @@ export class Turns {
     }
   }
 
-  #endOf(turn: StartedTurn, outcome: ReplyOutcome, text: string): TurnEnd {
-    const notes = outcome.kind !== "cancelled" && outcome.notes ? { notes: outcome.notes } : {};
+  #endOf(turn: StartedTurn, outcome: ReplyOutcome, { text, log, isLogFull }: ReplyStream): TurnEnd {
+    const all = [
+      ...(outcome.kind === "cancelled" ? [] : (outcome.notes ?? [])),
+      ...(isLogFull ? ["Of the model's reasoning only the beginning is kept: it was too long."] : []),
+    ];
+    const beside = { ...(all.length === 0 ? {} : { notes: all }), ...(log === "" ? {} : { log }) };
     switch (outcome.kind) {
       case "completed": {
         const note = {
@@ -307,10 +317,10 @@ export class Turns {
           createdAt: this.#settings.now(),
         };
         const reply = templateOfReply(outcome.data, turn.state.replyMessageId, note);
-        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage, ...notes };
+        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage, ...beside };
       }
       case "failed":
-        return { kind: "failed", text, error: outcome.error, ...notes };
+        return { kind: "failed", text, error: outcome.error, ...beside };
       case "cancelled":
         return {
           kind: "failed",
@@ -320,6 +330,7 @@ export class Turns {
             message: "The gateway was stopped before this reply was complete.",
             retryable: true,
           },
+          ...beside,
         };
     }
   }

@@ -18,7 +18,8 @@ export interface SessionStore {
   begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
   /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
   attend(historyKey: string, takeAny: boolean): Promise<Attended>;
-  progress(turn: TurnToken, offset: number, text: string): Promise<ProgressAnswer>;
+  /** Adds text behind `offset`, and lines to the part log. */
+  progress(turn: TurnToken, offset: number, text: string, log?: LogBatch): Promise<ProgressAnswer>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
   /** Resolves when the run has ended, be it by this call. */
@@ -190,18 +191,27 @@ export type BeginAnswer =
   | { readonly kind: "nothing" }
   | { readonly kind: "notFound" };
 
-export type ProgressAnswer =
-  { readonly kind: "ok" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "closed" };
+/** Lines for a run's part log (part-log.ts), and how long it is expected to be before them, in UTF-16 units. */
+export interface LogBatch {
+  readonly offset: number;
+  readonly lines: string;
+}
 
-export type TurnEnd =
-  | {
-      readonly kind: "completed";
-      readonly reply: RowTemplate;
-      readonly text: string;
-      readonly usage: TokenUsage | null;
-      readonly notes?: readonly string[];
-    }
-  | { readonly kind: "failed"; readonly text: string; readonly error: RunError; readonly notes?: readonly string[] };
+export type ProgressAnswer =
+  | { readonly kind: "ok" }
+  /** Text or log are not as long as was expected, but so. */
+  | { readonly kind: "length"; readonly length: number; readonly logLength: number }
+  | { readonly kind: "closed" };
+
+export type TurnEnd = {
+  readonly text: string;
+  readonly notes?: readonly string[];
+  /** The whole part log, where there is one. */
+  readonly log?: string;
+} & (
+  | { readonly kind: "completed"; readonly reply: RowTemplate; readonly usage: TokenUsage | null }
+  | { readonly kind: "failed"; readonly error: RunError }
+);
 
 export interface AppendMessage {
   /** The op of a message whose id the caller chose. */

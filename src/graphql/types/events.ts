@@ -3,13 +3,14 @@ import type { PageRequest } from "../../conversation/session.ts";
 import { builder } from "../builder.ts";
 import { beginEvent } from "../context.ts";
 import type { Context } from "../context.ts";
-import { messageGlobalId, runGlobalId, sessionGlobalId } from "../reading/global-ids.ts";
+import { sessionGlobalId } from "../reading/global-ids.ts";
 import { liveParents } from "../reading/live.ts";
 import { pagesBelow } from "../reading/lookahead.ts";
 import { cursorOf, MessageParent } from "../reading/message-parent.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { RunParent, SessionParent } from "../reading/readings.ts";
+import { PartAdded, PartProgress, ReplyProgress } from "./run-parts.ts";
 
 // The domain's events with their nodes made ready: each event has readings of its own.
 
@@ -19,7 +20,7 @@ type WithSession<Event> = Omit<Event, "session"> & { readonly session: SessionPa
 type Waiting = OfKind<SessionEvent, "waiting">;
 type Opened = WithSession<OfKind<SessionEvent, "opened">>;
 type Reset = WithSession<OfKind<SessionEvent, "reset">>;
-type Progress = OfKind<SessionEvent, "progress">;
+type Part = OfKind<SessionEvent, "progress" | "partAdded" | "partProgress">;
 type Removed = OfKind<SessionEvent, "removed">;
 type ListOpened = OfKind<SessionChange, "opened">;
 interface Updated {
@@ -39,7 +40,7 @@ interface Changed {
   readonly run: RunParent;
 }
 
-type EventParent = Waiting | Opened | Arrived | Progress | Changed | Updated | Reset | Removed;
+type EventParent = Waiting | Opened | Arrived | Part | Changed | Updated | Reset | Removed;
 type ChangeParent = ListOpened | Added | Updated | Removed;
 
 function eventParent(event: SessionEvent, requests: readonly PageRequest[]): EventParent {
@@ -55,6 +56,8 @@ function eventParent(event: SessionEvent, requests: readonly PageRequest[]): Eve
       return { kind: "run", run: { run: event.run, readings } };
     case "waiting":
     case "progress":
+    case "partAdded":
+    case "partProgress":
     case "removed":
       return event;
   }
@@ -113,7 +116,7 @@ const StreamOpened = builder.objectRef<Opened>("StreamOpened").implement({
     session: t.field({
       type: SessionRef,
       description:
-        "The session as it is now; session.activeRun.text is the partial reply to start from. Behind StreamWaiting it is empty: its messages and runs follow as events.",
+        "The session as it is now; session.activeRun.text is the partial reply to start from, and session.activeRun.parts the parts. Behind StreamWaiting it is empty: its messages and runs follow as events.",
       resolve: ({ session }) => session,
     }),
   }),
@@ -127,22 +130,6 @@ const MessageAdded = builder.objectRef<Arrived>("MessageAdded").implement({
       description: "The message; resume from its cursor.",
       resolve: ({ message }) => message,
     }),
-  }),
-});
-
-const ReplyProgress = builder.objectRef<Progress>("ReplyProgress").implement({
-  description:
-    "More text of the reply that is being made. Text is only ever added: skip one that ends within what you have.",
-  fields: (t) => ({
-    runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
-    replyId: t.id({
-      description: "The Message.id that the reply will have.",
-      resolve: ({ sessionId, replyLocalId }) => messageGlobalId(sessionId, replyLocalId),
-    }),
-    offset: t.exposeInt("offset", {
-      description: "Where in the reply `text` goes, in UTF-16 units (JavaScript's string index); never beyond its end.",
-    }),
-    text: t.exposeString("text", { description: "The text; never cuts a surrogate pair." }),
   }),
 });
 
@@ -200,12 +187,14 @@ const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
 
 const SessionEventRef = builder.unionType("SessionEvent", {
   description:
-    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended.",
+    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended. Among the ReplyProgress of a model that thinks come PartAdded and PartProgress, in the order of Run.parts.",
   types: [
     StreamWaiting,
     StreamOpened,
     MessageAdded,
     ReplyProgress,
+    PartAdded,
+    PartProgress,
     RunChanged,
     SessionUpdated,
     HistoryReset,
@@ -217,6 +206,8 @@ const SessionEventRef = builder.unionType("SessionEvent", {
       opened: "StreamOpened",
       message: "MessageAdded",
       progress: "ReplyProgress",
+      partAdded: "PartAdded",
+      partProgress: "PartProgress",
       run: "RunChanged",
       updated: "SessionUpdated",
       reset: "HistoryReset",

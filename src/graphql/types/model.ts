@@ -1,4 +1,4 @@
-import type { ModelChoice } from "../../conversation/ports/replies.ts";
+import type { ModelChoice } from "../../conversation/ports/model.ts";
 import { builder } from "../builder.ts";
 
 const ModelRef = builder.objectRef<ModelChoice>("Model").implement({

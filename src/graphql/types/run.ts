@@ -1,5 +1,6 @@
 import { notFound } from "../../conversation/errors.ts";
 import type { Row } from "../../conversation/message/message.ts";
+import { partsOf } from "../../conversation/part-log.ts";
 import type { Run, RunError } from "../../conversation/run.ts";
 import { decodeStoredMessage } from "../../conversation/message/stored-message.ts";
 import { builder } from "../builder.ts";
@@ -11,6 +12,7 @@ import { MessageParent } from "../reading/message-parent.ts";
 import { Readings } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { RunParent } from "../reading/readings.ts";
+import { RunPartRef } from "./run-parts.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {
   description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
@@ -125,6 +127,13 @@ RunRef.implement({
     text: t.string({
       description: "The reply as far as it is generated. It stays after the end, and `reply.text` equals it.",
       resolve: ({ run }) => run.text,
+    }),
+    parts: t.field({
+      type: [RunPartRef],
+      description:
+        "What the run has made so far, in order: text, and reasoning where the model's provider tells it. It stays after the end.",
+      resolve: ({ run: { sessionId, log, text, replyLocalId } }) =>
+        partsOf(log, text, replyLocalId).map((part) => ({ ...part, sessionId })),
     }),
     reply: t.field({
       type: MessageRef,

@@ -59,7 +59,8 @@ function isAsKnown(follower: Follower, session: Session): boolean {
   return (
     session.sequence === follower.sequence &&
     session.generation === follower.generation &&
-    (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0)
+    (session.activeRun?.text.length ?? 0) === (follower.text?.text.length ?? 0) &&
+    (session.activeRun?.log.length ?? 0) === (follower.text?.log.length ?? 0)
   );
 }
 

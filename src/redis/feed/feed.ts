@@ -369,5 +369,5 @@ function isAt(follower: Follower, session: Session): boolean {
 
 function charsOf(entry: Entry | undefined): number {
   if (entry?.kind === "message") return entry.row.raw.length;
-  return entry?.kind === "run" ? entry.run.text.length + (entry.run.inputRow?.length ?? 0) : 0;
+  return entry?.kind === "run" ? entry.run.text.length + entry.run.log.length + (entry.run.inputRow?.length ?? 0) : 0;
 }

@@ -3,14 +3,15 @@ import { markOf } from "../../conversation/message/ids.ts";
 import type { Row } from "../../conversation/message/message.ts";
 import { isFinal, type Run, type RunStatus } from "../../conversation/run.ts";
 import type { MessagePage, Session } from "../../conversation/session.ts";
-import type { Batch, Write } from "./publication.ts";
+import type { Batch, Line, Write } from "./publication.ts";
 import { runOf, stateOf } from "../scripts/replies.ts";
 
-/** The text of a run as it grows; entries and subscribers hold offsets into it. */
+/** The text and the part log of a run as they grow; entries and subscribers hold offsets into them. */
 export interface RunText {
   readonly runId: string;
   readonly replyLocalId: string;
   text: string;
+  log: string;
 }
 
 /** One thing that happened, as a feed keeps it in its ring. `sequence`: of the write that it came with. */
@@ -19,8 +20,8 @@ export type Entry = { readonly sequence: number; readonly generation: number } &
   (
     | { readonly kind: "started"; readonly session: Session }
     | { readonly kind: "message"; readonly row: Row }
-    /** The run's text up to `end`. */
-    | { readonly kind: "progress"; readonly of: RunText; readonly end: number }
+    /** The run's text up to `end`, and its log up to `logEnd`. */
+    | { readonly kind: "progress"; readonly of: RunText; readonly end: number; readonly logEnd: number }
     | { readonly kind: "run"; readonly run: Run }
     | { readonly kind: "updated" }
     /**
@@ -132,13 +133,23 @@ export class Follower implements Standing {
     return publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
   }
 
-  #batch({ runId, offset, text }: Batch): readonly Entry[] | null {
+  #batch({ runId, offset, text, log }: Batch): readonly Entry[] | null {
     const of = this.text;
     if (of?.runId !== runId) return null;
-    if (offset > of.text.length) return null;
-    if (offset + text.length <= of.text.length) return [];
-    of.text += text.slice(of.text.length - offset);
-    return [this.#entry({ kind: "progress", of, end: of.text.length })];
+    if (offset > of.text.length || (log !== null && log.offset > of.log.length)) return null;
+    const newText = text.slice(of.text.length - offset);
+    const newLog = log === null ? "" : log.lines.slice(of.log.length - log.offset);
+    return this.#progress(of, of.text + newText, of.log + newLog);
+  }
+
+  /** What the run has more than was known of it. */
+  #progress(of: RunText, text: string, log: string): readonly Entry[] {
+    const { length } = of.text;
+    const logLength = of.log.length;
+    if (text.length <= length && log.length <= logLength) return [];
+    if (text.length > length) of.text = text;
+    if (log.length > logLength) of.log = log;
+    return [this.#entry({ kind: "progress", of, end: of.text.length, logEnd: of.log.length })];
   }
 
   #write(write: Write): readonly Entry[] | null {
@@ -268,11 +279,8 @@ export class Follower implements Standing {
     const known = this.open.get(run.runId);
     if (run.status === "RUNNING") {
       entries.push(...this.#started(run));
-      if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "" };
-      if (run.text.length > this.text.text.length) {
-        this.text.text = run.text;
-        entries.push(this.#entry({ kind: "progress", of: this.text, end: run.text.length }));
-      }
+      if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "", log: "" };
+      entries.push(...this.#progress(this.text, run.text, run.log));
     } else if (run.status === "QUEUED") {
       if (known === undefined) entries.push(this.#entry({ kind: "run", run }));
       this.open.set(run.runId, "QUEUED");
@@ -292,17 +300,16 @@ export class Follower implements Standing {
 
   #restOfText(run: Run): readonly Entry[] {
     const of = this.text;
-    if (of?.runId !== run.runId || !isFinal(run.status) || run.text.length <= of.text.length) return [];
-    of.text = run.text;
-    return [this.#entry({ kind: "progress", of, end: run.text.length })];
+    return of?.runId === run.runId && isFinal(run.status) ? this.#progress(of, run.text, run.log) : [];
   }
 
-  #run(line: { readonly state: string; readonly input: string; readonly text: string }, rows: readonly Row[]): Run {
+  #run(line: Line & { readonly kind: "run" }, rows: readonly Row[]): Run {
     const { replyPosition } = stateOf(line.state);
     return runOf(this.sessionId, this.historyKey, this.generation, {
       state: line.state,
       input: line.input,
       text: line.text,
+      log: line.log,
       userRow: line.input,
       replyRow: rows.find((row) => row.position === replyPosition)?.raw ?? "",
     });
@@ -320,7 +327,7 @@ export class Follower implements Standing {
 }
 
 function textOf(run: Run): RunText {
-  return { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text };
+  return { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text, log: run.log };
 }
 
 /** What SessionUpdated tells of, to notice a change whose publication was missed. */

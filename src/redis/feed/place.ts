@@ -1,5 +1,6 @@
 import type { Kept } from "../../conversation/message/cursor.ts";
 import type { SessionEvent } from "../../conversation/events.ts";
+import { recordAt, textIndexAt } from "../../conversation/part-log.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { Session } from "../../conversation/session.ts";
 import { placeCursor } from "./catch-up.ts";
@@ -26,6 +27,13 @@ export interface Ring {
 
 export type ReadEntry = Entry & { readonly kind: "started" | "updated" | "reset" };
 type QuickEntry = Exclude<Entry, ReadEntry>;
+type ProgressEntry = Extract<Entry, { readonly kind: "progress" }>;
+
+/** How much of a run's text and part log, in UTF-16 units. */
+interface Delivered {
+  readonly offset: number;
+  readonly logOffset: number;
+}
 
 /** Whether it is told with the session, as each reader asks for it. */
 export function isReadAgain(entry: Entry): entry is ReadEntry {
@@ -49,8 +57,8 @@ export class Place {
   /** Behind the tip by more than a page: keeps reading before it listens. */
   behind = false;
   removed = false;
-  /** How much of which run's text was delivered. */
-  told: { readonly of: RunText; readonly offset: number } | null;
+  /** How much of which run's text and part log was delivered. */
+  told: (Delivered & { readonly of: RunText }) | null;
   /** The newest write that a reading of this subscriber's covered, and the run that was going then. */
   #covered: number;
   #coveredRun: string | null;
@@ -140,6 +148,7 @@ export class Place {
       covers(this) === covers(other) &&
       this.told?.of.runId === other.told?.of.runId &&
       this.told?.offset === other.told?.offset &&
+      this.told?.logOffset === other.told?.logOffset &&
       this.me.standsLike(other.me)
     );
   }
@@ -246,7 +255,7 @@ export class Place {
     }
   }
 
-  #progress(entry: Entry & { readonly kind: "progress" }): SessionEvent | null {
+  #progress(entry: ProgressEntry): SessionEvent | null {
     const { feed } = this;
     let last = entry;
     let shared = this.take();
@@ -260,21 +269,53 @@ export class Place {
       last = next;
       shared = this.take();
     }
-    const { of, end } = last;
-    const offset = this.told?.of.runId === of.runId ? this.told.offset : 0;
-    if (end <= offset) return null;
-    this.told = { of, offset: end };
-    const known = shared ? feed.told.find(last, offset) : undefined;
+    const { of, end, logEnd } = last;
+    const before = this.told?.of.runId === of.runId ? this.told : { offset: 0, logOffset: 0 };
+    const event = this.#nextOf(last, before);
+    if (event === null) return null;
+    const { offset, logOffset } = this.told ?? before;
+    // Reasoning and text in one batch are events of their own: the rest is told next.
+    if (offset < end || logOffset < logEnd) this.own = [last, ...this.own];
+    // Both only grow, so their sum names a place in what the run has made.
+    const place = before.offset + before.logOffset;
+    const known = shared ? feed.told.find(last, place) : undefined;
     if (known !== undefined) return known;
-    const { runId, replyLocalId } = of;
-    const text = of.text.slice(offset, end);
-    const event = { kind: "progress", sessionId: this.me.sessionId, runId, replyLocalId, offset, text } as const;
-    if (shared) feed.told.keep(last, offset, event);
+    if (shared) feed.told.keep(last, place, event);
     return event;
+  }
+
+  /** The first event of what the entry has beyond `before`, and from then on that was delivered; null: nothing. */
+  #nextOf({ of, end, logEnd }: ProgressEntry, before: Delivered): SessionEvent | null {
+    const { sessionId } = this.me;
+    const { runId, replyLocalId } = of;
+    const { offset, logOffset } = before;
+    let record = logOffset < logEnd ? recordAt(of.log, logOffset) : null;
+    const textEnd = Math.min(end, record?.at ?? end);
+    if (textEnd > offset) {
+      this.told = { of, offset: textEnd, logOffset };
+      const text = of.text.slice(offset, textEnd);
+      return { kind: "progress", sessionId, runId, replyLocalId, index: textIndexAt(of.log, logOffset), offset, text };
+    }
+    if (record === null) return null;
+    const { index, offset: start } = record;
+    let text = "";
+    let next = logOffset;
+    // Lines of one part are told as one.
+    for (; record?.index === index && next < logEnd; record = recordAt(of.log, next)) {
+      text += record.text;
+      next = record.next;
+    }
+    this.told = { of, offset, logOffset: next };
+    const where = { sessionId, runId, index };
+    return start === 0
+      ? { kind: "partAdded", ...where, part: { kind: "reasoning", messageLocalId: replyLocalId, text } }
+      : { kind: "partProgress", ...where, offset: start, text };
   }
 }
 
 function toldOf(session: Session): Place["told"] {
   const run = session.activeRun;
-  return run && { of: { runId: run.runId, replyLocalId: run.replyLocalId, text: run.text }, offset: run.text.length };
+  if (run === null) return null;
+  const { runId, replyLocalId, text, log } = run;
+  return { of: { runId, replyLocalId, text, log }, offset: text.length, logOffset: log.length };
 }

@@ -1,12 +1,14 @@
 import { isObject, parseJson } from "../../conversation/message/json.ts";
+import type { LogBatch } from "../../conversation/ports/store.ts";
 import { joinFragments } from "../../conversation/message/stored-message.ts";
 
 /**
  * What a script publishes on a session's channel (scripts/lib/commit.lua and scripts/turn/progress.lua): either a batch of text,
- *     P<run id> TAB <offset> TAB <escaped text>
+ * and of lines for the run's part log where there are some,
+ *     P<run id> TAB <offset> TAB <escaped text> [TAB <length of the log before it> TAB <lines>]
  * or one write, a header and a line for each thing that happened, in the order that readers are told:
  *     {"v":1,"seq":…,"gen":…,"base":…,"at":…,"prev":…,"pushes":…}
- *     R<run state> TAB <input row> TAB <escaped text>
+ *     R<run state> TAB <input row> TAB <escaped text> [TAB <part log, a TAB behind each line>]
  *     M<stored message>
  */
 export type Publication = Batch | Write;
@@ -17,6 +19,7 @@ export interface Batch {
   /** UTF-16 units. */
   readonly offset: number;
   readonly text: string;
+  readonly log: LogBatch | null;
 }
 
 export interface Write {
@@ -45,7 +48,13 @@ export interface Write {
 
 export type Line =
   | { readonly kind: "message"; readonly raw: string }
-  | { readonly kind: "run"; readonly state: string; readonly input: string; readonly text: string };
+  | {
+      readonly kind: "run";
+      readonly state: string;
+      readonly input: string;
+      readonly text: string;
+      readonly log: string;
+    };
 
 /** Whether it is a batch of text, for who only wants to pass those by. */
 export function isBatch(message: string): boolean {
@@ -55,8 +64,10 @@ export function isBatch(message: string): boolean {
 /** null: of a later version, or nothing that we know; then only reading helps. */
 export function parsePublication(message: string): Publication | null {
   if (isBatch(message)) {
-    const [runId = "", offset = "", text = ""] = message.slice(1).split("\t");
-    return /^\d+$/.test(offset) ? { kind: "batch", runId, offset: Number(offset), text: joinFragments(text) } : null;
+    const [runId = "", offset = "", text = "", logOffset, lines = ""] = message.slice(1).split("\t");
+    if (!/^\d+$/.test(offset)) return null;
+    const log = logOffset === undefined ? null : { offset: Number(logOffset), lines };
+    return { kind: "batch", runId, offset: Number(offset), text: joinFragments(text), log };
   }
   const [first = "", ...rest] = message.split("\n");
   const header = parseJson(first);
@@ -67,8 +78,8 @@ export function parsePublication(message: string): Publication | null {
     if (line.startsWith("M")) {
       lines.push({ kind: "message", raw: line.slice(1) });
     } else if (line.startsWith("R")) {
-      const [state = "", input = "", text = ""] = line.slice(1).split("\t");
-      lines.push({ kind: "run", state, input, text });
+      const [state = "", input = "", text = "", ...log] = line.slice(1).split("\t");
+      lines.push({ kind: "run", state, input, text, log: log.join("\n") });
     } else {
       return null;
     }

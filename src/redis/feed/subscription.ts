@@ -171,7 +171,11 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     }
     // Part of a write may have been told: the reading is held against what was, whatever its number.
     me.sequence = -1;
-    me.text = told && { ...told.of, text: told.of.text.slice(0, told.offset) };
+    me.text = told && {
+      ...told.of,
+      text: told.of.text.slice(0, told.offset),
+      log: told.of.log.slice(0, told.logOffset),
+    };
     const entries = await this.#retried(() => catchUp(me, this.#feed, (witness) => this.#feed.touch(witness)));
     if (!entries) return;
     this.#feed.caughtUp(entries.length);

@@ -143,6 +143,7 @@ function usageOf(input: unknown, output: unknown, total: unknown): TokenUsage | 
 export interface RunParts {
   readonly input: string;
   readonly text: string;
+  readonly log: string;
   /** Raw rows, "" where they are not (or no longer) where the run says. */
   readonly userRow: string;
   readonly replyRow: string;
@@ -185,6 +186,7 @@ export function runIn(
     replyLocalId: state.replyLocalId,
     replyRow: placed(parts.replyRow, state.replyPosition, state.replyMark),
     text: parts.text,
+    log: parts.log,
     error: state.error,
     usage: state.usage,
     notes: state.notes,
@@ -197,7 +199,7 @@ export function runView(
   generation: number,
   reply: Reply | undefined,
 ): Run | null {
-  const [state, input, partial, userRow, replyRow] = list(reply);
+  const [state, input, partial, userRow, replyRow, log] = list(reply);
   if (state === undefined) return null;
   const parts = {
     state: text(state),
@@ -205,6 +207,7 @@ export function runView(
     text: text(partial),
     userRow: text(userRow),
     replyRow: text(replyRow),
+    log: text(log),
   };
   return runOf(sessionId, historyKey, generation, parts);
 }

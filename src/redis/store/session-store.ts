@@ -11,6 +11,7 @@ import type {
   FinishedTurn,
   ListPlace,
   ListQuery,
+  LogBatch,
   NewRecord,
   Op,
   Place,
@@ -132,8 +133,8 @@ export class RedisSessionStore implements SessionStore {
     return this.#turns.attend(key, takeAny);
   }
 
-  progress(turn: TurnToken, offset: number, fragment: string): Promise<ProgressAnswer> {
-    return this.#turns.progress(turn, offset, fragment);
+  progress(turn: TurnToken, offset: number, fragment: string, log?: LogBatch): Promise<ProgressAnswer> {
+    return this.#turns.progress(turn, offset, fragment, log);
   }
 
   renew(turn: TurnToken): Promise<boolean> {

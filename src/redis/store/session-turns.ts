@@ -6,6 +6,7 @@ import type {
   BeginTurn,
   ProgressAnswer,
   FinishedTurn,
+  LogBatch,
   StartedTurn,
   TurnEnd,
   TurnToken,
@@ -38,9 +39,12 @@ export interface TurnSettings {
   readonly onStarted: (turn: StartedTurn) => void;
 }
 
+const noLog: LogBatch = { offset: 0, lines: "" };
+
 interface WrittenParts {
   readonly input: string;
   readonly text: string;
+  readonly log: string;
   readonly userRow: string;
   readonly reply: RowTemplate | null;
 }
@@ -117,7 +121,7 @@ export class SessionTurns {
         const head = headOf(answer[1]);
         this.#calls.note(owner, key, head);
         const input = turn.input ? `${turn.input.head}\t${turn.input.tail}` : "";
-        const run = this.#runOf(key, head, answer[2], { input, text: "", userRow: "", reply: null });
+        const run = this.#runOf(key, head, answer[2], { input, text: "", log: "", userRow: "", reply: null });
         return { kind: "queued", runId: run.runId, run };
       }
       case "KNOWN": {
@@ -158,7 +162,7 @@ export class SessionTurns {
     return { turn, dueAt: headOf(answer[1]).due };
   }
 
-  async progress(turn: TurnToken, offset: number, fragment: string): Promise<ProgressAnswer> {
+  async progress(turn: TurnToken, offset: number, fragment: string, log: LogBatch = noLog): Promise<ProgressAnswer> {
     const answer = await this.#calls.run("progress", "*", turn.historyKey, null, [
       turn.runId,
       turn.token,
@@ -166,9 +170,13 @@ export class SessionTurns {
       escapeFragment(fragment),
       fragment.length,
       this.#settings.leaseMs,
+      log.offset,
+      log.lines,
+      log.lines.length,
     ]);
     if (answer[0] === "OK") return { kind: "ok" };
-    return answer[0] === "LENGTH" ? { kind: "length", length: number(answer[1]) } : { kind: "closed" };
+    if (answer[0] !== "LENGTH") return { kind: "closed" };
+    return { kind: "length", length: number(answer[1]), logLength: number(answer[2]) };
   }
 
   async renew(turn: TurnToken): Promise<boolean> {
@@ -199,6 +207,7 @@ export class SessionTurns {
       error?.retryable ? 1 : 0,
       error?.retryAfterSeconds ?? "",
       end.notes?.join("\n") ?? "",
+      end.log ?? "",
     ];
     const extras = { indexOf: turn.owner };
     const answer = await this.#calls.run("finish", "*", turn.historyKey, ownOp(op), args, extras);
@@ -208,7 +217,7 @@ export class SessionTurns {
     const wantsTitle = answer[3] === "1";
     // A repeat may come after others have changed the session: what is known of it then is not of this moment.
     if (answer[0] !== "OK") return { run: null, wantsTitle };
-    const parts = { input: turn.inputRow, text: end.text, userRow: turn.inputRow };
+    const parts = { input: turn.inputRow, text: end.text, log: end.log ?? "", userRow: turn.inputRow };
     const template = end.kind === "completed" ? end.reply : null;
     const run = this.#runOf(turn.historyKey, head, answer[2], { ...parts, reply: template });
     return { run, wantsTitle };
@@ -237,7 +246,7 @@ export class SessionTurns {
     const inputRow = text(input);
     const owner = text(ofWhom);
     const sessionId = this.#sessionIdOf(key);
-    const parts = { input: inputRow, text: "", userRow: inputRow, replyRow: "" };
+    const parts = { input: inputRow, text: "", log: "", userRow: inputRow, replyRow: "" };
     this.#calls.note(owner, key, head);
     return {
       kind: "started",

@@ -4,6 +4,7 @@ import { text as readText } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { isObject, type JsonObject } from "../../../src/conversation/message/json.ts";
+import { smallModel, textOf } from "./small-model.ts";
 
 // A server on loopback that speaks OpenAI's wire format, so that the real ChatOpenAI is what gets tested. Without any
 // script it is a small deterministic model: it repeats what it was told, and finds a name in the request's messages.
@@ -11,7 +12,7 @@ import { isObject, type JsonObject } from "../../../src/conversation/message/jso
 export type Behaviour =
   | Reply
   /** Each token waits for a release(), and the end (finish reason, usage) for one more; without streaming the whole for one. */
-  | { readonly kind: "gated"; readonly tokens: readonly string[] }
+  | { readonly kind: "gated"; readonly tokens: readonly string[]; readonly reasoning?: readonly string[] }
   /** Two tokens, then an error in the stream. */
   | { readonly kind: "errorFrame"; readonly code: string }
   | Raw
@@ -22,6 +23,8 @@ export interface Reply {
   readonly text?: string;
   /** The text as it is cut for streaming; by default by words. */
   readonly tokens?: readonly string[];
+  /** What it thinks before the text, a piece each. */
+  readonly reasoning?: readonly string[];
   readonly delayMs?: number;
   /** From `[DONE]` to the end of the stream, which is then in a packet of its own. */
   readonly endDelayMs?: number;
@@ -215,6 +218,7 @@ async function recordOf(incoming: IncomingMessage): Promise<RecordedRequest> {
 }
 
 interface Script {
+  readonly reasoning: readonly string[];
   readonly tokens: readonly string[];
   readonly delayMs: number;
   readonly endDelayMs: number;
@@ -227,6 +231,7 @@ interface Script {
 
 function replyOf(behaviour: Exclude<Behaviour, Raw>): Script {
   const whole: Script = {
+    reasoning: [],
     tokens: ["Half", " a", " reply"],
     delayMs: 0,
     endDelayMs: 0,
@@ -249,10 +254,10 @@ function replyOf(behaviour: Exclude<Behaviour, Raw>): Script {
   }
   if (typeof behaviour === "string") return whole;
   if (behaviour.kind === "errorFrame") return { ...whole, errorCode: behaviour.code };
-  if (behaviour.kind === "gated") return { ...whole, tokens: behaviour.tokens };
-  const { text = "", tokens = text.match(/\s*\S+/g) ?? [], toolCalls = [] } = behaviour;
+  if (behaviour.kind === "gated") return { ...whole, ...behaviour };
+  const { text = "", tokens = text.match(/\s*\S+/g) ?? [], toolCalls = [], reasoning = [] } = behaviour;
   const { delayMs = 0, endDelayMs = 0, finishReason = "stop" } = behaviour;
-  return { ...whole, tokens, delayMs, endDelayMs, finishReason, toolCalls };
+  return { ...whole, reasoning, tokens, delayMs, endDelayMs, finishReason, toolCalls };
 }
 
 interface Frame {
@@ -269,6 +274,7 @@ function* framesOf(request: RecordedRequest, reply: Script): Generator<Frame> {
   if (reply.tokens.length > 0 || reply.toolCalls.length > 0) {
     yield { data: chunk({ role: "assistant", content: "" }), step: false };
   }
+  for (const reasoning_content of reply.reasoning) yield { data: chunk({ reasoning_content }), step: true };
   for (const content of reply.tokens) yield { data: chunk({ content }), step: true };
   for (const [index, { id, name, arguments: args }] of reply.toolCalls.entries()) {
     yield {
@@ -302,6 +308,7 @@ function completionOf(request: RecordedRequest, reply: Script): JsonObject {
     role: "assistant",
     content: reply.tokens.join(""),
     refusal: null,
+    ...(reply.reasoning.length === 0 ? {} : { reasoning_content: reply.reasoning.join("") }),
     ...(tool_calls.length === 0 ? {} : { tool_calls }),
   };
   return {
@@ -321,25 +328,6 @@ function usageOf(request: RecordedRequest, reply: Script): JsonObject {
   const prompt_tokens = request.messages.reduce((sum, message) => sum + words(textOf(message)), 0);
   const completion_tokens = words(reply.tokens.join(""));
   return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
-}
-
-function smallModel(messages: readonly JsonObject[]): string {
-  const said = messages.filter(({ role }) => role === "user").map(textOf);
-  // What stayed without an answer before comes along, a paragraph for each.
-  const input = said.at(-1)?.split("\n\n").at(-1) ?? "";
-  const names = said.map((text) => /\b(?:I'm|I am|my name is) (\p{Lu}\p{L}*)/u.exec(text)?.[1]);
-  if (/\bmy name\b.*\?/i.test(input)) {
-    const name = names.findLast(Boolean);
-    return name === undefined ? "You have not told me your name." : `Your name is ${name}.`;
-  }
-  const told = names.at(-1);
-  return told === undefined ? `You said: ${input}` : `Hello ${told}!`;
-}
-
-function textOf({ content }: JsonObject): string {
-  if (typeof content === "string") return content;
-  const parts: readonly unknown[] = Array.isArray(content) ? content : [];
-  return parts.map((part) => (isObject(part) && typeof part["text"] === "string" ? part["text"] : "")).join("");
 }
 
 function createGate() {

@@ -5,7 +5,7 @@ import { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { AIMessage, AIMessageChunk, type BaseMessage } from "@langchain/core/messages";
 import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 
-import type { ReplyOutcome, ReplyRequest } from "../../../src/conversation/ports/replies.ts";
+import type { ReplyOutcome, ReplyRequest } from "../../../src/conversation/ports/model.ts";
 import { createReplies, type LangChainReplies, type RepliesOptions } from "../../../src/langchain/replies.ts";
 import { secretOfErrors } from "./openai-server.ts";
 
@@ -43,14 +43,16 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     rows: [],
     input: human("hello"),
     signal: new AbortController().signal,
-    onText: () => undefined,
+    emit: () => undefined,
     ...other,
   };
 }
 
 export async function runReply(replies: LangChainReplies, other: Partial<ReplyRequest>) {
   const tokens: string[] = [];
-  const outcome = await replies.reply(requestOf({ onText: (text) => tokens.push(text), ...other }));
+  const outcome = await replies.reply(
+    requestOf({ emit: ({ kind, text }) => kind === "text" && tokens.push(text), ...other }),
+  );
   return { outcome, tokens };
 }
 

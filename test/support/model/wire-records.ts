@@ -1,4 +1,4 @@
-import type { ReplyOutcome } from "../../../src/conversation/ports/replies.ts";
+import type { ReplyOutcome } from "../../../src/conversation/ports/model.ts";
 import type { Raw } from "./openai-server.ts";
 
 /** A chunk of a chat completion. `delta` undefined: there is none. */

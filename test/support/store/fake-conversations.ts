@@ -216,6 +216,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     replyLocalId: "~1~reply",
     replyRow: null,
     text: "",
+    log: "",
     error: null,
     usage: null,
     notes: [],

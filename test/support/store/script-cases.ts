@@ -85,11 +85,12 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
   progress: {
     prepare: async (at, id) => {
       const turn = await started(at, id, "question");
-      return (by) => by.store.progress(turn, 0, 'H"é');
+      return (by) => by.store.progress(turn, 0, 'H"é', { offset: 0, lines: '["r",0,0,0,"Hm"]\n' });
     },
     effect: async (at, id, result, resent) => {
-      expect(result).toEqual(resent ? { kind: "length", length: 3 } : { kind: "ok" });
-      expect((await readWhole(at, id)).session.activeRun?.text).toBe('H"é');
+      expect(result).toEqual(resent ? { kind: "length", length: 3, logLength: 17 } : { kind: "ok" });
+      const { activeRun } = (await readWhole(at, id)).session;
+      expect([activeRun?.text, activeRun?.log]).toEqual(['H"é', '["r",0,0,0,"Hm"]\n']);
     },
   },
   renew: {

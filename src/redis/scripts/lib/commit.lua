@@ -4,7 +4,9 @@ local function runLine(id, state, p)
   -- a waiting message has a hole for its position; elsewhere white space can only stand between JSON tokens
   input = string.gsub(input, '[\t\n\r]', string.find(state, '"st":"QUEUED"', 1, true) and '0' or ' ')
   local text = p.text[id] or (id ~= p.newRun and call('HGET', RUNS, id .. ':text')) or ''
-  return 'R' .. state .. '\t' .. input .. '\t' .. text
+  local log = p.log[id] or (id ~= p.newRun and call('HGET', RUNS, id .. ':log')) or ''
+  -- its lines stand in one here
+  return 'R' .. state .. '\t' .. input .. '\t' .. text .. (log == '' and '' or '\t' .. string.gsub(log, '\n', '\t'))
 end
 
 -- When somebody should look after the session's runs (0: never), and the run that waits at the head of the queue.
@@ -193,6 +195,7 @@ local function commit(p)
       if p.input[run.id] then field(run.id .. ':input', p.input[run.id]) end
       if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
+      if (p.log[run.id] or '') ~= '' then field(run.id .. ':log', p.log[run.id]) end
     end
     for generation, marked in pairs(p.cut) do field(generation, marked) end
     -- As many as may have waited; of some thousand values unpack makes an error, behind the first write (P2).
@@ -221,7 +224,7 @@ local function commit(p)
   for _, member in ipairs(over) do
     local id = string.match(member, '^r:(.*)$')
     if id then
-      if id ~= s.last and id ~= s.active then call('HDEL', RUNS, id, id .. ':input', id .. ':text', id .. ':template') end
+      if id ~= s.last and id ~= s.active then call('HDEL', RUNS, id, id .. ':input', id .. ':text', id .. ':template', id .. ':log') end
     else
       call('HDEL', OPS, member)
     end

@@ -183,7 +183,7 @@ local function start(p, run, o)
   p.runs[#p.runs + 1] = run
   p.started = run
   p.partial = true
-  p.set.active, p.set.token, p.set['until'], p.set.last, p.set.plen = run.id, x.token, now + o.leaseMs, run.id, 0
+  p.set.active, p.set.token, p.set['until'], p.set.last, p.set.plen, p.set.llen = run.id, x.token, now + o.leaseMs, run.id, 0, 0
   s.active = run.id
 
   local memory = memoryOf(x, o.memory)

@@ -7,7 +7,7 @@
 --       at: the place of the one row, "", "", "")
 -- Returns OK record n tip-mark expires now run active last queue pages | TOUCH
 --         | NOT_FOUND, and 1 where the key holds what is no history | CORRUPT
---   record: flat list, packed; a run: { state, input, text, user-row, reply-row }, empty where there is none;
+--   record: flat list, packed; a run: { state, input, text, user-row, reply-row, log }, empty where there is none;
 --   a page: { "OK", low, has-previous, has-next, rows newest first, packed }; { "LOST" } where its cursor must hold and
 --   does not (see touch.lua); { "EXPIRED" } where it need not, and where its row was cut for sure, with the position that
 --   its holder goes on from and the mark of the row before that; { "UNKNOWN" } where nothing of an id is found;
@@ -31,9 +31,9 @@ local function runView(id)
     if raw and mark(raw) == m then return raw end
     return ''
   end
-  local text
-  if id == s.active then text = call('GET', PART) else text = call('HGET', RUNS, id .. ':text') end
-  return { state, call('HGET', RUNS, id .. ':input') or '', text or '', placed(run.up, run.um), placed(run.rp, run.rm) }
+  local input, text, log = unpack(call('HMGET', RUNS, id .. ':input', id .. ':text', id .. ':log'))
+  if id == s.active then text = call('GET', PART) end
+  return { state, input or '', text or '', placed(run.up, run.um), placed(run.rp, run.rm), log or '' }
 end
 
 -- A client decodes one text in a fraction of the time that it takes for the items.

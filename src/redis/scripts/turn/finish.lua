@@ -4,7 +4,7 @@
 -- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
 --       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable,
 --       20 seconds after which the provider wants to be asked again ("": it did not say),
---       21 notes, a line each ("": none)
+--       21 notes, a line each ("": none), 22 the whole part log ("": none)
 -- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
 --         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -30,7 +30,7 @@ local p = plan(x)
 settleLoss(p)
 if x.lost then
   -- more than what progress had stored by then
-  if p.closed == run.id then p.text[run.id] = ARGV[13] end
+  if p.closed == run.id then p.text[run.id], p.log[run.id] = ARGV[13], ARGV[22] end
   commit(p)
   return { 'CLOSED', headOf(x), call('HGET', RUNS, ARGV[8]) or '' }
 end
@@ -41,7 +41,7 @@ if ARGV[14] ~= '' then
   local s = x.s
   p.set.iu, p.set.ou, p.set.tu = (tonumber(s.iu) or 0) + run.iu, (tonumber(s.ou) or 0) + run.ou, (tonumber(s.tu) or 0) + run.tu
 end
-p.text[run.id] = ARGV[13]
+p.text[run.id], p.log[run.id] = ARGV[13], ARGV[22]
 local title = ''
 if run.st == 'FAILED' then
   run.code, run.msg, run.rt, run.ra = ARGV[17], ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])

@@ -2,12 +2,15 @@ import type { TokenUsage } from "../message/message.ts";
 import type { RunError } from "../run.ts";
 import type { MemorySettings } from "../session.ts";
 
-/** The port behind which LangChain makes replies. Nothing in it throws for a model's failure: that is data. */
+/**
+ * The port to what answers, whatever that is: it takes instructions, history and input, and gives parts while it works and
+ * an outcome at the end. Nothing in it throws for a model's failure: that is data.
+ */
 export interface Replies {
   /** What a caller may choose, the default first. */
   readonly models: readonly ModelChoice[];
   readonly defaultModel: string;
-  /** Runs the ConversationChain over the rows. Settles soon after `signal` aborts, with `cancelled`. */
+  /** Answers the input over the rows. Settles soon after `signal` aborts, with `cancelled`. */
   reply(request: ReplyRequest): Promise<ReplyOutcome>;
   /** A title of a few words for the conversation. */
   title(request: TitleRequest): Promise<{ readonly title: string } | { readonly error: RunError }>;
@@ -37,8 +40,14 @@ export interface ReplyRequest {
   /** The stored message to be answered. */
   readonly input: string;
   readonly signal: AbortSignal;
-  /** Called for each piece of text as it leaves the model; never awaited. */
-  readonly onText: (text: string) => void;
+  /** Called for each piece as it leaves the model; never awaited. */
+  readonly emit: (piece: Piece) => void;
+}
+
+/** What a model has just added to the reply that it is making: text, or reasoning that led to it. */
+export interface Piece {
+  readonly kind: "text" | "reasoning";
+  readonly text: string;
 }
 
 export type ReplyOutcome =
@@ -46,7 +55,7 @@ export type ReplyOutcome =
       readonly kind: "completed";
       /** The `data` of LangChain's stored ai message, without an id of ours: content, tool_calls, usage_metadata, response_metadata, … */
       readonly data: Readonly<Record<string, unknown>>;
-      /** All text blocks joined; begins with all that onText was given. */
+      /** All text blocks joined; begins with all the text that was emitted. */
       readonly text: string;
       readonly usage: TokenUsage | null;
       readonly notes?: RunNotes;

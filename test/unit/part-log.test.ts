@@ -1,0 +1,118 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+
+import { PartLog, partsOf, recordAt, textIndexAt } from "../../src/conversation/part-log.ts";
+import { checkProperty } from "../support/store/property.ts";
+
+interface Piece {
+  readonly kind: "text" | "reasoning";
+  readonly text: string;
+}
+
+/** What is made of the pieces, with a line ended behind each piece of which `flush` says so. */
+function written(pieces: readonly Piece[], mostBytes = 1_000_000, flush: (i: number) => boolean = () => false) {
+  const log = new PartLog(mostBytes);
+  let text = "";
+  for (const [i, piece] of pieces.entries()) {
+    if (piece.kind === "reasoning") log.reasoning(piece.text, text.length);
+    else {
+      log.text();
+      text += piece.text;
+    }
+    if (flush(i)) expect(log.lines.isWellFormed()).toBe(true);
+  }
+  return { text, log: log.whole, isFull: log.isFull };
+}
+
+const reasoning = (text: string): Piece => ({ kind: "reasoning", text });
+const text = (piece: string): Piece => ({ kind: "text", text: piece });
+
+test("reasoning, text and reasoning in mid-message are parts of their own, text with its start", () => {
+  const made = written([
+    reasoning("Hm"),
+    reasoning("."),
+    text("One "),
+    text("two "),
+    reasoning("Wait."),
+    text("three"),
+  ]);
+  expect(made.log.split("\n")).toEqual(['["r",0,0,0,"Hm."]', '["r",2,0,8,"Wait."]', ""]);
+  expect(partsOf(made.log, made.text, "~1~r")).toEqual([
+    { kind: "reasoning", messageLocalId: "~1~r", text: "Hm." },
+    { kind: "text", messageLocalId: "~1~r", start: 0, text: "One two " },
+    { kind: "reasoning", messageLocalId: "~1~r", text: "Wait." },
+    { kind: "text", messageLocalId: "~1~r", start: 8, text: "three" },
+  ]);
+});
+
+test("of a run that does not think the text is the one part, and there is no log", () => {
+  const made = written([text("Hello "), text("Jim")]);
+  expect(made).toEqual({ text: "Hello Jim", log: "", isFull: false });
+  expect(partsOf("", made.text, "r")).toEqual([{ kind: "text", messageLocalId: "r", start: 0, text: "Hello Jim" }]);
+  expect(partsOf("", "", "r")).toEqual([]);
+});
+
+test("lines of a later version are passed over", () => {
+  const log = '["x",0,{"a":1}]\n["r",0,0,0,"Hm"]\nno JSON\n["r",0,2,0,"."]\n';
+  expect(partsOf(log, "Hi", "r").map(({ text: one }) => one)).toEqual(["Hm.", "Hi"]);
+});
+
+test("a line never ends inside a surrogate pair, and the end takes what is left", () => {
+  const log = new PartLog(1000);
+  log.reasoning("a\u{1d11e}".slice(0, 2), 0);
+  expect(log.lines).toBe('["r",0,0,0,"a"]\n');
+  log.reasoning("\u{1d11e}".slice(1), 0);
+  expect(log.lines).toBe('["r",0,0,0,"a"]\n["r",0,1,0,"\u{1d11e}"]\n');
+  log.reasoning("\u{1d11e}".slice(0, 1), 0);
+  expect(log.whole.endsWith('["r",0,3,0,"\\ud834"]\n')).toBe(true);
+});
+
+const piece = fc.record({
+  kind: fc.constantFrom("text" as const, "reasoning" as const),
+  text: fc.string({ unit: "grapheme", minLength: 1, maxLength: 6 }),
+});
+
+test("whatever comes, however it is cut into lines: pieces of one kind in a row are one part", async () => {
+  const property = fc.property(
+    fc.array(piece, { maxLength: 30 }),
+    fc.infiniteStream(fc.boolean()),
+    (pieces, flushes) => {
+      const made = written(pieces, 1_000_000, () => flushes.next().value === true);
+      const expected: { kind: string; text: string; start?: number }[] = [];
+      let length = 0;
+      for (const one of pieces) {
+        const last = expected.at(-1);
+        if (last?.kind === one.kind) last.text += one.text;
+        else expected.push(one.kind === "text" ? { ...one, start: length } : { ...one });
+        if (one.kind === "text") length += one.text.length;
+      }
+      const parts = partsOf(made.log, made.text, "r");
+      expect(parts).toEqual(expected.map((one) => ({ ...one, messageLocalId: "r" })));
+      // Each record names the place of its part, and the text behind it that of the next.
+      for (let record = recordAt(made.log, 0); record !== null; record = recordAt(made.log, record.next)) {
+        expect(parts[record.index]?.text.slice(record.offset, record.offset + record.text.length)).toBe(record.text);
+        expect(textIndexAt(made.log, record.next)).toBe(record.index + 1);
+      }
+    },
+  );
+  await checkProperty(property, { runs: 200 });
+});
+
+test("the log never holds more bytes than it may; text goes on, and parts keep their places", async () => {
+  const property = fc.property(fc.array(piece, { maxLength: 60 }), fc.nat({ max: 600 }), (pieces, mostBytes) => {
+    const made = written(pieces, mostBytes, (i) => i % 3 === 0);
+    expect(Buffer.byteLength(made.log)).toBeLessThanOrEqual(mostBytes);
+    const texts = pieces.filter(({ kind }) => kind === "text").map((one) => one.text);
+    expect(made.text).toBe(texts.join(""));
+    const parts = partsOf(made.log, made.text, "r");
+    const joined = (kind: string) => parts.flatMap((part) => (part.kind === kind ? [part.text] : [])).join("");
+    expect(joined("text")).toBe(made.text);
+    const thoughts = pieces.filter(({ kind }) => kind === "reasoning").map((one) => one.text);
+    expect(thoughts.join("").startsWith(joined("reasoning"))).toBe(true);
+    expect(made.isFull).toBe(mostBytes > 0 && joined("reasoning") !== thoughts.join(""));
+    for (let record = recordAt(made.log, 0); record !== null; record = recordAt(made.log, record.next)) {
+      expect(parts[record.index]?.kind).toBe("reasoning");
+    }
+  });
+  await checkProperty(property, { runs: 200 });
+});
