@@ -54,6 +54,7 @@ test("nothing set: everything has its default", () => {
     maxTitleChars: 500,
     maxMetadataBytes: 16_384,
     maxMessagesPerAdd: 1000,
+    runPartsBytes: 262_144,
     maxSubscriptionsPerSocket: 500,
     maxSocketsPerSubject: 1000,
     maxSocketsPerAddress: 2000,
