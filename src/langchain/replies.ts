@@ -84,7 +84,12 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
   const { onFailure = () => undefined } = options;
   const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
-  const load = createModels({ openai: options.openai, custom, offlineWordDelayMs: options.offlineWordDelayMs });
+  const load = createModels({
+    openai: options.openai,
+    custom,
+    offlineWordDelayMs: options.offlineWordDelayMs,
+    onStaleConnection: () => telemetry.modelReconnected(),
+  });
 
   const loadOffered = async (name: string): Promise<LoadedModel | RunError> => {
     if (!names.includes(name)) {

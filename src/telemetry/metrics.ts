@@ -95,6 +95,10 @@ export function createMetrics(): Metrics {
     [0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64],
   );
   const tokens = counter("tokens_total", "Tokens as the models count them.", ["direction"]);
+  const modelReconnects = counter(
+    "model_reconnects_total",
+    "Requests to models' providers that were sent again, because a kept connection had been closed.",
+  );
   const catchUps = counter("subscriber_catchups_total", "Readings by subscribers that had fallen behind their feed.");
   const caughtUp = counter("subscriber_caught_up_events_total", "Events that these readings gave.");
   const streams = new Gauge({ name: "parley_http_streams", help: "Open SSE and multipart streams.", registers });
@@ -154,6 +158,7 @@ export function createMetrics(): Metrics {
       tokens.inc({ direction: "input" }, Math.max(0, inputTokens));
       tokens.inc({ direction: "output" }, Math.max(0, outputTokens));
     },
+    modelReconnected: () => modelReconnects.inc(),
     caughtUp(events) {
       catchUps.inc();
       caughtUp.inc(events);

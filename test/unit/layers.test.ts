@@ -18,7 +18,7 @@ const layers: Readonly<Record<string, Layer>> = {
   "embedded-redis/": { ours: [], vendors: ["ioredis"] },
   "langchain/": {
     ours: ["conversation/"],
-    vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser"],
+    vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser", "undici"],
   },
   "graphql/": { ours: ["conversation/", "config/limits.ts"], vendors: ["graphql", "@pothos/*"] },
   "operations/": {

@@ -89,6 +89,8 @@ export interface Telemetry {
   /** From the beginning of a run to its first text. */
   firstText(seconds: number): void;
   tokens(usage: TokenUsage): void;
+  /** A request to a model's provider was sent again: its connection, kept from an earlier one, had been closed. */
+  modelReconnected(): void;
   /** A subscriber had fallen behind its feed and read on from its own place: so many events in one reading. */
   caughtUp(events: number): void;
   /**
@@ -116,6 +118,7 @@ export const silentTelemetry: Telemetry = {
   runEnded: nothing,
   firstText: nothing,
   tokens: nothing,
+  modelReconnected: nothing,
   caughtUp: nothing,
   redisCommand: () => nothing,
   redisReconnected: nothing,

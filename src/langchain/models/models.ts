@@ -21,6 +21,8 @@ export interface ModelsOptions {
   readonly openai: OpenAIOptions;
   readonly custom: Readonly<Record<string, CustomModel>>;
   readonly offlineWordDelayMs: number;
+  /** A request was sent again because its connection had been closed meanwhile. */
+  readonly onStaleConnection: () => void;
 }
 
 export interface LoadedModel {
@@ -60,10 +62,10 @@ async function load(name: string, options: ModelsOptions): Promise<LoadedModel> 
   const [, provider, modelName] = /^([^:]+):(.+)$/s.exec(name) ?? [];
   if (provider === undefined || modelName === undefined) throw unavailable("There is no such model here.");
   if (provider === "openai") {
-    const chat = await openAIModel(modelName, options.openai);
+    const chat = await openAIModel(modelName, options);
     return { ...plain, modelName, chat, speaksOpenAI: true, strictOrder: options.openai.baseUrl !== null };
   }
-  const made = await providerModel(provider, modelName, options.openai);
+  const made = await providerModel(provider, modelName, options);
   return { ...plain, modelName, ...made, strictOrder: true };
 }
 
@@ -84,10 +86,8 @@ function isChatModel(value: unknown): value is BaseChatModel {
 
 const openAIBaseUrl = "https://api.openai.com/v1";
 
-async function openAIModel(
-  model: string,
-  { apiKey, baseUrl, api = null, temperature, maxRetries }: OpenAIOptions,
-): Promise<BaseChatModel> {
+async function openAIModel(model: string, { openai, onStaleConnection }: ModelsOptions): Promise<BaseChatModel> {
+  const { apiKey, baseUrl, api = null, temperature, maxRetries } = openai;
   if (apiKey === null && baseUrl === null) {
     throw new ModelFailure(
       runError("MODEL_UNAUTHORIZED", { message: "The gateway has no OPENAI_API_KEY for this model." }),
@@ -107,7 +107,7 @@ async function openAIModel(
       baseURL: baseUrl ?? openAIBaseUrl,
       organization: null,
       project: null,
-      ...(await configuration()),
+      ...(await configuration(onStaleConnection)),
     },
   };
   switch (api ?? (baseUrl === null ? null : "completions")) {
@@ -124,16 +124,16 @@ async function openAIModel(
 const noTimeout = 2 ** 31 - 1;
 
 /** Of OpenAI's client: it logs nothing, and its wire is made strict. */
-async function configuration() {
+async function configuration(onStaleConnection: () => void) {
   const { wireFetch } = await import("../wire/fetch.ts");
-  return { logLevel: "off" as const, fetch: wireFetch() };
+  return { logLevel: "off" as const, fetch: wireFetch(onStaleConnection) };
 }
 
 /** Every other provider that LangChain knows, where its package is installed; keys are the package's own affair. */
 async function providerModel(
   modelProvider: string,
   model: string,
-  { temperature, maxRetries }: OpenAIOptions,
+  { openai: { temperature, maxRetries }, onStaleConnection }: ModelsOptions,
 ): Promise<Pick<LoadedModel, "chat" | "speaksOpenAI">> {
   const { initChatModel, MODEL_PROVIDER_CONFIG } = await import("langchain/chat_models/universal");
   const known: Readonly<Record<string, { readonly package: string }>> = MODEL_PROVIDER_CONFIG;
@@ -146,7 +146,7 @@ async function providerModel(
       maxRetries,
       onFailedAttempt,
       ...(temperature === null ? {} : { temperature }),
-      ...(speaksOpenAI ? { timeout: noTimeout, configuration: await configuration() } : {}),
+      ...(speaksOpenAI ? { timeout: noTimeout, configuration: await configuration(onStaleConnection) } : {}),
     };
     const configurable = await initChatModel(model, fields);
     // The wrapper streams no tokens inside a chain, so the chain gets the model that is in it.
