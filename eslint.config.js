@@ -3,7 +3,7 @@ import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  { ignores: ["dist", "coverage", "node_modules", "test/clients/generated"] },
+  { ignores: ["**/dist", "coverage", "**/node_modules", "test/clients/generated"] },
   js.configs.recommended,
   {
     files: ["**/*.ts"],

@@ -12,7 +12,9 @@ interface Manifest {
   readonly devDependencies?: unknown;
 }
 interface Lock {
-  readonly packages: Readonly<Record<string, Manifest & { readonly dev?: true; readonly devOptional?: true }>>;
+  readonly packages: Readonly<
+    Record<string, Manifest & { readonly dev?: true; readonly devOptional?: true; readonly link?: true }>
+  >;
 }
 const manifest = from("package.json") as Manifest; // npm's form, as the next
 const lock = from("package-lock.json") as Lock;
@@ -22,13 +24,16 @@ const lock = from("package-lock.json") as Lock;
 const folder = mkdtempSync(join(tmpdir(), "parley-sbom-"));
 try {
   const packages = Object.fromEntries(
-    Object.entries(lock.packages).filter(([, { dev, devOptional }]) => dev !== true && devOptional !== true),
+    Object.entries(lock.packages).filter(
+      // The client is a package of its own, with nothing that it depends on.
+      ([path, { dev, devOptional, link }]) => !(dev ?? devOptional ?? link) && !path.startsWith("packages/"),
+    ),
   );
   const write = (name: string, value: unknown) => writeFileSync(join(folder, name), JSON.stringify(value));
-  write("package.json", { ...manifest, devDependencies: undefined });
+  write("package.json", { ...manifest, devDependencies: undefined, workspaces: undefined });
   write("package-lock.json", {
     ...lock,
-    packages: { ...packages, "": { ...packages[""], devDependencies: undefined } },
+    packages: { ...packages, "": { ...packages[""], devDependencies: undefined, workspaces: undefined } },
   });
   const args = ["sbom", "--sbom-format=cyclonedx", "--sbom-type=application", "--package-lock-only"];
   const text = execFileSync("npm", args, { cwd: folder, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });

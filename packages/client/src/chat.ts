@@ -1,0 +1,234 @@
+import type { OpenSessionRow, PageRow, RunRow, SessionEvent } from "./documents.ts";
+import { inputMessage, replyMessage, storedMessage } from "./message.ts";
+import type { ChatMessage, StoredMessage } from "./message.ts";
+import { hasEnded } from "./run.ts";
+import type { RunError, RunInfo } from "./run.ts";
+import { infoOf } from "./session-info.ts";
+import type { SessionInfo } from "./session-info.ts";
+
+// What is known of one session, and how each event changes it. All of it is pure: an event that comes twice, after a
+// reconnect for example, changes nothing the second time.
+
+/** A message of this client's that no event has told of yet. */
+export interface Outgoing {
+  readonly message: ChatMessage;
+  /** As sendMessage takes it: sent again, it is the same message. */
+  readonly input: object;
+  /** An edit: what lies at this position and behind it is about to go. */
+  readonly replaces: number | null;
+  /** Once the gateway has answered. */
+  readonly runId: string | null;
+}
+
+export interface Chat {
+  /** The stream goes on behind it. null: it begins with the newest page. */
+  readonly cursor: string | null;
+  readonly session: SessionInfo | null;
+  /** By position, without gaps, up to the newest. */
+  readonly stored: readonly StoredMessage[];
+  readonly hasOlder: boolean;
+  /** The run whose reply streams; or one that has ended while nobody listened, until its message has come. */
+  readonly active: RunRow | null;
+  /** Where a reply is made anew: the positions of what it replaces once it is complete. */
+  readonly replaced: { readonly from: number; readonly until: number } | null;
+  /** The newest run, if it failed. */
+  readonly failed: RunRow | null;
+  /** Next first. */
+  readonly queued: readonly RunRow[];
+  readonly outgoing: readonly Outgoing[];
+}
+
+export const emptyChat: Chat = {
+  ...{ cursor: null, session: null, stored: [], hasOlder: false, active: null, replaced: null, failed: null },
+  ...{ queued: [], outgoing: [] },
+};
+
+export function applyEvent(chat: Chat, event: SessionEvent): Chat {
+  switch (event.__typename) {
+    case "StreamWaiting":
+      return { ...chat, cursor: event.cursor };
+    case "StreamOpened":
+      return opened(chat, event.cursor, event.session);
+    case "MessageAdded": {
+      const message = storedMessage(event.message);
+      const active = chat.active?.replyId === message.id ? null : chat.active;
+      const outgoing = chat.outgoing.filter((one) => one.message.id !== message.id);
+      return { ...chat, cursor: message.cursor, stored: place(chat.stored, [message]), active, outgoing };
+    }
+    case "ReplyProgress": {
+      const { runId, replyId, offset, text } = event;
+      const active = chat.active?.id === runId ? chat.active : unknownRun(runId, replyId);
+      // Text is only ever added: what ends within what is there came before.
+      if (offset + text.length <= active.text.length) return chat;
+      return { ...chat, active: { ...active, text: active.text.slice(0, offset) + text } };
+    }
+    case "RunChanged":
+      return runChanged(chat, event.run);
+    case "SessionUpdated":
+      return { ...chat, session: infoOf(event.session) };
+    case "HistoryReset":
+      return reset(chat, event);
+    case "SessionRemoved":
+      return { ...emptyChat, outgoing: chat.outgoing.filter(({ runId }) => runId === null) };
+    // What a later gateway tells besides.
+    default:
+      return chat;
+  }
+}
+
+function opened(chat: Chat, cursor: string, session: OpenSessionRow): Chat {
+  const next = { ...withRuns(withPage(chat, session.messages), session), cursor, session: infoOf(session) };
+  const { lastRun } = session;
+  // Its reply has become a message while nobody listened: it stays on the screen until that message has come.
+  const { active } = chat;
+  const kept =
+    next.active === null && active !== null && active.id === lastRun?.id && lastRun.error === null
+      ? { ...active, status: lastRun.status }
+      : next.active;
+  const known = new Set([...session.queuedRuns, lastRun].map((run) => run?.userMessageId));
+  // What somebody has just started is opened empty, and all that is in it follows.
+  const isNew = chat.cursor !== null && chat.session === null;
+  return {
+    ...next,
+    active: kept !== null && isStored(next.stored, kept.replyId) ? null : kept,
+    // What was answered, and is neither stored nor going to be: the history was cut there in the meantime.
+    outgoing: next.outgoing.filter(({ runId, message }) => isNew || runId === null || known.has(message.id)),
+  };
+}
+
+function runChanged(chat: Chat, run: RunRow): Chat {
+  const queued = chat.queued.filter(({ id }) => id !== run.id);
+  // From here on the run tells of it.
+  const outgoing = chat.outgoing.filter((one) => one.message.id !== run.userMessageId && one.runId !== run.id);
+  if (run.status === "QUEUED") return { ...chat, queued: [...queued, run], outgoing };
+  const { session } = chat;
+  if (!hasEnded(run)) {
+    const readCount = run.input.length === 0 ? 0 : (run.userMessage?.position ?? -1) + 1;
+    return {
+      ...chat,
+      ...{ queued, outgoing, active: run, failed: null, replaced: replacedBy(run, chat.stored) },
+      // Who sends has read what was there.
+      session: session && { ...session, running: true, readCount: Math.max(session.readCount, readCount) },
+    };
+  }
+  const wasActive = chat.active?.id === run.id;
+  return {
+    ...chat,
+    ...{ queued, outgoing },
+    ...(wasActive ? { active: null, replaced: null } : {}),
+    failed: run.error === null ? chat.failed : run,
+    session: session && { ...session, running: chat.active !== null && !wasActive },
+  };
+}
+
+type Reset = Extract<SessionEvent, { readonly __typename: "HistoryReset" }>;
+
+function reset(chat: Chat, { kept, cursor, session }: Reset): Chat {
+  const outgoing = chat.outgoing.map((one) => (one.replaces === null ? one : { ...one, replaces: null }));
+  const next = { ...chat, cursor, session: infoOf(session), replaced: null, outgoing };
+  if (kept === 0) return withRuns(withPage(next, session.messages), session);
+  const stored = chat.stored.filter(({ position }) => position < kept);
+  const failed = chat.failed !== null && (chat.failed.userMessage?.position ?? kept) < kept ? chat.failed : null;
+  if (stored.length > 0) return { ...next, stored, failed };
+  // Nothing of what was loaded is left: the end of what is, from the page of this very event.
+  const { nodes, pageInfo } = session.messages;
+  return { ...withPage(next, { nodes: nodes.filter(({ position }) => position < kept), pageInfo }), failed };
+}
+
+function withPage(chat: Chat, page: PageRow | undefined): Chat {
+  if (page === undefined) return chat;
+  const stored = page.nodes.map(storedMessage);
+  const outgoing = chat.outgoing.filter(({ message }) => !isStored(stored, message.id));
+  return { ...chat, stored, outgoing, hasOlder: page.pageInfo.hasPreviousPage };
+}
+
+function withRuns(chat: Chat, { activeRun, lastRun, queuedRuns }: OpenSessionRow): Chat {
+  const failed = lastRun?.error == null ? null : lastRun;
+  return { ...chat, active: activeRun, failed, queued: queuedRuns, replaced: replacedBy(activeRun, chat.stored) };
+}
+
+/** A run without input makes a reply anew. The old one stands until the new one is complete; both together would confuse. */
+function replacedBy(run: RunRow | null, stored: readonly StoredMessage[]): Chat["replaced"] {
+  if (run === null || run.input.length > 0 || run.userMessage === null) return null;
+  return { from: run.userMessage.position + 1, until: (stored.at(-1)?.position ?? 0) + 1 };
+}
+
+/** Of a run that began before this client heard of it. */
+function unknownRun(id: string, replyId: string): RunRow {
+  return {
+    ...{ id, replyId, status: "RUNNING", model: "", text: "", queuedAt: "", input: [] },
+    ...{ userMessageId: null, userMessage: null, error: null },
+  };
+}
+
+/** Puts messages in their places; one that is there already stays the object that it is. */
+export function place(all: readonly StoredMessage[], more: readonly StoredMessage[]): readonly StoredMessage[] {
+  const fresh = more.filter(({ id, position }) => !all.some((one) => one.id === id && one.position === position));
+  const [first] = fresh;
+  if (first === undefined) return all;
+  if (first.position > (all.at(-1)?.position ?? -1)) return [...all, ...fresh];
+  const taken = new Set(fresh.map(({ position }) => position));
+  const others = all.filter(({ position }) => !taken.has(position));
+  return [...others, ...fresh].sort((one, other) => one.position - other.position);
+}
+
+/** From the end on: what is asked for is new. */
+export function isStored(stored: readonly StoredMessage[], id: string | null): boolean {
+  return stored.findLast((message) => message.id === id) !== undefined;
+}
+
+/** The answer to what was sent. Events may have been faster: then nothing is left to settle. */
+export function answered(chat: Chat, messageId: string, run: RunInfo): Chat {
+  const outgoing = chat.outgoing.flatMap((one): readonly Outgoing[] => {
+    if (one.message.id !== messageId) return [one];
+    if (hasEnded(run)) return [];
+    if (run.status !== "QUEUED") return [{ ...one, runId: run.id }];
+    return [{ ...one, runId: run.id, replaces: null, message: { ...one.message, status: "queued" } }];
+  });
+  return { ...chat, outgoing };
+}
+
+export function notSent(chat: Chat, messageId: string, error: RunError): Chat {
+  const outgoing = chat.outgoing.map((one): Outgoing => {
+    if (one.message.id !== messageId) return one;
+    return { ...one, replaces: null, message: { ...one.message, status: "failed", error } };
+  });
+  return { ...chat, outgoing };
+}
+
+/**
+ * What a screen shows, oldest first: stored messages without those that an edit or a reply made anew is about to
+ * replace, then the reply that streams or has failed, then what waits.
+ */
+export function messagesOf(chat: Chat): readonly ChatMessage[] {
+  const { stored, active, queued, replaced } = chat;
+  const cut = Math.min(...chat.outgoing.map(({ replaces }) => replaces ?? Infinity));
+  const shown: ChatMessage[] =
+    cut === Infinity && replaced === null
+      ? [...stored]
+      : stored.filter(({ position: at }) => at < cut && !(replaced && at >= replaced.from && at < replaced.until));
+  showFailure(shown, chat.failed, cut);
+  const newest = stored.at(-1)?.position ?? -1;
+  // What an edit replaces goes together with the reply that is being made to it.
+  for (const run of active === null || cut < Infinity ? queued : [active, ...queued]) {
+    const isNew = (run.userMessage?.position ?? Infinity) > newest && !isStored(stored, run.userMessageId);
+    if (isNew && run.input.length > 0) shown.push(inputMessage(run));
+    if (run === active && !isStored(stored, run.replyId)) shown.push(replyMessage(run));
+  }
+  for (const { message } of chat.outgoing) shown.push(message);
+  return shown;
+}
+
+/** A reply that failed stands behind what it answers; one that was to replace another, at the end. */
+function showFailure(shown: ChatMessage[], failed: RunRow | null, cut: number): void {
+  const at = failed?.userMessage?.position;
+  if (failed === null || at === undefined || at >= cut || at < (shown[0]?.position ?? 0)) return;
+  const behind = failed.input.length === 0 ? -1 : shown.findIndex(({ position }) => (position ?? 0) > at);
+  shown.splice(behind === -1 ? shown.length : behind, 0, replyMessage(failed));
+}
+
+export function unreadOf({ session, stored }: Chat): number {
+  if (session === null) return 0;
+  const count = Math.max(session.messageCount, (stored.at(-1)?.position ?? -1) + 1);
+  return Math.max(0, count - session.readCount);
+}

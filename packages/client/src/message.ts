@@ -1,0 +1,123 @@
+import type { BlockRow, MessageRow, RunRow } from "./documents.ts";
+import type { RunError } from "./run.ts";
+
+export type Role = "USER" | "ASSISTANT" | "SYSTEM" | "TOOL" | "FUNCTION" | "OTHER";
+
+/** A part of a message's content. */
+export type Block =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "image"; readonly url: string; readonly detail: string | null }
+  /** A block of LangChain's as it is: reasoning, a file, audio. */
+  | { readonly type: "other"; readonly data: Readonly<Record<string, unknown>> };
+
+/** What can be sent. */
+export type Content = string | readonly Block[];
+
+/** A message as a screen shows it. The object stays the same one for as long as nothing of it changes. */
+export interface ChatMessage {
+  /** The same from the optimistic message, or the first streamed character, to the stored one: a key for lists. */
+  readonly id: string;
+  readonly messageId: string | null;
+  readonly role: Role;
+  /**
+   * sending: not acknowledged yet · queued: waits for its turn · stored · streaming: the reply being made · failed: it could
+   * not be sent, or it is a reply that failed, with its text as far as it came; see `error`.
+   */
+  readonly status: "sending" | "queued" | "stored" | "streaming" | "failed";
+  readonly content: readonly Block[];
+  readonly text: string;
+  readonly name: string | null;
+  readonly createdAt: string | null;
+  readonly finishReason: MessageRow["finishReason"];
+  readonly toolCalls: MessageRow["toolCalls"];
+  readonly toolCallId: string | null;
+  readonly toolFailed: boolean | null;
+  /** Of what is stored; null until then. */
+  readonly position: number | null;
+  readonly error: RunError | null;
+}
+
+/** One that lies in the history, with what the client needs to speak of it. */
+export interface StoredMessage extends ChatMessage {
+  readonly position: number;
+  readonly cursor: string;
+}
+
+const blank = {
+  ...{ messageId: null, name: null, createdAt: null, finishReason: null, toolCalls: [], toolCallId: null },
+  ...{ toolFailed: null, position: null, error: null },
+} as const;
+
+export function storedMessage({ content: rows, ...row }: MessageRow): StoredMessage {
+  const content = blocksOf(rows);
+  return { ...row, content, text: textOf(content), status: "stored", error: null };
+}
+
+/** The user's message, from the moment in which it is sent. */
+export function sentMessage(sessionId: string, messageId: string, content: readonly Block[]): ChatMessage {
+  return {
+    ...blank,
+    ...{ id: idOf(sessionId, messageId), messageId, role: "USER", status: "sending" },
+    ...{ content, text: textOf(content), createdAt: new Date().toISOString() },
+  };
+}
+
+/** What a run brings of the message that it answers, which is not in the history yet. Made once a row: it stays the same object. */
+export const inputMessage = oncePerRow((run: RunRow): ChatMessage => {
+  const content = blocksOf(run.input);
+  const status = run.status === "QUEUED" ? "queued" : "sending";
+  return {
+    ...blank,
+    ...{ id: run.userMessageId ?? run.id, role: "USER", status, content, text: textOf(content) },
+    createdAt: run.queuedAt,
+  };
+});
+
+/** The reply of a run that goes on, or that has failed. */
+export const replyMessage = oncePerRow((run: RunRow): ChatMessage => {
+  const { replyId: id, text, error } = run;
+  const content: readonly Block[] = text === "" ? [] : [{ type: "text", text }];
+  return { ...blank, id, role: "ASSISTANT", status: error === null ? "streaming" : "failed", content, text, error };
+});
+
+function oncePerRow<Row extends object, T>(make: (row: Row) => T): (row: Row) => T {
+  const made = new WeakMap<Row, T>();
+  return (row) => {
+    const one = made.get(row) ?? make(row);
+    made.set(row, one);
+    return one;
+  };
+}
+
+/** The Message.id that a message will have whose messageId the client chose. btoa alone takes Latin-1 only. */
+function idOf(sessionId: string, messageId: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(`Message:${sessionId}:${messageId}`)));
+}
+
+/** A kind of block that this version does not know is left out. */
+function blocksOf(rows: readonly BlockRow[]): readonly Block[] {
+  return rows.flatMap(({ text, url, detail = null, data }): readonly Block[] =>
+    text !== undefined
+      ? [{ type: "text", text }]
+      : url !== undefined
+        ? [{ type: "image", url, detail }]
+        : data !== undefined
+          ? [{ type: "other", data }]
+          : [],
+  );
+}
+
+export function contentOf(content: Content): readonly Block[] {
+  return typeof content === "string" ? [{ type: "text", text: content }] : content;
+}
+
+function textOf(blocks: readonly Block[]): string {
+  return blocks.map((block) => (block.type === "text" ? block.text : "")).join("");
+}
+
+/** A block as ContentBlockInput. */
+export function inputOf(block: Block): object {
+  if (block.type === "text") return { text: block.text };
+  if (block.type === "other") return { other: block.data };
+  return { image: { url: block.url, ...(block.detail === null ? {} : { detail: block.detail }) } };
+}

@@ -1,0 +1,129 @@
+import { describe, expect, test } from "vitest";
+
+import { applyEvent, emptyChat, messagesOf, unreadOf } from "../../packages/client/src/chat.ts";
+import type { Chat } from "../../packages/client/src/chat.ts";
+import type { MessageRow, OpenSessionRow, PageRow, RunRow, SessionEvent } from "../../packages/client/src/documents.ts";
+
+const message = (position: number, text: string, generation = 0): MessageRow => ({
+  ...{
+    id: `m${generation}-${position}`,
+    messageId: null,
+    position,
+    cursor: `c${position}`,
+    name: null,
+    createdAt: null,
+  },
+  ...{ role: position % 2 === 0 ? "USER" : "ASSISTANT", finishReason: null, toolCallId: null, toolFailed: null },
+  ...{ toolCalls: [], content: [{ __typename: "TextBlock", text }] },
+});
+const run = (status: RunRow["status"], answered: number, more: Partial<RunRow> = {}): RunRow => ({
+  ...{ id: `run-${answered}`, replyId: `m0-${answered + 1}`, status, model: "small", text: "", queuedAt: "now" },
+  ...{ input: [{ __typename: "TextBlock", text: "q" }], userMessageId: `m0-${answered}`, error: null },
+  userMessage: status === "QUEUED" ? null : { position: answered },
+  ...more,
+});
+const page = (...nodes: readonly MessageRow[]): PageRow => ({ nodes, pageInfo: { hasPreviousPage: false } });
+const session = (more: Partial<OpenSessionRow> = {}): OpenSessionRow & { messages: PageRow } => ({
+  ...{ id: "s", sessionId: "s", title: null, model: "small", archived: false, messageCount: 0, readCount: 0 },
+  ...{ updatedAt: null, metadata: {}, queuedRuns: [], activeRun: null, lastRun: null },
+  messages: page(),
+  ...more,
+});
+const progress = (answered: number, offset: number, text: string): SessionEvent => ({
+  ...{ __typename: "ReplyProgress", runId: `run-${answered}`, replyId: `m0-${answered + 1}`, offset, text },
+});
+const changed = (of: RunRow): SessionEvent => ({ __typename: "RunChanged", run: of });
+const added = (row: MessageRow): SessionEvent => ({ __typename: "MessageAdded", message: row });
+
+/** A turn, a second one that waited, a reply that failed, an edit in the middle, a clearing. */
+const story: readonly SessionEvent[] = [
+  { __typename: "StreamWaiting", cursor: "start" },
+  { __typename: "StreamOpened", cursor: "start", session: session() },
+  changed(run("RUNNING", 0)),
+  added(message(0, "q")),
+  progress(0, 0, "one"),
+  changed(run("QUEUED", 2)),
+  progress(0, 3, " two"),
+  added(message(1, "one two")),
+  changed(run("COMPLETED", 0)),
+  changed(run("RUNNING", 2)),
+  added(message(2, "q")),
+  progress(2, 0, "half"),
+  changed(run("FAILED", 2, { text: "half", error: { code: "OTHER", message: "It failed.", retryable: true } })),
+  { __typename: "HistoryReset", kept: 2, cursor: "c1", session: session({ messages: page(message(0, "q")) }) },
+  added(message(2, "edited", 1)),
+  { __typename: "HistoryReset", kept: 0, cursor: "start", session: session() },
+  { __typename: "SessionUpdated", session: session({ title: "t" }) },
+  { __typename: "SessionRemoved" },
+];
+
+const shown = (chat: Chat) => messagesOf(chat).map(({ role, status, text }) => `${role} ${status}: ${text}`);
+
+describe("the client's list of messages", () => {
+  test("reads as the events tell, one after the other", () => {
+    const states = story.map(
+      (
+        (chat) => (event: SessionEvent) =>
+          (chat = applyEvent(chat, event))
+      )(emptyChat),
+    );
+    const turn = ["USER stored: q", "ASSISTANT stored: one two"];
+    expect(states.map(shown)).toEqual([
+      [],
+      [],
+      ["USER sending: q", "ASSISTANT streaming: "],
+      ["USER stored: q", "ASSISTANT streaming: "],
+      ["USER stored: q", "ASSISTANT streaming: one"],
+      ["USER stored: q", "ASSISTANT streaming: one", "USER queued: q"],
+      ["USER stored: q", "ASSISTANT streaming: one two", "USER queued: q"],
+      [...turn, "USER queued: q"],
+      [...turn, "USER queued: q"],
+      [...turn, "USER sending: q", "ASSISTANT streaming: "],
+      [...turn, "USER stored: q", "ASSISTANT streaming: "],
+      [...turn, "USER stored: q", "ASSISTANT streaming: half"],
+      [...turn, "USER stored: q", "ASSISTANT failed: half"],
+      turn,
+      [...turn, "USER stored: edited"],
+      [],
+      [],
+      [],
+    ]);
+  });
+
+  test.each(story.map((event, index) => [index, event.__typename] as const))(
+    "event %i (%s) changes nothing that is shown when it comes again",
+    (index) => {
+      const once = story.slice(0, index + 1).reduce(applyEvent, emptyChat);
+      const [event] = story.slice(index);
+      if (event === undefined) throw new Error("There is no such event.");
+      const twice = applyEvent(once, event);
+      expect(twice).toEqual(once);
+      expect(shown(twice)).toEqual(shown(once));
+    },
+  );
+
+  test("a message stays the same object while others come and the reply grows", () => {
+    const before = story.slice(0, 5).reduce(applyEvent, emptyChat);
+    const after = story.slice(5, 8).reduce(applyEvent, before);
+    expect(messagesOf(after)[0]).toBe(messagesOf(before)[0]);
+    expect(messagesOf(after).at(-1)).toBe(messagesOf(applyEvent(after, progress(2, 0, ""))).at(-1));
+  });
+
+  test("who sends has read what was there", () => {
+    const chat = story.slice(0, 9).reduce(applyEvent, emptyChat);
+    expect(unreadOf(chat)).toBe(1);
+    expect(unreadOf(story.slice(9, 11).reduce(applyEvent, chat))).toBe(0);
+  });
+
+  test("what was loaded is cut away whole: the page that came with the reset takes its place", () => {
+    const loaded = { ...emptyChat, stored: [], hasOlder: true };
+    const chat = applyEvent(applyEvent(loaded, added(message(60, "late"))), {
+      ...{ __typename: "HistoryReset", kept: 3, cursor: "c2" },
+      session: session({
+        messages: { nodes: [message(1, "b"), message(2, "c"), message(3, "new")], pageInfo: { hasPreviousPage: true } },
+      }),
+    });
+    expect(shown(chat)).toEqual(["ASSISTANT stored: b", "USER stored: c"]);
+    expect(chat.hasOlder).toBe(true);
+  });
+});
