@@ -49,7 +49,7 @@ test.each(pages)("%s installs and imports the package by its own name", (page) =
   const { name } = JSON.parse(textOf("package.json")) as { name: string }; // our own
   expect(name).toBe("parley-gateway");
   expect(readme).toContain('from "parley-gateway"');
-  expect(textOf(page)).not.toMatch(/(from "|npm (i|install) (-\S+ )*|npx )parley(?!-gateway)\b/);
+  expect(textOf(page)).not.toMatch(/(from "|npm (i|install) (-\S+ )*|npx )parley(?!-gateway|-client)\b/);
 });
 
 test.each(pages)("each link of %s leads to a file, and to a heading of it", (page) => {
