@@ -57,56 +57,49 @@ export class AnswerBudget {
     }
   }
 
-  /** @throws {ParleyError} TOO_COMPLEX */
-  text(text: string): void {
-    this.#make(textBytes(text));
+  /** TOO_COMPLEX, or null: there is room for it. So do the others that count values. */
+  text(text: string): ParleyError | null {
+    return this.#make(textBytes(text));
   }
 
-  /** @throws {ParleyError} TOO_COMPLEX */
-  json(value: unknown): void {
-    this.#make(jsonBytes(value));
+  json(value: unknown): ParleyError | null {
+    return this.#make(jsonBytes(value));
   }
 
   /**
    * The items' brackets and names: rows may hold long lists of empty things. Promises, which are of as many ids as were
    * given, count for nothing: nobody would be there for those that fail.
-   * @throws {ParleyError} TOO_COMPLEX
    */
-  list(items: readonly unknown[]): void {
-    if (!(items[0] instanceof Promise)) this.#make(items.length * itemBytes);
+  list(items: readonly unknown[]): ParleyError | null {
+    return items[0] instanceof Promise ? null : this.#make(items.length * itemBytes);
   }
 
-  /** The items, as long as the answer is not too large; then nothing more is made of them, and their list fails. */
-  taken(items: readonly unknown[]): Iterable<unknown> {
-    return { [Symbol.iterator]: () => this.#taken(items) };
-  }
-
-  /** What a part cost that is given again. @throws {ParleyError} TOO_COMPLEX */
-  again({ read, made }: Spent): void {
+  /** What a part cost that is given again. */
+  again({ read, made }: Spent): ParleyError | null {
     this.#read += read;
-    this.#make(made);
-    if (this.#read > this.#most) this.#refuse();
+    return this.#make(made);
   }
 
-  *#taken(items: readonly unknown[]): Generator {
-    for (const item of items) {
-      if (this.#made > this.#most) {
-        yield Promise.reject(this.#refusal());
-        return;
-      }
-      yield item;
-    }
+  /** Once the answer is too large: nothing more is made of it. */
+  get refusal(): ParleyError | null {
+    return this.#made > this.#most ? this.#refusal() : null;
   }
 
-  #make(bytes: number): void {
+  #make(bytes: number): ParleyError | null {
     this.#made += bytes;
-    if (this.#made > this.#most) this.#refuse();
+    if (this.#made <= this.#most) return null;
+    this.#tell();
+    return this.#refusal();
   }
 
   #refuse(): never {
+    this.#tell();
+    throw this.#refusal();
+  }
+
+  #tell(): void {
     if (!this.#exceeded) this.#onExceeded();
     this.#exceeded = true;
-    throw this.#refusal();
   }
 
   #refusal(): ParleyError {

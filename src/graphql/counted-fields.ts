@@ -9,6 +9,7 @@ import {
 } from "graphql";
 import type { GraphQLField, GraphQLSchema } from "graphql";
 
+import type { ParleyError } from "../conversation/errors.ts";
 import type { AnswerBudget } from "./answer-budget.ts";
 import type { Context } from "./context.ts";
 
@@ -20,7 +21,8 @@ import type { Context } from "./context.ts";
 // process. Promises of all items they await together.
 
 type AnyField = GraphQLField<unknown, unknown>;
-type Count = (answer: AnswerBudget, value: unknown) => void;
+/** Why the value is too much; null: there is room for it. */
+type Count = (answer: AnswerBudget, value: unknown) => ParleyError | null;
 
 const own = new WeakMap<object, AnyField["resolve"]>();
 
@@ -49,16 +51,11 @@ function counterOf({ type }: AnyField): Count | null {
   return named.name === "JSON" ? countJson : null;
 }
 
-const countText: Count = (answer, value) => {
-  if (typeof value === "string") answer.text(value);
-};
-const countJson: Count = (answer, value) => {
-  if (value !== null && value !== undefined) answer.json(value);
-};
+const countText: Count = (answer, value) => (typeof value === "string" ? answer.text(value) : null);
+const countJson: Count = (answer, value) => (value === null || value === undefined ? null : answer.json(value));
 const countList: Count = (answer, value) => {
-  if (!Array.isArray(value)) return;
-  answer.list(value);
-  for (const item of value) countText(answer, item);
+  if (!Array.isArray(value)) return null;
+  return value.reduce<ParleyError | null>((refusal, item) => refusal ?? countText(answer, item), answer.list(value));
 };
 
 /** `count`: null where the value cannot be large. */
@@ -79,7 +76,16 @@ function countField(field: AnyField, count: Count | null): void {
 }
 
 function counted(answer: AnswerBudget, value: unknown, count: Count): unknown {
-  count(answer, value);
-  // Promises are begun already: all of them have to be awaited.
-  return count === countList && Array.isArray(value) && !(value[0] instanceof Promise) ? answer.taken(value) : value;
+  const refusal = count(answer, value);
+  if (refusal !== null) return Promise.reject(refusal);
+  return count === countList && Array.isArray(value) ? taken(answer, value) : value;
+}
+
+/** The items, as long as the answer is not too large. Promises are begun already: all of them have to be awaited. */
+function* taken(answer: AnswerBudget, items: readonly unknown[]): Generator {
+  for (const item of items) {
+    const refusal = item instanceof Promise ? null : answer.refusal;
+    yield refusal === null ? item : Promise.reject(refusal);
+    if (refusal !== null) return;
+  }
 }

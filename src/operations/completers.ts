@@ -1,112 +1,160 @@
-import { GraphQLBoolean, GraphQLID, GraphQLString } from "graphql";
-import type { GraphQLLeafType, GraphQLResolveInfo } from "graphql";
+import { GraphQLBoolean, GraphQLID, GraphQLString, locatedError, responsePathAsArray } from "graphql";
+import type { FieldNode, GraphQLError, GraphQLLeafType, GraphQLResolveInfo } from "graphql";
 
 import type { Context } from "../graphql/context.ts";
 
-// How a compiled query (compiled-query.ts) makes the answer's values of what resolvers give.
+// How a compiled query (compiled-query.ts) makes the answer's values of what resolvers give: in the same steps as graphql-js
+// with the resolvers of counted-fields.ts, so that errors come in the same order. What is too much is a rejected promise.
 
-/** What a field's value comes to in the answer, or a promise of that. Throws for what is unusual. */
+/** What a value that is here comes to in the answer, or a promise of that. Throws what is wrong with it. */
 export type Complete = (value: unknown, run: Run, path: Path | undefined) => unknown;
 
 export type Path = GraphQLResolveInfo["path"];
 
-/** One execution. */
-export interface Run {
-  readonly context: Context;
-  readonly variableValues: Readonly<Record<string, unknown>>;
-}
-
-export interface Completer {
+/** What is known of the values of a field, or of the items of a list. */
+export interface Place {
   readonly complete: Complete;
-  /** Something in it has a resolver, which may ask where it is. */
-  readonly resolves: boolean;
+  readonly isNonNull: boolean;
+  readonly nodes: readonly FieldNode[];
+  /** The field's name in the answer, where nothing asks for its path unless it fails: it is handed its parent's. */
+  readonly plainKey: string | null;
 }
 
-export interface FieldPlan extends Completer {
+export interface FieldPlan extends Place {
   /** Its name in the answer. */
   readonly key: string;
   readonly parentName: string;
+  /** Does not throw: it returns the error, or a promise that is rejected. */
   readonly read: (source: unknown, run: Run, path: Path | undefined) => unknown;
 }
 
-/** Never seen outside: it says that the executor is to do it. */
-export const unusual = new Error("Not foreseen by the compiled query.");
+/** One execution. */
+export class Run {
+  readonly context: Context;
+  readonly variableValues: Readonly<Record<string, unknown>>;
+  readonly errors: GraphQLError[] = [];
+  readonly #failed = new Set<Path | undefined>();
 
-export function refuse(): never {
-  throw unusual;
+  constructor(context: Context, variableValues: Readonly<Record<string, unknown>>) {
+    this.context = context;
+    this.variableValues = variableValues;
+  }
+
+  /** What fails inside of what has failed as a whole is told no more. */
+  add(error: GraphQLError, path: Path | undefined): void {
+    for (let at = path; at !== undefined; at = at.prev) if (this.#failed.has(at)) return;
+    if (this.#failed.has(undefined)) return;
+    this.#failed.add(path);
+    this.errors.push(error);
+  }
 }
 
-/** Fields are begun in their order and waited for together, as the executor does. */
+/** Fields are begun in their order and waited for together. */
 export function completeObject(fields: readonly FieldPlan[]): Complete {
   return (source, run, path) => {
-    if (source instanceof Error) refuse();
     const object: Record<string, unknown> = {};
-    let pending: Promise<unknown>[] | null = null;
-    for (const { key, parentName, resolves, read, complete } of fields) {
-      const at = resolves ? { prev: path, key, typename: parentName } : undefined;
-      const value = completeValue(read(source, run, at), complete, run, at);
-      // Also while it is a promise, so that the keys stand in their order.
-      object[key] = value;
-      if (value instanceof Promise) (pending ??= []).push(part(value, (settled) => (object[key] = settled)));
+    let promised: string[] | null = null;
+    try {
+      for (const field of fields) {
+        const { key, parentName, plainKey } = field;
+        const at = plainKey === null ? { prev: path, key, typename: parentName } : path;
+        const value = completeAt(field, field.read(source, run, at), run, at);
+        // Also while it is a promise, so that the keys stand in their order.
+        object[key] = value;
+        if (value instanceof Promise) (promised ??= []).push(key);
+      }
+    } catch (error) {
+      return failedBeside(object, promised, error);
     }
-    return pending === null ? object : whole(object, pending);
+    return promised === null ? object : whole(object, promised);
   };
 }
 
-export function completeList({ complete, resolves }: Completer): Completer {
-  return {
-    complete(value, run, path) {
-      // Other iterables there may be are none of this schema's.
-      const items: readonly unknown[] = Array.isArray(value) ? value : refuse();
-      run.context.answer?.list(items);
-      const list: unknown[] = [];
-      let pending: Promise<unknown>[] | null = null;
+export function completeList(item: Place): Complete {
+  return (value, run, path) => {
+    // Other iterables there may be are none of this schema's.
+    if (!Array.isArray(value)) throw new TypeError("Expected a list.");
+    const items: readonly unknown[] = value;
+    const { answer } = run.context;
+    const tooLong = answer?.list(items) ?? null;
+    if (tooLong !== null) return Promise.reject(tooLong);
+    const list: unknown[] = [];
+    let promised: number[] | null = null;
+    try {
       for (let i = 0; i < items.length; i++) {
-        const at = resolves ? { prev: path, key: i, typename: undefined } : undefined;
-        const completed = completeValue(items[i], complete, run, at);
+        const given = items[i];
+        const refusal = given instanceof Promise ? null : (answer?.refusal ?? null);
+        const value = refusal === null ? given : Promise.reject(refusal);
+        const completed = completeAt(item, value, run, { prev: path, key: i, typename: undefined });
         list.push(completed);
-        if (completed instanceof Promise) (pending ??= []).push(part(completed, (settled) => (list[i] = settled)));
+        if (completed instanceof Promise) (promised ??= []).push(i);
+        if (refusal !== null) break;
       }
-      return pending === null ? list : whole(list, pending);
-    },
-    resolves,
+    } catch (error) {
+      return failedBeside(list, promised, error);
+    }
+    return promised === null ? list : whole(list, promised);
   };
 }
 
 /** Of a promise of the platform's, which is what all of this schema's resolvers give that give one. */
-function completeValue(value: unknown, complete: Complete, run: Run, path: Path | undefined): unknown {
-  if (!(value instanceof Promise)) return complete(value, run, path);
-  return part(value, (settled) => complete(settled, run, path));
+function completeAt(place: Place, value: unknown, run: Run, at: Path | undefined): unknown {
+  try {
+    const { complete } = place;
+    const completed =
+      value instanceof Promise ? value.then((settled) => complete(settled, run, at)) : complete(value, run, at);
+    return completed instanceof Promise ? completed.catch((error: unknown) => fail(place, error, run, at)) : completed;
+  } catch (error) {
+    return fail(place, error, run, at);
+  }
 }
 
-/** What follows a promise of a part of an answer. What is begun behind it may throw, and then nobody waits for it. */
-function part(value: Promise<unknown>, follow: (settled: unknown) => unknown): Promise<unknown> {
-  const followed = value.then(follow);
-  followed.catch(() => undefined);
-  return followed;
+/** Null, where that may be. Else it fails what it is a part of. */
+function fail({ isNonNull, nodes, plainKey }: Place, error: unknown, run: Run, at: Path | undefined): null {
+  const path = plainKey === null ? at : { prev: at, key: plainKey, typename: undefined };
+  const located = locatedError(error, nodes, responsePathAsArray(path));
+  if (isNonNull) throw located;
+  run.add(located, path);
+  return null;
 }
 
-async function whole<Parent>(parent: Parent, parts: readonly Promise<unknown>[]): Promise<Parent> {
-  await Promise.all(parts);
-  return parent;
+/** The parts that are promises take their places when all of them are there. */
+function whole<Key extends string | number>(parent: Record<Key, unknown>, promised: readonly Key[]): Promise<unknown> {
+  return Promise.all(promised.map((key) => parent[key])).then((parts) => {
+    for (const [i, key] of promised.entries()) parent[key] = parts[i];
+    return parent;
+  });
+}
+
+/** Of parts that were begun before, each may fail as well: nobody else would wait for them. */
+function failedBeside<Key extends string | number>(
+  parent: Record<Key, unknown>,
+  promised: readonly Key[] | null,
+  error: unknown,
+): Promise<unknown> {
+  if (promised === null) throw error;
+  return whole(parent, promised).finally(() => {
+    throw error;
+  });
 }
 
 export function completeLeaf(type: GraphQLLeafType): Complete {
   const serialized = (value: unknown): unknown => {
-    if (value instanceof Error) refuse();
-    return type.serialize(value) ?? refuse();
+    const result: unknown = type.serialize(value);
+    if (result === null || result === undefined) throw new TypeError(`A value of type ${type.name} comes to nothing.`);
+    return result;
   };
   if (type === GraphQLString || type === GraphQLID) {
-    return (value, { context }) => {
+    return (value, { context: { answer } }) => {
       if (typeof value !== "string") return serialized(value);
-      context.answer?.text(value);
-      return value;
+      const refusal = answer?.text(value) ?? null;
+      return refusal === null ? value : Promise.reject(refusal);
     };
   }
   if (type.name === "JSON") {
-    return (value, { context }) => {
-      context.answer?.json(value);
-      return serialized(value);
+    return (value, { context: { answer } }) => {
+      const refusal = answer?.json(value) ?? null;
+      return refusal === null ? serialized(value) : Promise.reject(refusal);
     };
   }
   if (type === GraphQLBoolean) return (value) => (typeof value === "boolean" ? value : serialized(value));

@@ -3,7 +3,7 @@ import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from
 
 import { requireScope } from "../conversation/conversations/access.ts";
 import type { Conversations } from "../conversation/conversations/api.ts";
-import { isStoreUnavailable, ParleyError } from "../conversation/errors.ts";
+import { ParleyError } from "../conversation/errors.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Viewer } from "../conversation/session.ts";
 import { AnswerBudget } from "../graphql/answer-budget.ts";
@@ -217,19 +217,10 @@ export class PreparedOperation {
     const { conversations, compiled, schema } = this.#operations.options;
     const { deferred, undeferred, type } = operation;
     if (deferred && inParts) return this.#operations.yoga.execute(this.#args(this.#context(conversations)));
-    if (!compiled || deferred || type !== OperationTypeNode.QUERY) {
-      return execute({ ...this.#args(this.#context(conversations)), document: undeferred });
-    }
-    // Of a query that is too large the executor says so, and counts it.
-    const context = this.#context(conversations, nothing);
-    let failure: unknown = null;
-    const data = await operation.compiled(schema).run(context, this.#variables, (error) => (failure = error));
-    if (data !== null) return { data: data as Record<string, unknown> }; // of a root type
-    // It is executed by graphql-js, for the words of its errors. What was read is not read again; where the store could not
-    // be asked, it is not asked for as long once more.
-    const again = this.#context(isStoreUnavailable(failure) ? refusing(conversations, failure) : conversations);
-    if (context.readings !== undefined) again.readings = context.readings;
-    return execute(this.#args(again));
+    const args = this.#args(this.#context(conversations));
+    const isCompiled = compiled && !deferred && type === OperationTypeNode.QUERY;
+    const result = isCompiled ? operation.compiled(schema).run(args.contextValue, this.#variables ?? {}) : null;
+    return result ?? execute({ ...args, document: undeferred });
   }
 
   async #subscribe(sink: Sink | null): Promise<OperationResult> {
@@ -247,9 +238,9 @@ export class PreparedOperation {
     return { schema, document: operation.document, contextValue, variableValues: this.#variables, operationName };
   }
 
-  #context(conversations: Conversations, onExceeded?: () => void): OperationContext {
+  #context(conversations: Conversations): OperationContext {
     const { maxAnswerBytes, telemetry } = this.#operations.options;
-    const answer = new AnswerBudget(maxAnswerBytes, onExceeded ?? (() => telemetry.limited("answerBytes")));
+    const answer = new AnswerBudget(maxAnswerBytes, () => telemetry.limited("answerBytes"));
     return new OperationContext(conversations, this.#viewer, this.#exchange, answer);
   }
 
@@ -266,8 +257,6 @@ export class PreparedOperation {
     return errors?.map((error) => withRequestStatus(this.#operations.options.mask(error))) ?? null;
   }
 }
-
-const nothing = () => undefined;
 
 /** A signal is made where a resolver asks for it: few do. */
 class OperationContext implements Context {
@@ -299,13 +288,6 @@ class OperationContext implements Context {
   whileWaiting<Result>(work: () => Promise<Result>): Promise<Result> {
     return this.#exchange.whileWaiting(work);
   }
-}
-
-/** All that a query asks of them, while the store cannot be asked. */
-function refusing({ models, defaults }: Conversations, failure: ParleyError): Conversations {
-  const refuse = () => Promise.reject(failure);
-  const reads = { readSession: refuse, listSessions: refuse, readMessage: refuse, readRun: refuse };
-  return { models, defaults, ...reads } as unknown as Conversations; // a query asks for nothing else
 }
 
 interface CheckedParameters {

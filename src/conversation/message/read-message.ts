@@ -12,20 +12,20 @@ import type {
 import { contentIn, toolCallsOf } from "./stored-content.ts";
 
 /**
- * What a row says, whoever wrote it and whatever it holds: its JSON is parsed once, and the rest worked out when it is
- * asked for. A page of a history is mostly asked for a few of these. Nothing throws. A row that is no message at all has
- * role OTHER and no content.
+ * What a row says, whoever wrote it and whatever it holds: its JSON is parsed when it is first asked for something, and the
+ * rest worked out when it is asked for. A page of a history is mostly asked for a few of these. Nothing throws. A row that
+ * is no message at all has role OTHER and no content.
  */
 export class ReadMessage implements MessageContent {
-  readonly role: MessageRole;
-  readonly #data: JsonObject;
+  readonly #raw: string;
+  #parsed: ParsedRow | null = null;
 
   constructor(raw: string) {
-    const row = parseJson(raw);
-    const type = isObject(row) ? row["type"] : null;
-    const data = isObject(row) && typeof type === "string" ? dataOf(row) : null;
-    this.#data = data ?? {};
-    this.role = data === null || typeof type !== "string" ? "OTHER" : roleOf(type, data);
+    this.#raw = raw;
+  }
+
+  get role(): MessageRole {
+    return this.#row.role;
   }
 
   get messageId(): string | null {
@@ -77,6 +77,29 @@ export class ReadMessage implements MessageContent {
   get #metadata(): JsonObject {
     return objectOrEmpty(this.#data["response_metadata"]);
   }
+
+  get #data(): JsonObject {
+    return this.#row.data;
+  }
+
+  get #row(): ParsedRow {
+    return (this.#parsed ??= parsedRow(this.#raw));
+  }
+}
+
+interface ParsedRow {
+  readonly role: MessageRole;
+  readonly data: JsonObject;
+}
+
+const noMessage: ParsedRow = { role: "OTHER", data: {} };
+
+function parsedRow(raw: string): ParsedRow {
+  const row = parseJson(raw);
+  if (!isObject(row)) return noMessage;
+  const { type } = row;
+  const data = typeof type === "string" ? dataOf(row) : null;
+  return typeof type !== "string" || data === null ? noMessage : { role: roleOf(type, data), data };
 }
 
 /** null: no message. Before it had `data`, LangChain stored {"type","text"}, and JS still reads that. */

@@ -2,13 +2,6 @@ import { encodeCursor } from "../../conversation/message/cursor.ts";
 import type { PlacedMessage } from "../../conversation/events.ts";
 import { localMessageId, ownNote } from "../../conversation/message/ids.ts";
 import { parseJson } from "../../conversation/message/json.ts";
-import type {
-  ContentBlock,
-  FinishReason,
-  MessageRole,
-  TokenUsage,
-  ToolCall,
-} from "../../conversation/message/message.ts";
 import { ReadMessage } from "../../conversation/message/read-message.ts";
 import { messageGlobalId } from "./global-ids.ts";
 import type { Readings } from "./readings.ts";
@@ -18,28 +11,23 @@ export function cursorOf({ historyKey, generation, row }: PlacedMessage): string
 }
 
 /**
- * What the type Message is resolved from: a row where it lies. Its fields are properties here, so that whoever executes
- * an operation reads them without calling a resolver; each is worked out when it is asked for, and the row is parsed when
- * the first asks that needs it. None throws.
+ * What the type Message is resolved from: a row where it lies. Its fields are properties, so that whoever executes an
+ * operation reads them without calling a resolver; each is worked out when it is asked for. None throws.
  */
-export class MessageParent {
+export class MessageParent extends ReadMessage {
   readonly __typename = "Message";
   readonly placed: PlacedMessage;
   readonly readings: Readings;
-  #read: ReadMessage | null = null;
 
   constructor(placed: PlacedMessage, readings: Readings) {
+    super(placed.row.raw);
     this.placed = placed;
     this.readings = readings;
   }
 
   get id(): string {
     const { sessionId, historyKey, row } = this.placed;
-    return messageGlobalId(sessionId, localMessageId(historyKey, row, this.#message));
-  }
-
-  get messageId(): string | null {
-    return this.#message.messageId;
+    return messageGlobalId(sessionId, localMessageId(historyKey, row, this));
   }
 
   get position(): number {
@@ -52,47 +40,7 @@ export class MessageParent {
 
   /** null also where the note was copied here with its row: it speaks of another place (as localMessageId has it). */
   get runId(): string | null {
-    return ownNote(this.placed.historyKey, this.placed.row, this.#message)?.runId ?? null;
-  }
-
-  get role(): MessageRole {
-    return this.#message.role;
-  }
-
-  get text(): string {
-    return this.#message.text;
-  }
-
-  get content(): readonly ContentBlock[] {
-    return this.#message.content;
-  }
-
-  get toolCalls(): readonly ToolCall[] {
-    return this.#message.toolCalls;
-  }
-
-  get toolCallId(): string | null {
-    return this.#message.toolCallId;
-  }
-
-  get toolFailed(): boolean | null {
-    return this.#message.toolFailed;
-  }
-
-  get name(): string | null {
-    return this.#message.name;
-  }
-
-  get createdAt(): number | null {
-    return this.#message.createdAt;
-  }
-
-  get finishReason(): FinishReason | null {
-    return this.#message.finishReason;
-  }
-
-  get usage(): TokenUsage | null {
-    return this.#message.usage;
+    return ownNote(this.placed.historyKey, this.placed.row, this)?.runId ?? null;
   }
 
   get stored(): unknown {
@@ -103,10 +51,6 @@ export class MessageParent {
 
   get storedText(): string {
     return this.placed.row.raw;
-  }
-
-  get #message(): ReadMessage {
-    return (this.#read ??= new ReadMessage(this.placed.row.raw));
   }
 }
 
