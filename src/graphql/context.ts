@@ -1,4 +1,6 @@
 import type { Caller, Conversations } from "../conversation/conversations/api.ts";
+import type { SessionEvent } from "../conversation/events.ts";
+import type { Live } from "../conversation/ports/live.ts";
 import type { AnswerBudget } from "./answer-budget.ts";
 import type { Readings } from "./reading/readings.ts";
 
@@ -12,6 +14,8 @@ export interface Context extends Caller {
   answer?: AnswerBudget;
   /** What a query has read so far: readingsOfQuery(). */
   readings?: Readings;
+  /** What a subscription's events come from, where several subscribers can share them. Its field sets it. */
+  live?: LiveSource;
 }
 
 /** The answers before are nothing to that of the next event. */
@@ -26,4 +30,14 @@ export function beginEvent(context: Context): void {
 export interface Resume {
   readonly lastEventId: string | null;
   cursor: string | null;
+}
+
+/**
+ * The events of a subscription, for operations/live, which executes an event once for all subscribers with the same
+ * operation, variables and viewer. For these parentOf() gives the same; `after` says only where a stream begins.
+ */
+export interface LiveSource {
+  readonly events: Live<SessionEvent>;
+  /** What the fields of the event are resolved from, made anew with each call; null: the subscription passes it by. */
+  parentOf(event: SessionEvent): object | null;
 }

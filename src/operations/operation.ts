@@ -17,8 +17,9 @@ import { Documents } from "./documents/documents.ts";
 import type { KnownOperation } from "./documents/documents.ts";
 import type { DocumentReference, PersistedOperations } from "./documents/persisted.ts";
 import type { Exchange } from "./exchange.ts";
-import { Fanout } from "./live/fanout.ts";
-import type { Sink } from "./live/shared-results.ts";
+import { Broadcasts } from "./live/broadcasts.ts";
+import { Outcome } from "./live/outcome.ts";
+import type { Sink } from "./live/results.ts";
 import type { MaskError } from "./masking.ts";
 import { badRequest, refusal, withRequestStatus, withStatus } from "./refusals.ts";
 import { formatResult } from "./results.ts";
@@ -69,14 +70,14 @@ const documentBytes = 64 * 1024 * 1024;
 /** All operations of a gateway. */
 export class Operations {
   readonly options: OperationsOptions;
-  readonly fanout: Fanout;
+  readonly broadcasts: Broadcasts;
   readonly yoga;
   readonly #documents: Documents;
 
   constructor(options: OperationsOptions) {
     const { schema, introspection, mask } = options;
     this.options = options;
-    this.fanout = new Fanout(mask);
+    this.broadcasts = new Broadcasts(mask);
     this.yoga = createYogaEngine(schema, introspection);
     this.#documents = new Documents(documentBytes, (text) => this.#parse(text), this.yoga.validate);
   }
@@ -118,8 +119,7 @@ export class Operations {
 
   /** A result as it goes over the wire. */
   json(result: ExecutionResult): string {
-    const shared = this.fanout.jsonOf(result);
-    if (shared !== undefined) return shared;
+    if (result instanceof Outcome) return result.json;
     const { data, ...rest } = result;
     if (data && Object.keys(rest).length === 0) return `{"data":${jsonOfData(data)}}`;
     return JSON.stringify(formatResult(result, this.options.mask));
@@ -224,10 +224,10 @@ export class PreparedOperation {
   }
 
   async #subscribe(sink: Sink | null): Promise<OperationResult> {
-    const { fanout, yoga, options } = this.#operations;
+    const { broadcasts, yoga, options } = this.#operations;
     const args = this.#args(this.#context(options.conversations));
     const results = await (this.operation.deferred ? yoga.execute(args) : subscribe(args));
-    const shared = isSeveral(results) ? fanout.share(args, this.operation.node) : null;
+    const shared = isSeveral(results) ? broadcasts.share(args, this.operation.node) : null;
     if (sink !== null) shared?.deliverTo(sink);
     return shared ?? results;
   }

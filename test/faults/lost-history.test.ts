@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import { describe, expect } from "vitest";
 import { parseCursor } from "../../src/conversation/message/cursor.ts";
-import { MessagesOnly } from "../../src/conversation/conversations/messages-only.ts";
+import { messagesOf } from "../../src/conversation/conversations/messages-only.ts";
 import {
   cursorOf,
   listOf,
@@ -43,7 +43,7 @@ describe("loss is told (P4)", () => {
     const reader = await one.open(key, "");
     const elsewhere = await two.open(key);
     const only = await one.open(key, null, "never");
-    const messages = await MessagesOnly.of(only.source);
+    const messages = messagesOf(only.source);
     await reader.untilCount("message", 6);
     const stale = cursorOf(reader);
     await lose(redis, key);
@@ -67,7 +67,7 @@ describe("loss is told (P4)", () => {
     await using backend = openBackend(flushed.port, { feedCheckMs: 300 });
     await backend.append("s", ...range(0, 5));
     const reader = await backend.open("s");
-    const only = await MessagesOnly.of((await backend.open("s", null, "never")).source);
+    const only = messagesOf((await backend.open("s", null, "never")).source);
     await flushed.redis.flushall();
     await reader.until("the end", () => reader.ended);
     expect(reader.events.at(-1)).toEqual({ kind: "removed", sessionId: "s" });

@@ -6,6 +6,7 @@ import { addMessages, eventsOf, follow } from "../support/gateway/conversation.t
 import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute, request, subscribe } from "../support/gateway/graphql-client.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import { commandsOf } from "../support/store/feeds.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { foreignRow, must } from "../support/store/store.ts";
@@ -115,6 +116,35 @@ describe("over WebSocket", () => {
     const nonsense = subscribe<Added>(one.url, messageAdded, { sessionId: "ws", after: "nonsense" });
     await nonsense.waitForEnd();
     expect(nonsense.error?.extensions?.code).toBe("INVALID_CURSOR");
+  });
+
+  test("what an event shows of the session is read once for all subscribers that ask for the same", async () => {
+    const document = `subscription ($sessionId: String!) {
+      sessionEvents(sessionId: $sessionId) { __typename ... on SessionUpdated { session { title } } } }`;
+    const gateway = await startGateway({ redis: server.url, feedCheckMs: 600_000 });
+    await add("titles", "a");
+    const streams = Array.from({ length: 30 }, () => subscribe(gateway.url, document, { sessionId: "titles" }));
+    await Promise.all(streams.map((stream) => stream.waitForCount(1)));
+    const counts = await commandsOf(redis, async () => {
+      const input = { sessionId: "titles", title: "Cats" };
+      await execute(
+        two.url,
+        `mutation ($input: UpdateSessionInput!) { updateSession(input: $input) { session { id } } }`,
+        {
+          input,
+        },
+      );
+      await Promise.all(streams.map((stream) => stream.waitForCount(2)));
+    });
+    for (const { events } of streams) {
+      expect(events).toEqual([
+        { __typename: "StreamOpened" },
+        { __typename: "SessionUpdated", session: { title: "Cats" } },
+      ]);
+    }
+    // A script reads the record by it: the mutation, its answer, and this reading. Each subscriber by itself would make 30 more.
+    expect(counts.get("hgetall")).toBeLessThan(15);
+    await gateway.close();
   });
 
   test("what is completed or cut off leaves nothing behind", async () => {

@@ -142,8 +142,7 @@ describe("where a stream starts", () => {
     const fake = conversation();
     await listen(contextOf(fake, lastEventId), sessionEvents, variables);
     await listen(contextOf(fake, lastEventId), messageAdded, variables);
-    expect(fake.callsOf("sessionEvents").map(([, , given]) => given)).toEqual([after]);
-    expect(fake.callsOf("messageAdded").map(([, , given]) => given)).toEqual([after]);
+    expect(fake.callsOf("sessionEvents").map(([, , given]) => given)).toEqual([after, after]);
   });
 });
 
@@ -155,25 +154,44 @@ test("where there is no such session a stream waits, unless it is to be refused"
     }
   }
   const given = ["WAIT", "WAIT", "REFUSE"];
-  expect(fake.callsOf("sessionEvents").map(([, , , ifMissing]) => ifMissing)).toEqual(given);
-  expect(fake.callsOf("messageAdded").map(([, , , ifMissing]) => ifMissing)).toEqual(given);
+  expect(fake.callsOf("sessionEvents").map(([, , , ifMissing]) => ifMissing)).toEqual([...given, ...given]);
 });
 
 describe("messageAdded", () => {
-  test("gives messages, each with the cursor to resume from", async () => {
+  test("gives messages, each with the cursor to resume from, and passes all else by", async () => {
     const fake = conversation();
     const context = contextOf(fake);
-    fake.messages.push(fake.placed("jim", 1));
+    const message = fake.placed("jim", 1);
+    const cursor = encodeCursor("jim", { generation: 1, position: 1, mark: message.row.mark });
+    fake.events.push({ kind: "opened", cursor: "c1", session: fake.session("jim", []) });
     const stream = await listen(context, messageAdded);
-    const { row } = fake.placed("jim", 1);
-    const cursor = encodeCursor("jim", { generation: 1, position: 1, mark: row.mark });
+    expect(context.resume.cursor).toBe("c1");
+    fake.events.push({ kind: "run", run: runningRun("jim") });
+    fake.events.push({ kind: "message", cursor, message });
     expect(await stream.next()).toEqual({ data: { messageAdded: { text: "Hello, Jim.", cursor } }, errors: [] });
     expect(context.resume.cursor).toBe(cursor);
   });
 
+  test.each([
+    ["CURSOR_EXPIRED", "a reset", { kind: "reset", kept: 0, cursor: "c2" }],
+    ["NOT_FOUND", "the session's end", { kind: "removed", sessionId: "jim" }],
+  ] as const)("ends with %s at %s", async (code, _what, event) => {
+    const fake = conversation();
+    const stream = await listen(contextOf(fake), messageAdded);
+    fake.events.push(event.kind === "reset" ? { ...event, session: fake.session("jim", []) } : event);
+    await expect(stream.next()).rejects.toMatchObject({ code });
+  });
+
+  test("is refused with NOT_FOUND where the session is gone, and lets its source go", async () => {
+    const fake = conversation();
+    fake.events.push({ kind: "removed", sessionId: "jim" });
+    await expect(listen(contextOf(fake), messageAdded)).rejects.toThrow("NOT_FOUND");
+    await fake.events.returned;
+  });
+
   test("ends with the error that ended its source", async () => {
     const fake = conversation();
-    fake.messages.fail(new ParleyError("CURSOR_EXPIRED", "The history was cleared."));
+    fake.events.fail(new ParleyError("CURSOR_EXPIRED", "The history was cleared."));
     const stream = await listen(contextOf(fake), messageAdded);
     await expect(stream.next()).rejects.toMatchObject({ code: "CURSOR_EXPIRED" });
   });

@@ -1,5 +1,6 @@
 import { ParleyError, badInput, notFound } from "../errors.ts";
 import type { SessionChange } from "../events.ts";
+import { mapped } from "../mapped.ts";
 import { madeUuid } from "../session-id.ts";
 import { anonymous } from "../session.ts";
 import type { Viewer } from "../session.ts";
@@ -159,18 +160,10 @@ export function reachableChanges(
   changes: AsyncIterableIterator<SessionChange>,
 ): AsyncIterableIterator<SessionChange> {
   if (!viewer.granted) return changes;
-  const reachable: AsyncIterableIterator<SessionChange> = {
-    [Symbol.asyncIterator]: () => reachable,
-    async next() {
-      for (;;) {
-        const result: IteratorResult<SessionChange> = await changes.next();
-        const sessionId = result.done === true ? null : idOf(result.value);
-        if (sessionId === null || mayReach(viewer, sessionId)) return result;
-      }
-    },
-    return: async () => (await changes.return?.()) ?? { done: true, value: undefined },
-  };
-  return reachable;
+  return mapped(changes, (change) => {
+    const sessionId = idOf(change);
+    return sessionId === null || mayReach(viewer, sessionId) ? change : null;
+  });
 }
 
 /** null: of no session. */

@@ -1,5 +1,5 @@
 import type { PlacedMessage, SessionChange, SessionEvent } from "../events.ts";
-import type { Live, LiveMessages } from "../ports/live.ts";
+import type { Live } from "../ports/live.ts";
 import type { ContentBlock, NewMessage } from "../message/message.ts";
 import type { ModelChoice } from "../ports/model.ts";
 import type { Run, RunError } from "../run.ts";
@@ -61,7 +61,8 @@ export interface Conversations {
 
   /**
    * Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. Of a session
-   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message.
+   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message. It ends
+   * when `signal` aborts, or by its return().
    */
   sessionEvents(
     viewer: Viewer,
@@ -69,7 +70,7 @@ export interface Conversations {
     after: string | null,
     ifMissing: IfMissing,
     read: ReadRequest,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<Live<SessionEvent>>;
   /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
   messageAdded(
@@ -78,7 +79,7 @@ export interface Conversations {
     after: string | null,
     ifMissing: IfMissing,
     signal: AbortSignal,
-  ): Promise<LiveMessages>;
+  ): Promise<AsyncIterableIterator<PlacedMessage>>;
   sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
 }
 

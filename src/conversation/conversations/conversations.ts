@@ -19,8 +19,8 @@ import type { Feeds, WhenAbsent } from "../ports/feeds.ts";
 import { localMessageId, parseLocalId } from "../message/ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { listSessions } from "./listing.ts";
-import type { Live, LiveMessages } from "../ports/live.ts";
-import { MessagesOnly } from "./messages-only.ts";
+import type { Live } from "../ports/live.ts";
+import { beginMessages, messagesOf } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";
 import type { ModelChoice, Replies } from "../ports/model.ts";
@@ -200,7 +200,7 @@ export class StoredConversations implements Conversations {
     after: string | null,
     ifMissing: IfMissing,
     read: ReadRequest,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<Live<SessionEvent>> {
     this.#sessions.mustExist(viewer, sessionId);
     const open = (absent: WhenAbsent) => this.#feeds.open(viewer.subject, sessionId, after, absent, read, signal);
@@ -225,8 +225,10 @@ export class StoredConversations implements Conversations {
     after: string | null,
     ifMissing: IfMissing,
     signal: AbortSignal,
-  ): Promise<LiveMessages> {
-    return MessagesOnly.of(await this.sessionEvents(viewer, sessionId, after, ifMissing, { pages: [] }, signal));
+  ): Promise<AsyncIterableIterator<PlacedMessage>> {
+    const events = await this.sessionEvents(viewer, sessionId, after, ifMissing, { pages: [] }, signal);
+    await beginMessages(events);
+    return messagesOf(events);
   }
 
   async sessionChanged(

@@ -18,7 +18,7 @@ export interface Feeds {
     after: string | null,
     absent: WhenAbsent,
     read: ReadRequest,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<Live<SessionEvent>>;
   changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
   /** Watches a session's runs, until the returned function is called. Costs no reading. */

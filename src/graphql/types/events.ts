@@ -1,4 +1,7 @@
-import type { PlacedMessage, SessionChange, SessionEvent } from "../../conversation/events.ts";
+import type { IfMissing } from "../../conversation/conversations/api.ts";
+import { beginMessages, messageOf } from "../../conversation/conversations/messages-only.ts";
+import type { SessionChange, SessionEvent } from "../../conversation/events.ts";
+import { mapped } from "../../conversation/mapped.ts";
 import type { PageRequest } from "../../conversation/session.ts";
 import { builder } from "../builder.ts";
 import { beginEvent } from "../context.ts";
@@ -6,7 +9,7 @@ import type { Context } from "../context.ts";
 import { sessionGlobalId } from "../reading/global-ids.ts";
 import { liveParents } from "../reading/live.ts";
 import { pagesBelow } from "../reading/lookahead.ts";
-import { cursorOf, MessageParent } from "../reading/message-parent.ts";
+import { MessageParent } from "../reading/message-parent.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { RunParent, SessionParent } from "../reading/readings.ts";
@@ -69,32 +72,18 @@ function changeParent(change: SessionChange, requests: readonly PageRequest[]): 
     : change;
 }
 
-/**
- * A plain iterator around an iterator: an async generator in its place would queue return() behind a next() that
- * waits for an event, and so leak at each disconnect.
- */
-function mapped<In, Out>(source: AsyncIterator<In, unknown>, map: (value: In) => Out): AsyncIterableIterator<Out> {
-  const mapResult = (result: IteratorResult<In, unknown>): IteratorResult<Out> =>
-    result.done === true ? { done: true, value: undefined } : { done: false, value: map(result.value) };
-  return {
-    next: async () => mapResult(await source.next()),
-    return: async () => {
-      await source.return?.();
-      return { done: true, value: undefined };
-    },
-    throw: async (error: unknown) => {
-      if (source.throw === undefined) throw error;
-      return mapResult(await source.throw(error));
-    },
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-  };
+/** What both streams of a session are asked with. */
+interface StreamArguments {
+  readonly sessionId: string;
+  readonly after?: string | null | undefined;
+  readonly ifMissing: IfMissing;
 }
 
 /** A browser that reconnects its EventSource repeats the first URL, so Last-Event-ID goes before `after`. */
-function afterOf({ resume }: Context, after: string | null | undefined): string | null {
-  return resume.lastEventId === null || resume.lastEventId === "" ? (after ?? null) : resume.lastEventId;
+function eventsOf(context: Context, { sessionId, after, ifMissing }: StreamArguments, pages: readonly PageRequest[]) {
+  const { conversations, viewer, resume } = context;
+  const from = resume.lastEventId === null || resume.lastEventId === "" ? (after ?? null) : resume.lastEventId;
+  return conversations.sessionEvents(viewer, sessionId, from, ifMissing, requestOf(context, pages));
 }
 
 const StreamWaiting = builder.objectRef<Waiting>("StreamWaiting").implement({
@@ -236,34 +225,34 @@ const IfMissingRef = builder.enumType("IfMissing", {
   } as const,
 });
 
-const sessionIdDescription = "Which session; of one that there is not, see ifMissing.";
-const ifMissingDescription = "What to do where there is no such session yet.";
-const afterDescription =
-  'First all that came after this cursor or Message.id; "": all from the beginning; left out or null: from now on. Over HTTP, Last-Event-ID goes before it.';
+const streamArgs = builder.args((t) => ({
+  sessionId: t.string({ required: true, description: "Which session; of one that there is not, see ifMissing." }),
+  after: t.string({
+    description:
+      'First all that came after this cursor or Message.id; "": all from the beginning; left out or null: from now on. Over HTTP, Last-Event-ID goes before it.',
+  }),
+  ifMissing: t.field({
+    type: IfMissingRef,
+    required: true,
+    defaultValue: "WAIT",
+    description: "What to do where there is no such session yet.",
+  }),
+}));
 
 builder.subscriptionFields((t) => ({
   messageAdded: t.field({
     type: MessageRef,
     description:
       "Every new message of one session, in order, none missed and none twice, whoever wrote it: this gateway, another instance, or LangChain code that pushed straight into Redis. Ends with the error CURSOR_EXPIRED when the history is reset and NOT_FOUND when the session goes.",
-    args: {
-      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
-      after: t.arg.string({ description: afterDescription }),
-      ifMissing: t.arg({
-        type: IfMissingRef,
-        required: true,
-        defaultValue: "WAIT",
-        description: ifMissingDescription,
-      }),
-    },
-    subscribe: async (_root, { sessionId, after, ifMissing }, context) => {
-      const { conversations, viewer, signal } = context;
-      const from = afterOf(context, after);
-      const messages = await conversations.messageAdded(viewer, sessionId, from, ifMissing, signal);
-      // Whoever is cut off before the first message resumes from here.
-      context.resume.cursor = messages.start;
-      const parentOf = (placed: PlacedMessage) => new MessageParent(placed, new Readings());
-      return liveParents(context, messages, parentOf, cursorOf);
+    args: streamArgs,
+    subscribe: async (_root, args, context) => {
+      const events = await eventsOf(context, args, []);
+      // A client that is cut off before the first message resumes from here.
+      context.resume.cursor = await beginMessages(events);
+      return liveParents(context, events, (event) => {
+        const message = messageOf(event);
+        return message === null ? null : new MessageParent(message, new Readings());
+      });
     },
     resolve: (message) => message,
   }),
@@ -271,30 +260,11 @@ builder.subscriptionFields((t) => ({
     type: SessionEventRef,
     description:
       "All that happens in a session. First StreamOpened (StreamWaiting where there is none yet), then all messages after `after`, then what happens. An `after` that no longer holds brings HistoryReset; one that is no cursor is INVALID_CURSOR. To resume: `after` = the newest cursor that an event brought. Every event can be applied twice without harm.",
-    args: {
-      sessionId: t.arg.string({ required: true, description: sessionIdDescription }),
-      after: t.arg.string({ description: afterDescription }),
-      ifMissing: t.arg({
-        type: IfMissingRef,
-        required: true,
-        defaultValue: "WAIT",
-        description: ifMissingDescription,
-      }),
-    },
-    subscribe: async (_root, { sessionId, after, ifMissing }, context, info) => {
-      const { conversations, viewer, signal } = context;
+    args: streamArgs,
+    subscribe: async (_root, args, context, info) => {
       const pages = pagesBelow(info);
-      const from = afterOf(context, after);
-      const events = await conversations.sessionEvents(
-        viewer,
-        sessionId,
-        from,
-        ifMissing,
-        requestOf(context, pages),
-        signal,
-      );
-      const parentOf = (event: SessionEvent) => eventParent(event, pages);
-      return liveParents(context, events, parentOf, (event) => ("cursor" in event ? event.cursor : null));
+      const events = await eventsOf(context, args, pages);
+      return liveParents(context, events, (event) => eventParent(event, pages));
     },
     resolve: (event) => event,
   }),

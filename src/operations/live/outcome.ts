@@ -20,25 +20,36 @@ interface OwnFrame extends Frame {
   readonly openingBytes: number;
 }
 
-/** What one execution gave, for all who share it: made ready for the wire once. */
-export class Outcome {
-  readonly result: ExecutionResult;
+/** What one execution gave, for all subscribers that share it: made ready for the wire once. */
+export class Outcome implements ExecutionResult {
+  readonly data?: NonNullable<ExecutionResult["data"]> | null;
+  readonly errors?: NonNullable<ExecutionResult["errors"]>;
+  readonly extensions?: NonNullable<ExecutionResult["extensions"]>;
   readonly #mask: MaskError;
+  readonly #cursor: string | null;
   #json: string | null = null;
   #rest: Buffer | null = null;
   #frame: OwnFrame | null = null;
 
-  constructor(result: ExecutionResult, mask: MaskError) {
-    this.result = result;
+  /** `cursor`: what a client resumes from behind it; null: from the one before it. */
+  constructor({ data, errors, extensions }: ExecutionResult, mask: MaskError, cursor: string | null) {
+    if (data !== undefined) this.data = data;
+    if (errors !== undefined) this.errors = errors;
+    if (extensions !== undefined) this.extensions = extensions;
     this.#mask = mask;
+    this.#cursor = cursor;
+  }
+
+  get cursor(): string | null {
+    return this.#cursor;
   }
 
   /** As clients see it. */
   get json(): string {
     if (this.#json !== null) return this.#json;
-    const { errors, ...rest } = this.result;
-    const masked = errors === undefined ? rest : { ...rest, errors: errors.map(this.#mask) };
-    return (this.#json = JSON.stringify(formatResult(masked, this.#mask)));
+    const { data, extensions } = this;
+    const errors = this.errors?.map(this.#mask);
+    return (this.#json = JSON.stringify(formatResult({ data, errors, extensions }, this.#mask)));
   }
 
   /**

@@ -3,9 +3,17 @@ import type { DocumentNode, OperationDefinitionNode } from "graphql";
 
 import type { Viewer } from "../../conversation/session.ts";
 
-/** What tells the executions of one subscription's events apart; the same key, the same results. */
+interface Plan {
+  /** Of the operation: no other has it. */
+  readonly number: number;
+  /** The variables that count; null: its events are each subscriber's own. */
+  readonly names: readonly string[] | null;
+}
+
+/** What tells the executions of subscriptions' events apart; the same key, the same results. */
 export class ShareKeys {
-  readonly #plans = new WeakMap<OperationDefinitionNode, readonly string[] | null>();
+  readonly #plans = new WeakMap<OperationDefinitionNode, Plan>();
+  #operations = 0;
 
   /** `operation`: of the document. null: its events are each subscriber's own. */
   of(
@@ -14,14 +22,15 @@ export class ShareKeys {
     variables: Readonly<Record<string, unknown>> | null | undefined,
     viewer: Viewer,
   ): string | null {
-    let names = this.#plans.get(operation);
-    if (names === undefined) {
-      names = telling(document, operation);
-      this.#plans.set(operation, names);
+    let plan = this.#plans.get(operation);
+    if (plan === undefined) {
+      plan = { number: this.#operations++, names: telling(document, operation) };
+      this.#plans.set(operation, plan);
     }
+    const { number, names } = plan;
     if (names === null) return null;
-    // Whatever a viewer is made of: one who may see less or more shares nothing.
-    return canonical([viewer, names.map((name) => given(variables, name))]);
+    // Whatever a viewer is made of: one that may see less or more shares nothing.
+    return canonical([number, viewer, names.map((name) => given(variables, name))]);
   }
 }
 

@@ -1,16 +1,15 @@
 import type { Cursor } from "../../conversation/message/cursor.ts";
+import type { LiveReader } from "../../conversation/ports/live.ts";
 import type { Session } from "../../conversation/session.ts";
 import { startedBy } from "./beginning.ts";
 import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "../client/hub.ts";
-import { InStep } from "./in-step.ts";
 import { sessionKeys } from "../store/keys.ts";
 import { isBatch, parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 import type { StoreRead } from "../../conversation/ports/store.ts";
 import type { FeedPlace } from "./place.ts";
-import { ToldEvents } from "./told-events.ts";
 
 export interface FeedSettings {
   /** Database of the keyspace channels. */
@@ -52,10 +51,7 @@ export class Feed implements Listener {
   readonly #settings: FeedSettings;
   readonly #channels: readonly string[];
   readonly #keyspaceChannel: string;
-  /** What subscribers in step share. */
-  readonly told = new ToldEvents();
-  readonly inStep = new InStep();
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<LiveReader>();
   #waking = false;
   #ring: Entry[] = [];
   #ringChars = 0;
@@ -126,15 +122,15 @@ export class Feed implements Listener {
     return number < this.#first ? null : this.#ring[number - this.#first];
   }
 
-  /** Calls `wake` once there is an entry of this number, or the feed is closed; false: that is so already. */
-  wait(number: number, wake: () => void): boolean {
+  /** Wakes the reader once there is an entry of this number, or the feed is closed; false: that is so already. */
+  wait(number: number, reader: LiveReader): boolean {
     if (number < this.next || this.#closed) return false;
-    this.#waiting.add(wake);
+    this.#waiting.add(reader);
     return true;
   }
 
-  unwait(wake: () => void): void {
-    this.#waiting.delete(wake);
+  unwait(reader: LiveReader): void {
+    this.#waiting.delete(reader);
   }
 
   /** There was no such session yet when it last looked. */
@@ -142,10 +138,10 @@ export class Feed implements Listener {
     return this.#started && this.#follower === null;
   }
 
-  /** Whether all of so many subscribers wait for more, with nothing on its way to them. */
-  isQuiet(subscribers: number): boolean {
+  /** Whether all of so many subscriptions wait for more, with nothing on its way to them. */
+  isQuiet(subscriptions: number): boolean {
     if (this.#waking || this.#reading !== null || this.#readAgain) return false;
-    return this.#waiting.size + this.inStep.size >= subscribers;
+    return this.#waiting.size >= subscriptions && [...this.#waiting].every(({ isDone }) => isDone);
   }
 
   /** The session is gone: who opens it again gets a new feed. */
@@ -338,16 +334,15 @@ export class Feed implements Listener {
     this.#first += count;
   }
 
-  /** A moment later: of publications that arrive together the subscribers hear once, and take them in one go. */
+  /** A moment later: publications that arrive together wake the subscriptions once, and are taken in one go. */
   #wake(): void {
     if (this.#waking) return;
     this.#waking = true;
     queueMicrotask(() => {
       this.#waking = false;
-      this.inStep.deliver(this.#closed);
       const waiting = [...this.#waiting];
       this.#waiting.clear();
-      for (const wake of waiting) wake();
+      for (const reader of waiting) reader.wake();
     });
   }
 

@@ -16,14 +16,53 @@ import { isBatch, parsePublication } from "./publication.ts";
 import { stateOf } from "../scripts/replies.ts";
 import { ListFeed, ListSubscription, type ListSettings } from "./list-feed.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
+import type { OpenIterators, PulledIterator } from "./pulled-iterator.ts";
 import { Subscription, type Start } from "./subscription.ts";
 
 const settleStepMs = 10;
 
-interface Shared<T> {
+/** A feed, open while it is joined: from a call of join() to its leave(), and while one of its iterators has not ended. */
+class Shared<T extends Feed | ListFeed> implements OpenIterators {
   readonly feed: T;
   readonly started: Promise<void>;
-  subscribers: number;
+  readonly iterators = new Set<PulledIterator<unknown>>();
+  readonly #onUnused: () => void;
+  #joining = 0;
+
+  constructor(feed: T, onUnused: (shared: Shared<T>) => void) {
+    this.feed = feed;
+    this.started = feed.start();
+    this.#onUnused = () => onUnused(this);
+  }
+
+  get isQuiet(): boolean {
+    return this.feed.isQuiet(this.iterators.size + this.#joining);
+  }
+
+  join(): this {
+    this.#joining++;
+    return this;
+  }
+
+  leave(): void {
+    this.#joining--;
+    this.#closeUnused();
+  }
+
+  add(iterator: PulledIterator<unknown>): void {
+    this.iterators.add(iterator);
+  }
+
+  delete(iterator: PulledIterator<unknown>): void {
+    this.iterators.delete(iterator);
+    this.#closeUnused();
+  }
+
+  #closeUnused(): void {
+    if (this.#joining > 0 || this.iterators.size > 0) return;
+    this.#onUnused();
+    this.feed.close();
+  }
 }
 
 /** All feeds of a process: one for each session (or owner's list) that somebody listens to. */
@@ -34,7 +73,8 @@ export class RedisFeeds implements Feeds {
   readonly #settings: ListSettings;
   readonly #feeds = new Map<string, Shared<Feed>>();
   readonly #lists = new Map<string, Shared<ListFeed>>();
-  readonly #open = new Set<{ end(): void }>();
+  /** All that are open, also those whose session went and came again. */
+  readonly #open = new Set<Shared<Feed | ListFeed>>();
 
   constructor(store: RedisSessionStore, redis: Client, hub: PubSub, settings: ListSettings) {
     this.#store = store;
@@ -49,7 +89,7 @@ export class RedisFeeds implements Feeds {
     after: string | null,
     absent: WhenAbsent,
     read: ReadRequest,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<Live<SessionEvent>> {
     const historyKey = this.#store.historyKey(sessionId);
     const anchor = after === null || after === "" ? null : parseAnchor(sessionId, historyKey, after);
@@ -58,12 +98,8 @@ export class RedisFeeds implements Feeds {
     // One feed an owner and session: what it reads, it reads as that owner (P11).
     const name = JSON.stringify([owner, sessionId]);
     for (;;) {
-      const shared = this.#join(
-        this.#feeds,
-        name,
-        () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings),
-      );
-      const leave = this.#leaving(this.#feeds, name, shared);
+      const make = () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings);
+      const shared = this.#join(this.#feeds, name, make);
       try {
         await shared.started;
         const { feed } = shared;
@@ -71,14 +107,12 @@ export class RedisFeeds implements Feeds {
         const waits = feed.waits;
         const start = await this.#startOf(feed, behind, absent, read);
         if (start.kind !== "waiting" || waits) {
-          return this.#opened(signal, (onEnd) => new Subscription(feed, read, from, start, onEnd), leave);
+          return Subscription.open(feed, read, shared, from, start).endWith(signal);
         }
-        // It went, and its feed has yet to find that out: who waits does so at a feed of its own.
+        // It went, and its feed has yet to find that out: a subscriber that waits does so at a feed of its own.
         feed.leaveBehind();
-        leave();
-      } catch (error) {
-        leave();
-        throw error;
+      } finally {
+        shared.leave();
       }
     }
   }
@@ -106,22 +140,14 @@ export class RedisFeeds implements Feeds {
   }
 
   async changes(owner: string, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>> {
-    const shared = this.#join(
-      this.#lists,
-      owner,
-      () => new ListFeed(owner, this.#store, this.#redis, this.#hub, this.#settings),
-    );
+    const make = () => new ListFeed(owner, this.#store, this.#redis, this.#hub, this.#settings);
+    const shared = this.#join(this.#lists, owner, make);
     try {
       await shared.started;
-    } catch (error) {
-      this.#leave(this.#lists, owner, shared);
-      throw error;
+      return new ListSubscription(shared.feed, read, shared).endWith(signal);
+    } finally {
+      shared.leave();
     }
-    return this.#opened(
-      signal,
-      (onEnd) => new ListSubscription(shared.feed, read, onEnd),
-      this.#leaving(this.#lists, owner, shared),
-    );
   }
 
   watch(historyKey: string, watcher: RunWatcher): () => void {
@@ -171,64 +197,35 @@ export class RedisFeeds implements Feeds {
     const deadline = performance.now() + limitMs;
     const limit = sleep(limitMs, undefined, { ref: false });
     await Promise.race([this.#hub.settled(), limit]);
-    while (!this.#isQuiet() && performance.now() < deadline) await sleep(settleStepMs);
+    while (![...this.#open].every(({ isQuiet }) => isQuiet) && performance.now() < deadline) await sleep(settleStepMs);
   }
 
-  #isQuiet(): boolean {
-    const quiet = ({ feed, subscribers }: Shared<Feed | ListFeed>) => feed.isQuiet(subscribers);
-    return [...this.#feeds.values()].every(quiet) && [...this.#lists.values()].every(quiet);
+  get #iterators(): readonly PulledIterator<unknown>[] {
+    return [...this.#open].flatMap(({ iterators }) => [...iterators]);
   }
 
   /** Ends all subscriptions. */
   close(): void {
-    for (const subscription of [...this.#open]) subscription.end();
+    for (const iterator of this.#iterators) iterator.end();
   }
 
   /** For metrics and tests. */
   get size(): { readonly feeds: number; readonly subscriptions: number } {
-    return { feeds: this.#feeds.size + this.#lists.size, subscriptions: this.#open.size };
+    return {
+      feeds: this.#open.size,
+      subscriptions: this.#iterators.reduce((sum, { subscribers }) => sum + subscribers, 0),
+    };
   }
 
-  /** A subscription that ends when `signal` aborts, with this process, or by itself; then `leave` is called. */
-  #opened<T extends { end(): void }>(signal: AbortSignal, make: (onEnd: () => void) => T, leave: () => void): T {
-    const end = () => subscription.end();
-    const subscription = make(() => {
-      this.#open.delete(subscription);
-      signal.removeEventListener("abort", end);
-      leave();
-    });
-    this.#open.add(subscription);
-    signal.addEventListener("abort", end, { once: true });
-    if (signal.aborted) end();
-    return subscription;
-  }
-
-  #join<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, make: () => T): Shared<T> {
+  #join<T extends Feed | ListFeed>(feeds: Map<string, Shared<T>>, name: string, make: () => T): Shared<T> {
     const known = feeds.get(name);
-    if (known && !known.feed.removed) {
-      known.subscribers++;
-      return known;
-    }
-    const feed = make();
-    const shared: Shared<T> = { feed, started: feed.start(), subscribers: 1 };
+    if (known && !known.feed.removed) return known.join();
+    const shared = new Shared(make(), (unused) => {
+      this.#open.delete(unused);
+      if (feeds.get(name) === unused) feeds.delete(name);
+    });
+    this.#open.add(shared);
     feeds.set(name, shared);
-    return shared;
+    return shared.join();
   }
-
-  /** Made here, where nothing of the reading is at hand: a subscriber keeps it as long as it listens. */
-  #leaving<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, shared: Shared<T>): () => void {
-    return () => this.#leave(feeds, name, shared);
-  }
-
-  #leave<T extends Startable>(feeds: Map<string, Shared<T>>, name: string, shared: Shared<T>): void {
-    if (--shared.subscribers > 0) return;
-    if (feeds.get(name) === shared) feeds.delete(name);
-    shared.feed.close();
-  }
-}
-
-interface Startable {
-  readonly removed: boolean;
-  start(): Promise<void>;
-  close(): void;
 }

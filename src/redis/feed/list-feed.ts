@@ -8,7 +8,7 @@ import type { ForeignWrites, Watcher } from "./foreign-writes.ts";
 import type { Client } from "../client/connection.ts";
 import type { Listener, PubSub } from "../client/hub.ts";
 import { sessionKeys } from "../store/keys.ts";
-import { PulledIterator } from "./pulled-iterator.ts";
+import { PulledIterator, type OpenIterators } from "./pulled-iterator.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 
 type Kind = "added" | "updated" | "removed";
@@ -325,8 +325,8 @@ export class ListSubscription extends PulledIterator<SessionChange> {
   #opened = false;
   #wake: (() => void) | null = null;
 
-  constructor(feed: ListFeed, read: ReadRequest, onEnd: () => void) {
-    super(onEnd);
+  constructor(feed: ListFeed, read: ReadRequest, open: OpenIterators) {
+    super(open);
     this.#feed = feed;
     this.#read = read;
     feed.join(this);

@@ -2,10 +2,9 @@ import type { Kept } from "../../conversation/message/cursor.ts";
 import type { SessionEvent } from "../../conversation/events.ts";
 import { recordAt, textIndexAt } from "../../conversation/part-log.ts";
 import { isFinal } from "../../conversation/run.ts";
-import type { Session } from "../../conversation/session.ts";
+import type { MessagePage, Session } from "../../conversation/session.ts";
 import { placeCursor } from "./catch-up.ts";
 import { Follower, type Entry, type RunText } from "./follower.ts";
-import { sharedEntries, type ToldEvents } from "./told-events.ts";
 
 /** Where a feed stands: the number of its next entry, and the write of the newest. */
 export interface FeedPlace {
@@ -20,7 +19,6 @@ export interface Ring {
   /** The number of the entry that comes next. */
   readonly next: number;
   readonly place: FeedPlace;
-  readonly told: ToldEvents;
   /** null: it has left the ring; undefined: it is not there yet. */
   entry(number: number): Entry | null | undefined;
 }
@@ -43,10 +41,7 @@ export function isReadAgain(entry: Entry): entry is ReadEntry {
 /** For all who have nothing of their own. */
 const nothing: readonly Entry[] = [];
 
-/**
- * Where a subscriber stands in a feed: what it was told, and so what is new to it. Subscribers who wait at the same place
- * share it (InStep), and then it is moved on once for all of them; who goes on alone takes a copy.
- */
+/** Where a subscription stands in a feed: what it has delivered, and so what is new to it. */
 export class Place {
   readonly feed: Ring;
   me: Follower;
@@ -54,6 +49,8 @@ export class Place {
   own: readonly Entry[] = nothing;
   /** Of the feed's next entry that was not looked at. */
   number: number;
+  /** The feed's entry that the last event was made of; null: it depends on what else was delivered. */
+  origin: Entry | null = null;
   /** Behind the tip by more than a page: keeps reading before it listens. */
   behind = false;
   removed = false;
@@ -117,6 +114,16 @@ export class Place {
     this.behind = true;
   }
 
+  /** Delivers the first page behind a cursor; where that is not all, it reads on before it listens. */
+  goOnBehind({ sequence, generation, end, tipMark }: Session, { rows, hasNextPage }: MessagePage): void {
+    this.own = rows.map((row) => ({ kind: "message", row, sequence, generation }));
+    const last = rows.at(-1);
+    if (!hasNextPage) return;
+    this.me.end = last ? last.position + 1 : end;
+    this.me.tipMark = last?.mark ?? tipMark;
+    this.behind = true;
+  }
+
   /** Goes on behind all that a reading showed. */
   moveTo(session: Session): void {
     this.me.generation = session.generation;
@@ -139,7 +146,7 @@ export class Place {
     return this.own.length === 0 && !this.behind && !this.removed && this.number === this.feed.next;
   }
 
-  /** Of two at the tip: whether whatever comes is told to both alike, and leaves them alike. */
+  /** Of two at the tip: whether both deliver the same of whatever comes, and are alike behind it. */
   isLike(other: Place): boolean {
     const { sequence } = this.feed.place;
     const covers = (place: Place) => (place.#covered < sequence ? null : `${place.#covered} ${place.#coveredRun}`);
@@ -182,13 +189,10 @@ export class Place {
     return null;
   }
 
-  /** Takes what peek() has shown. Whether subscribers in step are told the same of it. */
-  take(): boolean {
-    if (this.own.length > 0) {
-      this.own = this.own.length === 1 ? nothing : this.own.slice(1);
-      return false;
-    }
-    return this.number++ >= this.feed.next - sharedEntries;
+  /** Takes what peek() has shown. */
+  take(): void {
+    if (this.own.length === 0) this.number++;
+    else this.own = this.own.length === 1 ? nothing : this.own.slice(1);
   }
 
   cursor(): string {
@@ -219,9 +223,10 @@ export class Place {
 
   /** Takes the entry; null: there is nothing new in it. */
   #tell(entry: QuickEntry): SessionEvent | null {
-    const { me, feed } = this;
+    const { me } = this;
     if (entry.kind === "progress") return this.#progress(entry);
-    const shared = this.take();
+    this.origin = this.own.length === 0 ? entry : null;
+    this.take();
     if (entry.kind === "message") {
       me.generation = entry.generation;
       me.end = entry.row.position + 1;
@@ -232,11 +237,7 @@ export class Place {
       // Its text was told before: who was told of it stands where one does who came later.
       if (this.told?.of.runId === entry.run.runId) this.told = null;
     } else me.open.set(entry.run.runId, entry.run.status);
-    const known = shared ? feed.told.find(entry, 0) : undefined;
-    if (known !== undefined) return known;
-    const event = this.#eventOf(entry);
-    if (shared) feed.told.keep(entry, 0, event);
-    return event;
+    return this.#eventOf(entry);
   }
 
   #eventOf(entry: Exclude<QuickEntry, { readonly kind: "progress" }>): SessionEvent {
@@ -258,7 +259,8 @@ export class Place {
   #progress(entry: ProgressEntry): SessionEvent | null {
     const { feed } = this;
     let last = entry;
-    let shared = this.take();
+    this.origin = null;
+    this.take();
     // Batches of the same run that wait behind this one are told as one.
     for (
       let next = feed.entry(this.number);
@@ -267,20 +269,15 @@ export class Place {
     ) {
       if (next.of.runId !== entry.of.runId) break;
       last = next;
-      shared = this.take();
+      this.take();
     }
     const { of, end, logEnd } = last;
     const before = this.told?.of.runId === of.runId ? this.told : { offset: 0, logOffset: 0 };
     const event = this.#nextOf(last, before);
     if (event === null) return null;
     const { offset, logOffset } = this.told ?? before;
-    // Reasoning and text in one batch are events of their own: the rest is told next.
+    // Reasoning and text in one batch are events of their own: the rest is delivered next.
     if (offset < end || logOffset < logEnd) this.own = [last, ...this.own];
-    // Both only grow, so their sum names a place in what the run has made.
-    const place = before.offset + before.logOffset;
-    const known = shared ? feed.told.find(last, place) : undefined;
-    if (known !== undefined) return known;
-    if (shared) feed.told.keep(last, place, event);
     return event;
   }
 

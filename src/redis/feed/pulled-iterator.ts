@@ -3,12 +3,26 @@
  * waits. Not an async generator: one that is parked on a pending next() could not be ended.
  */
 export abstract class PulledIterator<T> implements AsyncIterableIterator<T> {
-  readonly #onEnd: () => void;
+  /** How many subscribers it is pulled for. */
+  subscribers = 1;
+  readonly #open: OpenIterators;
   #turn: Promise<unknown> = Promise.resolve();
   #ended = false;
+  #forgetSignal: (() => void) | null = null;
 
-  constructor(onEnd: () => void) {
-    this.#onEnd = onEnd;
+  constructor(open: OpenIterators) {
+    this.#open = open;
+    open.add(this);
+  }
+
+  /** Ends it when the signal aborts. */
+  endWith(signal: AbortSignal | undefined): this {
+    if (signal === undefined) return this;
+    const end = () => this.end();
+    signal.addEventListener("abort", end);
+    this.#forgetSignal = () => signal.removeEventListener("abort", end);
+    if (signal.aborted) end();
+    return this;
   }
 
   protected get ended(): boolean {
@@ -30,7 +44,7 @@ export abstract class PulledIterator<T> implements AsyncIterableIterator<T> {
     const turn = this.#turn
       .then(() => this.pull())
       .catch((error: unknown) => {
-        // Who consumes an iterator that threw does not return it.
+        // The consumer of an iterator that threw does not return it.
         this.end();
         throw error;
       });
@@ -51,7 +65,14 @@ export abstract class PulledIterator<T> implements AsyncIterableIterator<T> {
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#forgetSignal?.();
     this.release();
-    this.#onEnd();
+    this.#open.delete(this);
   }
+}
+
+/** The iterators that have not ended. */
+export interface OpenIterators {
+  add(iterator: PulledIterator<unknown>): void;
+  delete(iterator: PulledIterator<unknown>): void;
 }

@@ -8,122 +8,117 @@ import { startedBy, withEmptyPages } from "./beginning.ts";
 import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
 import type { Feed } from "./feed.ts";
 import { settingsOf, type Entry } from "./follower.ts";
-import type { Member } from "./in-step.ts";
 import { isReadAgain, Place, type ReadEntry, type FeedPlace } from "./place.ts";
-import { PulledIterator } from "./pulled-iterator.ts";
-import type { ReadEvent } from "./told-events.ts";
+import { PulledIterator, type OpenIterators } from "./pulled-iterator.ts";
 
 /** How long a subscriber waits before it asks a store that was away again, in ms. */
 const retryMs = 250;
 
-/** For all who are told nothing before the feed. */
+/** For all that deliver nothing before the feed. */
 const nothing: readonly SessionEvent[] = [];
 
-const asleep = (): void => undefined;
+const asleep: LiveReader = { wake: () => undefined, isDone: true };
 
 /**
- * One subscriber: its own place in a feed, pulled by its consumer. While it waits it holds nothing; when the ring has
+ * A subscription to a feed: its own place in it, pulled by its consumer. While it waits it holds nothing; when the ring has
  * moved past it, it reads on from its place as if it had been away (P10). return() ends it at once, also while it waits.
  */
-export class Subscription extends PulledIterator<SessionEvent> implements Live<SessionEvent>, Member {
+export class Subscription extends PulledIterator<SessionEvent> implements Live<SessionEvent> {
   readonly #feed: Feed;
   readonly #request: ReadRequest;
-  /** While it is in step with others, theirs too. */
-  #place: Place;
-  /** What it is told before all that the place leads to. */
+  readonly #open: OpenIterators;
+  readonly #place: Place;
+  /** What it delivers before all that the place leads to. */
   #ready: readonly SessionEvent[];
-  /** Who is in step by it. */
-  #reader: LiveReader<SessionEvent> | null = null;
-  /**
-   * Ends what next() waits for, or wakes who polls. Not a promise to race with: it would keep every race for as long as the
-   * subscriber lives.
-   */
-  #interrupt: () => void = asleep;
+  /** Woken at its end. Not a promise to race with: it would keep every race for as long as the subscription lives. */
+  #waiter: LiveReader = asleep;
+
+  private constructor(
+    feed: Feed,
+    request: ReadRequest,
+    open: OpenIterators,
+    place: Place,
+    ready: readonly SessionEvent[],
+  ) {
+    super(open);
+    this.#feed = feed;
+    this.#request = request;
+    this.#open = open;
+    this.#place = place;
+    this.#ready = ready;
+  }
 
   /** `from`: where the feed stood before the reading. */
-  constructor(feed: Feed, read: ReadRequest, from: FeedPlace, start: Start, onEnd: () => void) {
-    super(onEnd);
-    this.#feed = feed;
-    this.#request = read;
+  static open(feed: Feed, request: ReadRequest, open: OpenIterators, from: FeedPlace, start: Start): Subscription {
     if (start.kind === "waiting" || start.kind === "gone") {
       const { sessionId } = feed;
-      this.#place = Place.waiting(feed, from);
-      this.#place.removed = start.kind === "gone";
-      this.#ready = [
-        start.kind === "gone"
-          ? { kind: "removed", sessionId }
-          : { kind: "waiting", cursor: this.#place.cursor(), sessionId },
-      ];
-      return;
+      const place = Place.waiting(feed, from);
+      place.removed = start.kind === "gone";
+      const first: SessionEvent = place.removed
+        ? { kind: "removed", sessionId }
+        : { kind: "waiting", cursor: place.cursor(), sessionId };
+      return new Subscription(feed, request, open, place, [first]);
     }
     const { session } = start;
     const place = Place.at(session, feed, from);
-    this.#place = place;
-    // Of an expired one it stays: whose stream is cut off before the reset resumes from it, and hears of the reset.
-    const opened: SessionEvent = {
-      kind: "opened",
-      cursor: start.kind === "tip" ? place.cursor() : start.cursor,
-      session,
-    };
-    this.#ready = [opened];
+    // Of an expired one it stays: a client that is cut off before the reset resumes from it, and gets the reset.
+    const cursor = start.kind === "tip" ? place.cursor() : start.cursor;
+    const opened: SessionEvent = { kind: "opened", cursor, session };
     if (start.kind === "expired") {
       const kept = start.kept?.position ?? 0;
       if (start.kept !== null && kept > 0) place.goBack(session.generation, start.kept);
-      this.#ready = [opened, { kind: "reset", kept, cursor: place.cursor(), session }];
+      const reset: SessionEvent = { kind: "reset", kept, cursor: place.cursor(), session };
+      return new Subscription(feed, request, open, place, [opened, reset]);
     }
-    if (start.kind !== "after") return;
-    const { rows, hasNextPage } = start.page;
-    const { sequence, generation } = session;
-    place.own = rows.map((row) => ({ kind: "message", row, sequence, generation }));
-    if (!hasNextPage) return;
-    const last = rows.at(-1);
-    place.me.end = last ? last.position + 1 : session.end;
-    place.me.tipMark = last?.mark ?? session.tipMark;
-    place.behind = true;
+    if (start.kind === "after") place.goOnBehind(session, start.page);
+    return new Subscription(feed, request, open, place, [opened]);
+  }
+
+  fork(): Subscription {
+    const fork = new Subscription(this.#feed, this.#request, this.#open, this.#place.copy(), this.#ready);
+    if (this.ended) fork.end();
+    return fork;
+  }
+
+  isLevelWith(other: Live<SessionEvent>): boolean {
+    return other instanceof Subscription && this.#isAtTip && other.#isAtTip && this.#place.isLike(other.#place);
+  }
+
+  get #isAtTip(): boolean {
+    return !this.ended && this.#ready.length === 0 && this.#place.isAtTip;
+  }
+
+  get origin(): object | null {
+    return this.#place.origin;
   }
 
   protected release(): void {
     this.#ready = nothing;
-    this.#feed.unwait(this.#interrupt);
-    if (this.#reader !== null) {
-      const reader = this.#reader;
-      this.#reader = null;
-      this.#feed.inStep.leave(reader);
-      queueMicrotask(() => reader.wake());
-    } else {
-      this.#place.own = [];
-      queueMicrotask(this.#interrupt);
-    }
-  }
-
-  goOn(place: Place): void {
-    this.#reader = null;
-    this.#place = place;
+    this.#place.own = [];
+    const waiter = this.#waiter;
+    this.#feed.unwait(waiter);
+    queueMicrotask(() => waiter.wake());
   }
 
   poll(): SessionEvent | null {
     if (this.ended) return null;
-    this.#standAlone();
     const [ready] = this.#ready;
     if (ready === undefined) return this.#place.poll();
     this.#ready = this.#ready.length === 1 ? nothing : this.#ready.slice(1);
+    this.#place.origin = null;
     return ready;
   }
 
-  wait(reader: LiveReader<SessionEvent>): boolean {
+  wait(reader: LiveReader): boolean {
     const place = this.#place;
     if (this.ended || this.#ready.length > 0 || place.removed || place.peek() !== null || place.behind) return false;
-    const shared = place.isAtTip ? this.#feed.inStep.join(reader, this, place) : null;
-    if (shared === null) return this.#sleep(() => reader.wake());
-    this.#place = shared;
-    this.#reader = reader;
-    this.#interrupt = asleep;
-    return true;
+    this.#waiter = reader;
+    return this.#feed.wait(place.number, reader);
   }
 
   protected async pull(): Promise<IteratorResult<SessionEvent>> {
     while (!this.ended) {
-      const ready = this.poll(); // stands alone from here on
+      const ready = this.poll();
       if (ready !== null) return { done: false, value: ready };
       const entry = this.#place.peek();
       if (entry !== null && isReadAgain(entry)) {
@@ -136,27 +131,15 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     return { done: true, value: undefined };
   }
 
-  /** Who asks by itself moves no one else on. */
-  #standAlone(): void {
-    if (this.#reader === null) return;
-    this.#feed.inStep.leave(this.#reader);
-    this.goOn(this.#place.copy());
-  }
-
-  #sleep(wake: () => void): boolean {
-    this.#interrupt = wake;
-    return this.#feed.wait(this.#place.number, wake);
-  }
-
   async #wait(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<undefined>();
-    if (this.#sleep(() => resolve(undefined))) await promise;
+    if (this.wait({ wake: () => resolve(undefined), isDone: true })) await promise;
   }
 
   /** Settles as `wait` says, or with undefined when the subscriber ends before. */
   #orEnd<T>(wait: (resolve: (value: T) => void, reject: (error: unknown) => void) => void): Promise<T | undefined> {
     return new Promise<T | undefined>((resolve, reject) => {
-      this.#interrupt = () => resolve(undefined);
+      this.#waiter = { wake: () => resolve(undefined), isDone: false };
       wait(resolve, reject);
     });
   }
@@ -195,11 +178,9 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
 
   /** null: the subscriber has ended. */
   async #withReading(entry: ReadEntry): Promise<SessionEvent | null> {
-    const { told } = this.#feed;
     const place = this.#place;
-    const ask = () => this.#read(entry);
-    const shared = place.take();
-    const event = await this.#retried(() => (shared ? told.read(entry, this.#request, ask) : ask()));
+    place.take();
+    const event = await this.#retried(() => this.#read(entry));
     if (event === undefined) return null;
     const { me } = place;
     if (event === null) {
@@ -255,6 +236,9 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     return undefined;
   }
 }
+
+/** Events that show the session as it is. */
+type ReadEvent = Extract<SessionEvent, { readonly kind: "opened" | "updated" | "reset" }>;
 
 export type Start =
   | { readonly kind: "tip"; readonly session: Session }

@@ -8,8 +8,8 @@ import type { KeepAlive } from "./keep-alive.ts";
 import { paceOf } from "../guard/pace.ts";
 import type { Pace, Pausable } from "../guard/pace.ts";
 import type { Frame } from "../../operations/live/outcome.ts";
-import type { Writer, Sink } from "../../operations/live/shared-results.ts";
 import { SocketClosing } from "../../operations/live/socket-closing.ts";
+import type { Sink, Writer } from "../../operations/live/results.ts";
 import { watchStall } from "./stall.ts";
 import type { StallWatch } from "./stall.ts";
 

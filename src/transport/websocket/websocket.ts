@@ -24,7 +24,7 @@ import { requestIdOf, withRequestId } from "../request-ids.ts";
 import { nextMessage } from "../../operations/live/outcome.ts";
 import type { Outcome } from "../../operations/live/outcome.ts";
 import { formatError, formatResult } from "../../operations/results.ts";
-import type { Sink, Writer } from "../../operations/live/shared-results.ts";
+import type { Sink, Writer } from "../../operations/live/results.ts";
 import { ClientSocket, Wire } from "./socket.ts";
 
 export interface WebSocketOptions {

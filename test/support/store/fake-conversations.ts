@@ -1,4 +1,5 @@
 import type { Conversations, ReadRequest, TurnResult } from "../../../src/conversation/conversations/api.ts";
+import { messagesOf } from "../../../src/conversation/conversations/messages-only.ts";
 import { parseCursor } from "../../../src/conversation/message/cursor.ts";
 import { notFound, ParleyError } from "../../../src/conversation/errors.ts";
 import type { PlacedMessage, SessionChange, SessionEvent } from "../../../src/conversation/events.ts";
@@ -24,7 +25,6 @@ export class FakeConversations implements Conversations {
   } as const;
   readonly calls: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
   readonly events = new PushSource<SessionEvent>();
-  readonly messages = new PushSource<PlacedMessage>();
   readonly changes = new PushSource<SessionChange>();
   readonly #sessions = new Map<string, Session>();
   readonly #rows = new Map<string, Row[]>();
@@ -167,7 +167,7 @@ export class FakeConversations implements Conversations {
 
   messageAdded: Conversations["messageAdded"] = (...args) => {
     this.calls.push({ method: "messageAdded", args });
-    return Promise.resolve(Object.assign(this.messages, { start: null }));
+    return Promise.resolve(messagesOf(this.events));
   };
 
   sessionChanged: Conversations["sessionChanged"] = (...args) => {

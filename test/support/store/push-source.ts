@@ -11,7 +11,9 @@ export class PushSource<Event extends object> implements Live<Event> {
   readonly #events: Event[] = [];
   readonly #markReturned: () => void;
   #waiting: ((result: IteratorResult<Event, undefined>) => void) | null = null;
-  #reader: LiveReader<Event> | null = null;
+  readonly origin = null;
+  subscribers = 1;
+  #reader: LiveReader | null = null;
   #failure: Error | null = null;
   #done = false;
 
@@ -53,10 +55,18 @@ export class PushSource<Event extends object> implements Live<Event> {
     return event;
   }
 
-  wait(reader: LiveReader<Event>): boolean {
+  wait(reader: LiveReader): boolean {
     if (this.#events.length > 0 || this.#failure !== null || this.#done) return false;
     this.#reader = reader;
     return true;
+  }
+
+  isLevelWith(): boolean {
+    return false;
+  }
+
+  fork(): Live<Event> {
+    throw new Error("Nobody else reads what a test feeds by hand.");
   }
 
   next(): Promise<IteratorResult<Event, undefined>> {
