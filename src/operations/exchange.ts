@@ -2,7 +2,7 @@ import { unauthenticated } from "../conversation/conversations/access.ts";
 import type { Caller } from "../conversation/conversations/api.ts";
 import type { Resume } from "../graphql/context.ts";
 import { watchExpiry } from "./expiry.ts";
-import type { Identity, Revocation, Validity } from "./identity.ts";
+import type { Identify, Identity, RequestHeaders, Revocation, Validity } from "./identity.ts";
 
 /** Of one operation. */
 export interface Place {
@@ -36,6 +36,27 @@ export function createExchange(
   lastEventId: string | null,
 ): Exchange {
   return new OpenExchange(identify, lastEventId);
+}
+
+/** The operations that came over HTTP and are not over yet. */
+export class OpenExchanges {
+  readonly #identify: Identify;
+  readonly #open = new Set<Exchange>();
+
+  constructor(identify: Identify) {
+    this.#identify = identify;
+  }
+
+  open(headers: RequestHeaders): Exchange {
+    const exchange = createExchange(() => this.#identify(headers, null), headers.get("last-event-id"));
+    this.#open.add(exchange);
+    exchange.onEnd(() => this.#open.delete(exchange));
+    return exchange;
+  }
+
+  endAll(): void {
+    for (const exchange of this.#open) exchange.end();
+  }
 }
 
 /** One for all: making an error for each request, with its stack, costs more than the signal. */

@@ -35,5 +35,11 @@ export interface Identity extends Validity {
   readonly viewer: Viewer;
 }
 
+/** `connectionParams`: the payload of connection_init (WebSocket); null over HTTP. Throws as Authenticate does. */
+export type Identify = (
+  headers: RequestHeaders,
+  connectionParams: Readonly<Record<string, unknown>> | null,
+) => Identity | Promise<Identity>;
+
 /** Refuses by throwing a ParleyError: UNAUTHENTICATED, or STORE_UNAVAILABLE where nobody can tell right now. */
 export type Authenticate = (credentials: Credentials) => Identity | Promise<Identity>;

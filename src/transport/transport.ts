@@ -8,10 +8,9 @@ import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Limits, QueryLimits } from "../config/limits.ts";
 import { anonymous } from "../conversation/session.ts";
 import { createAnswers } from "./http/answers.ts";
-import { readBody } from "./http/body.ts";
-import { createExchange } from "../operations/exchange.ts";
-import type { Exchange } from "../operations/exchange.ts";
-import type { Authenticate, RequestHeaders } from "../operations/identity.ts";
+import { readBody } from "./http/incoming.ts";
+import { OpenExchanges } from "../operations/exchange.ts";
+import type { Authenticate } from "../operations/identity.ts";
 import type { Readiness } from "./http/pages/health.ts";
 import { createOperationAnswers } from "./http/http.ts";
 import { Operations } from "../operations/operation.ts";
@@ -20,7 +19,7 @@ import type { Logger } from "../operations/logger.ts";
 import { createMask } from "../operations/masking.ts";
 import type { MetricsSource } from "./http/pages/metrics-endpoint.ts";
 import { createNodeServer } from "./http/node-server.ts";
-import { isKnownPage } from "./http/origins.ts";
+import { identifyBy } from "./http/origins.ts";
 import { persistedOperations } from "../operations/documents/persisted.ts";
 import type { PersistedOperations } from "../operations/documents/persisted.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
@@ -108,8 +107,8 @@ export function createTransport(options: TransportOptions): Transport {
     compiled,
   });
   const origins = { allowed: allowedOrigins, production };
-  const identify = (headers: RequestHeaders, connectionParams: Readonly<Record<string, unknown>> | null) =>
-    authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, origins) });
+  const identify = identifyBy(authenticate, origins);
+  const exchanges = new OpenExchanges(identify);
   const webSockets = createWebSocketEndpoint({
     operations,
     identify,
@@ -124,7 +123,6 @@ export function createTransport(options: TransportOptions): Transport {
     slowReaderMs: limits.slowReaderMs,
     initTimeoutMs: limits.initTimeoutMs,
   });
-  const exchanges = new Set<Exchange>();
   let draining = false;
   const isDraining = () => draining;
   const answer = createAnswers({
@@ -143,13 +141,6 @@ export function createTransport(options: TransportOptions): Transport {
   });
   let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
 
-  function openExchange(headers: RequestHeaders): Exchange {
-    const exchange = createExchange(() => identify(headers, null), headers.get("last-event-id"));
-    exchanges.add(exchange);
-    exchange.onEnd(() => exchanges.delete(exchange));
-    return exchange;
-  }
-
   return {
     get sockets() {
       return webSockets.size;
@@ -157,7 +148,7 @@ export function createTransport(options: TransportOptions): Transport {
 
     async fetch(request) {
       const requestId = requestIdOf(request.headers);
-      const exchange = openExchange(request.headers);
+      const exchange = exchanges.open(request.headers);
       const { method, url, headers, body, signal } = request;
       signal.addEventListener("abort", exchange.end, { once: true });
       if (signal.aborted) exchange.end();
@@ -181,7 +172,7 @@ export function createTransport(options: TransportOptions): Transport {
     async listen(port, host) {
       const created = createNodeServer({
         answer,
-        openExchange,
+        exchanges,
         webSockets,
         guard,
         security,
@@ -217,7 +208,7 @@ export function createTransport(options: TransportOptions): Transport {
       draining = true;
       server?.http.close();
       guard.close();
-      for (const exchange of exchanges) exchange.end();
+      exchanges.endAll();
       // Who waits for a reply has it, as far as it goes, a moment later; then nothing keeps a connection open.
       const timer = setTimeout(() => server?.http.closeAllConnections(), closeGraceMs);
       server?.http.closeIdleConnections();

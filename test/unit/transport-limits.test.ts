@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { addressReader } from "../../src/transport/guard/address.ts";
 import type { TrustedProxies } from "../../src/transport/guard/address.ts";
 import { Counts } from "../../src/transport/guard/counts.ts";
-import { createGate } from "../../src/transport/guard/gate.ts";
+import { createGate } from "../../src/transport/guard/guard.ts";
 import { paceOf } from "../../src/transport/guard/pace.ts";
 import { Bucket, Rates } from "../../src/transport/guard/rate.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";

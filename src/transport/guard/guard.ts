@@ -11,24 +11,28 @@ import { toGraphQLError } from "../../graphql/errors.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
 import { addressReader } from "./address.ts";
 import { Counts } from "./counts.ts";
-import { createGate } from "./gate.ts";
 import type { Place } from "../../operations/exchange.ts";
 import { Rates } from "./rate.ts";
 
 type Leave = () => void;
 
+/**
+ * By what a client is counted: its address, or the network that it can choose one from; null: by nothing. Found out where
+ * something is counted by it: most requests of most gateways are not.
+ */
+export type ClientAddress = () => string | null;
+
 /** What one process bears of its clients. Each refusal is counted by the limit's name, and nothing was done for it. */
 export interface Guard {
-  /** By what a client is counted: its address, or the network that it can choose one from. */
-  address(headers: RequestHeaders, peer: string | null): string | null;
+  address(headers: RequestHeaders, peer: string | null): ClientAddress;
   /** Why nothing of this request is worth reading now, or null. Counts it. */
-  request(address: string | null): GraphQLError | null;
+  request(address: ClientAddress): GraphQLError | null;
   /** An operation begins: gives the place that it takes until it is answered, or why it is refused. */
   operation(): Place | GraphQLError;
   /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
   hold(bytes: number): Leave;
   /** A WebSocket or a stream is opened from this address, and by this viewer: each null where there are too many. */
-  socketFrom(address: string | null): Leave | null;
+  socketFrom(address: ClientAddress): Leave | null;
   socketOf(viewer: Viewer): Leave | null;
   /** Why one more operation on a socket that has so many is refused, or null. */
   subscription(inProgress: number): GraphQLError | null;
@@ -40,7 +44,7 @@ export interface Guard {
 const overloadRetrySeconds = 1;
 
 export function createGuard(limits: Limits, telemetry: Telemetry): Guard {
-  const address = addressReader(limits.trustProxy);
+  const addressOf = addressReader(limits.trustProxy);
   const rates = limits.maxRequestsPerMinute === null ? null : new Rates(limits.maxRequestsPerMinute);
   const fromAddress = new Counts(limits.maxSocketsPerAddress);
   const ofSubject = new Counts(limits.maxSocketsPerSubject);
@@ -67,8 +71,9 @@ export function createGuard(limits: Limits, telemetry: Telemetry): Guard {
   }
 
   return {
-    address,
-    request(from) {
+    address: (headers, peer) => () => addressOf(headers, peer),
+    request(address) {
+      const from = rates === null ? null : address();
       const retryAfterSeconds = from === null ? 0 : (rates?.take(from) ?? 0);
       if (retryAfterSeconds === 0) return overload();
       const limit = "requestsPerAddress";
@@ -76,7 +81,7 @@ export function createGuard(limits: Limits, telemetry: Telemetry): Guard {
     },
     operation: () => overload() ?? gate.enter(),
     hold: (bytes) => gate.hold(bytes),
-    socketFrom: (from) => take(fromAddress, from, "socketsPerAddress"),
+    socketFrom: (address) => take(fromAddress, address(), "socketsPerAddress"),
     // Who is everyone cannot be held to one person's share.
     socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),
     subscription(inProgress) {
@@ -109,4 +114,91 @@ function refusalOf(error: ParleyError): GraphQLError {
   const headers = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
   const status = error.code === "OVERLOADED" ? 503 : 429;
   return new GraphQLError(message, { extensions: { ...extensions, http: { status, headers } } });
+}
+
+/**
+ * How much the process executes at a time. What is too much is refused at once, which costs next to nothing, so that what
+ * was let in is answered soon (P10) and refused clients come back when there is room.
+ *
+ *     enter ─▶ executing ─(it waits for a reply)─▶ waiting ─(the reply is there)─▶ executing ─▶ left
+ *                  └──────────────────────────(answered)─────────────────────────────▶ left
+ */
+interface Gate {
+  /** Which limit leaves no room for an operation, or null. */
+  full(): LimitName | null;
+  /** Takes a place until it is left. It takes one also where there is none. */
+  enter(): Place;
+  /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
+  hold(bytes: number): () => void;
+  /** Operations being executed. */
+  readonly size: number;
+  close(): void;
+}
+
+/** How often the event loop is asked how late it is. */
+const tickMs = 100;
+
+type GateLimits = Pick<Limits, "maxConcurrentOperations" | "maxEventLoopLagMs" | "maxPendingAnswerBytes">;
+
+/** Exported for its test. */
+export function createGate(limits: GateLimits): Gate {
+  const { maxConcurrentOperations, maxEventLoopLagMs, maxPendingAnswerBytes } = limits;
+  let executing = 0;
+  let pending = 0;
+  let expectedAt = performance.now() + tickMs;
+  let lagMs = 0;
+  let before = 0;
+  const count = (change: 1 | -1) => void (executing += change);
+  const timer = setInterval(() => {
+    const now = performance.now();
+    before = lagMs;
+    lagMs = now - expectedAt;
+    expectedAt = now + tickMs;
+  }, tickMs).unref();
+
+  return {
+    get size() {
+      return executing;
+    },
+    full() {
+      if (executing >= maxConcurrentOperations) return "operations";
+      if (pending > maxPendingAnswerBytes) return "pendingAnswerBytes";
+      // Twice in a row: once may be a collection of garbage, or one large answer.
+      return Math.min(lagMs, before) > maxEventLoopLagMs ? "eventLoopLag" : null;
+    },
+    hold(bytes) {
+      pending += bytes;
+      return () => void (pending -= bytes);
+    },
+    enter: () => new TakenPlace(count),
+    close: () => clearInterval(timer),
+  };
+}
+
+/** Several fields of one operation may wait at a time: while one of them does, the operation counts as waiting. */
+class TakenPlace implements Place {
+  readonly #count: (change: 1 | -1) => void;
+  #waits = 0;
+  #left = false;
+
+  constructor(count: (change: 1 | -1) => void) {
+    this.#count = count;
+    count(1);
+  }
+
+  wait(): () => void {
+    if (this.#waits++ === 0 && !this.#left) this.#count(-1);
+    let over = false;
+    return () => {
+      if (over) return;
+      over = true;
+      if (--this.#waits === 0 && !this.#left) this.#count(1);
+    };
+  }
+
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    if (this.#waits === 0) this.#count(-1);
+  }
 }

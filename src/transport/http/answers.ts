@@ -8,7 +8,7 @@ import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
 import type { AnswerOperation } from "./http.ts";
 import { tooManySockets } from "../guard/guard.ts";
-import type { Guard } from "../guard/guard.ts";
+import type { ClientAddress, Guard } from "../guard/guard.ts";
 import { metricsPage } from "./pages/metrics-endpoint.ts";
 import type { MetricsSource } from "./pages/metrics-endpoint.ts";
 import { acceptedBy } from "./negotiation.ts";
@@ -29,8 +29,7 @@ export interface Incoming {
   /** As it was sent: who closes paths at a proxy closes them for "/x/../metrics" too, which is no path of ours. */
   readonly pathname: string;
   readonly headers: RequestHeaders;
-  /** By what its client is counted; null: by nothing. */
-  readonly address: string | null;
+  readonly address: ClientAddress;
   /** Reads the body; null: it is too long. */
   readonly read: () => Promise<string | null>;
 }

@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks";
 import { createServer, STATUS_CODES } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -7,10 +8,8 @@ import { GraphQLError } from "graphql";
 
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Answer } from "./answers.ts";
-import { readIncoming } from "./body.ts";
-import type { Exchange } from "../../operations/exchange.ts";
-import type { RequestHeaders } from "../../operations/identity.ts";
-import { IncomingHeaders } from "./incoming-headers.ts";
+import type { OpenExchanges } from "../../operations/exchange.ts";
+import { IncomingHeaders, readIncoming, targetOf } from "./incoming.ts";
 import type { Guard } from "../guard/guard.ts";
 import type { Limits } from "../../config/limits.ts";
 import type { Logger } from "../../operations/logger.ts";
@@ -19,16 +18,14 @@ import { machineNames, mayUpgrade } from "./origins.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { refusal } from "../../operations/refusals.ts";
 import { requestIdOf, withRequestId } from "../request-ids.ts";
-import { targetOf } from "./request-target.ts";
 import type { SecurityHeaders } from "./security-headers.ts";
 import { refusalAnswer } from "./plain-answer.ts";
 import type { PlainAnswer } from "./plain-answer.ts";
-import { Turns } from "./turns.ts";
 import type { WebSocketEndpoint } from "../websocket/websocket.ts";
 
 export interface NodeServerOptions {
   readonly answer: Answer;
-  readonly openExchange: (headers: RequestHeaders) => Exchange;
+  readonly exchanges: OpenExchanges;
   readonly webSockets: WebSocketEndpoint;
   readonly guard: Guard;
   readonly security: SecurityHeaders;
@@ -46,7 +43,7 @@ export interface NodeServerOptions {
 
 /** A server of node:http that brings requests to `answer` and upgrades to `webSockets`. It does not listen yet. */
 export function createNodeServer(options: NodeServerOptions): Server {
-  const { answer, openExchange, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
+  const { answer, exchanges, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
   const { origins, localOnly, allowedHosts, path } = options;
   const { maxBodyBytes, slowReaderMs } = limits;
   const isOurs = machineNames(origins.allowed, allowedHosts ?? []);
@@ -88,7 +85,7 @@ export function createNodeServer(options: NodeServerOptions): Server {
     requestId: string,
     response: ServerResponse,
   ): Promise<void> {
-    const exchange = openExchange(headers);
+    const exchange = exchanges.open(headers);
     response.once("close", exchange.end);
     const write = (given: Response | PlainAnswer) => {
       given.headers.set("x-request-id", requestId);
@@ -202,4 +199,44 @@ function cutOff(socket: Duplex): void {
 
 function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);
+}
+
+/**
+ * One request of a connection after another. Node begins all that a client sends at once (pipelining), and keeps their
+ * answers for a reader that may never read (P10): here a request waits until the network has taken the answers before its
+ * own, and while one waits nothing more of its connection is read.
+ */
+class Turns {
+  readonly #waiting = new WeakMap<Socket, number>();
+
+  /** Calls `answer` when it is this request's turn: mostly at once. Of a connection that is gone it never is. */
+  take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    // Node gives a response its socket when those before it are written.
+    if (response.socket !== null) {
+      answer();
+      return;
+    }
+    const { socket } = request;
+    this.#hold(socket);
+    // Told of within the request before, whose trace and id are not this one's.
+    const begin = AsyncResource.bind(answer);
+    response.once("socket", () => {
+      this.#release(socket);
+      begin();
+    });
+  }
+
+  #hold(socket: Socket): void {
+    const waiting = this.#waiting.get(socket);
+    this.#waiting.set(socket, (waiting ?? 0) + 1);
+    socket.pause();
+    // Node resumes it behind each request that has come whole.
+    if (waiting === undefined) socket.on("resume", () => this.#waiting.get(socket) !== 0 && socket.pause());
+  }
+
+  #release(socket: Socket): void {
+    const waiting = (this.#waiting.get(socket) ?? 1) - 1;
+    this.#waiting.set(socket, waiting);
+    if (waiting === 0) socket.resume();
+  }
 }

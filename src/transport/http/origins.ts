@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 
-import type { RequestHeaders } from "../../operations/identity.ts";
+import type { Authenticate, Identify, RequestHeaders } from "../../operations/identity.ts";
 
 const localHosts: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
@@ -30,9 +30,15 @@ export function mayUpgrade(headers: RequestHeaders, policy: OriginPolicy): boole
  * Whether the request says which page it comes from, and that may use the endpoint. Programs say nothing. For a GET to its
  * page's own origin (EventSource) a browser sends no Origin, but Sec-Fetch-Site, which no page can set.
  */
-export function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
+function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
   if (headers.get("origin") === null) return headers.get("sec-fetch-site") === "same-origin";
   return mayUpgrade(headers, policy);
+}
+
+/** `authenticate`, which is told whether a page that is let in has sent the request. */
+export function identifyBy(authenticate: Authenticate, policy: OriginPolicy): Identify {
+  return (headers, connectionParams) =>
+    authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, policy) });
 }
 
 /**

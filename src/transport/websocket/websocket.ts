@@ -12,7 +12,7 @@ import type { Span, Telemetry } from "../../conversation/ports/telemetry.ts";
 import { EndingOperations } from "./ending-operations.ts";
 import { createExchange } from "../../operations/exchange.ts";
 import type { Exchange } from "../../operations/exchange.ts";
-import type { Identity, RequestHeaders } from "../../operations/identity.ts";
+import type { Identify, Identity, RequestHeaders } from "../../operations/identity.ts";
 import { watchExpiry } from "../../operations/expiry.ts";
 import type { Expiry } from "../../operations/expiry.ts";
 import type { OperationResult, Operations } from "../../operations/operation.ts";
@@ -29,11 +29,7 @@ import { ClientSocket, Wire } from "./socket.ts";
 
 export interface WebSocketOptions {
   readonly operations: Operations;
-  /** `connectionParams`: the payload of connection_init. */
-  readonly identify: (
-    headers: RequestHeaders,
-    connectionParams: Readonly<Record<string, unknown>>,
-  ) => Identity | Promise<Identity>;
+  readonly identify: Identify;
   readonly mask: MaskError;
   readonly logger: Logger;
   readonly telemetry: Telemetry;
