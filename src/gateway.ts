@@ -3,7 +3,7 @@ import { idMatcher, signedInProblem, subjectProblem } from "./conversation/conve
 import { StoredConversations } from "./conversation/conversations/conversations.ts";
 import { anonymous, type MemorySettings } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/ports/telemetry.ts";
-import { Titles } from "./conversation/conversations/titles.ts";
+import { titleDelayMs, Titles } from "./conversation/conversations/titles.ts";
 import { Turns } from "./conversation/conversations/turns.ts";
 import { redisSourceOf, settle, type GatewayOptions, type Settings } from "./options.ts";
 import type { AuthOptions } from "./config/auth.ts";
@@ -97,7 +97,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   return await compose(settle(options));
 }
 
-async function compose(settings: Settings): Promise<Gateway> {
+/** @internal Tests make titles without waiting for anybody. */
+export async function compose(settings: Settings, delayMs = titleDelayMs): Promise<Gateway> {
   const { auth, authenticates, production, introspection, queryLimits, memory, model, autoTitle, replyWaitMs } =
     settings;
   const { runLeaseMs: leaseMs, idle = false } = settings;
@@ -173,6 +174,7 @@ async function compose(settings: Settings): Promise<Gateway> {
   const titles = new Titles(backend.store, replies, {
     model,
     replyWaitMs,
+    delayMs,
     quotas: backend.quotas,
     telemetry,
     onError,

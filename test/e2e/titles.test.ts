@@ -17,11 +17,12 @@ let gateways: readonly TestGateway[];
 let here: string;
 let there: string;
 
+/** Nobody else asks for titles: it waits for none. */
+const start = () => startGateway({ redis: redis.redis, ...model(), autoTitle: true }, 0);
 const model = () => ({ model: "openai:small", openai: { apiKey: "sk-x", baseUrl: openai.baseUrl } });
 
 beforeAll(async () => {
   [redis, openai] = await Promise.all([startTopology(), startOpenAI()]);
-  const start = () => startGateway({ redis: redis.redis, ...model(), autoTitle: true });
   gateways = await Promise.all([start(), start()]);
   [here = "", there = ""] = gateways.map(({ url }) => url);
 });
@@ -70,7 +71,9 @@ async function settled(url: string, sessionId: string): Promise<void> {
 }
 
 test("a session gets a title after its first reply, subscribers and the sidebar hear of it, and it gets no other", async () => {
-  titled("Bears in spring");
+  openai.behave((request) =>
+    isForTitle(request) ? { kind: "gated", tokens: ["Bears in spring"] } : { kind: "reply", text: "Yes." },
+  );
   await create(here, { sessionId: "first" });
   const stream = await follow(there, "first");
   const sidebar = subscribe<SessionEvent>(
@@ -80,6 +83,7 @@ test("a session gets a title after its first reply, subscribers and the sidebar 
   await sidebar.waitFor((event) => JSON.stringify(event).includes("SessionListOpened"), "SessionListOpened");
   const { session } = await ask(here, "first", "Tell me of bears");
   expect(session.title).toBeNull();
+  openai.releaseAll();
   const told = await stream.waitFor((event) => event.__typename === "SessionUpdated", "SessionUpdated");
   expect(told).toMatchObject({ session: { title: "Bears in spring", messageCount: 2 } });
   const has = (event: SessionEvent) =>
@@ -162,12 +166,14 @@ test("what was cleared lives on in no title: the next reply gets one", async () 
 
 test("a page that asks for a title itself after the first reply costs one call", async () => {
   titled("Seals");
-  await ask(here, "asked", "Tell me of seals.");
+  const usual = await startGateway({ redis: redis.redis, ...model(), autoTitle: true });
+  await ask(usual.url, "asked", "Tell me of seals.");
   type Data = { generateTitle: { session: { title: string | null } } };
   const query = `mutation { generateTitle(input: { sessionId: "asked" }) { session { title } } }`;
-  expect((await execute<Data>(here, query)).generateTitle.session.title).toBe("Seals");
+  expect((await execute<Data>(usual.url, query)).generateTitle.session.title).toBe("Seals");
   await update("asked", null);
-  await settled(here, "asked-next");
+  await settled(usual.url, "asked-next");
+  await usual.close();
   expect(titlesAsked("Tell me of seals.")).toBe(1);
   expect(await titleOf("asked")).toBeNull();
 });
@@ -182,7 +188,7 @@ test("of two gateways with ten messages only one makes a title", async () => {
 });
 
 test("a gateway that stops gives up the title that it makes", async () => {
-  const stopping = await startGateway({ redis: redis.redis, ...model(), autoTitle: true });
+  const stopping = await start();
   openai.behave((request) =>
     isForTitle(request) ? { kind: "gated", tokens: ["Never"] } : { kind: "reply", text: "Yes." },
   );

@@ -46,22 +46,26 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
   });
 
   async function start(options: Partial<GatewayOptions>): Promise<TestGateway> {
-    const gateway = await startGateway({
-      redis: topology.redis,
-      historyKeyPrefix: "chat:",
-      auth: {
-        kind: "jwt",
-        key: { secret },
-        issuer: null,
-        audience: null,
-        clockSkewSeconds: 0,
-        cookie: null,
+    const gateway = await startGateway(
+      {
+        redis: topology.redis,
+        historyKeyPrefix: "chat:",
+        auth: {
+          kind: "jwt",
+          key: { secret },
+          issuer: null,
+          audience: null,
+          clockSkewSeconds: 0,
+          cookie: null,
+        },
+        model: "openai:small",
+        openai: { apiKey: "key", baseUrl: openai.baseUrl },
+        metrics: true,
+        ...options,
       },
-      model: "openai:small",
-      openai: { apiKey: "key", baseUrl: openai.baseUrl },
-      metrics: true,
-      ...options,
-    });
+      // A title waits for nobody.
+      0,
+    );
     gateways.push(gateway);
     await waitUntil("it is ready", async () => (await fetch(new URL("/readyz", gateway.url))).ok);
     return gateway;

@@ -12,17 +12,16 @@ export interface TitleSettings {
   readonly model: string;
   /** How long who asked for a title waits for it, in ms. */
   readonly replyWaitMs: number;
+  /** How long after a session's first reply its title is made. */
+  readonly delayMs: number;
   readonly quotas?: Quotas;
   readonly telemetry?: Telemetry;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
 }
 
-/**
- * How long after a session's first reply its title is made: a page that asks for one itself does so at once, and the owner
- * is not to pay for two.
- */
-const delayMs = 2000;
+/** A page that asks for a title itself does so right behind the first reply, and the owner is not to pay for two. */
+export const titleDelayMs = 2000;
 
 type Made = Awaited<ReturnType<Replies["title"]>>;
 
@@ -84,7 +83,7 @@ export class Titles {
       this.#due.delete(key);
       this.#give(turn);
     };
-    if (!this.#closing.signal.aborted) this.#due.set(key, setTimeout(make, delayMs).unref());
+    if (!this.#closing.signal.aborted) this.#due.set(key, setTimeout(make, this.#settings.delayMs).unref());
   }
 
   /** Titles that nobody asked for are given up. */

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createGateway } from "../../../src/gateway.ts";
-import type { Gateway, GatewayOptions, Logger } from "../../../src/gateway.ts";
+import { compose, type Gateway, type GatewayOptions, type Logger } from "../../../src/gateway.ts";
+import { settle } from "../../../src/options.ts";
 import { tellReaper } from "../redis/process-reaper.ts";
 import { temporaryDirectory } from "../redis/server-process.ts";
 import { startFlags, startProgram } from "./start-command.ts";
@@ -28,13 +28,16 @@ export interface TestGateway {
  */
 const withoutTitles = { option: { autoTitle: false }, variable: { AUTO_TITLE: "0" } } as const;
 
-/** Resolves when it listens on a free port. Logs into `logged` unless it is given a logger. */
-export async function startGateway(options: GatewayOptions): Promise<TestGateway> {
+/**
+ * Resolves when it listens on a free port. Logs into `logged` unless it is given a logger. `titleDelayMs`: how long after a first
+ * reply a title is made; left out, as long as a user's gateway waits.
+ */
+export async function startGateway(options: GatewayOptions, titleDelayMs?: number): Promise<TestGateway> {
   const logged: LogLine[] = [];
   const log = (level: LogLine["level"]) => (fields: object, message: string) =>
     void logged.push({ level, fields, message });
   const logger: Logger = { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
-  const gateway = await createGateway({ logger, ...withoutTitles.option, ...options });
+  const gateway = await compose(settle({ logger, ...withoutTitles.option, ...options }), titleDelayMs);
   const { url } = await gateway.listen({ port: 0 });
   return { url: `${url}/graphql`, gateway, logged, close: (graceMs = 0) => gateway.close({ graceMs }) };
 }
