@@ -3,8 +3,8 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { BeginTurn, StartedTurn } from "../../src/conversation/ports/store.ts";
 import { sessionKeys, sharedKeys } from "../../src/redis/store/keys.ts";
-import type { Reply } from "../../src/redis/scripts/scripts.ts";
-import { scriptText, sessionScripts, type SessionScript } from "../../src/redis/scripts/texts.ts";
+import { sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts/contracts.ts";
+import { scriptText } from "../../src/redis/scripts/texts.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { readWhole, scriptCases, started, textsOf } from "../support/store/script-cases.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
@@ -60,7 +60,7 @@ function essence(answer: readonly Reply[]): unknown {
     if (typeof reply !== "string" || !reply.startsWith('{"')) return reply;
     const value = JSON.parse(reply) as Record<string, unknown>; // a head or a run: JSON objects
     // Where a turn is free, it is due a moment from now.
-    const due = value["free"] === 1 ? Number(value["due"]) - Number(value["now"]) : value["due"];
+    const due = value["free"] === true ? Number(value["due"]) - Number(value["now"]) : value["due"];
     return { ...value, now: null, added: null, indexed: null, due };
   };
   return answer.map((reply, i) => (i === 0 ? String(reply).replace("KNOWN", "OK") : withoutTime(reply)));
@@ -216,7 +216,7 @@ describe("on a full server", () => {
     }
   };
 
-  test.each(names.filter((name) => sessionScripts[name] === "writes"))("%s is refused whole", async (name) => {
+  test.each(names.filter((name) => sessionScripts[name].effect === "writes"))("%s is refused whole", async (name) => {
     const id = newId(name);
     const act = await scriptCases[name].prepare(at, id);
     const before = await contents(at.redis, beside);
@@ -226,7 +226,7 @@ describe("on a full server", () => {
     await scriptCases[name].effect(at, id, await act(at), false);
   });
 
-  test.each(names.filter((name) => sessionScripts[name] !== "writes"))("%s works", async (name) => {
+  test.each(names.filter((name) => sessionScripts[name].effect !== "writes"))("%s works", async (name) => {
     const id = newId(name);
     const act = await scriptCases[name].prepare(at, id);
     await full(async () => {
@@ -270,16 +270,19 @@ describe("for a user who may not publish", () => {
 test("the deadlines' scripts sent twice claim once and settle once", async () => {
   const key = "test:due";
   await at.redis.zadd(key, 1, "a", 2, "b", Date.now() + 60_000, "later");
-  const [claim, ...members] = await at.scripts.run("due-claim", [key], [5000, 50]);
-  expect(members).toEqual(["a", "b"]);
-  expect((await at.scripts.run("due-claim", [key], [5000, 50])).slice(1)).toEqual([]);
+  const claim = (from: string) => at.scripts.call("due-claim", [from], { holdMs: 5000, most: 50 });
+  const first = await claim(key);
+  expect(first.members).toEqual(["a", "b"]);
+  expect((await claim(key)).members).toEqual([]);
   await at.redis.zadd(key, 7, "b");
-  const settle = (member: string) => at.scripts.run("due-settle", [key], [member, String(claim)]);
-  expect([await settle("a"), await settle("a"), await settle("b")]).toEqual([1, 0, 0]);
+  const settle = (member: string, from = key) =>
+    at.scripts.call("due-settle", [from], { member, claim: String(first.claim) });
+  const removed = [await settle("a"), await settle("a"), await settle("b")].map((answer) => answer.removed);
+  expect(removed).toEqual([1, 0, 0]);
   expect(await at.redis.zrange(key, 0, "-1")).toEqual(["b", "later"]);
   await at.redis.set(`${key}:text`, "text");
-  await expect(at.scripts.run("due-claim", [`${key}:text`], [5000, 50])).rejects.toThrow("WRONGTYPE");
-  await expect(at.scripts.run("due-settle", [`${key}:text`], ["a", "1"])).rejects.toThrow("WRONGTYPE");
+  await expect(claim(`${key}:text`)).rejects.toThrow("WRONGTYPE");
+  await expect(settle("a", `${key}:text`)).rejects.toThrow("WRONGTYPE");
 });
 
 test("keys of a session are declared whole: no script reaches beyond them", async () => {

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import { ParleyError, storeUnavailable } from "../../conversation/errors.ts";
 import { slotOf } from "../store/keys.ts";
-import { Scripts, type Reply, type ScriptCall } from "../scripts/scripts.ts";
+import type { Reply } from "../scripts/contracts.ts";
+import { Scripts, type ScriptCall } from "../scripts/scripts.ts";
 import { Link } from "./link.ts";
 import type { Topology } from "./topology.ts";
 
@@ -115,7 +116,7 @@ export class DurableScripts {
   async #write(link: DurableLink, call: ScriptCall, progress: Progress): Promise<readonly Reply[]> {
     const { epoch } = link;
     const again = progress.answer !== null;
-    const answer = await link.answered(link.scripts.run(call.name, call.keys, call.args));
+    const answer = await link.answered(link.scripts.run(call));
     progress.answer = answer;
     // Nothing was written now, but by an earlier attempt, over any connection: WAIT only looks at what this one wrote.
     const touched = again || answer[0] === "KNOWN" ? this.#touch(link, call.keys) : Promise.resolve(0);

@@ -6,7 +6,7 @@ import type { SessionChange, SessionEvent } from "../../conversation/events.ts";
 import type { Feeds, RunWatcher, WhenAbsent } from "../../conversation/ports/feeds.ts";
 import type { Live } from "../../conversation/ports/live.ts";
 import { pageRows } from "./catch-up.ts";
-import { invalidCursor } from "../scripts/cursor-args.ts";
+import { invalidCursor } from "../scripts/arguments.ts";
 import { Feed } from "./feed.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { Client } from "../client/connection.ts";

@@ -1,20 +1,25 @@
 import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
-import { ExpiredCursor, unknownMessage, type Anchor } from "../../conversation/message/cursor.ts";
 import { notFound, ParleyError } from "../../conversation/errors.ts";
+import { ExpiredCursor, unknownMessage, type Anchor } from "../../conversation/message/cursor.ts";
 import { markOf } from "../../conversation/message/ids.ts";
-import type { Op } from "../../conversation/ports/store.ts";
+import type { Op, StartedTurn } from "../../conversation/ports/store.ts";
+import type { MemorySettings } from "../../conversation/session.ts";
 import type { Client } from "../client/connection.ts";
-import { anchorArgs, cursorArgs, type PlaceArgs } from "./cursor-args.ts";
 import type { DurableScripts } from "../client/durable.ts";
 import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";
-import { headOf, text, type Head } from "./replies.ts";
-import type { Reply, ScriptCall, Scripts } from "./scripts.ts";
-import { sessionScripts, type SessionScript } from "./texts.ts";
+import type { RedisQuotas } from "../store/quotas.ts";
 import type { SessionIndex } from "../store/session-index.ts";
+import type { SessionRoom } from "../store/session-room.ts";
+import { anchorArgs, type PlaceArgs } from "./arguments.ts";
+import { sessionScripts, type AnswerOf, type ArgsOf, type SessionScript } from "./contracts.ts";
+import { headOf, text, type Head } from "./replies.ts";
+import { answerOf, ordered, type ScriptCall, type Scripts } from "./scripts.ts";
 
-export interface CallSettings {
+export interface StoreSettings {
+  /** In front of each sessionId; "" as in LangChain JS. */
+  readonly historyKeyPrefix: string;
   /** Whether a touch adopts histories of foreign code: where there is one owner. */
   readonly adopts: boolean;
   /** Seconds; null: sessions never expire by themselves. */
@@ -25,20 +30,38 @@ export interface CallSettings {
   readonly autoTitle: boolean;
   /** Names this process in the runs that it makes. */
   readonly processId: string;
+  readonly leaseMs: number;
+  readonly maxQueuedRuns: number;
+  readonly model: string;
+  readonly memory: MemorySettings;
+  /** The most rows that a turn reads. */
+  readonly memoryRows: number;
+  /** What an owner's turns are counted against; null: nothing. */
+  readonly quotas: RedisQuotas | null;
+  /** Whether an owner may start another session; left out: always. */
+  readonly room?: SessionRoom | null;
+  /** Milliseconds that other processes' leases are given beyond their end (after a loss of Redis). */
+  readonly leaseGraceMs: () => number;
   /** Writes that are acknowledged only when replicas hold them; null: as soon as the primary does. */
   readonly durable: DurableScripts | null;
   /** The next run that waits in this session is this process', and nothing runs there. */
   readonly onTurnFree: (historyKey: string) => void;
+  /** A turn has begun for this process, although begin() rejects: the replicas were too slow to acknowledge it. */
+  readonly onStarted: (turn: StartedTurn) => void;
 }
-
-export type Args = readonly (string | number)[];
 
 /** An op, and how long the session remembers it. */
 export interface FullOp extends Op {
   readonly keptMs: number;
 }
 
-export interface CallExtras {
+/** Over which session a script runs, and for whom. */
+export interface Target {
+  /** "*": the gateway itself. */
+  readonly owner: string;
+  readonly key: string;
+  /** Left out: the script needs none. */
+  readonly op?: FullOp;
   /** A copy that the script puts in its place: one key more, in the session's slot. */
   readonly staging?: string;
   /** Keys of the owner's that the script counts in; none in a cluster, where they lie in another slot. */
@@ -48,20 +71,9 @@ export interface CallExtras {
   readonly mode?: ForeignMode | undefined;
 }
 
-export interface WriteExtras {
-  /** Is missing where the script says NOT_FOUND. */
-  readonly what?: string;
-  /** The place that the script was given. */
-  readonly through?: Anchor | null;
-}
-
-export interface MakeExtras extends CallExtras {
-  /** Of an owner that may start no other session: only a retry gets an answer. */
-  readonly full?: { refusal(): ParleyError } | null;
-}
-
-/** What a script makes of a session that has no record (ARGV 3). */
+/** What a script makes of a session that has no record. */
 export const foreign = { leave: 0, adopt: 1, existingOnly: 2 } as const;
+type Change = "cancel" | "update" | "mark-read" | "clear";
 type ForeignMode = (typeof foreign)[keyof typeof foreign];
 
 /** What may be lost with a primary without anybody having been told otherwise: it is made again. */
@@ -82,69 +94,65 @@ export function ownOp(id = `i:${randomUUID()}`): FullOp {
 
 /** Calls of scripts over a session's keys (lib/base.lua says which arguments come first), and what their answers tell this process. */
 export class SessionCalls {
-  readonly #redis: Client;
+  readonly redis: Client;
+  readonly settings: StoreSettings;
+  readonly index: SessionIndex;
   readonly #scripts: Scripts;
-  readonly #index: SessionIndex;
-  readonly #settings: CallSettings;
 
-  constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: CallSettings) {
-    this.#redis = redis;
+  constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
+    this.redis = redis;
     this.#scripts = scripts;
-    this.#index = index;
-    this.#settings = settings;
+    this.index = index;
+    this.settings = settings;
   }
 
-  async run(
-    script: SessionScript,
-    owner: string,
-    key: string,
-    op: FullOp | null,
-    args: Args,
-    extras: CallExtras = {},
-  ): Promise<readonly Reply[]> {
-    const call = this.#call(script, owner, key, op, args, extras);
-    const { durable } = this.#settings;
-    const running =
-      durable && sessionScripts[script] !== "reads" && !passing.has(script)
-        ? durable.run(call)
-        : this.#scripts.run(call.name, call.keys, call.args);
-    const answer = await guarded(running);
-    refuseCorrupt(key, answer);
-    return answer;
+  historyKey(sessionId: string): string {
+    return this.settings.historyKeyPrefix + sessionId;
   }
 
-  /** A change of a session that is there. */
+  sessionIdOf(key: string): string {
+    return key.slice(this.settings.historyKeyPrefix.length);
+  }
+
+  async run<Name extends SessionScript>(name: Name, target: Target, args: ArgsOf<Name>): Promise<AnswerOf<Name>> {
+    const { durable } = this.settings;
+    const call = this.#call(name, target, args);
+    const isDurable = sessionScripts[name].effect !== "reads" && !passing.has(name);
+    const reply = await guarded(durable && isDurable ? durable.run(call) : this.#scripts.run(call));
+    if (reply[0] === "CORRUPT") {
+      throw new Error(`A key of session ${JSON.stringify(target.key)} holds a foreign type`);
+    }
+    return answerOf(name, reply);
+  }
+
+  /** A change of a session that is there. `what`: is missing where it is NOT_FOUND; `through`: the place that the script was given. */
   async write(
-    script: SessionScript,
-    owner: string,
-    key: string,
-    op: FullOp,
-    args: Args,
-    { what, through = null }: WriteExtras = {},
+    name: Change,
+    target: Target,
+    args: ArgsOf<Change>,
+    { what, through = null }: { readonly what?: string; readonly through?: Anchor | null } = {},
   ): Promise<void> {
-    const answer = await this.run(script, owner, key, op, args);
-    if (answer[0] === "NOT_FOUND") throw notFound(what);
-    if (answer[0] === "EXPIRED") throw through && "kind" in through ? unknownMessage() : new ExpiredCursor();
-    this.note(owner, key, headOf(answer[1]));
+    const answer = await this.run(name, { ...target, op: ownOp() }, args);
+    if (answer.code === "NOT_FOUND") throw notFound(what);
+    if (answer.code === "EXPIRED") throw through && "kind" in through ? unknownMessage() : new ExpiredCursor();
+    this.note(target.owner, target.key, headOf(answer.head));
   }
 
-  /** A session that was not there; a retry of the same op finds it made. */
+  /** A session that was not there; a retry of the same op finds it made. `full`: its owner may start none, so only a retry gets an answer. */
   async make(
-    script: SessionScript,
-    owner: string,
-    key: string,
-    op: Op,
-    args: Args,
-    { full = null, ...extras }: MakeExtras = {},
+    name: "create" | "fork",
+    target: Target & { readonly op: FullOp },
+    args: ArgsOf<"create" | "fork">,
+    full: SessionRoom | null,
   ): Promise<void> {
-    const mode = full ? { mode: foreign.existingOnly } : {};
-    const answer = await this.run(script, owner, key, callersOp(op), args, { ...extras, ...mode });
-    switch (answer[0]) {
+    const at = full ? { ...target, mode: foreign.existingOnly } : target;
+    const answer = await this.run(name, at, args);
+    switch (answer.code) {
       case "OK":
-        this.note(owner, key, headOf(answer[1]));
+        this.note(target.owner, target.key, headOf(answer.head));
         return;
       case "KNOWN":
-        if (text(answer[1]) === op.fingerprint) return;
+        if (text(answer.fingerprint) === target.op.fingerprint) return;
         throw new ParleyError("SESSION_EXISTS", "This idempotencyKey was used for another session.");
       case "NOT_FOUND":
         throw full?.refusal() ?? notFound();
@@ -152,29 +160,21 @@ export class SessionCalls {
         throw new ParleyError("STORE_UNAVAILABLE", "The copy was not complete in time. Try again.", {
           retryAfterSeconds: 1,
         });
-      default:
+      case "EXISTS":
         throw new ParleyError("SESSION_EXISTS", "This session id is taken. Choose another, or leave it out.");
     }
   }
 
-  /**
-   * Both leave in one write (sending.ts): foreign code that writes without a pause would get between them each time. Who asks
-   * may have to ask again all the same. null: no such session.
-   */
-  async touchAndView(owner: string, key: string, args: Args): Promise<readonly Reply[] | null> {
-    const [touched, viewed] = await Promise.all([
-      this.run("touch", owner, key, null, cursorArgs(null)),
-      this.run("view", owner, key, null, args),
-    ]);
-    if (touched[0] === "NOT_FOUND") return null;
-    this.note(owner, key, headOf(touched[1]));
-    return viewed;
+  /** Does what may start a session. `full`: its owner may not, and says why. */
+  starting<T>(owner: string, act: (full: SessionRoom | null) => Promise<T>): Promise<T> {
+    const { room = null } = this.settings;
+    return room ? room.starting(owner, (isFull) => act(isFull ? room : null)) : act(null);
   }
 
   /** A session whose turn is free while a run of this process waits in it is handed to `onTurnFree` at once. */
   note(owner: string, key: string, head: Head): void {
-    this.#index.note(owner, key, head);
-    if (head.free && head.nextOwner === this.#settings.processId) this.#settings.onTurnFree(key);
+    this.index.note(owner, key, head);
+    if (head.free && head.nextOwner === this.settings.processId) this.settings.onTurnFree(key);
   }
 
   /**
@@ -182,32 +182,23 @@ export class SessionCalls {
    * not meet what another did under it (P8, P11).
    */
   opId(owner: string, id: string): string {
-    return id === "" || owner === "*" || this.#settings.adopts ? id : `${markOf(owner)}:${id}`;
+    return id === "" || owner === "*" || this.settings.adopts ? id : `${markOf(owner)}:${id}`;
   }
 
   anchorArgs(owner: string, anchor: Anchor | null): PlaceArgs {
     return anchorArgs(anchor, (messageId) => this.opId(owner, `m:${messageId}`));
   }
 
-  #call(
-    name: SessionScript,
-    owner: string,
-    key: string,
-    op: FullOp | null,
-    args: Args,
-    { staging, counted = [], indexOf, mode = this.#settings.adopts ? foreign.adopt : foreign.leave }: CallExtras = {},
-  ): ScriptCall {
-    const { autoTitle, maxMessages, ttlSeconds } = this.#settings;
-    const index = indexOf === undefined ? null : this.#index.keysOf(indexOf);
-    const publish = this.#redis instanceof Cluster ? "SPUBLISH" : index ? "PUBLISH+" : "PUBLISH";
+  #call<Name extends SessionScript>(name: Name, target: Target, own: ArgsOf<Name>): ScriptCall {
+    const { adopts, autoTitle, maxMessages, ttlSeconds } = this.settings;
+    const { owner, key, op, staging, counted = [], indexOf } = target;
+    const { mode = adopts ? foreign.adopt : foreign.leave } = target;
+    const index = indexOf === undefined ? null : this.index.keysOf(indexOf);
+    const publish = this.redis instanceof Cluster ? "SPUBLISH" : index ? "PUBLISH+" : "PUBLISH";
     const kept = maxMessages === null ? "" : `:${maxMessages}`;
     const common = [publish, owner, `${mode}${autoTitle ? "t" : ""}${kept}`, ttlSeconds ?? ""];
     const opArgs = [this.opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
     const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted, ...(index ?? [])];
-    return { name, keys, args: [...common, ...opArgs, ...args] };
+    return { name, keys, args: [...common, ...opArgs, ...ordered(name, own)] };
   }
-}
-
-function refuseCorrupt(key: string, answer: readonly Reply[]): void {
-  if (answer[0] === "CORRUPT") throw new Error(`A key of session ${JSON.stringify(key)} holds a foreign type`);
 }

@@ -63,7 +63,7 @@ export class Deadlines {
   }
 
   async #each(zset: string, look: (member: string, claim: string) => Promise<void>): Promise<void> {
-    const [claim, ...members] = await guarded(this.#scripts.run("due-claim", [zset], [claimMs, most]));
+    const { claim, members } = await guarded(this.#scripts.call("due-claim", [zset], { holdMs: claimMs, most }));
     for (const member of members) {
       try {
         await look(text(member), text(claim));
@@ -102,6 +102,6 @@ export class Deadlines {
   }
 
   async #settle(zset: string, member: string, claim: string): Promise<void> {
-    await guarded(this.#scripts.run("due-settle", [zset], [member, claim]));
+    await guarded(this.#scripts.call("due-settle", [zset], { member, claim }));
   }
 }

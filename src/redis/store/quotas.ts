@@ -4,7 +4,8 @@ import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
 import { quotaKeys, type QuotaKeys } from "./keys.ts";
 import { number, text } from "../scripts/replies.ts";
-import type { Reply, ScriptCall, Scripts } from "../scripts/scripts.ts";
+import type { AnswerOf, Reply } from "../scripts/contracts.ts";
+import type { Scripts } from "../scripts/scripts.ts";
 
 export interface QuotaSettings {
   readonly historyKeyPrefix: string;
@@ -57,12 +58,9 @@ export class RedisQuotas implements Quotas {
     if (!(this.#redis instanceof Cluster)) {
       return { keys: [sends, going, tokens], limits: this.#limits, refused: "" };
     }
-    const [code, limit, seconds] = await this.#admit(
-      owner,
-      runId,
-      interrupts ? admission.countAsInterrupting : admission.count,
-    );
-    return code === "LIMITED" ? { ...uncounted, refused: `${text(limit)} ${number(seconds)}` } : uncounted;
+    const answer = await this.#admit(owner, runId, interrupts ? admission.countAsInterrupting : admission.count);
+    if (answer.code === "OK") return uncounted;
+    return { ...uncounted, refused: `${text(answer.limit)} ${number(answer.seconds)}` };
   }
 
   /** A turn that was asked for ahead has not begun. */
@@ -80,8 +78,8 @@ export class RedisQuotas implements Quotas {
   }
 
   async admit(owner: string, id: string): Promise<void> {
-    const [code, limit, seconds] = await this.#admit(owner, id, admission.count);
-    if (code === "LIMITED") throw rateLimited(refusalOf(limit, seconds));
+    const answer = await this.#admit(owner, id, admission.count);
+    if (answer.code === "LIMITED") throw rateLimited(refusalOf(answer.limit, answer.seconds));
   }
 
   async hasRoom(owner: string, tokens: number): Promise<boolean> {
@@ -89,8 +87,7 @@ export class RedisQuotas implements Quotas {
     // The script lets a call in while the day's tokens are below the limit; this one must not bring them beyond it.
     const most = tokensPerDay === null ? null : Math.max(0, tokensPerDay - tokens + 1);
     const limits = limitsText({ ...this.#settings.limits, tokensPerDay: most });
-    const [code] = await this.#admit(owner, "", admission.ask, limits);
-    return code === "OK";
+    return (await this.#admit(owner, "", admission.ask, limits)).code === "OK";
   }
 
   hold(owner: string, runId: string): void {
@@ -114,7 +111,7 @@ export class RedisQuotas implements Quotas {
     const cost = Math.ceil(tokens());
     if (!(cost > 0)) return;
     const keys = this.#keys(owner);
-    this.#run({ name: "quota-spend", keys: [keys.tokens, keys.spent], args: [id, cost] });
+    this.#send(this.#scripts.call("quota-spend", [keys.tokens, keys.spent], { id, tokens: cost }));
   }
 
   /** What is held counts for a lease longer, whoever is still there to let it go then. */
@@ -132,25 +129,22 @@ export class RedisQuotas implements Quotas {
     id: string,
     how: (typeof admission)[keyof typeof admission],
     limits = this.#limits,
-  ): Promise<readonly Reply[]> {
+  ): Promise<AnswerOf<"quota-admit">> {
     const { sends, going, tokens } = this.#keys(owner);
-    const args = [id, limits, this.#settings.holdMs, how];
-    return guarded(this.#scripts.run("quota-admit", [sends, going, tokens], args));
+    const { holdMs } = this.#settings;
+    return guarded(this.#scripts.call("quota-admit", [sends, going, tokens], { id, limits, holdMs, how }));
   }
 
   #renew(): void {
+    const { holdMs } = this.#settings;
     for (const [owner, runs] of this.#held) {
-      const ids = [...runs];
-      const keys = [this.#keys(owner).going];
-      for (let at = 0; at < ids.length; at += mostHeldAtOnce) {
-        const args = [this.#settings.holdMs, ...ids.slice(at, at + mostHeldAtOnce)];
-        this.#run({ name: "quota-hold", keys, args });
+      const all = [...runs];
+      const { going } = this.#keys(owner);
+      for (let at = 0; at < all.length; at += mostHeldAtOnce) {
+        const ids = all.slice(at, at + mostHeldAtOnce);
+        this.#send(this.#scripts.call("quota-hold", [going], { holdMs, ids }));
       }
     }
-  }
-
-  #run({ name, keys, args }: ScriptCall): void {
-    this.#send(this.#scripts.run(name, keys, args));
   }
 
   /** What is lost here frees a place a lease later, or lets a subject use some tokens more. */

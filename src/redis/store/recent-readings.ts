@@ -2,10 +2,12 @@ import { LRUCache } from "lru-cache";
 
 import { keepWith } from "../../conversation/recurring.ts";
 import type { Reading } from "../../conversation/ports/store.ts";
-import type { Reply } from "../scripts/scripts.ts";
+import type { Reply } from "../scripts/contracts.ts";
+
+type Answer = Readonly<Record<string, Reply | undefined>>;
 
 interface Kept {
-  readonly reply: readonly Reply[];
+  readonly reply: Answer;
   readonly reading: Reading;
   /** Characters. */
   readonly length: number;
@@ -20,12 +22,9 @@ interface Kept {
 export class RecentReadings {
   readonly #kept: LRUCache<string, Kept>;
   readonly #asked = new LRUCache<string, true>({ max: 4096 });
-  /** Of the reply that says what time it is. */
-  readonly #clock: number;
 
-  /** `maxBytes`: of memory, as estimated. `clock`: which item of a reply differs each time, and is part of no reading. */
-  constructor(maxBytes: number, clock: number) {
-    this.#clock = clock;
+  /** `maxBytes`: of memory, as estimated. */
+  constructor(maxBytes: number) {
     this.#kept = new LRUCache({
       maxSize: maxBytes,
       maxEntrySize: maxBytes / 8,
@@ -34,21 +33,17 @@ export class RecentReadings {
   }
 
   /** `asked`: all that the reading depends on. `make`: reads the reply. */
-  of(asked: string, reply: readonly Reply[], make: () => Reading): Reading {
+  of(asked: string, reply: Answer, make: () => Reading): Reading {
     const kept = this.#kept.get(asked);
-    if (kept !== undefined && this.#same(kept.reply, reply)) return kept.reading;
+    if (kept !== undefined && isSameAnswer(kept.reply, reply)) return kept.reading;
     const recurs = kept !== undefined || this.#asked.get(asked) === true;
     const reading = make();
     if (recurs) {
-      const length = lengthOf(reply);
+      const length = Object.values(reply).reduce<number>((sum, item) => sum + lengthOf(item), 0);
       keepWith(reading.session, roomBeside(length));
       this.#kept.set(asked, { reply, reading, length });
     } else this.#asked.set(asked, true);
     return reading;
-  }
-
-  #same(one: readonly Reply[], other: readonly Reply[]): boolean {
-    return one.length === other.length && one.every((item, i) => i === this.#clock || isSame(item, other[i]));
   }
 }
 
@@ -60,13 +55,18 @@ function roomBeside(length: number): number {
   return 2048 + 2 * length;
 }
 
+/** What time it was differs each time, and is part of no reading. */
+function isSameAnswer(one: Answer, other: Answer): boolean {
+  return Object.keys(one).every((name) => name === "now" || isSame(one[name], other[name]));
+}
+
 function isSame(one: Reply | undefined, other: Reply | undefined): boolean {
   if (typeof one !== "object" || one === null) return one === other;
   if (typeof other !== "object" || other === null || one.length !== other.length) return false;
   return one.every((item, i) => isSame(item, other[i]));
 }
 
-function lengthOf(reply: Reply): number {
+function lengthOf(reply: Reply | undefined): number {
   if (typeof reply === "string") return reply.length;
   return typeof reply === "object" && reply !== null ? reply.reduce<number>((sum, item) => sum + lengthOf(item), 0) : 8;
 }

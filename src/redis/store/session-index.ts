@@ -62,7 +62,7 @@ export class SessionIndex {
   }
 
   note(owner: string, key: string, head: Head): void {
-    if (head.indexed === null) {
+    if (head.indexed === undefined) {
       this.#send(() => this.#redis.zadd(this.#shared.sessions(owner), head.updated, key));
       if (head.due > 0) this.#send(() => this.#redis.zadd(this.#shared.due, head.due, key));
       this.tell(owner, { key, kind: head.added ? "added" : "updated" });

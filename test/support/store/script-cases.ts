@@ -3,7 +3,7 @@ import type { Session } from "../../../src/conversation/session.ts";
 import type { Reading, StartedTurn } from "../../../src/conversation/ports/store.ts";
 import { decodeStoredMessage } from "../../../src/conversation/message/stored-message.ts";
 import { sessionKeys } from "../../../src/redis/store/keys.ts";
-import type { SessionScript } from "../../../src/redis/scripts/texts.ts";
+import type { SessionScript } from "../../../src/redis/scripts/contracts.ts";
 import { completed, foreignRow, must, newMessage, newOp, newRecord, newTurn, owner, type TestStore } from "./store.ts";
 
 /** A session in which a script has something to do, and what it has done there when it has run: once, however often sent. */

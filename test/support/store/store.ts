@@ -25,36 +25,30 @@ import {
   type RedisSource,
 } from "../../../src/redis/client/connection.ts";
 import { sessionKeys } from "../../../src/redis/store/keys.ts";
-import { Scripts, type Reply } from "../../../src/redis/scripts/scripts.ts";
-import type { ScriptName } from "../../../src/redis/scripts/texts.ts";
+import type { Reply, ScriptName } from "../../../src/redis/scripts/contracts.ts";
+import { Scripts, type ScriptCall } from "../../../src/redis/scripts/scripts.ts";
+import type { StoreSettings } from "../../../src/redis/scripts/session-calls.ts";
 import { SessionIndex } from "../../../src/redis/store/session-index.ts";
-import { RedisSessionStore, type StoreSettings } from "../../../src/redis/store/session-store.ts";
+import { RedisSessionStore } from "../../../src/redis/store/session-store.ts";
 
-export interface ScriptCall {
-  readonly name: ScriptName;
-  readonly keys: readonly string[];
-  readonly args: readonly (string | number)[];
+interface Answered extends ScriptCall {
   readonly answer: Promise<readonly Reply[]>;
 }
 
 /** Scripts that remember the last call of each, so that a test can send exactly that again. */
 export class WatchedScripts extends Scripts {
-  readonly last = new Map<ScriptName, ScriptCall>();
+  readonly last = new Map<ScriptName, Answered>();
   beforeRun: (name: ScriptName) => void = () => undefined;
 
-  override run(
-    name: ScriptName,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<readonly Reply[]> {
-    this.beforeRun(name);
-    const answer = super.run(name, keys, args);
-    this.last.set(name, { name, keys, args, answer });
+  override run(call: ScriptCall): Promise<readonly Reply[]> {
+    this.beforeRun(call.name);
+    const answer = super.run(call);
+    this.last.set(call.name, { ...call, answer });
     return answer;
   }
 
   again(call: ScriptCall): Promise<readonly Reply[]> {
-    return super.run(call.name, call.keys, call.args);
+    return super.run(call);
   }
 }
 

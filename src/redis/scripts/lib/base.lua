@@ -4,19 +4,21 @@
 -- KEYS: 1 history (list), 2 session (hash), 3 runs (hash), 4 partial (string), 5 queue (list), 6 ops (hash),
 --       7 ops-due (zset), 8 events (channel). All in one slot. On a single server a turn's scripts have three more behind
 --       their own: the owner's sessions (zset), the deadlines (zset) and the owner's sidebar (channel).
--- ARGV: 1 PUBLISH or SPUBLISH, or "PUBLISH+" where there are these three, 2 owner ("*": the gateway itself), 3 "1" where a touch adopts foreign histories, "0" where
---       a list without a record is nobody's, "2" where nothing without a record is there at all and none is started,
---       then "t" where sessions that are started without a title get one by themselves, and behind a colon the most rows
---       that a history keeps, where there is such a limit; 4 default TTL in seconds or "", 5 op id or "", 6 fingerprint of what the op does, 7 how long the op is kept in ms.
---       A script's own arguments start at 8.
+-- ARGV: publisher (PUBLISH or SPUBLISH, or "PUBLISH+" where there are these three), owner ("*": the gateway itself),
+--       mode ("1" where a touch adopts foreign histories, "0" where a list without a record is nobody's, "2" where nothing
+--       without a record is there at all and none is started; then "t" where sessions that are started without a title get
+--       one by themselves, and behind a colon the most rows that a history keeps, where there is such a limit),
+--       defaultTtl (in seconds, or ""), opId (or ""), fingerprint (of what the op does), keptMs (how long the op is kept)
+--       A script's own arguments start at 8. contracts.ts has the names and the order of all.
+local publisher, owner, mode, defaultTtl, opId, fingerprint, keptMs = unpack(ARGV, 1, 7)
 local H, S, RUNS, PART, QUEUE, OPS, DUE, CH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local OPS_MS = 90000000 -- 25 hours (P8)
-local adopts, titles, most = string.match(ARGV[3], '^(%d)(t?):?(%d*)$')
+local adopts, titles, most = string.match(mode, '^(%d)(t?):?(%d*)$')
 local MOST = tonumber(most) or math.huge
-local publish, indexed = string.match(ARGV[1], '^(%u+)(%+?)$')
+local publish, indexed = string.match(publisher, '^(%u+)(%+?)$')
 
 local NO_MARK = '0000000000000000'
 

@@ -47,11 +47,11 @@ local function commit(p)
   local finish = x.base + kept
   local excess = p.removed and 0 or math.max(0, kept + #p.push - MOST)
   if x.fresh then
-    set.owner, set.gen, set.base, set.token, set.seq, set.read = ARGV[2], x.gen, 0, set.token or 0, 0, set.read or 0
+    set.owner, set.gen, set.base, set.token, set.seq, set.read = owner, x.gen, 0, set.token or 0, 0, set.read or 0
     if x.none then
       set.created = set.created or now
       if titles == 't' and not set.title then set.untitled = 1 end -- until its first reply (finish.lua)
-      if ARGV[4] ~= '' and not set.ttl then set.ttl = ARGV[4] end
+      if defaultTtl ~= '' and not set.ttl then set.ttl = defaultTtl end
     end
     p.added = true
   end
@@ -211,7 +211,7 @@ local function commit(p)
     end
   end
 
-  if ARGV[5] ~= '' then p.ops[#p.ops + 1] = { ARGV[5], ARGV[6], p.result or '', tonumber(ARGV[7]) } end
+  if opId ~= '' then p.ops[#p.ops + 1] = { opId, fingerprint, p.result or '', tonumber(keptMs) } end
   local results = {}
   for _, op in ipairs(p.ops) do
     results[#results + 1] = op[1]
@@ -246,19 +246,18 @@ local function slide(ttl)
   if expire > 0 then expireAt(int(expire)) end
 end
 
--- What each answer begins with, read after the writes.
+-- What each answer begins with, read after the writes: JSON (Head in replies.ts).
 local function headOf(x)
   local s = x.s
-  local head = { now = now, added = x.fresh and 1 or 0, updated = tonumber(s.updated or now), due = 0, expires = 0 }
-  head.gen, head.base = tonumber(s.gen or x.gen), tonumber(s.base or x.base)
+  local head = { now = now, added = x.fresh or nil, updated = tonumber(s.updated or now), due = 0, expires = 0 }
+  head.generation, head.base = tonumber(s.gen or x.gen), tonumber(s.base or x.base)
   if x.plan then head.indexed = x.plan.indexFailure end
   local due, first = dueOf(x)
   head.due = due
   if first then
-    head.next = first
     local run = runOf(first)
     head.nextOwner = run and run.own or ''
-    if not s.active then head.free = 1 end
+    head.free = not s.active or nil
   end
   -- also where the list alone expires, by foreign code: the record is to go with it
   if s.xat then head.expires = tonumber(s.xat) end

@@ -19,7 +19,7 @@ local function load()
   for i = 1, #flat, 2 do s[flat[i]] = flat[i + 1] end
   x.s = s
   if not x.fresh then
-    if ARGV[2] ~= '*' and s.owner ~= ARGV[2] then return nil, 'NOT_FOUND' end
+    if owner ~= '*' and s.owner ~= owner then return nil, 'NOT_FOUND' end
     local len = tonumber(s.len)
     if len > 0 and x.n == 0 and s.xat and tonumber(s.xat) <= now then
       -- the list expired and the record has outlived it: the session is gone, what comes now is a new one
@@ -37,7 +37,7 @@ local function load()
   elseif x.n > 0 then
     -- a list without a record counts as a history only where its ends are messages; a job queue is a list too (P11)
     local history = isMessage(call('LINDEX', H, 0)) and isMessage(call('LINDEX', H, -1))
-    if adopts ~= '1' or ARGV[2] == '*' or not history then return nil, 'NOT_FOUND', not history end
+    if adopts ~= '1' or owner == '*' or not history then return nil, 'NOT_FOUND', not history end
     x.gen, x.base, x.len, x.foreign = now, 0, 0, true
   elseif adopts == '2' then
     return nil, 'NOT_FOUND'

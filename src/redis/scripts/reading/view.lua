@@ -1,19 +1,20 @@
 -- One reading of a session: record, tip, runs and pages agree with each other. Writes nothing; where the list or its
 -- expiry is not as recorded the answer is TOUCH, and the caller touches and reads again.
+-- In its answer the record is a flat list, packed. A run is { state, input, text, user-row, reply-row, log }, empty where
+-- there is none. A page is { "OK", low, has-previous, has-next, rows newest first, packed, mark of the row that an id names };
+-- { "LOST" } where its cursor must hold and does not (see touch.lua); { "EXPIRED" } where it need not, and where its row
+-- was cut for sure, with the position that its holder goes on from and the mark of the row before that; { "UNKNOWN" } where
+-- nothing of an id is found; { "LARGE", bytes of its rows } where these are too many beside those of the pages before.
+-- Packed is one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none.
 -- KEYS: the eight of base.lua
--- ARGV: 8 run id to read beside or "", 9 how many bytes the rows of the pages first and last may hold together or "",
---       then for each page: kind (first | last | next | range | at; next: first, whatever its rows hold), count,
---       place to begin after (place.lua; "": none), place to end before (range: "", from, "", "", to, "";
+-- ARGV: runId (to read beside, or ""), mostBytes (that the rows of the pages first and last may hold together, or ""),
+--       pages... (for each: kind: first, last, next, range or at; next: first, whatever its rows hold, count,
+--       place to begin after, see place.lua; "": none, place to end before; range: "", from, "", "", to, "";
 --       at: the place of the one row, "", "", "")
--- Returns OK record n tip-mark expires now run active last queue pages | TOUCH
---         | NOT_FOUND, and 1 where the key holds what is no history | CORRUPT
---   record: flat list, packed; a run: { state, input, text, user-row, reply-row, log }, empty where there is none;
---   a page: { "OK", low, has-previous, has-next, rows newest first, packed }; { "LOST" } where its cursor must hold and
---   does not (see touch.lua); { "EXPIRED" } where it need not, and where its row was cut for sure, with the position that
---   its holder goes on from and the mark of the row before that; { "UNKNOWN" } where nothing of an id is found;
---   behind the rows the mark of the row that an id names; { "LARGE", bytes of its rows } where these are too many beside
---   those of the pages before
---   packed: one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none
+-- Returns OK record count tipMark expires now run active last queue pages | TOUCH
+--         | NOT_FOUND other (1 where the key holds what is no history) | CORRUPT
+local runId, mostBytes = unpack(ARGV, 8, 9)
+local pages = 10
 local x, code, other = load()
 if not x then return { code, other and 1 or nil } end
 if x.none and not x.purge then return { 'NOT_FOUND' } end
@@ -67,10 +68,10 @@ local function gone(kind, position, m)
   return kept and { 'EXPIRED', kept, tip } or { 'EXPIRED' }
 end
 
-local most, taken = tonumber(ARGV[9]), 0
-local pages = {}
+local most, taken = tonumber(mostBytes), 0
+local viewed = {}
 local finish = x.base + x.n
-for i = 10, #ARGV, 8 do
+for i = pages, #ARGV, 8 do
   local kind, count = ARGV[i], tonumber(ARGV[i + 1])
   local low, high, expired, tip = x.base, finish - 1, nil, nil
   local function place(at)
@@ -92,7 +93,7 @@ for i = 10, #ARGV, 8 do
     if kind ~= 'last' then high = math.min(high, low + count - 1) else low = math.max(low, high - count + 1) end
   end
   if expired then
-    pages[#pages + 1] = expired
+    viewed[#viewed + 1] = expired
   else
     if high < low then if kind == 'last' then low = high + 1 else high = low - 1 end end
     local rows, bytes = rowsOf(x, low, high), 0
@@ -100,12 +101,12 @@ for i = 10, #ARGV, 8 do
       for j = 1, #rows do bytes = bytes + #rows[j] end
     end
     if most and taken + bytes > most then
-      pages[#pages + 1] = { 'LARGE', bytes }
+      viewed[#viewed + 1] = { 'LARGE', bytes }
     else
       taken = taken + bytes
-      pages[#pages + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rows), tip }
+      viewed[#viewed + 1] = { 'OK', int(low), low > x.base and 1 or 0, high < finish - 1 and 1 or 0, packed(rows), tip }
     end
   end
 end
 
-return { 'OK', packed(record), x.n, s.newest or '', expires, now, runView(ARGV[8]), runView(s.active), runView(s.last), queue, pages }
+return { 'OK', packed(record), x.n, s.newest or '', expires, now, runView(runId), runView(s.active), runView(s.last), queue, viewed }

@@ -5,7 +5,7 @@
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
-if not knownOp(ARGV[5]) then
+if not knownOp(opId) then
   local p = plan(x)
   settleLoss(p)
   local active = x.s.active and runOf(x.s.active)

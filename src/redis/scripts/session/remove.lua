@@ -4,7 +4,7 @@
 -- Returns OK | NOT_FOUND | CORRUPT
 local x, code = load()
 if not x then return { code } end
-if knownOp(ARGV[5]) then return { 'OK' } end
+if knownOp(opId) then return { 'OK' } end
 if x.none then return { 'NOT_FOUND' } end
 local p = plan(x)
 local active = x.s.active and runOf(x.s.active)

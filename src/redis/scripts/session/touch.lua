@@ -2,15 +2,16 @@
 -- loss (P4, P5). A reader that holds a place hands it in as a witness: where it must hold by the rule for cursors and does
 -- not, that is a loss too, which Redis itself cannot see after a failover. Writes nothing where all is as recorded; needs no op.
 -- KEYS: the eight of base.lua
--- ARGV: 8 witness' generation or "", 9 position, 10 mark
+-- ARGV: generation, position, rowMark (of the witness; "": none)
 -- Returns OK head | NOT_FOUND | CORRUPT
+local generation, position, rowMark = unpack(ARGV, 8)
 local x, code = load()
 if not x then return { code } end
 if x.none then
   if x.purge then call('DEL', S, RUNS, PART, QUEUE) end
   return { 'NOT_FOUND' }
 end
-if not x.fresh and ARGV[8] ~= '' and isLost(x, tonumber(ARGV[8]), tonumber(ARGV[9])) and not holds(x, ARGV[8], ARGV[9], ARGV[10]) then
+if not x.fresh and generation ~= '' and isLost(x, tonumber(generation), tonumber(position)) and not holds(x, generation, position, rowMark) then
   x.lost, x.foreign = true, true
   x.oldGen, x.gen, x.base = x.gen, newGeneration(x), 0
 end

@@ -1,26 +1,27 @@
 -- Changes settings of the record. A TTL of "" makes it never expire.
 -- KEYS: the eight of base.lua
--- ARGV: 8 "1": the TTL changes, 9 TTL in seconds or "", 10 number of fields to drop, the fields, then field, value, …
+-- ARGV: setsTtl ("1": the TTL changes), ttl (in seconds or ""), drops (fields that go, commas between), record... (field, value, …)
 -- Returns OK head | NOT_FOUND | CORRUPT
+local setsTtl, ttl, drops = unpack(ARGV, 8, 10)
+local record = 11
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
-if not knownOp(ARGV[5]) then
+if not knownOp(opId) then
   local p = plan(x)
   settleLoss(p)
   p.updated = true
-  local drops = tonumber(ARGV[10])
-  for i = 11, 10 + drops do
-    p.drop[#p.drop + 1] = ARGV[i]
-    x.s[ARGV[i]] = nil
+  for field in string.gmatch(drops, '[^,]+') do
+    p.drop[#p.drop + 1] = field
+    x.s[field] = nil
   end
-  for i = 11 + drops, #ARGV, 2 do p.set[ARGV[i]] = ARGV[i + 1] end
-  if ARGV[8] == '1' then
-    if ARGV[9] == '' then
+  for i = record, #ARGV, 2 do p.set[ARGV[i]] = ARGV[i + 1] end
+  if setsTtl == '1' then
+    if ttl == '' then
       p.forever = true
       p.drop[#p.drop + 1] = 'ttl'
     else
-      p.set.ttl = ARGV[9]
+      p.set.ttl = ttl
     end
   end
   commit(p)

@@ -1,18 +1,19 @@
 -- Looks after a session's runs: closes one whose lease ended, then starts the head of the queue where it is the
 -- caller's, or anybody's after its time. A head whose place no longer holds fails, and the next is looked at (P6, P7).
 -- KEYS: the eight of base.lua
--- ARGV: 8 process id, 9 grace of expired leases in ms, 10 "1": take any process' run, 11 lease in ms, 12 default memory,
---       13 most rows a turn reads
--- Returns STARTED head run input-row memory instructions summary low rows owner | IDLE head | NOT_FOUND | CORRUPT
+-- ARGV: processId, graceMs (of expired leases), takeAny ("1": any process' run), leaseMs, memory (default),
+--       memoryRows (the most that a turn reads)
+-- Returns STARTED head run inputRow memory instructions summary low rows owner | IDLE head | NOT_FOUND | CORRUPT
+local processId, graceMs, takeAny, leaseMs, memory, memoryRows = unpack(ARGV, 8)
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
 
-local op = knownOp(ARGV[5])
+local op = knownOp(opId)
 local p = plan(x)
 settleLoss(p)
-settleLease(p, ARGV[9])
-local o = { leaseMs = tonumber(ARGV[11]), memory = ARGV[12], most = tonumber(ARGV[13]) }
+settleLease(p, graceMs)
+local o = { leaseMs = tonumber(leaseMs), memory = memory, most = tonumber(memoryRows) }
 local run
 
 if op and op.result ~= '' then
@@ -23,9 +24,9 @@ elseif not op and not x.s.active and #p.push == 0 then
   local head = id and runOf(id)
   if id and not head then
     p.queuePop = true
-  elseif head and (head.own == ARGV[8] or ARGV[10] == '1') then
+  elseif head and (head.own == processId or takeAny == '1') then
     p.queuePop = true
-    head.own = ARGV[8]
+    head.own = processId
     local ok, why = start(p, head, o)
     if ok then
       run = head

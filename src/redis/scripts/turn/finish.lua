@@ -1,20 +1,22 @@
 -- Ends a run by its owner: the reply is appended, or the failure noted; the lease is free. Taken while the run is RUNNING
 -- with this token, also when the lease had run out.
 -- KEYS: the eight of base.lua
--- ARGV: 8 run id, 9 token, 10 COMPLETED | FAILED, 11 reply row head, 12 reply row tail ("" if none), 13 whole text, escaped,
---       14 input tokens, 15 output tokens, 16 total tokens ("" where unknown), 17 error code, 18 error message, 19 "1": retryable,
---       20 seconds after which the provider wants to be asked again ("": it did not say),
---       21 notes, a line each ("": none), 22 the whole part log ("": none)
+-- ARGV: runId, token, status (COMPLETED or FAILED), replyHead, replyTail (of the reply's row, "" if none), text (whole, escaped),
+--       inputTokens, outputTokens, totalTokens ("" where unknown), errorCode, errorMessage, retryable ("1" or "0"),
+--       retryAfter (seconds after which the provider wants to be asked again; "": it did not say), notes (a line each),
+--       log (the whole part log, "" if none)
 -- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
 --         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
+local runId, token, status, replyHead, replyTail, text, inputTokens, outputTokens, totalTokens, errorCode, errorMessage, retryable,
+  retryAfter, notes, log = unpack(ARGV, 8)
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
-local stored = call('HGET', RUNS, ARGV[8])
-local op = knownOp(ARGV[5])
+local stored = call('HGET', RUNS, runId)
+local op = knownOp(opId)
 if op then return { 'KNOWN', headOf(x), stored or '', op.result } end
 local run = stored and cjson.decode(stored)
-if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(ARGV[9]) then return { 'CLOSED', headOf(x), stored or '' } end
+if not run or run.st ~= 'RUNNING' or run.tok ~= tonumber(token) then return { 'CLOSED', headOf(x), stored or '' } end
 
 -- A row of the gateway's as it lies at another position, which its note holds; who has its old place finds it by that.
 local function moved(plan, raw, from, to)
@@ -30,21 +32,21 @@ local p = plan(x)
 settleLoss(p)
 if x.lost then
   -- more than what progress had stored by then
-  if p.closed == run.id then p.text[run.id], p.log[run.id] = ARGV[13], ARGV[22] end
+  if p.closed == run.id then p.text[run.id], p.log[run.id] = text, log end
   commit(p)
-  return { 'CLOSED', headOf(x), call('HGET', RUNS, ARGV[8]) or '' }
+  return { 'CLOSED', headOf(x), call('HGET', RUNS, runId) or '' }
 end
-run.st, run.f = ARGV[10], now
-if ARGV[21] ~= '' then run.no = ARGV[21] end
-if ARGV[14] ~= '' then
-  run.iu, run.ou, run.tu = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+run.st, run.f = status, now
+if notes ~= '' then run.no = notes end
+if inputTokens ~= '' then
+  run.iu, run.ou, run.tu = tonumber(inputTokens), tonumber(outputTokens), tonumber(totalTokens)
   local s = x.s
   p.set.iu, p.set.ou, p.set.tu = (tonumber(s.iu) or 0) + run.iu, (tonumber(s.ou) or 0) + run.ou, (tonumber(s.tu) or 0) + run.tu
 end
-p.text[run.id], p.log[run.id] = ARGV[13], ARGV[22]
+p.text[run.id], p.log[run.id] = text, log
 local title = ''
 if run.st == 'FAILED' then
-  run.code, run.msg, run.rt, run.ra = ARGV[17], ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
+  run.code, run.msg, run.rt, run.ra = errorCode, errorMessage, tonumber(retryable), tonumber(retryAfter)
 else
   local position = x.base + x.n
   local later = {}
@@ -62,7 +64,7 @@ else
     title = x.s.title and '' or '1'
     p.drop[#p.drop + 1] = 'untitled'
   end
-  local raw = ARGV[11] .. int(position) .. ARGV[12]
+  local raw = replyHead .. int(position) .. replyTail
   p.push[1] = raw
   run.rp, run.rm = position, mark(raw)
   for i = #later, 1, -1 do

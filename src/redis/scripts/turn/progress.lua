@@ -1,24 +1,24 @@
 -- Adds a batch of text, and lines of the part log, to the active run. It says the lengths that it expects before it, so
 -- nothing doubles when it is sent again; needs no op.
 -- KEYS: the eight of base.lua
--- ARGV: 8 run id, 9 token, 10 length so far in UTF-16 units, 11 escaped fragment, 12 its length in UTF-16 units, 13 lease in ms,
---       14 length of the part log so far in UTF-16 units, 15 lines for it ("": none), 16 their length in UTF-16 units
--- Returns OK length | LENGTH length log-length | CLOSED | NOT_FOUND | CORRUPT
+-- ARGV: runId, token, offset (length of the text so far), fragment (escaped), added (its length), leaseMs,
+--       logOffset (length of the part log so far), lines (for it, "" if none), linesAdded (their length; all in UTF-16 units)
+-- Returns OK length | LENGTH length logLength | CLOSED | NOT_FOUND | CORRUPT
+local runId, token, offset, fragment, added, leaseMs, logOffset, lines, linesAdded = unpack(ARGV, 8)
 local wrong = wrongType()
 if wrong then return { wrong } end
-local active, token, length, logged, ttl = unpack(call('HMGET', S, 'active', 'token', 'plen', 'llen', 'ttl'))
+local active, current, length, logged, ttl = unpack(call('HMGET', S, 'active', 'token', 'plen', 'llen', 'ttl'))
 -- A gateway that knows no log may have started the run.
 logged = logged or '0'
-if active ~= ARGV[8] or token ~= ARGV[9] then return { 'CLOSED' } end
-if length ~= ARGV[10] or logged ~= ARGV[14] then return { 'LENGTH', length, logged } end
-local lines = ARGV[15]
+if active ~= runId or current ~= token then return { 'CLOSED' } end
+if length ~= offset or logged ~= logOffset then return { 'LENGTH', length, logged } end
 local log = lines ~= '' and '\t' .. logged .. '\t' .. lines or ''
-call(ARGV[1], CH, 'P' .. active .. '\t' .. length .. '\t' .. ARGV[11] .. log)
-if ARGV[11] ~= '' then call('APPEND', PART, ARGV[11]) end
-local total = int(tonumber(length) + tonumber(ARGV[12]))
-call('HSET', S, 'plen', total, 'until', int(now + tonumber(ARGV[13])))
+call(publish, CH, 'P' .. active .. '\t' .. length .. '\t' .. fragment .. log)
+if fragment ~= '' then call('APPEND', PART, fragment) end
+local total = int(tonumber(length) + tonumber(added))
+call('HSET', S, 'plen', total, 'until', int(now + tonumber(leaseMs)))
 if lines ~= '' then
-  call('HSET', S, 'llen', int(tonumber(logged) + tonumber(ARGV[16])))
+  call('HSET', S, 'llen', int(tonumber(logged) + tonumber(linesAdded)))
   call('HSET', RUNS, active .. ':log', (call('HGET', RUNS, active .. ':log') or '') .. lines)
 end
 -- without a TTL of its own the session expires with its list, and whoever finds that takes the text along
