@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import { addMessages, ask, readMessages } from "../support/gateway/conversation.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import type { TestGateway } from "../support/gateway/gateway.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
@@ -7,19 +8,7 @@ import type { Variables } from "../support/gateway/graphql-client.ts";
 import { startTopology } from "../support/redis/project-topology.ts";
 import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let gateway: TestGateway;
-let url: string;
-
-beforeAll(async () => {
-  redis = await startTopology();
-  gateway = await startGateway({ redis: redis.redis });
-  ({ url } = gateway);
-});
-afterAll(async () => {
-  await gateway.close();
-  await redis.stop();
-});
+const test = chatTest({ model: "offline" });
 
 interface Page {
   readonly edges: readonly { readonly cursor: string; readonly node: { readonly name: string | null } }[];
@@ -104,11 +93,11 @@ describe("pages of messages", () => {
     } }
   }`;
 
-  async function page(sessionId: string, window: Window = {}): Promise<Page> {
+  async function page(url: string, sessionId: string, window: Window = {}): Promise<Page> {
     return (await execute<{ session: { messages: Page } }>(url, query, { sessionId, ...window })).session.messages;
   }
 
-  async function fill(sessionId: string, count: number): Promise<void> {
+  async function fill(url: string, sessionId: string, count: number): Promise<void> {
     for (let from = 0; from < count; from += 500) {
       const messages = Array.from({ length: Math.min(500, count - from) }, (_, i) => ({
         role: "USER",
@@ -118,19 +107,19 @@ describe("pages of messages", () => {
     }
   }
 
-  test("every window, in both directions, with true facts", async () => {
-    await fill("windows", 7);
-    const all = (await page("windows")).edges.map(({ cursor, node }) => ({ cursor, name: node.name ?? "" }));
+  test("every window, in both directions, with true facts", async ({ url }) => {
+    await fill(url, "windows", 7);
+    const all = (await page(url, "windows")).edges.map(({ cursor, node }) => ({ cursor, name: node.name ?? "" }));
     expect(all.map(({ name }) => name)).toEqual(["m0", "m1", "m2", "m3", "m4", "m5", "m6"]);
-    await checkAll(all, (window) => page("windows", window));
+    await checkAll(all, (window) => page(url, "windows", window));
   });
 
-  test("the last 50 by default, 200 at most, oldest first always", async () => {
-    await fill("long", 450);
-    const last = await page("long");
+  test("the last 50 by default, 200 at most, oldest first always", async ({ url }) => {
+    await fill(url, "long", 450);
+    const last = await page(url, "long");
     expect(last.nodes.map(({ name }) => name)).toEqual(Array.from({ length: 50 }, (_, i) => `m${400 + i}`));
     expect([last.pageInfo.hasPreviousPage, last.pageInfo.hasNextPage]).toEqual([true, false]);
-    expect((await page("long", { first: 200 })).nodes).toHaveLength(200);
+    expect((await page(url, "long", { first: 200 })).nodes).toHaveLength(200);
     for (const window of [{ first: 201 }, { last: 201 }, { first: 0 }, { last: -1 }, { first: 1, last: 1 }]) {
       const { extensions } = await refusal(url, query, { sessionId: "long", ...window });
       expect(extensions?.code, JSON.stringify(window)).toBe("BAD_USER_INPUT");
@@ -139,7 +128,7 @@ describe("pages of messages", () => {
     const walked: (string | null)[] = [];
     let after: string | undefined;
     for (;;) {
-      const next: Page = await page("long", { first: 100, ...(after === undefined ? {} : { after }) });
+      const next: Page = await page(url, "long", { first: 100, ...(after === undefined ? {} : { after }) });
       walked.push(...next.nodes.map(({ name }) => name));
       if (!next.pageInfo.hasNextPage) break;
       after = next.pageInfo.endCursor ?? undefined;
@@ -147,35 +136,38 @@ describe("pages of messages", () => {
     expect(walked).toEqual(Array.from({ length: 450 }, (_, i) => `m${i}`));
   });
 
-  test("a new message neither moves a page nor ends the validity of its cursors", async () => {
-    await fill("growing", 5);
-    const first = await page("growing", { first: 2 });
+  test("a new message neither moves a page nor ends the validity of its cursors", async ({ url }) => {
+    await fill(url, "growing", 5);
+    const first = await page(url, "growing", { first: 2 });
     await ask(url, "growing", "one more");
-    expect(await page("growing", { first: 2 })).toEqual(first);
-    expect((await page("growing", { first: 2, after: first.pageInfo.endCursor ?? "" })).nodes).toEqual([
+    expect(await page(url, "growing", { first: 2 })).toEqual(first);
+    expect((await page(url, "growing", { first: 2, after: first.pageInfo.endCursor ?? "" })).nodes).toEqual([
       { name: "m2" },
       { name: "m3" },
     ]);
   });
 
-  test("an empty session has an empty page, and a cursor that misses nothing", async () => {
+  test("an empty session has an empty page, and a cursor that misses nothing", async ({ url }) => {
     type Data = { createSession: { session: { cursor: string; messages: Page } } };
     const create = `mutation { createSession(input: { sessionId: "empty" }) { session { cursor messages { nodes { name: text } pageInfo { hasNextPage hasPreviousPage } } } } }`;
     const { session } = (await execute<Data>(url, create)).createSession;
     expect(session.messages).toEqual({ nodes: [], pageInfo: { hasNextPage: false, hasPreviousPage: false } });
     for (const window of [{ after: session.cursor }, { before: session.cursor }]) {
       for (const count of [{ first: 5 }, { last: 5 }]) {
-        const { pageInfo } = await page("empty", { ...count, ...window });
+        const { pageInfo } = await page(url, "empty", { ...count, ...window });
         expect([pageInfo.hasPreviousPage, pageInfo.hasNextPage]).toEqual([false, false]);
       }
     }
-    await fill("empty", 2);
-    expect((await page("empty", { first: 5, after: session.cursor })).nodes).toEqual([{ name: "m0" }, { name: "m1" }]);
+    await fill(url, "empty", 2);
+    expect((await page(url, "empty", { first: 5, after: session.cursor })).nodes).toEqual([
+      { name: "m0" },
+      { name: "m1" },
+    ]);
   });
 
-  test("INVALID_CURSOR is no cursor of this session; CURSOR_EXPIRED was one", async () => {
-    await fill("expired", 3);
-    await fill("other", 3);
+  test("INVALID_CURSOR is no cursor of this session; CURSOR_EXPIRED was one", async ({ url }) => {
+    await fill(url, "expired", 3);
+    await fill(url, "other", 3);
     const [message] = await readMessages(url, "expired");
     const cursor = message?.cursor ?? "";
     const code = async (variables: Variables) => (await refusal(url, query, variables)).extensions?.code;
@@ -190,13 +182,13 @@ describe("pages of messages", () => {
     }
     await execute(url, `mutation { clearHistory(input: { sessionId: "expired" }) { session { id } } }`);
     expect(await code({ sessionId: "expired", first: 1, after: cursor })).toBe("CURSOR_EXPIRED");
-    await fill("expired", 3);
+    await fill(url, "expired", 3);
     expect(await code({ sessionId: "expired", first: 1, after: cursor })).toBe("CURSOR_EXPIRED");
     expect(await code({ sessionId: "expired", last: 1, before: cursor })).toBe("CURSOR_EXPIRED");
   });
 
-  test("the expired cursor makes its field an error, not the reading", async () => {
-    await fill("partly", 2);
+  test("the expired cursor makes its field an error, not the reading", async ({ url }) => {
+    await fill(url, "partly", 2);
     const both = `{ session(sessionId: "partly") { messageCount messages(first: 1) { nodes { text } } } }`;
     expect(await execute(url, both)).toEqual({ session: { messageCount: 2, messages: { nodes: [{ text: "m0" }] } } });
     const two = `{ session(sessionId: "partly") { first: messages(first: 1) { nodes { text } } last: messages(last: 1) { nodes { text } } } }`;

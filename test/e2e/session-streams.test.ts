@@ -1,33 +1,18 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { addMessages, ask, eventsOf, follow, isRunEnd, readMessages, send } from "../support/gateway/conversation.ts";
 import type { MessageFields } from "../support/gateway/conversation.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
+import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, subscribe } from "../support/gateway/graphql-client.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
 import { keysByPart } from "../support/store/store.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
-let redis: TestTopology;
-let gateway: TestGateway;
-let url: string;
+const test = chatTest({ model: "offline" });
 
-beforeAll(async () => {
-  redis = await startTopology();
-  gateway = await startGateway({ redis: redis.redis });
-  ({ url } = gateway);
-});
-afterAll(async () => {
-  await gateway.close();
-  await redis.stop();
-});
-
-async function create(input: object): Promise<void> {
+async function create(url: string, input: object): Promise<void> {
   const query = `mutation ($input: CreateSessionInput!) { createSession(input: $input) { session { id } } }`;
   await execute(url, query, { input });
 }
 
-async function expiresAt(sessionId: string): Promise<number | null> {
+async function expiresAt(url: string, sessionId: string): Promise<number | null> {
   const query = `query ($sessionId: String!) { session(sessionId: $sessionId) { expiresAt } }`;
   type Data = { session: { expiresAt: string | null } | null };
   const text = (await execute<Data>(url, query, { sessionId })).session?.expiresAt;
@@ -35,13 +20,13 @@ async function expiresAt(sessionId: string): Promise<number | null> {
 }
 
 describe("expiry", () => {
-  test("a session goes with its TTL: for readers, followers and the list", async () => {
+  test("a session goes with its TTL: for readers, followers and the list", async ({ url }) => {
     const changes = subscribe<{ readonly __typename: string; readonly sessionId?: string }>(
       url,
       `subscription { sessionChanged { __typename ... on SessionRemoved { sessionId removedId } } }`,
     );
     await changes.waitFor(({ __typename }) => __typename === "SessionListOpened");
-    await create({ sessionId: "short", ttlSeconds: 1000 });
+    await create(url, { sessionId: "short", ttlSeconds: 1000 });
     await addMessages(url, "short", [{ role: "USER", text: "Soon gone" }]);
     const stream = await follow(url, "short");
     await execute(url, `mutation { updateSession(input: { sessionId: "short", ttlSeconds: 1 }) { session { id } } }`);
@@ -56,10 +41,10 @@ describe("expiry", () => {
     expect(sessions.nodes.map(({ sessionId }) => sessionId)).not.toContain("short");
   });
 
-  test("it slides with every write, over all of the session's keys alike", async () => {
-    await create({ sessionId: "sliding", ttlSeconds: 1000 });
+  test("it slides with every write, over all of the session's keys alike", async ({ redis, url }) => {
+    await create(url, { sessionId: "sliding", ttlSeconds: 1000 });
     await ask(url, "sliding", "Hello");
-    const first = (await expiresAt("sliding")) ?? 0;
+    const first = (await expiresAt(url, "sliding")) ?? 0;
     const raw = redis.raw();
     const { session = "", runs = "", partial = "", queue = "" } = keysByPart("sliding");
     const times = await Promise.all([session, runs, partial, queue].map((key) => raw.pexpiretime(key)));
@@ -68,12 +53,14 @@ describe("expiry", () => {
     expect(times.slice(0, 2)).not.toContain(-2);
     expect(await raw.pexpiretime("sliding")).toBe(first);
     await addMessages(url, "sliding", [{ role: "USER", text: "more" }]);
-    expect(await expiresAt("sliding")).toBeGreaterThan(first);
+    expect(await expiresAt(url, "sliding")).toBeGreaterThan(first);
   });
 });
 
 describe("subscriptions to a session", () => {
-  test("a message that is sent reads what is before it, which SessionUpdated tells; where nothing is unread it tells nothing", async () => {
+  test("a message that is sent reads what is before it, which SessionUpdated tells; where nothing is unread it tells nothing", async ({
+    url,
+  }) => {
     await addMessages(url, "unread", [{ role: "ASSISTANT", text: "Unread" }]);
     const stream = await follow(url, "unread");
     expect(eventsOf(stream, "StreamOpened")[0]?.session).toMatchObject({ messageCount: 1, readCount: 0 });
@@ -91,7 +78,7 @@ describe("subscriptions to a session", () => {
   const messageAdded = `subscription ($sessionId: String!, $after: String) { messageAdded(sessionId: $sessionId, after: $after) { text cursor } }`;
   type Added = Pick<MessageFields, "text" | "cursor">;
 
-  test("messageAdded replays from a cursor or from the beginning, then goes on", async () => {
+  test("messageAdded replays from a cursor or from the beginning, then goes on", async ({ url }) => {
     const [, second] = await addMessages(
       url,
       "replay",
@@ -108,7 +95,9 @@ describe("subscriptions to a session", () => {
     expect(fromCursor.events.map(({ text }) => text)).toEqual(["c", "d"]);
   });
 
-  test("messageAdded ends with CURSOR_EXPIRED at a reset, and with NOT_FOUND when the session goes", async () => {
+  test("messageAdded ends with CURSOR_EXPIRED at a reset, and with NOT_FOUND when the session goes", async ({
+    url,
+  }) => {
     for (const [sessionId, mutation, code] of [
       [
         "ends-cleared",
@@ -127,7 +116,7 @@ describe("subscriptions to a session", () => {
     }
   });
 
-  test("what cannot be followed is refused with its code", async () => {
+  test("what cannot be followed is refused with its code", async ({ url }) => {
     const [message] = await addMessages(url, "stale", [{ role: "USER", text: "a" }]);
     const events = `subscription ($sessionId: String!, $after: String) { sessionEvents(sessionId: $sessionId, after: $after) { __typename } }`;
     const code = async (document: string, variables: Readonly<Record<string, unknown>>) => {
@@ -148,7 +137,7 @@ describe("subscriptions to a session", () => {
     stream.close();
   });
 
-  test("to resume from the newest cursor that an event brought brings all that was missed, once", async () => {
+  test("to resume from the newest cursor that an event brought brings all that was missed, once", async ({ url }) => {
     await addMessages(url, "resumed", [{ role: "USER", text: "a" }]);
     const first = await follow(url, "resumed", "");
     await first.waitFor(({ __typename }) => __typename === "MessageAdded");
