@@ -1,6 +1,5 @@
-import type { Conversations } from "./conversation/conversations/api.ts";
 import { idMatcher, signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
-import { StoredConversations } from "./conversation/conversations/conversations.ts";
+import { StoredConversations, type Conversations } from "./conversation/conversations/conversations.ts";
 import { anonymous, type MemorySettings } from "./conversation/session.ts";
 import { silentTelemetry } from "./conversation/ports/telemetry.ts";
 import { titleDelayMs, Titles } from "./conversation/conversations/titles.ts";

@@ -1,4 +1,5 @@
-import type { Caller, Conversations } from "../conversation/conversations/api.ts";
+import type { Caller } from "../conversation/conversations/api.ts";
+import type { Conversations } from "../conversation/conversations/conversations.ts";
 import type { SessionEvent } from "../conversation/events.ts";
 import type { Live } from "../conversation/ports/live.ts";
 import type { AnswerBudget } from "./answer-budget.ts";

@@ -2,7 +2,7 @@ import { execute, getVariableValues, GraphQLError, OperationTypeNode, subscribe 
 import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
 
 import { requireScope } from "../conversation/conversations/access.ts";
-import type { Conversations } from "../conversation/conversations/api.ts";
+import type { Conversations } from "../conversation/conversations/conversations.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Viewer } from "../conversation/session.ts";

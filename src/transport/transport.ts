@@ -2,7 +2,7 @@ import type { Server } from "node:http";
 
 import type { GraphQLSchema } from "graphql";
 
-import type { Conversations } from "../conversation/conversations/api.ts";
+import type { Conversations } from "../conversation/conversations/conversations.ts";
 import { silentTelemetry } from "../conversation/ports/telemetry.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Limits, QueryLimits } from "../config/limits.ts";

@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import type { StoreRead } from "../../src/conversation/ports/store.ts";
-import type { Conversations } from "../../src/conversation/conversations/api.ts";
+import type { Conversations } from "../../src/conversation/conversations/conversations.ts";
 import { CompiledQuery } from "../../src/operations/compiled-query.ts";
 import { jsonOfData, Rendered } from "../../src/graphql/rendered.ts";
 import { schema } from "../../src/graphql/schema.ts";

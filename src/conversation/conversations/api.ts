@@ -1,9 +1,7 @@
-import type { PlacedMessage, SessionChange, SessionEvent } from "../events.ts";
-import type { Live } from "../ports/live.ts";
+import type { PlacedMessage } from "../events.ts";
 import type { ContentBlock, NewMessage } from "../message/message.ts";
-import type { ModelChoice } from "../ports/model.ts";
-import type { Run, RunError } from "../run.ts";
-import type { MemorySettings, PageRequest, Session, SessionFilter, SessionPage, Viewer } from "../session.ts";
+import type { Run } from "../run.ts";
+import type { MemorySettings, PageRequest, Session, Viewer } from "../session.ts";
 
 /** What a reading of a session shall hold beside the record: pages of its history, answered by Session.pages in this order. */
 export interface ReadRequest {
@@ -14,76 +12,7 @@ export interface ReadRequest {
 
 export const recordOnly: ReadRequest = { pages: [] };
 
-/**
- * The use cases. Every method checks what it is given, throws ParleyError for a refusal, and treats another owner's
- * session as one that does not exist (P11). Times are milliseconds since the epoch.
- */
-export interface Conversations {
-  readonly models: readonly ModelChoice[];
-  readonly defaults: { readonly model: string; readonly memory: MemorySettings };
-
-  readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null>;
-  listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage>;
-  /** By the local part of a Message.id (what follows "<sessionId>:"). */
-  readMessage(viewer: Viewer, sessionId: string, localId: string): Promise<PlacedMessage | null>;
-  readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null>;
-
-  createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session>;
-  updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session>;
-  markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session>;
-  generateTitle(
-    viewer: Viewer,
-    sessionId: string,
-    model: string | null,
-    read: ReadRequest,
-  ): Promise<{ readonly session: Session; readonly error: RunError | null }>;
-  deleteSession(viewer: Viewer, sessionId: string): Promise<void>;
-  clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session>;
-  forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session>;
-  addMessages(
-    viewer: Viewer,
-    input: AddMessages,
-    read: ReadRequest,
-  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }>;
-
-  /**
-   * With `wait`, resolves when the run has ended (or the configured limit or the caller's signal comes first), else as soon
-   * as the message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
-   */
-  sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult>;
-  regenerateReply(caller: Caller, input: RegenerateReply, read: ReadRequest | null, wait: boolean): Promise<TurnResult>;
-  /**
-   * Resolves when the run has ended, or with the run as it is when the configured limit or the caller's signal comes first.
-   * NOT_FOUND when it is gone.
-   */
-  awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run>;
-  cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run>;
-
-  /**
-   * Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. Of a session
-   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message. It ends
-   * when `signal` aborts, or by its return().
-   */
-  sessionEvents(
-    viewer: Viewer,
-    sessionId: string,
-    after: string | null,
-    ifMissing: IfMissing,
-    read: ReadRequest,
-    signal?: AbortSignal,
-  ): Promise<Live<SessionEvent>>;
-  /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
-  messageAdded(
-    viewer: Viewer,
-    sessionId: string,
-    after: string | null,
-    ifMissing: IfMissing,
-    signal: AbortSignal,
-  ): Promise<AsyncIterableIterator<PlacedMessage>>;
-  sessionChanged(viewer: Viewer, read: ReadRequest, signal: AbortSignal): Promise<AsyncIterableIterator<SessionChange>>;
-}
-
-/** Whoever waits for the answer of one operation. The transport makes one for each operation. */
+/** The client that waits for the answer of one operation. The transport makes one for each operation. */
 export interface Caller {
   readonly viewer: Viewer;
   /** Aborts when the client goes away, the operation is complete, or the caller's credentials end. */

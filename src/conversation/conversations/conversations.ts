@@ -1,28 +1,14 @@
-import type {
-  AddMessages,
-  Caller,
-  Conversations,
-  CreateSession,
-  ForkSession,
-  IfMissing,
-  ReadRequest,
-  RegenerateReply,
-  SendMessage,
-  TurnResult,
-  UpdateSession,
-} from "./api.ts";
+import type { CreateSession, ForkSession, IfMissing, ReadRequest, UpdateSession } from "./api.ts";
 import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
 import { parseAnchor } from "../message/cursor.ts";
 import { notFound } from "../errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "../events.ts";
 import type { Feeds, WhenAbsent } from "../ports/feeds.ts";
 import { localMessageId, parseLocalId } from "../message/ids.ts";
-import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { listSessions } from "./listing.ts";
 import type { Live } from "../ports/live.ts";
 import { beginMessages, messagesOf } from "./messages-only.ts";
 import { keyedOp } from "./ops.ts";
-import { OwnedSessions } from "./owned-sessions.ts";
 import type { ModelChoice, Replies } from "../ports/model.ts";
 import type { Run, RunError } from "../run.ts";
 import { Sending, type SendingSettings } from "./sending.ts";
@@ -32,22 +18,22 @@ import { decodeStoredMessage } from "../message/stored-message.ts";
 import { beginning, type Titles } from "./titles.ts";
 import type { Turns } from "./turns.ts";
 
-export interface ConversationSettings extends InputLimits, SendingSettings {
+/**
+ * The use cases. Every method checks what it is given, throws ParleyError for a refusal, and treats another owner's
+ * session as one that does not exist (P11). Times are milliseconds since the epoch.
+ */
+export type Conversations = Pick<StoredConversations, keyof StoredConversations>;
+
+export interface ConversationSettings extends SendingSettings {
   readonly model: string;
   readonly memory: MemorySettings;
 }
 
-/** The use cases over the ports. */
-export class StoredConversations implements Conversations {
+export class StoredConversations extends Sending {
   readonly models: readonly ModelChoice[];
   readonly defaults: { readonly model: string; readonly memory: MemorySettings };
-  readonly #store: SessionStore;
   readonly #feeds: Feeds;
   readonly #titles: Titles;
-  readonly #sessions: OwnedSessions;
-  readonly #checks: InputChecks;
-  readonly #sending: Sending;
-  readonly #settings: ConversationSettings;
 
   constructor(
     store: SessionStore,
@@ -57,29 +43,26 @@ export class StoredConversations implements Conversations {
     titles: Titles,
     settings: ConversationSettings,
   ) {
+    super(store, replies.models, turns, settings);
     this.models = replies.models;
     this.defaults = { model: settings.model, memory: settings.memory };
-    this.#store = store;
     this.#feeds = feeds;
     this.#titles = titles;
-    this.#settings = settings;
-    this.#sessions = new OwnedSessions(store, settings.historyKeyPrefix);
-    this.#checks = new InputChecks(replies.models, settings);
-    this.#sending = new Sending(store, this.#sessions, this.#checks, turns, settings);
   }
 
   async readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null> {
-    return (await this.#sessions.read(viewer, sessionId, read))?.session ?? null;
+    return (await this.sessions.read(viewer, sessionId, read))?.session ?? null;
   }
 
   listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage> {
     const mine = (sessionId: string) => mayReach(viewer, sessionId);
-    return listSessions(this.#store, viewer.subject, page, filter, read, mine);
+    return listSessions(this.store, viewer.subject, page, filter, read, mine);
   }
 
+  /** By the local part of a Message.id (what follows "<sessionId>:"). */
   async readMessage(viewer: Viewer, sessionId: string, local: string): Promise<PlacedMessage | null> {
     const at = parseLocalId(local);
-    const reading = at && (await this.#sessions.read(viewer, sessionId, { pages: [], at }));
+    const reading = at && (await this.sessions.read(viewer, sessionId, { pages: [], at }));
     const row = reading?.at && !(reading.at instanceof Error) ? reading.at.row : null;
     if (!reading || !row) return null;
     const { session } = reading;
@@ -90,35 +73,35 @@ export class StoredConversations implements Conversations {
   }
 
   readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
-    return this.#sessions.readRun(viewer, sessionId, runId);
+    return this.sessions.readRun(viewer, sessionId, runId);
   }
 
   async createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session> {
     const { idempotencyKey, title, instructions, model, memory, metadata, ttlSeconds } = input;
-    const sessionId = input.sessionId ?? makeSessionId(viewer, "create", idempotencyKey, this.#settings.now());
+    const sessionId = input.sessionId ?? makeSessionId(viewer, "create", idempotencyKey, this.settings.now());
     mustUse(viewer, sessionId);
-    this.#checks.sessionId(sessionId);
-    this.#checks.settings(input);
+    this.checks.sessionId(sessionId);
+    this.checks.settings(input);
     const record = { title, instructions, model, memory, metadata, ttlSeconds };
     const op = keyedOp("create", idempotencyKey, [input.sessionId, record]);
-    await this.#store.create(viewer.subject, sessionId, record, op);
-    return this.#sessions.mustRead(viewer, sessionId, read);
+    await this.store.create(viewer.subject, sessionId, record, op);
+    return this.sessions.mustRead(viewer, sessionId, read);
   }
 
   async updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session> {
     const { sessionId, archived, ...change } = input;
-    this.#sessions.mustExist(viewer, sessionId);
-    this.#checks.settings(change);
+    this.sessions.mustExist(viewer, sessionId);
+    this.checks.settings(change);
     const record = { ...change, archived: archived === null ? false : archived };
-    await this.#sessions.owning(viewer, sessionId, () => this.#store.update(viewer.subject, sessionId, record));
-    return this.#sessions.mustRead(viewer, sessionId, read);
+    await this.sessions.owning(viewer, sessionId, () => this.store.update(viewer.subject, sessionId, record));
+    return this.sessions.mustRead(viewer, sessionId, read);
   }
 
   async markRead(viewer: Viewer, sessionId: string, through: string | null, read: ReadRequest): Promise<Session> {
-    this.#sessions.mustExist(viewer, sessionId);
-    const place = this.#checks.anchor(sessionId, through, "input.through");
-    await this.#sessions.owning(viewer, sessionId, () => this.#store.markRead(viewer.subject, sessionId, place));
-    return this.#sessions.mustRead(viewer, sessionId, read);
+    this.sessions.mustExist(viewer, sessionId);
+    const place = this.checks.anchor(sessionId, through, "input.through");
+    await this.sessions.owning(viewer, sessionId, () => this.store.markRead(viewer.subject, sessionId, place));
+    return this.sessions.mustRead(viewer, sessionId, read);
   }
 
   async generateTitle(
@@ -127,73 +110,49 @@ export class StoredConversations implements Conversations {
     model: string | null,
     read: ReadRequest,
   ): Promise<{ readonly session: Session; readonly error: RunError | null }> {
-    this.#checks.model(model);
-    const before = await this.#sessions.mustRead(viewer, sessionId, { pages: [beginning] });
+    this.checks.model(model);
+    const before = await this.sessions.mustRead(viewer, sessionId, { pages: [beginning] });
     const result = await this.#titles.ask(before, model);
-    if ("title" in result) await this.#store.update(viewer.subject, sessionId, { title: result.title });
+    if ("title" in result) await this.store.update(viewer.subject, sessionId, { title: result.title });
     return {
-      session: await this.#sessions.mustRead(viewer, sessionId, read),
+      session: await this.sessions.mustRead(viewer, sessionId, read),
       error: "error" in result ? result.error : null,
     };
   }
 
   async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {
-    this.#sessions.mustExist(viewer, sessionId);
-    await this.#sessions.owning(viewer, sessionId, () => this.#store.remove(viewer.subject, sessionId));
+    this.sessions.mustExist(viewer, sessionId);
+    await this.sessions.owning(viewer, sessionId, () => this.store.remove(viewer.subject, sessionId));
   }
 
   async clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
-    this.#sessions.mustExist(viewer, sessionId);
-    await this.#sessions.owning(viewer, sessionId, () => this.#store.clear(viewer.subject, sessionId));
-    return this.#sessions.mustRead(viewer, sessionId, read);
+    this.sessions.mustExist(viewer, sessionId);
+    await this.sessions.owning(viewer, sessionId, () => this.store.clear(viewer.subject, sessionId));
+    return this.sessions.mustRead(viewer, sessionId, read);
   }
 
   async forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session> {
     const { idempotencyKey, newSessionId, title } = input;
     const sessionId =
-      newSessionId ?? makeSessionId(viewer, `fork ${input.sessionId}`, idempotencyKey, this.#settings.now());
+      newSessionId ?? makeSessionId(viewer, `fork ${input.sessionId}`, idempotencyKey, this.settings.now());
     mustUse(viewer, sessionId);
-    this.#checks.sessionId(sessionId, "input.newSessionId");
-    this.#checks.settings({ title });
-    const at = this.#checks.anchor(input.sessionId, input.through, "input.through");
-    const reading = await this.#sessions.read(viewer, input.sessionId, { pages: [], ...(at ? { at } : {}) });
+    this.checks.sessionId(sessionId, "input.newSessionId");
+    this.checks.settings({ title });
+    const at = this.checks.anchor(input.sessionId, input.through, "input.through");
+    const reading = await this.sessions.read(viewer, input.sessionId, { pages: [], ...(at ? { at } : {}) });
     if (!reading) throw notFound();
     const { session: source, at: through } = reading;
     if (through instanceof Error) throw through;
     const op = keyedOp("fork", idempotencyKey, [input.sessionId, input.through, newSessionId, title]);
-    await this.#store.fork(viewer.subject, source, through, sessionId, title ?? source.title, op);
-    return this.#sessions.mustRead(viewer, sessionId, read);
+    await this.store.fork(viewer.subject, source, through, sessionId, title ?? source.title, op);
+    return this.sessions.mustRead(viewer, sessionId, read);
   }
 
-  addMessages(
-    viewer: Viewer,
-    input: AddMessages,
-    read: ReadRequest,
-  ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
-    return this.#sending.addMessages(viewer, input, read);
-  }
-
-  sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult> {
-    return this.#sending.sendMessage(caller, input, read, wait);
-  }
-
-  regenerateReply(
-    caller: Caller,
-    input: RegenerateReply,
-    read: ReadRequest | null,
-    wait: boolean,
-  ): Promise<TurnResult> {
-    return this.#sending.regenerateReply(caller, input, read, wait);
-  }
-
-  cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
-    return this.#sending.cancelRun(viewer, sessionId, runId);
-  }
-
-  awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run> {
-    return this.#sending.awaitRun(caller, sessionId, runId);
-  }
-
+  /**
+   * Resolves (or rejects: NOT_FOUND, INVALID_CURSOR) once nothing can be missed; the first event is `opened`. Of a session
+   * that there is not it is `waiting`, as `ifMissing` says, or `removed` where `after` is the place of a message. It ends
+   * when `signal` aborts, or by its return().
+   */
   async sessionEvents(
     viewer: Viewer,
     sessionId: string,
@@ -202,23 +161,24 @@ export class StoredConversations implements Conversations {
     read: ReadRequest,
     signal?: AbortSignal,
   ): Promise<Live<SessionEvent>> {
-    this.#sessions.mustExist(viewer, sessionId);
+    this.sessions.mustExist(viewer, sessionId);
     const open = (absent: WhenAbsent) => this.#feeds.open(viewer.subject, sessionId, after, absent, read, signal);
     // Only where the viewer may start it: of all other ids nobody learns whether there is anything.
     if (!mayUse(viewer, sessionId)) return open("refuse");
     const absent = !this.#isStart(sessionId, after) ? "end" : ifMissing === "WAIT" ? "wait" : "refuse";
     if (!viewer.granted) return open(absent);
     const otherwise = absent === "refuse" ? undefined : () => open(absent);
-    return this.#sessions.owning(viewer, sessionId, () => open("refuse"), otherwise);
+    return this.sessions.owning(viewer, sessionId, () => open("refuse"), otherwise);
   }
 
   /** Whether a stream behind it misses nothing of a session that has yet to begin. */
   #isStart(sessionId: string, after: string | null): boolean {
     if (after === null || after === "") return true;
-    const anchor = parseAnchor(sessionId, this.#settings.historyKeyPrefix + sessionId, after);
+    const anchor = parseAnchor(sessionId, this.settings.historyKeyPrefix + sessionId, after);
     return anchor !== null && "generation" in anchor && anchor.position < 0;
   }
 
+  /** Messages only; ends with CURSOR_EXPIRED at a reset and NOT_FOUND when the session goes. */
   async messageAdded(
     viewer: Viewer,
     sessionId: string,

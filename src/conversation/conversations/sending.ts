@@ -11,11 +11,12 @@ import {
 import { ParleyError, badInput, messageIdReused, notFound } from "../errors.ts";
 import { placed, type PlacedMessage } from "../events.ts";
 import { joinLocal, markOf, sessionTag, uuidv7 } from "../message/ids.ts";
-import type { InputChecks } from "./input-checks.ts";
+import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { rateLimited } from "../ports/limits.ts";
 import type { NewMessage, Row } from "../message/message.ts";
 import { keyedOp } from "./ops.ts";
-import type { OwnedSessions } from "./owned-sessions.ts";
+import { OwnedSessions } from "./owned-sessions.ts";
+import type { ModelChoice } from "../ports/model.ts";
 import { isFinal, type Run } from "../run.ts";
 import type { Session, Viewer } from "../session.ts";
 import type { BeginAnswer, BeginTurn, SessionStore } from "../ports/store.ts";
@@ -29,8 +30,7 @@ import {
 import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
 import type { Turns } from "./turns.ts";
 
-export interface SendingSettings {
-  readonly historyKeyPrefix: string;
+export interface SendingSettings extends InputLimits {
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
   readonly telemetry?: Telemetry;
@@ -47,26 +47,20 @@ function turnResult(run: Run, session: Session | null): TurnResult {
   };
 }
 
-/** How messages come into a session: added as they are, or sent for a reply, with the runs that make it. */
-export class Sending {
-  readonly #store: SessionStore;
-  readonly #sessions: OwnedSessions;
-  readonly #checks: InputChecks;
+/** The use cases by which messages come into a session: added as they are, or sent for a reply, with the runs that make it. */
+export abstract class Sending {
+  protected readonly store: SessionStore;
+  protected readonly sessions: OwnedSessions;
+  protected readonly checks: InputChecks;
+  protected readonly settings: SendingSettings;
   readonly #turns: Turns;
-  readonly #settings: SendingSettings;
 
-  constructor(
-    store: SessionStore,
-    sessions: OwnedSessions,
-    checks: InputChecks,
-    turns: Turns,
-    settings: SendingSettings,
-  ) {
-    this.#store = store;
-    this.#sessions = sessions;
-    this.#checks = checks;
+  constructor(store: SessionStore, models: readonly ModelChoice[], turns: Turns, settings: SendingSettings) {
+    this.store = store;
+    this.sessions = new OwnedSessions(store, settings.historyKeyPrefix);
+    this.checks = new InputChecks(models, settings);
+    this.settings = settings;
     this.#turns = turns;
-    this.#settings = settings;
   }
 
   async addMessages(
@@ -75,18 +69,18 @@ export class Sending {
     read: ReadRequest,
   ): Promise<{ readonly messages: readonly PlacedMessage[]; readonly session: Session }> {
     const { sessionId, messages, idempotencyKey } = input;
-    this.#checks.sessionId(sessionId);
-    this.#sessions.mustExist(viewer, sessionId);
-    this.#checks.messages(messages);
+    this.checks.sessionId(sessionId);
+    this.sessions.mustExist(viewer, sessionId);
+    this.checks.messages(messages);
     const given = messages.map((message) => ({
       op:
         message.messageId === null ? null : { id: `m:${message.messageId}`, fingerprint: contentFingerprint(message) },
-      row: this.#row(sessionId, message, message.messageId ?? uuidv7(this.#settings.now()), null),
+      row: this.#row(sessionId, message, message.messageId ?? uuidv7(this.settings.now()), null),
     }));
     const op = keyedOp("add", idempotencyKey, messages.map(contentFingerprint));
     const existingOnly = !mayUse(viewer, sessionId);
-    const places = await this.#sessions.owning(viewer, sessionId, () =>
-      this.#store.append(viewer.subject, sessionId, given, op, existingOnly),
+    const places = await this.sessions.owning(viewer, sessionId, () =>
+      this.store.append(viewer.subject, sessionId, given, op, existingOnly),
     );
     // What this call has written it knows, also what retention trims at once; what an earlier one has is read.
     const written = places.map(({ position, mark }, i): Row | null => {
@@ -96,7 +90,7 @@ export class Sending {
     });
     const earlier = places.filter((_, i) => written[i] === null);
     const ranges = earlier.map(({ position }) => [position, position] as const);
-    const reading = await this.#sessions.read(viewer, sessionId, { ...read, ranges });
+    const reading = await this.sessions.read(viewer, sessionId, { ...read, ranges });
     if (!reading) throw notFound();
     const { session } = reading;
     // They may be gone, and others may lie where they lay.
@@ -105,15 +99,19 @@ export class Sending {
     return { messages: rows.map((row) => placed(session, row)), session };
   }
 
+  /**
+   * With `wait`, resolves when the run has ended (or the configured limit or the caller's signal comes first), else as soon
+   * as the message is stored or queued. `read` null: nothing of the session is wanted, which spares most turns a reading.
+   */
   async sendMessage(caller: Caller, input: SendMessage, read: ReadRequest | null, wait: boolean): Promise<TurnResult> {
     const { viewer } = caller;
     const { content, messageId, idempotencyKey, whenBusy, model, newSession } = input;
     // A messageId and an idempotencyKey of the same text are two calls' own.
     const what = messageId === null ? "send by key" : "send";
-    const sessionId = input.sessionId ?? makeSessionId(viewer, what, messageId ?? idempotencyKey, this.#settings.now());
-    this.#checks.sessionId(sessionId);
-    this.#sessions.mustExist(viewer, sessionId);
-    this.#checks.model(model);
+    const sessionId = input.sessionId ?? makeSessionId(viewer, what, messageId ?? idempotencyKey, this.settings.now());
+    this.checks.sessionId(sessionId);
+    this.sessions.mustExist(viewer, sessionId);
+    this.checks.model(model);
     const message: NewMessage = {
       role: "USER",
       content,
@@ -123,15 +121,15 @@ export class Sending {
       toolFailed: null,
       toolCalls: [],
     };
-    this.#checks.length(message, "input");
-    if (newSession) this.#checks.settings(newSession, "input.newSession");
-    const runId = uuidv7(this.#settings.now());
-    const inputId = { messageId: messageId ?? uuidv7(this.#settings.now()), chosen: messageId !== null };
+    this.checks.length(message, "input");
+    if (newSession) this.checks.settings(newSession, "input.newSession");
+    const runId = uuidv7(this.settings.now());
+    const inputId = { messageId: messageId ?? uuidv7(this.settings.now()), chosen: messageId !== null };
     const row = this.#row(sessionId, message, inputId.messageId, runId);
     const fingerprint = contentFingerprint(message);
     const keyOp = keyedOp("send", idempotencyKey, [fingerprint, messageId]);
     const op = messageId === null ? keyOp : { id: `m:${messageId}`, fingerprint };
-    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
+    const replaceFrom = this.checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
     const existingOnly = !mayUse(viewer, sessionId);
     const turn = this.#turn(sessionId, runId, {
       op,
@@ -155,10 +153,10 @@ export class Sending {
   ): Promise<TurnResult> {
     const { viewer } = caller;
     const { sessionId, idempotencyKey, model, whenBusy } = input;
-    this.#sessions.mustExist(viewer, sessionId);
-    this.#checks.model(model);
-    const runId = uuidv7(this.#settings.now());
-    const replaceFrom = this.#checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
+    this.sessions.mustExist(viewer, sessionId);
+    this.checks.model(model);
+    const runId = uuidv7(this.settings.now());
+    const replaceFrom = this.checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
     const turn = this.#turn(sessionId, runId, {
       op,
@@ -173,21 +171,25 @@ export class Sending {
   }
 
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
-    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
-    await this.#sessions.owning(viewer, sessionId, () => this.#store.cancel(viewer.subject, sessionId, runId));
-    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
+    if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
+    await this.sessions.owning(viewer, sessionId, () => this.store.cancel(viewer.subject, sessionId, runId));
+    return this.#settled(await this.sessions.mustReadRun(viewer, sessionId, runId));
   }
 
+  /**
+   * Resolves when the run has ended, or with the run as it is when the configured limit or the caller's signal comes first.
+   * NOT_FOUND when it is gone.
+   */
   async awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run> {
     const { viewer } = caller;
-    if (!this.#sessions.canExist(viewer, sessionId)) throw notFound("run");
+    if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
     await this.#ended(caller, sessionId, runId);
-    return this.#settled(await this.#sessions.mustReadRun(viewer, sessionId, runId));
+    return this.#settled(await this.sessions.mustReadRun(viewer, sessionId, runId));
   }
 
   #ended(caller: Caller, sessionId: string, runId: string): Promise<Run | null> {
     const { viewer, signal } = caller;
-    const { historyKeyPrefix, replyWaitMs } = this.#settings;
+    const { historyKeyPrefix, replyWaitMs } = this.settings;
     const historyKey = historyKeyPrefix + sessionId;
     return caller.whileWaiting(() =>
       this.#turns.ended(viewer.subject, sessionId, historyKey, runId, replyWaitMs, signal),
@@ -196,7 +198,7 @@ export class Sending {
 
   /** A run's end may be another process' write, which its caller is about to be told of as done. */
   async #settled(run: Run): Promise<Run> {
-    if (isFinal(run.status)) await this.#store.settle(run.sessionId);
+    if (isFinal(run.status)) await this.store.settle(run.sessionId);
     return run;
   }
 
@@ -209,21 +211,21 @@ export class Sending {
     wait: boolean,
   ): Promise<TurnResult> {
     const { viewer } = caller;
-    const answer = await this.#sessions.owning(viewer, sessionId, async () => {
-      const begun = await this.#store.begin(viewer.subject, sessionId, turn);
+    const answer = await this.sessions.owning(viewer, sessionId, async () => {
+      const begun = await this.store.begin(viewer.subject, sessionId, turn);
       if (begun.kind === "notFound") throw notFound();
       return begun;
     });
     const runId = this.#accepted(sessionId, turn, answer);
     if (answer.kind === "started") this.#turns.start(answer);
     if (answer.kind === "queued") {
-      this.#turns.enqueued(viewer.subject, sessionId, this.#settings.historyKeyPrefix + sessionId, runId);
+      this.#turns.enqueued(viewer.subject, sessionId, this.settings.historyKeyPrefix + sessionId, runId);
     }
     const begun = answer.kind === "started" || answer.kind === "queued" ? answer.run : null;
     const written = wait ? await this.#ended(caller, sessionId, runId) : begun;
     // What this process wrote itself, as safely as it is to be, it need not read back.
     if (read === null && written !== null) return turnResult(written, null);
-    const reading = await this.#sessions.read(viewer, sessionId, { ...(read ?? recordOnly), runId });
+    const reading = await this.sessions.read(viewer, sessionId, { ...(read ?? recordOnly), runId });
     if (!reading?.run) throw notFound(reading ? "run" : "session");
     await this.#settled(reading.run);
     return turnResult(reading.run, read && reading.session);
@@ -247,7 +249,7 @@ export class Sending {
           },
         );
       case "limited":
-        (this.#settings.telemetry ?? silentTelemetry).limited(answer.refusal.limit);
+        (this.settings.telemetry ?? silentTelemetry).limited(answer.refusal.limit);
         throw rateLimited(answer.refusal);
       case "full":
         throw new ParleyError(
@@ -275,22 +277,22 @@ export class Sending {
   }
 
   #turn(sessionId: string, runId: string, rest: Omit<BeginTurn, "runId" | "partial" | "replyMessageId">): BeginTurn {
-    const now = this.#settings.now();
+    const now = this.settings.now();
     const replyMessageId = uuidv7(now);
-    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    const session = sessionTag(this.settings.historyKeyPrefix + sessionId);
     return {
       ...rest,
       runId,
       replyMessageId,
-      origin: (this.#settings.telemetry ?? silentTelemetry).here()?.traceparent ?? null,
+      origin: (this.settings.telemetry ?? silentTelemetry).here()?.traceparent ?? null,
       partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
     };
   }
 
   /** A row to append; where the caller did not choose the id, with a hint that the script fills in. */
   #row(sessionId: string, message: NewMessage, messageId: string, runId: string | null): RowTemplate {
-    const now = this.#settings.now();
-    const session = sessionTag(this.#settings.historyKeyPrefix + sessionId);
+    const now = this.settings.now();
+    const session = sessionTag(this.settings.historyKeyPrefix + sessionId);
     const hint = message.messageId === null ? 0 : null;
     return templateOfMessage(message, messageId, { session, runId, hint, createdAt: now });
   }

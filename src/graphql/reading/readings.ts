@@ -2,7 +2,8 @@ import { notFound, PageTooLarge } from "../../conversation/errors.ts";
 import { joinLocal } from "../../conversation/message/ids.ts";
 import type { MessagePage, PageRequest, Session, Viewer } from "../../conversation/session.ts";
 import type { Run } from "../../conversation/run.ts";
-import type { Conversations, ReadRequest } from "../../conversation/conversations/api.ts";
+import type { ReadRequest } from "../../conversation/conversations/api.ts";
+import type { Conversations } from "../../conversation/conversations/conversations.ts";
 import type { AnswerBudget } from "../answer-budget.ts";
 import { samePage } from "./paging.ts";
 

@@ -1,7 +1,12 @@
+import type { GraphQLResolveInfo } from "graphql";
+import type { ReadRequest } from "../../conversation/conversations/api.ts";
+import type { Conversations } from "../../conversation/conversations/conversations.ts";
 import { badInput } from "../../conversation/errors.ts";
 import { isObject } from "../../conversation/message/json.ts";
 import type { RunError } from "../../conversation/run.ts";
+import type { Session, Viewer } from "../../conversation/session.ts";
 import { builder } from "../builder.ts";
+import type { Context } from "../context.ts";
 import { sessionGlobalId } from "../reading/global-ids.ts";
 import { pagesBelow } from "../reading/lookahead.ts";
 import { MemorySettingsInput, parseMemory } from "./memory.ts";
@@ -28,6 +33,17 @@ export function parseMetadata(
 ): Readonly<Record<string, unknown>> | null | undefined {
   if (metadata === undefined || metadata === null || isObject(metadata)) return metadata;
   throw badInput(field, "Metadata is an object of keys and values.");
+}
+
+/** Carries out what changes a session, and gives the session with the pages that the answer selects. */
+async function changed(
+  context: Context,
+  info: GraphQLResolveInfo,
+  change: (conversations: Conversations, viewer: Viewer, read: ReadRequest) => Promise<Session>,
+): Promise<{ readonly session: SessionParent }> {
+  const pages = pagesBelow(info);
+  const session = await change(context.conversations, context.viewer, requestOf(context, pages));
+  return { session: new Readings().give(session, pages) };
 }
 
 /** What all but two of these mutations answer. */
@@ -170,8 +186,7 @@ builder.mutationFields((t) => ({
     description:
       "Starts a session. sendMessage does so too, with the defaults or as its newSession says. Errors: SESSION_EXISTS, BAD_USER_INPUT, LIMIT_REACHED.",
     args: { input: t.arg({ type: CreateSessionInput, required: true, description: "How it is to be." }) },
-    resolve: async (_root, { input }, context, info) => {
-      const { conversations, viewer } = context;
+    resolve: (_root, { input }, context, info) => {
       const create = {
         sessionId: input.sessionId ?? null,
         title: input.title ?? null,
@@ -182,43 +197,29 @@ builder.mutationFields((t) => ({
         metadata: parseMetadata(input.metadata) ?? null,
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
       };
-      const pages = pagesBelow(info);
-      const session = await conversations.createSession(viewer, create, requestOf(context, pages));
-      return { session: new Readings().give(session, pages) };
+      return changed(context, info, (conversations, viewer, read) => conversations.createSession(viewer, create, read));
     },
   }),
   updateSession: t.field({
     type: UpdateSessionPayload,
     description: "Changes a session's settings, all at once or not at all. Errors: NOT_FOUND, BAD_USER_INPUT.",
     args: { input: t.arg({ type: UpdateSessionInput, required: true, description: "What to change." }) },
-    resolve: async (_root, { input }, context, info) => {
-      const { conversations, viewer } = context;
+    resolve: (_root, { input }, context, info) => {
       const update = {
         ...input,
         memory: input.memory ? parseMemory(input.memory) : input.memory,
         ttlSeconds: parseTtl(input.ttlSeconds),
         metadata: parseMetadata(input.metadata),
       };
-      const pages = pagesBelow(info);
-      const session = await conversations.updateSession(viewer, update, requestOf(context, pages));
-      return { session: new Readings().give(session, pages) };
+      return changed(context, info, (conversations, viewer, read) => conversations.updateSession(viewer, update, read));
     },
   }),
   markRead: t.field({
     type: MarkReadPayload,
     description: "Notes how far the viewer has read. Errors: NOT_FOUND, INVALID_CURSOR, CURSOR_EXPIRED.",
     args: { input: t.arg({ type: MarkReadInput, required: true, description: "How far." }) },
-    resolve: async (_root, { input }, context, info) => {
-      const { conversations, viewer } = context;
-      const pages = pagesBelow(info);
-      const session = await conversations.markRead(
-        viewer,
-        input.sessionId,
-        input.through ?? null,
-        requestOf(context, pages),
-      );
-      return { session: new Readings().give(session, pages) };
-    },
+    resolve: (_root, { input: { sessionId, through = null } }, context, info) =>
+      changed(context, info, (conversations, viewer, read) => conversations.markRead(viewer, sessionId, through, read)),
   }),
   generateTitle: t.field({
     type: GenerateTitlePayload,
@@ -228,12 +229,8 @@ builder.mutationFields((t) => ({
     resolve: async (_root, { input }, context, info) => {
       const { conversations, viewer } = context;
       const pages = pagesBelow(info);
-      const titled = await conversations.generateTitle(
-        viewer,
-        input.sessionId,
-        input.model ?? null,
-        requestOf(context, pages),
-      );
+      const read = requestOf(context, pages);
+      const titled = await conversations.generateTitle(viewer, input.sessionId, input.model ?? null, read);
       return { session: new Readings().give(titled.session, pages), error: titled.error };
     },
   }),
@@ -251,20 +248,15 @@ builder.mutationFields((t) => ({
     description:
       "Removes all messages and cancels all runs; the session and its settings stay. Its cursors expire. Error: NOT_FOUND.",
     args: { input: t.arg({ type: ClearHistoryInput, required: true, description: "Which history." }) },
-    resolve: async (_root, { input }, context, info) => {
-      const { conversations, viewer } = context;
-      const pages = pagesBelow(info);
-      const session = await conversations.clearHistory(viewer, input.sessionId, requestOf(context, pages));
-      return { session: new Readings().give(session, pages) };
-    },
+    resolve: (_root, { input: { sessionId } }, context, info) =>
+      changed(context, info, (conversations, viewer, read) => conversations.clearHistory(viewer, sessionId, read)),
   }),
   forkSession: t.field({
     type: ForkSessionPayload,
     description:
       "Copies a history, or the beginning of it, into a session of its own. Errors: NOT_FOUND, SESSION_EXISTS, LIMIT_REACHED, INVALID_CURSOR, CURSOR_EXPIRED.",
     args: { input: t.arg({ type: ForkSessionInput, required: true, description: "What to copy, and to where." }) },
-    resolve: async (_root, { input }, context, info) => {
-      const { conversations, viewer } = context;
+    resolve: (_root, { input }, context, info) => {
       const fork = {
         sessionId: input.sessionId,
         through: input.through ?? null,
@@ -272,9 +264,7 @@ builder.mutationFields((t) => ({
         title: input.title ?? null,
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
       };
-      const pages = pagesBelow(info);
-      const session = await conversations.forkSession(viewer, fork, requestOf(context, pages));
-      return { session: new Readings().give(session, pages) };
+      return changed(context, info, (conversations, viewer, read) => conversations.forkSession(viewer, fork, read));
     },
   }),
 }));

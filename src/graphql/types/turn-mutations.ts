@@ -25,6 +25,14 @@ const WhenBusyRef = builder.enumType("WhenBusy", {
   } as const,
 });
 
+/** The argument of both mutations. */
+const whenBusy = {
+  type: WhenBusyRef,
+  required: true,
+  defaultValue: "QUEUE",
+  description: "What to do while another run is going in the session.",
+} as const;
+
 interface TurnParent {
   readonly turn: TurnResult;
   readonly pages: readonly PageRequest[];
@@ -102,12 +110,7 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
       description:
         "The caller's own id for the message, 1 to 128 of A-Z a-z 0-9 . _ - (a UUID is best), and the idempotency key: sent again within 25 hours, it gives back the first call's message and run, whatever became of it. With other content: MESSAGE_ID_REUSED.",
     }),
-    whenBusy: t.field({
-      type: WhenBusyRef,
-      required: true,
-      defaultValue: "QUEUE",
-      description: "What to do while another run is going in the session.",
-    }),
+    whenBusy: t.field(whenBusy),
     replaceFrom: t.string({
       description:
         "Cursor or id of a message: drop it and all after it first (edit and resend). If queued, when its turn comes.",
@@ -126,17 +129,9 @@ function parseNewSession(given: typeof NewSessionInput.$inferInput | null | unde
   return { title, instructions, model, metadata: parseMetadata(metadata, "input.newSession.metadata") ?? null };
 }
 
-const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").implement({
-  description:
-    "What sendMessage answers: as soon as the message is stored, or, with `reply` selected, when the run has ended.",
-  fields: (t) => ({
-    userMessage: t.field({
-      type: MessageRef,
-      nullable: true,
-      description: "The message as it is stored; null while the run is queued: see run.input.",
-      resolve: ({ turn, readings }) =>
-        turn.userMessage === null ? null : new MessageParent(turn.userMessage, readings),
-    }),
+/** What both mutations answer. */
+function turnFields(t: PothosSchemaTypes.ObjectFieldBuilder<typeof builder.$inferSchemaTypes, TurnParent>) {
+  return {
     run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
     reply: t.field({
       type: MessageRef,
@@ -149,6 +144,21 @@ const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").i
       description: "The session after it.",
       resolve: (parent, _args, context) => sessionOf(parent, context),
     }),
+  };
+}
+
+const SendMessagePayload = builder.objectRef<TurnParent>("SendMessagePayload").implement({
+  description:
+    "What sendMessage answers: as soon as the message is stored, or, with `reply` selected, when the run has ended.",
+  fields: (t) => ({
+    userMessage: t.field({
+      type: MessageRef,
+      nullable: true,
+      description: "The message as it is stored; null while the run is queued: see run.input.",
+      resolve: ({ turn, readings }) =>
+        turn.userMessage === null ? null : new MessageParent(turn.userMessage, readings),
+    }),
+    ...turnFields(t),
   }),
 });
 
@@ -186,31 +196,13 @@ const RegenerateReplyInput = builder.inputType("RegenerateReplyInput", {
       description: "1 to 128 characters of the caller's own: sent again with it, the first call's run is given back.",
     }),
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
-    whenBusy: t.field({
-      type: WhenBusyRef,
-      required: true,
-      defaultValue: "QUEUE",
-      description: "What to do while another run is going in the session.",
-    }),
+    whenBusy: t.field(whenBusy),
   }),
 });
 
 const RegenerateReplyPayload = builder.objectRef<TurnParent>("RegenerateReplyPayload").implement({
   description: "What regenerateReply answers: at once, or, with `reply` selected, when the run has ended.",
-  fields: (t) => ({
-    run: t.field({ type: RunRef, description: "The reply being made.", resolve: runOf }),
-    reply: t.field({
-      type: MessageRef,
-      nullable: true,
-      description: replyDescription,
-      resolve: (parent, _args, context) => replyOf(parent, context),
-    }),
-    session: t.field({
-      type: SessionRef,
-      description: "The session after it.",
-      resolve: (parent, _args, context) => sessionOf(parent, context),
-    }),
-  }),
+  fields: turnFields,
 });
 
 builder.mutationField("regenerateReply", (t) =>

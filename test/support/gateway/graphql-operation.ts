@@ -1,7 +1,8 @@
 import { execute, parse, subscribe } from "graphql";
 import type { ExecutionResult } from "graphql";
 
-import type { Caller, Conversations } from "../../../src/conversation/conversations/api.ts";
+import type { Caller } from "../../../src/conversation/conversations/api.ts";
+import type { Conversations } from "../../../src/conversation/conversations/conversations.ts";
 import { anonymous } from "../../../src/conversation/session.ts";
 import type { Context } from "../../../src/graphql/context.ts";
 import { toGraphQLError } from "../../../src/graphql/errors.ts";

@@ -5,7 +5,7 @@ import type { GraphQLFieldResolver, GraphQLSchema } from "graphql";
 import { WebSocket } from "ws";
 
 import type { Limits, QueryLimits } from "../../../src/config/limits.ts";
-import type { Conversations } from "../../../src/conversation/conversations/api.ts";
+import type { Conversations } from "../../../src/conversation/conversations/conversations.ts";
 import { ParleyError } from "../../../src/conversation/errors.ts";
 import type { ErrorCode } from "../../../src/conversation/errors.ts";
 import type { Context } from "../../../src/graphql/context.ts";

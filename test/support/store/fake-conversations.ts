@@ -1,4 +1,5 @@
-import type { Conversations, ReadRequest, TurnResult } from "../../../src/conversation/conversations/api.ts";
+import type { ReadRequest, TurnResult } from "../../../src/conversation/conversations/api.ts";
+import type { Conversations } from "../../../src/conversation/conversations/conversations.ts";
 import { messagesOf } from "../../../src/conversation/conversations/messages-only.ts";
 import { parseCursor } from "../../../src/conversation/message/cursor.ts";
 import { notFound, ParleyError } from "../../../src/conversation/errors.ts";
