@@ -4,19 +4,18 @@ import type { NewKey } from "./cli/keys.ts";
 import { startScreen } from "./cli/start-screen.ts";
 import type { StartScreen } from "./cli/start-screen.ts";
 import { readCommand } from "./cli/command-line.ts";
-import type { Adopt, Misused } from "./cli/command-line.ts";
+import type { Misused } from "./cli/command-line.ts";
 import { ConfigError, loadConfig, variables } from "./config/load.ts";
 import type { Config, ConfigProblem } from "./config/load.ts";
 import type { RedisConfig } from "./config/redis.ts";
 import type { RedisAddress } from "./config/forms.ts";
-import { dataCommandsHelp, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
+import { dataCommandsHelp, newOwnerOf, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
 import type { DataCommand } from "./cli/data-commands.ts";
-import type { AdoptProgress, Gateway, GatewayOptions, Logger } from "./gateway.ts";
+import type { Gateway, GatewayOptions, Logger } from "./gateway.ts";
 import { outlivesTerminal } from "./cli/hangup.ts";
 import { createLogger } from "./telemetry/logging.ts";
 import { signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
 import type { FullLogger } from "./telemetry/logging.ts";
-import { createProgress } from "./cli/progress.ts";
 import { redisProblems, redisSource } from "./cli/redis-source.ts";
 import { hostTraces } from "./telemetry/tracing/host.ts";
 
@@ -37,6 +36,7 @@ export async function main(): Promise<void> {
     case "add-key":
       await addKey(command);
       return;
+    case "adopt":
     case "export":
     case "import":
     case "give":
@@ -45,11 +45,9 @@ export async function main(): Promise<void> {
       if (config !== null) await overData(config, command);
       return;
     }
-    case "start":
-    case "adopt": {
-      const config = await readConfig(command.kind === "start");
-      if (config === null) return;
-      await (command.kind === "adopt" ? adopt(config, command) : start(config));
+    case "start": {
+      const config = await readConfig(true);
+      if (config !== null) await start(config);
     }
   }
 }
@@ -134,8 +132,9 @@ function tellMistakes(problems: readonly ConfigProblem[]): void {
 }
 
 /** For people where there is one to read, else for machines. */
-function loggerFor(config: Config): Promise<FullLogger> {
-  return createLogger({ level: config.logLevel, pretty: !config.production && process.stdout.isTTY });
+function loggerFor(config: Config, output: "stdout" | "stderr"): Promise<FullLogger> {
+  const pretty = !config.production && process[output].isTTY;
+  return createLogger({ level: config.logLevel, pretty, toStderr: output === "stderr" });
 }
 
 /** What keeps somebody from being called so, where there is authentication and where not. */
@@ -146,8 +145,7 @@ function ownerProblem({ auth }: Config, owner: string | null): string | null {
 
 async function overData(config: Config, command: DataCommand): Promise<void> {
   const { stderr } = process;
-  const newOwner = command.kind === "import" ? command.owner : command.kind === "give" ? command.to : null;
-  const problem = ownerProblem(config, newOwner);
+  const problem = ownerProblem(config, newOwnerOf(command));
   if (problem !== null) {
     misuse({ message: problem });
     return;
@@ -156,11 +154,11 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
     misuse({ message: "parley import reads an archive: parley import < FILE." });
     return;
   }
-  const logger = await createLogger({
-    level: config.logLevel,
-    pretty: !config.production && stderr.isTTY,
-    toStderr: true,
-  });
+  if (command.kind === "adopt" && command.owner === null && config.auth.kind !== "none") {
+    misuse({ message: "With AUTH each history needs an owner: --owner NAME, a token's subject." });
+    return;
+  }
+  const logger = await loggerFor(config, command.kind === "adopt" ? "stdout" : "stderr");
   let gateway;
   try {
     gateway = await openIdle(config, logger);
@@ -203,7 +201,7 @@ function optionsFrom(config: Config, logger: Logger): GatewayOptions {
 }
 
 async function start(config: Config): Promise<void> {
-  const logger = await loggerFor(config);
+  const logger = await loggerFor(config, "stdout");
   outliveRejections(logger);
   if (config.production) keepLogPure(logger);
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
@@ -331,36 +329,4 @@ function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
   process.on("SIGHUP", outlivesTerminal(process.env, process.ppid) ? () => undefined : onSignal);
   for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
   return stopping.signal;
-}
-
-async function adopt(config: Config, { owner, match }: Adopt): Promise<void> {
-  const { stderr } = process;
-  if (config.auth.kind !== "none" && owner === null) {
-    misuse({ message: "With AUTH each history needs an owner: --owner NAME, a token's subject." });
-    return;
-  }
-  const problem = ownerProblem(config, owner);
-  if (problem !== null) {
-    misuse({ message: problem });
-    return;
-  }
-  const logger = await loggerFor(config);
-  const progress = createProgress(stderr);
-  const onProgress = ({ scanned, adopted, share }: AdoptProgress) =>
-    progress.show({ text: `${scanned} lists looked at, ${adopted} adopted`, count: scanned, share });
-  let gateway;
-  try {
-    gateway = await openIdle(config, logger);
-    const { scanned, adopted, skipped } = await gateway.adopt({
-      ...(owner === null ? {} : { owner }),
-      ...(match === null ? {} : { match }),
-      onProgress,
-    });
-    progress.end();
-    process.stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} lists.\n`);
-  } catch (error) {
-    logger.fatal({ err: error }, "Adopting stopped. It can be run again: what is adopted already stays so.");
-    process.exitCode = 1;
-  }
-  await gateway?.close({ graceMs: 0 });
 }

@@ -1,12 +1,13 @@
 import { Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { parseArgs } from "node:util";
-import { emptyOption, misusedBy, type Misused } from "./command-line.ts";
+import { emptyOption, misusedBy, type Adopt, type Misused } from "./command-line.ts";
 import type { ExportProgress, Gateway, ImportResult } from "../gateway.ts";
 import { createProgress, type Terminal } from "./progress.ts";
 
-/** The commands over the data: backup, restore, and the deletion that an owner may ask for. */
+/** The commands over the data: adoption, backup, restore, and the deletion that an owner may ask for. */
 export type DataCommand =
+  | Adopt
   | { readonly kind: "export"; readonly owner: string | null; readonly sessionId: string | null }
   | { readonly kind: "import"; readonly owner: string | null; readonly replace: boolean }
   | { readonly kind: "give"; readonly from: string; readonly to: string; readonly match: string }
@@ -61,6 +62,12 @@ export function readDataCommand(args: readonly string[]): DataCommand | Misused 
   }
 }
 
+/** Whose sessions shall be that were not; null: the command names nobody. */
+export function newOwnerOf(command: DataCommand): string | null {
+  if (command.kind === "give") return command.to;
+  return command.kind === "adopt" || command.kind === "import" ? command.owner : null;
+}
+
 export interface Streams {
   readonly stdin: AsyncIterable<Uint8Array>;
   /** What comes on stdin in all, where it is a file; null: nobody knows. */
@@ -78,6 +85,19 @@ export async function runDataCommand(command: DataCommand, gateway: Gateway, str
     stderr.write(`${line}\n`);
   };
   switch (command.kind) {
+    case "adopt": {
+      const { scanned, adopted, skipped } = await gateway.adopt({
+        ...(command.owner === null ? {} : { owner: command.owner }),
+        ...(command.match === null ? {} : { match: command.match }),
+        onProgress(now) {
+          const text = `${now.scanned} lists looked at, ${now.adopted} adopted`;
+          progress.show({ text, count: now.scanned, share: now.share });
+        },
+      });
+      progress.end();
+      stdout.write(`${adopted} adopted, ${skipped} left as they are, of ${scanned} lists.\n`);
+      return 0;
+    }
     case "export": {
       let told: ExportProgress = { sessions: 0, rows: 0, share: null };
       const archive = gateway.exportSessions({

@@ -4,7 +4,7 @@ import { addressReader } from "../../src/transport/guard/address.ts";
 import type { TrustedProxies } from "../../src/transport/guard/address.ts";
 import { Counts } from "../../src/transport/guard/counts.ts";
 import { createGate } from "../../src/transport/guard/guard.ts";
-import { paceOf } from "../../src/transport/guard/pace.ts";
+import { Pace } from "../../src/transport/guard/pace.ts";
 import { Bucket, Rates } from "../../src/transport/guard/rate.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 
@@ -142,7 +142,7 @@ test("a pace holds what is too fast, and lets it go when there is no debt", asyn
   const seen: string[] = [];
   const socket = { pause: () => void seen.push("pause"), resume: () => void seen.push("resume") };
   let free = false;
-  const pace = paceOf(
+  const pace = new Pace(
     socket,
     100,
     () => seen.push("held"),

@@ -119,10 +119,6 @@ export type LocalId =
   | { readonly kind: "named"; readonly hint: number; readonly messageId: string }
   | { readonly kind: "place"; readonly position: number; readonly mark: string };
 
-export function chosenLocalId(messageId: string): string {
-  return messageId;
-}
-
 export function namedLocalId(hint: number, messageId: string): string {
   return `~${hint.toString(36)}~${messageId}`;
 }
@@ -157,7 +153,7 @@ export function localMessageId(historyKey: string, row: Row, content: MessageCon
   const { messageId } = content;
   const note = ownNote(historyKey, row, content);
   if (note === null || messageId === null || !isMessageId(messageId)) return placeLocalId(row.position, row.mark);
-  return note.hint === null ? chosenLocalId(messageId) : namedLocalId(note.hint, messageId);
+  return note.hint === null ? messageId : namedLocalId(note.hint, messageId);
 }
 
 /** An id within a session, for what global ids carry. */

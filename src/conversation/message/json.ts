@@ -18,6 +18,13 @@ export function stringOrNull(value: unknown): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
+/** What each word stands for, from groups of words that stand for the same. */
+export function byWord<const Meaning>(
+  groups: readonly (readonly [meaning: Meaning, words: readonly string[]])[],
+): ReadonlyMap<string, Meaning> {
+  return new Map(groups.flatMap(([meaning, words]) => words.map((word) => [word, meaning] as const)));
+}
+
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

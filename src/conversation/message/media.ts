@@ -1,4 +1,4 @@
-import { isObject, objectOrEmpty, stringOrNull, type JsonObject } from "./json.ts";
+import { byWord, isObject, objectOrEmpty, stringOrNull, type JsonObject } from "./json.ts";
 
 export type MediaKind = "image" | "audio" | "video" | "file";
 
@@ -13,18 +13,11 @@ export interface Media {
   readonly fileName: string | null;
 }
 
-const kinds: ReadonlyMap<string, MediaKind> = new Map([
-  ["image", "image"],
-  ["image_url", "image"],
-  ["input_image", "image"],
-  ["audio", "audio"],
-  ["input_audio", "audio"],
-  ["audio_url", "audio"],
-  ["video", "video"],
-  ["video_url", "video"],
-  ["file", "file"],
-  ["input_file", "file"],
-  ["document", "file"],
+const kinds = byWord<MediaKind>([
+  ["image", ["image", "image_url", "input_image"]],
+  ["audio", ["audio", "input_audio", "audio_url"]],
+  ["video", ["video", "video_url"]],
+  ["file", ["file", "input_file", "document"]],
 ]);
 
 /** null: the block holds something else. */

@@ -1,5 +1,5 @@
 import { timeOfUuidv7 } from "./ids.ts";
-import { isObject, objectOrEmpty, parseJson, stringOrNull, type JsonObject } from "./json.ts";
+import { byWord, isObject, objectOrEmpty, parseJson, stringOrNull, type JsonObject } from "./json.ts";
 import type {
   ContentBlock,
   FinishReason,
@@ -108,28 +108,19 @@ function dataOf(row: JsonObject): JsonObject | null {
   return typeof row["text"] === "string" ? { content: row["text"], role: row["role"], name: row["name"] } : null;
 }
 
-const roles: ReadonlyMap<string, MessageRole> = new Map([
-  ["human", "USER"],
-  ["HumanMessageChunk", "USER"],
-  ["ai", "ASSISTANT"],
-  ["AIMessageChunk", "ASSISTANT"],
-  ["system", "SYSTEM"],
-  ["SystemMessageChunk", "SYSTEM"],
-  ["developer", "SYSTEM"],
-  ["tool", "TOOL"],
-  ["ToolMessageChunk", "TOOL"],
-  ["function", "FUNCTION"],
-  ["FunctionMessageChunk", "FUNCTION"],
+const roles = byWord<MessageRole>([
+  ["USER", ["human", "HumanMessageChunk"]],
+  ["ASSISTANT", ["ai", "AIMessageChunk"]],
+  ["SYSTEM", ["system", "SystemMessageChunk", "developer"]],
+  ["TOOL", ["tool", "ToolMessageChunk"]],
+  ["FUNCTION", ["function", "FunctionMessageChunk"]],
 ]);
 /** The same type is `chat` in Python and `generic` in JS; its role is free text. */
 const freeTypes: ReadonlySet<string> = new Set(["chat", "generic", "ChatMessageChunk", "GenericMessageChunk"]);
-const freeRoles: ReadonlyMap<unknown, MessageRole> = new Map<unknown, MessageRole>([
-  ["user", "USER"],
-  ["human", "USER"],
-  ["assistant", "ASSISTANT"],
-  ["ai", "ASSISTANT"],
-  ["system", "SYSTEM"],
-  ["developer", "SYSTEM"],
+const freeRoles: ReadonlyMap<unknown, MessageRole> = byWord<MessageRole>([
+  ["USER", ["user", "human"]],
+  ["ASSISTANT", ["assistant", "ai"]],
+  ["SYSTEM", ["system", "developer"]],
 ]);
 
 function roleOf(type: string, data: JsonObject): MessageRole {
@@ -165,24 +156,12 @@ function timeOf(value: unknown): number | null {
   return Math.floor(value < 1e11 ? value * 1000 : value);
 }
 
-const finishReasons: ReadonlyMap<string, FinishReason> = new Map([
-  ["stop", "STOP"],
-  ["eos", "STOP"],
-  ["eos_token", "STOP"],
-  ["end_turn", "STOP"],
-  ["stop_sequence", "STOP"],
-  ["length", "LENGTH"],
-  ["max_tokens", "LENGTH"],
-  ["model_length", "LENGTH"],
-  ["model_context_window_exceeded", "LENGTH"],
-  ["tool_calls", "TOOL_CALLS"],
-  ["tool_use", "TOOL_CALLS"],
-  ["function_call", "TOOL_CALLS"],
-  ["content_filter", "CONTENT_FILTER"],
-  ["safety", "CONTENT_FILTER"],
-  ["sensitive", "CONTENT_FILTER"],
-  ["refusal", "CONTENT_FILTER"],
-  ["cancelled", "CANCELLED"],
+const finishReasons = byWord<FinishReason>([
+  ["STOP", ["stop", "eos", "eos_token", "end_turn", "stop_sequence"]],
+  ["LENGTH", ["length", "max_tokens", "model_length", "model_context_window_exceeded"]],
+  ["TOOL_CALLS", ["tool_calls", "tool_use", "function_call"]],
+  ["CONTENT_FILTER", ["content_filter", "safety", "sensitive", "refusal"]],
+  ["CANCELLED", ["cancelled"]],
 ]);
 
 function finishReasonOf(metadata: JsonObject): FinishReason | null {

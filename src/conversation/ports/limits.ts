@@ -13,8 +13,6 @@ export interface QuotaLimits {
   readonly tokensPerDay: number | null;
 }
 
-export const noLimits: QuotaLimits = { sendsPerMinute: null, runs: null, tokensPerDay: null };
-
 /** Why there is no room for one more. */
 export interface Refusal {
   readonly limit: LimitName;

@@ -1,6 +1,6 @@
 import { AIMessage, HumanMessage, ToolMessage, type BaseMessage } from "@langchain/core/messages";
 
-import { isObject, objectOrEmpty, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
+import { byWord, isObject, objectOrEmpty, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
 import { mediaOf, type MediaKind } from "../../conversation/message/media.ts";
 import { textOfMessage } from "../text.ts";
 
@@ -44,13 +44,9 @@ export const inOpenAIsFormat: TakesBlock = (block) => {
   }
 };
 
-const audioFormats: ReadonlyMap<string, string> = new Map([
-  ["wav", "wav"],
-  ["x-wav", "wav"],
-  ["wave", "wav"],
-  ["vnd.wave", "wav"],
-  ["mp3", "mp3"],
-  ["mpeg", "mp3"],
+const audioFormats = byWord([
+  ["wav", ["wav", "x-wav", "wave", "vnd.wave"]],
+  ["mp3", ["mp3", "mpeg"]],
 ]);
 
 /** A document whose text stands in the block. */

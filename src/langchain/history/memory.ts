@@ -1,42 +1,14 @@
 import { BufferMemory } from "@langchain/classic/memory";
-import { BaseChatMessageHistory } from "@langchain/core/chat_history";
+import { InMemoryChatMessageHistory } from "@langchain/core/chat_history";
 import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
 
-/** The history below the message of one turn. It is read once and never written: the store has the user's message already, and appends the reply itself. */
-class TurnHistory extends BaseChatMessageHistory {
-  override lc_namespace = ["parley", "history"];
-  readonly #messages: readonly BaseMessage[];
-
-  constructor(messages: readonly BaseMessage[]) {
-    super();
-    this.#messages = messages;
-  }
-
-  override getMessages(): Promise<BaseMessage[]> {
-    return Promise.resolve([...this.#messages]);
-  }
-
-  override addMessage(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  override addUserMessage(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  override addAIMessage(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  override clear(): Promise<void> {
-    return Promise.resolve();
-  }
-}
-
-/** LangChain's BufferMemory over the turn's rows, which were selected by the session's strategy before. */
+/**
+ * LangChain's BufferMemory over the turn's rows, which were selected by the session's strategy before. It is read once and
+ * thrown away with what the chain adds to it: the store has the user's message already, and appends the reply itself.
+ */
 export function turnMemory(messages: readonly BaseMessage[]): BufferMemory {
   return new BufferMemory({
-    chatHistory: new TurnHistory(messages),
+    chatHistory: new InMemoryChatMessageHistory([...messages]),
     returnMessages: true,
     memoryKey: "history",
     inputKey: "input",

@@ -1,4 +1,4 @@
-import { arrayOrEmpty, isObject, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
+import { arrayOrEmpty, byWord, isObject, stringOrNull, type JsonObject } from "../../conversation/message/json.ts";
 
 /** A provider's error in OpenAI's form, whatever form it came in. */
 export interface ProviderError {
@@ -103,29 +103,13 @@ function look(value: unknown, depth: number, words: string[], found: Mutable<Omi
 }
 
 /** For errors that come without a status: in a stream, or with HTTP 200. */
-const statusByName: ReadonlyMap<string, number> = new Map([
-  ["invalid_request_error", 400],
-  ["invalid_argument", 400],
-  ["context_length_exceeded", 400],
-  ["content_filter", 400],
-  ["authentication_error", 401],
-  ["invalid_api_key", 401],
-  ["unauthenticated", 401],
-  ["permission_error", 403],
-  ["permission_denied", 403],
-  ["not_found_error", 404],
-  ["not_found", 404],
-  ["model_not_found", 404],
-  ["insufficient_quota", 429],
-  ["rate_limit_error", 429],
-  ["rate_limit_exceeded", 429],
-  ["resource_exhausted", 429],
-  ["server_error", 500],
-  ["internal_server_error", 500],
-  ["api_error", 500],
-  ["internal", 500],
-  ["unavailable", 503],
-  ["service_unavailable", 503],
-  ["overloaded_error", 503],
-  ["deadline_exceeded", 504],
+const statusByName = byWord<number>([
+  [400, ["invalid_request_error", "invalid_argument", "context_length_exceeded", "content_filter"]],
+  [401, ["authentication_error", "invalid_api_key", "unauthenticated"]],
+  [403, ["permission_error", "permission_denied"]],
+  [404, ["not_found_error", "not_found", "model_not_found"]],
+  [429, ["insufficient_quota", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted"]],
+  [500, ["server_error", "internal_server_error", "api_error", "internal"]],
+  [503, ["unavailable", "service_unavailable", "overloaded_error"]],
+  [504, ["deadline_exceeded"]],
 ]);

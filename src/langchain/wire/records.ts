@@ -7,7 +7,7 @@ import type { ProviderError } from "./provider-error.ts";
  *     take… ─▶ finished? ─▶ done or end ─▶ over
  *        └──── an error of the provider ──▶ over
  */
-export interface RecordStream {
+export interface WholeStream {
   take(record: JsonObject, event: string | undefined): void;
   /** `data: [DONE]` was there. */
   done(): void;
@@ -21,9 +21,6 @@ export interface RecordStream {
   readonly error: ProviderError | null;
   /** The data of frames since the last call. */
   frames(): string[];
-}
-
-/** The one object, in which a server answered although it was asked for a stream. */
-export interface WholeStream extends RecordStream {
+  /** The one object, in which a server answered although it was asked for a stream. */
   takeWhole(body: JsonObject): void;
 }

@@ -6,26 +6,13 @@ export interface Pausable {
   resume(): void;
 }
 
+const burstSeconds = 4;
+
 /**
  * Reads no faster than `perSecond`, a few seconds' worth at once excepted. A client that sends more is slowed down by its
  * own network: nothing of it piles up here, nothing is lost, and it costs no more than its share.
  */
-export interface Pace {
-  /** A message or a ping has come. */
-  count(): void;
-  /** Nothing is to be read now, whatever else would allow it. */
-  readonly holds: boolean;
-  stop(): void;
-}
-
-const burstSeconds = 4;
-
-/** `onHeld`: it was too much just now. `mayResume`: nothing else keeps the socket from being read. */
-export function paceOf(socket: Pausable, perSecond: number, onHeld: () => void, mayResume: () => boolean): Pace {
-  return new SocketPace(socket, perSecond, onHeld, mayResume);
-}
-
-class SocketPace implements Pace {
+export class Pace {
   readonly #socket: Pausable;
   readonly #bucket: Bucket;
   readonly #onHeld: () => void;
@@ -33,6 +20,7 @@ class SocketPace implements Pace {
   #timer: NodeJS.Timeout | null = null;
   #until = 0;
 
+  /** `onHeld`: it was too much just now. `mayResume`: nothing else keeps the socket from being read. */
   constructor(socket: Pausable, perSecond: number, onHeld: () => void, mayResume: () => boolean) {
     this.#socket = socket;
     this.#bucket = new Bucket(perSecond, perSecond * burstSeconds, performance.now());
@@ -40,10 +28,12 @@ class SocketPace implements Pace {
     this.#mayResume = mayResume;
   }
 
+  /** Nothing is to be read now, whatever else would allow it. */
   get holds(): boolean {
     return this.#timer !== null;
   }
 
+  /** A message or a ping has come. */
   count(): void {
     const now = performance.now();
     const waitMs = this.#bucket.take(now);

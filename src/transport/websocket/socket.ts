@@ -5,8 +5,7 @@ import { WebSocket } from "ws";
 import type { RawData } from "ws";
 
 import type { KeepAlive } from "./keep-alive.ts";
-import { paceOf } from "../guard/pace.ts";
-import type { Pace, Pausable } from "../guard/pace.ts";
+import { Pace, type Pausable } from "../guard/pace.ts";
 import type { Frame } from "../../operations/live/outcome.ts";
 import { SocketClosing } from "../../operations/live/socket-closing.ts";
 import type { Sink, Writer } from "../../operations/live/results.ts";
@@ -90,7 +89,7 @@ export class Wire implements Pausable {
     this.#socket = socket;
     this.#stream = stream;
     this.#options = options;
-    this.#pace = paceOf(this, options.messagesPerSecond, options.onPaced, always);
+    this.#pace = new Pace(this, options.messagesPerSecond, options.onPaced, always);
     socket.wire = this;
     socket.on("message", onMessage);
     socket.on("ping", onPing);
