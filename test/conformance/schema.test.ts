@@ -1,6 +1,17 @@
 import { readFileSync } from "node:fs";
 
-import { buildSchema, Kind, parse, print, printSchema, visit } from "graphql";
+import {
+  buildSchema,
+  getNamedType,
+  isCompositeType,
+  isUnionType,
+  Kind,
+  parse,
+  print,
+  printSchema,
+  validate,
+  visit,
+} from "graphql";
 import type { ASTNode, DefinitionNode, DocumentNode } from "graphql";
 import { describe, expect, test } from "vitest";
 
@@ -107,4 +118,20 @@ describe("the contract", () => {
   test("can be built again from its text", () => {
     expect(printSchema(buildSchema(printed))).toBe(printSchema(schema));
   });
+});
+
+test("one document selects every field of every member of a union, without aliases", () => {
+  const unions = Object.values(schema.getTypeMap()).filter(isUnionType);
+  expect(unions.map(({ name }) => name).sort()).toEqual(["ContentBlock", "RunPart", "SessionChange", "SessionEvent"]);
+  for (const union of unions) {
+    const members = union.getTypes().map((member) => {
+      const fields = Object.values(member.getFields()).map(({ name, type }) =>
+        isCompositeType(getNamedType(type)) ? `${name} { __typename }` : name,
+      );
+      return `... on ${member.name} { ${fields.join(" ")} }`;
+    });
+    const document = parse(`fragment All on ${union.name} { ${members.join(" ")} }`);
+    const problems = validate(schema, document).map(({ message }) => message);
+    expect(problems).toEqual(['Fragment "All" is never used.']);
+  }
 });

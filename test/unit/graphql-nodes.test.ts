@@ -148,11 +148,13 @@ describe("a message", () => {
       { type: "text", text: "Look" },
       { type: "image_url", image_url: { url: "data:x" } },
       { type: "reasoning", reasoning: "…" },
+      { type: "video", url: "https://x" },
     ];
     const tool_calls = [{ id: "t1", name: "find", args: { a: 1 } }];
     fake.put("user:jim", [stored("ai", blocks, { tool_calls, response_metadata: { finish_reason: "tool_calls" } })]);
     const fields = `role finishReason toolCalls { callId name args }
-      content { __typename ... on TextBlock { text } ... on ImageBlock { url detail } ... on OtherBlock { type data } }`;
+      content { __typename ... on TextBlock { text } ... on ImageBlock { url detail } ... on ReasoningBlock { text }
+        ... on OtherBlock { type data } }`;
     expect(await read(fake, first(fields))).toEqual({
       session: {
         messages: {
@@ -164,7 +166,8 @@ describe("a message", () => {
               content: [
                 { __typename: "TextBlock", text: "Look" },
                 { __typename: "ImageBlock", url: "data:x", detail: null },
-                { __typename: "OtherBlock", type: "reasoning", data: blocks[2] },
+                { __typename: "ReasoningBlock", text: "…" },
+                { __typename: "OtherBlock", type: "video", data: blocks[3] },
               ],
             },
           ],

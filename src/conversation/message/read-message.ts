@@ -10,6 +10,7 @@ import type {
   ToolCall,
 } from "./message.ts";
 import { contentIn, toolCallsOf } from "./stored-content.ts";
+import { typedContent, type TypedBlock } from "./typed-content.ts";
 
 /**
  * What a row says, whoever wrote it and whatever it holds: its JSON is parsed when it is first asked for something, and the
@@ -40,6 +41,11 @@ export class ReadMessage implements MessageContent {
 
   get content(): readonly ContentBlock[] {
     return contentIn(this.#data);
+  }
+
+  /** The same as clients are shown it. */
+  get blocks(): readonly TypedBlock[] {
+    return typedContent(this.#data);
   }
 
   get toolCalls(): readonly ToolCall[] {

@@ -5,18 +5,26 @@ import type { ContentBlock, ToolCall } from "./message.ts";
 // Content blocks and tool calls, from and to what `data` holds of them.
 
 /** LangChain 1.x stores a message that was made of `contentBlocks` without `content`. */
+export function blocksIn(data: JsonObject): readonly unknown[] {
+  const blocks = blocksOf(data["content"]);
+  return blocks.length > 0 ? blocks : blocksOf(data["content_blocks"]);
+}
+
 export function contentIn(data: JsonObject): readonly ContentBlock[] {
-  const blocks = contentOf(data["content"]);
-  return blocks.length > 0 ? blocks : contentOf(data["content_blocks"]);
+  return blocksIn(data).map(blockOf);
 }
 
 export function contentOf(value: unknown): readonly ContentBlock[] {
-  if (value === null || value === undefined || value === "") return [];
-  const blocks: readonly unknown[] = Array.isArray(value) ? value : [value];
-  return blocks.filter((block) => block !== null).map(blockOf);
+  return blocksOf(value).map(blockOf);
 }
 
-function blockOf(block: unknown): ContentBlock {
+function blocksOf(value: unknown): readonly unknown[] {
+  if (value === null || value === undefined || value === "") return [];
+  const blocks: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return blocks.filter((block) => block !== null);
+}
+
+export function blockOf(block: unknown): ContentBlock {
   if (typeof block === "string") return { kind: "text", text: block };
   if (!isObject(block)) return { kind: "other", type: "unknown", data: block };
   const type = stringOrNull(block["type"]) ?? "unknown";

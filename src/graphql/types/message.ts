@@ -105,8 +105,9 @@ MessageRef.implement({
     }),
     content: t.field({
       type: [ContentBlockRef],
-      description: "Its parts in order: text, images and other blocks.",
-      resolve: ({ content }) => content,
+      description:
+        "Its parts in order: text, reasoning, images, files and other blocks. Calls of tools are in toolCalls.",
+      resolve: ({ blocks }) => blocks,
     }),
     toolCalls: t.field({
       type: [ToolCallRef],

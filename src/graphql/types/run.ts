@@ -2,7 +2,7 @@ import { notFound } from "../../conversation/errors.ts";
 import type { Row } from "../../conversation/message/message.ts";
 import { partsOf } from "../../conversation/part-log.ts";
 import type { Run, RunError } from "../../conversation/run.ts";
-import { decodeStoredMessage } from "../../conversation/message/stored-message.ts";
+import { ReadMessage } from "../../conversation/message/read-message.ts";
 import { builder } from "../builder.ts";
 import { ContentBlockRef } from "./content.ts";
 import { messageGlobalId, parseGlobalId, runGlobalId } from "../reading/global-ids.ts";
@@ -101,7 +101,7 @@ RunRef.implement({
     input: t.field({
       type: [ContentBlockRef],
       description: "What was sent, also while queued; empty when regenerating.",
-      resolve: ({ run }) => (run.inputRow === null ? [] : decodeStoredMessage(run.inputRow).content),
+      resolve: ({ run }) => (run.inputRow === null ? [] : new ReadMessage(run.inputRow).blocks),
     }),
     userMessage: t.field({
       type: MessageRef,
