@@ -333,7 +333,7 @@ describe("two gateways", () => {
     stream.close();
     expect(await raw.llen("app:own")).toBe(3);
     const title = () => execute(own.url, `{ session(sessionId: "own") { title } }`);
-    await expect.poll(async () => JSON.stringify(await title()), { timeout: 30_000 }).toContain("Jim");
+    await expect.poll(async () => JSON.stringify(await title()), { timeout: 60_000 }).toContain("Jim");
     await own.close();
     expect(await client.llen("own")).toBe(3);
     expect(client.status).toBe("ready");
@@ -356,7 +356,7 @@ describe("two gateways", () => {
     // Where a run's end was seen in time, nobody has to settle a deadline: one of a session in which nothing is due.
     await raw.zadd(sharedKeys("").due, 1, "plain");
     // A lease that has ended is looked after when its time has come.
-    await expect.poll(() => scriptNames.filter((script) => !ran().includes(script)), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => scriptNames.filter((script) => !ran().includes(script)), { timeout: 60_000 }).toEqual([]);
     const used = await Promise.all(redis.servers.map(scriptCalls));
     expect(used.filter((calls) => calls > 0)).toHaveLength(topologyName === "Cluster" ? 3 : 1);
   });

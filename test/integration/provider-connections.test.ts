@@ -84,7 +84,7 @@ async function startProvider(
   };
 }
 
-test.concurrent("a connection is kept longer than the 4 s of Node's fetch", { timeout: 60_000 }, async (context) => {
+test.concurrent("a connection is kept longer than the 4 s of Node's fetch", async (context) => {
   const { turn, sockets } = await startProvider(context, {});
   completedOf(await turn());
   await sleep(6000);
@@ -92,7 +92,7 @@ test.concurrent("a connection is kept longer than the 4 s of Node's fetch", { ti
   expect([...sockets.values()]).toEqual([2]);
 });
 
-test.concurrent("it is closed before the time is over that the server names", { timeout: 60_000 }, async (context) => {
+test.concurrent("it is closed before the time is over that the server names", async (context) => {
   const { turn, sockets } = await startProvider(context, { keepAliveSeconds: 4 });
   completedOf(await turn());
   const [socket] = sockets.keys();

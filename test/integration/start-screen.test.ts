@@ -48,7 +48,7 @@ async function screenOf(gateway: { readonly output: string }, end: string): Prom
 
 async function paste(example: string): Promise<string> {
   const env = { PATH: `${folder}:${process.env["PATH"] ?? ""}` };
-  return (await promisify(execFile)("/bin/sh", ["-c", example], { env, timeout: 30_000 })).stdout;
+  return (await promisify(execFile)("/bin/sh", ["-c", example], { env, timeout: 60_000 })).stdout;
 }
 
 async function pasteNode(example: string, env: Readonly<Record<string, string>>): Promise<string> {
@@ -56,7 +56,7 @@ async function pasteNode(example: string, env: Readonly<Record<string, string>>)
   const file = join(import.meta.dirname, "..", "..", "node_modules", `.screen-${process.pid}.mjs`);
   await writeFile(file, example);
   try {
-    return (await promisify(execFile)(process.execPath, [file], { env, timeout: 30_000 })).stdout;
+    return (await promisify(execFile)(process.execPath, [file], { env, timeout: 60_000 })).stdout;
   } finally {
     await rm(file);
   }

@@ -297,5 +297,5 @@ test(
       { runs, endOnFailure: true },
     );
   },
-  120_000 * propertyRuns,
+  180_000 * propertyRuns,
 );

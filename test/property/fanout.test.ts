@@ -378,5 +378,5 @@ test(
       return channels.length === 0;
     });
   },
-  120_000 * propertyRuns,
+  180_000 * propertyRuns,
 );

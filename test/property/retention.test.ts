@@ -244,5 +244,5 @@ test(
       { runs },
     );
   },
-  120_000 * propertyRuns,
+  180_000 * propertyRuns,
 );

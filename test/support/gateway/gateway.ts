@@ -55,7 +55,7 @@ export interface GatewayProcess {
   stop(): Promise<number | null>;
 }
 
-const startLimitMs = 30_000;
+const startLimitMs = 60_000;
 
 /**
  * Resolves when it listens, on a free port; `env` is its whole environment besides PATH, HOME and PORT. Ends with this

@@ -91,7 +91,7 @@ export interface Collector<Event> {
   close(): void;
 }
 
-const limitMs = 20_000;
+const limitMs = 60_000;
 
 /** Subscribes over a WebSocket of its own; `Data` holds the one root field, `name` says which. */
 export function subscribe<Event>(url: string, query: string, variables: Variables = {}): Collector<Event> {

@@ -15,7 +15,7 @@ export function runParley(
 ): Promise<Ended> {
   const { PATH = "", HOME = "" } = process.env;
   return new Promise((resolve) => {
-    const options = { cwd: directory, env: { PATH, HOME, PORT: "0", ...env }, timeout: 30_000 };
+    const options = { cwd: directory, env: { PATH, HOME, PORT: "0", ...env }, timeout: 60_000 };
     execFile(process.execPath, [startProgram, ...args], options, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : error.code, stdout, stderr });
     });

@@ -370,8 +370,8 @@ function createChanges() {
       new Promise<void>((resolve, reject) => {
         const limit = setTimeout(() => {
           waiting.delete(look);
-          reject(new Error(`No ${what} within 20 s`));
-        }, 20_000);
+          reject(new Error(`No ${what} within 60 s`));
+        }, 60_000);
         const look = (): void => {
           if (!holds()) return;
           clearTimeout(limit);

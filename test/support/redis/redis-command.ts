@@ -22,9 +22,9 @@ export async function command<T>(server: { host: string; port: number }, ...args
   }
 }
 
-const limitMs = 30_000;
+const limitMs = 60_000;
 
-/** Asks until it holds; rejects after 30 s. What it throws meanwhile counts as "not yet". */
+/** Asks until it holds; rejects after 60 s. What it throws meanwhile counts as "not yet". */
 export async function waitUntil(what: string, holds: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + limitMs;
   let last: unknown;

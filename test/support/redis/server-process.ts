@@ -52,7 +52,7 @@ export function testBinary(): Promise<RedisBinary> {
   return binary;
 }
 
-const startLimitMs = 30_000;
+const startLimitMs = 60_000;
 
 /** Starts a server process and waits until it answers. Rejects with the tail of its log. It ends with this process. */
 export async function startServerProcess(spec: ServerSpec): Promise<TestRedis> {

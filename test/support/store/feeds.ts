@@ -81,7 +81,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
   };
 }
 
-const limitMs = 20_000;
+const limitMs = 60_000;
 
 export type LiveReader = Reader<SessionEvent> & { readonly source: Live<SessionEvent> };
 
@@ -135,7 +135,7 @@ export class Reader<Event extends { readonly kind: string }> {
     return this.events.filter((event): event is Extract<Event, { readonly kind: Kind }> => event.kind === kind);
   }
 
-  /** Resolves when what has come so far fits; rejects after 20 s, or when the iterator has ended before. */
+  /** Resolves when what has come so far fits; rejects after 60 s, or when the iterator has ended before. */
   until(what: string, holds: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (settled: () => void) => {
