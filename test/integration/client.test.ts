@@ -345,13 +345,20 @@ describe("whatever the transport", () => {
     }
   });
 
-  test("what cannot be sent is told, and sent again it is one message; what is refused says why", async () => {
+  test("what cannot be sent is tried again, then told; sent again it is one message; what is refused says why", async () => {
+    let tries = 0;
     let isDown = true;
-    const down: typeof fetch = (input, init) => (isDown ? Promise.reject(new TypeError("down")) : fetch(input, init));
-    const client = clientOf({ fetch: down });
-    const chat = client.session("unsent");
-    // The first tries of a request wait for each other: the message is refused at once, and so is nothing else.
-    await expect(chat.send(" ")).rejects.toMatchObject({ code: "UNREACHABLE" });
+    const busy = { message: "Later.", extensions: { code: "STORE_UNAVAILABLE", retryAfterSeconds: 0 } };
+    const down: typeof fetch = (input, init) => {
+      if (!isDown) return fetch(input, init);
+      tries += 1;
+      // The first one reaches nobody; the others are asked to come again.
+      if (tries === 1) return Promise.reject(new TypeError("down"));
+      return Promise.resolve(Response.json({ errors: [busy] }, { status: 503 }));
+    };
+    const chat = clientOf({ fetch: down }).session("unsent");
+    await expect(chat.send(" ")).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+    expect(tries).toBe(5);
     expect(lines(chat.getSnapshot())).toEqual(["USER failed:  "]);
     isDown = false;
     const [blank] = chat.getSnapshot().messages;
@@ -361,6 +368,41 @@ describe("whatever the transport", () => {
     follow(chat);
     await shown(chat).toEqual(["USER stored: Hi! I'm Jim.", "ASSISTANT stored: Hello Jim!"]);
     await expect(chat.edit("nothing", "x")).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test("settled tells the end of a run also to who was away, and once its reply is there", async () => {
+    gated("one", " two");
+    const client = clientOf();
+    const chat = client.session("settled");
+    follow(chat);
+    await stateOf(chat).toBe("new");
+    const run = await chat.send("Count.");
+    openai.release();
+    await shown(chat).toContain("ASSISTANT streaming: one");
+    const texts = chat.settled(run.id).then(() => chat.getSnapshot().messages.map(({ text }) => text));
+    proxy.refuse(true);
+    openai.releaseAll();
+    const other = createParleyClient({ url: gateway.url });
+    await expect.poll(async () => (await stored(other, "settled")).messages.nodes.length).toBe(2);
+    proxy.refuse(false);
+    expect(await texts).toEqual(["Count.", "one two"]);
+    // Of a run from before there was a stream; and of one that nobody knows.
+    expect((await other.session("settled").settled(run.id)).status).toBe("COMPLETED");
+    expect((await chat.settled("UnVuOm5vYm9keQ==")).status).toBe("CANCELLED");
+    other.close();
+  });
+
+  test("a client that was closed connects again for who subscribes afterwards", async () => {
+    const client = clientOf();
+    await add(client, "closed", "a");
+    const chat = client.session("closed");
+    follow(chat);
+    await shown(chat).toEqual(["USER stored: a"]);
+    client.close();
+    expect(chat.getSnapshot().connection).toBe("idle");
+    await add(client, "closed", "b");
+    follow(chat);
+    await shown(chat).toEqual(["USER stored: a", "USER stored: b"]);
   });
 
   test("older pages come up to the beginning, without a gap, across a reply that is made anew", async () => {

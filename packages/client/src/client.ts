@@ -40,6 +40,7 @@ export interface ParleyClient {
   }>;
   /** Any other operation; it is sent once. The caller says what it selects. */
   readonly request: <T>(query: string, variables?: object) => Promise<T>;
+  /** Ends all that goes on. Whoever subscribes afterwards connects again. */
   readonly close: () => void;
 }
 

@@ -95,6 +95,10 @@ export function createSession(
   let stop: (() => void) | null = null;
   const waiting = new Map<string, ((run: RunInfo) => void)[]>();
   const ended = new Map<string, RunInfo>();
+  /** Runs of this store's own, of whose end an event is going to tell if the stream is not cut. */
+  const begun = new Set<string>();
+  /** Runs that have ended while nobody listened, but whose reply is still to come. */
+  const ending = new Map<string, RunInfo>();
   const { set, ...store } = createStore(snapshot(), open, close);
 
   function snapshot(): SessionSnapshot {
@@ -146,34 +150,56 @@ export function createSession(
   }
 
   function receive(event: SessionEvent): void {
+    const next = applyEvent(chat, event);
+    // What a later gateway tells besides, or text that came before, changes nothing.
+    if (next === chat) return;
+    // Behind StreamWaiting all follows as events. At any other opening runs may have ended while nobody listened.
+    const isBehind = event.__typename === "StreamOpened" && connection !== "new";
     if (event.__typename === "StreamWaiting") connection = "new";
     if (event.__typename === "StreamOpened") connection = "live";
     if (event.__typename === "SessionRemoved") connection = "removed";
-    change(applyEvent(chat, event));
+    change(next);
     if (event.__typename === "RunChanged" && hasEnded(event.run)) settle(runOf(event.run));
-    if (event.__typename === "StreamOpened") for (const id of waiting.keys()) askFor(id);
+    if (isBehind) {
+      begun.clear();
+      for (const id of waiting.keys()) askFor(id);
+    }
+    settleEnding();
     if (event.__typename === "SessionRemoved") {
       for (const id of waiting.keys()) settle({ id, replyId: "", status: "CANCELLED", model: "" });
     }
   }
-  /** Of a run that has ended while nobody listened no event tells. */
+  /** Of a run that has ended while nobody listened no event tells any more. */
   function askFor(id: string): void {
-    if (id === chat.active?.id || chat.queued.some((run) => run.id === id)) return;
+    if ([chat.active, ...chat.queued].some((run) => run?.id === id && !hasEnded(run))) return;
     transport.request<{ readonly node: RunRow | null }>(documents.runById, { id }).then(
       ({ node }) => {
-        if (node === null) settle({ id, replyId: "", status: "CANCELLED", model: "" });
-        else if (hasEnded(node)) settle(runOf(node));
+        if (node === null || hasEnded(node)) {
+          ending.set(id, node === null ? { id, replyId: "", status: "CANCELLED", model: "" } : runOf(node));
+        }
+        settleEnding();
       },
       // It is asked for again when the stream opens again.
       () => undefined,
     );
   }
+  function settleEnding(): void {
+    for (const run of [...ending.values()]) if (chat.active?.id !== run.id) settle(run);
+  }
   function settle(run: RunInfo): void {
+    ending.delete(run.id);
+    begun.delete(run.id);
     ended.set(run.id, run);
     const [oldest] = ended.keys();
     if (ended.size > endedRuns && oldest !== undefined) ended.delete(oldest);
     for (const done of waiting.get(run.id) ?? []) done(run);
     waiting.delete(run.id);
+  }
+
+  function begin(run: RunRow): RunInfo {
+    // Of one that has ended by now events have told, or it was sent long ago.
+    if (store.inUse() && !hasEnded(run) && !ended.has(run.id)) begun.add(run.id);
+    return runOf(run);
   }
 
   /** Also what could not be sent before, once more. */
@@ -188,7 +214,7 @@ export function createSession(
         { input },
       );
       change(answered(chat, message.id, sendMessage.run));
-      return runOf(sendMessage.run);
+      return begin(sendMessage.run);
     } catch (why) {
       const code = why instanceof ParleyError ? why.code : "UNKNOWN";
       change(notSent(chat, message.id, { code, message: why instanceof Error ? why.message : "", retryable: true }));
@@ -235,7 +261,7 @@ export function createSession(
         documents.regenerate,
         { input },
       );
-      return runOf(regenerateReply.run);
+      return begin(regenerateReply.run);
     },
     retry(id) {
       const outgoing = chat.outgoing.find(({ message }) => message.id === id && message.status === "failed");
@@ -255,7 +281,7 @@ export function createSession(
       if (run !== undefined) return Promise.resolve(run);
       const leave = store.subscribe(() => undefined);
       const end = new Promise<RunInfo>((done) => waiting.set(runId, [...(waiting.get(runId) ?? []), done]));
-      if (connection === "live") askFor(runId);
+      if (connection === "live" && !begun.has(runId)) askFor(runId);
       return end.finally(leave);
     },
     loadOlder() {

@@ -38,6 +38,7 @@ export interface Transport {
   readonly request: <T>(query: string, variables: object, tries?: number) => Promise<T>;
   /** Goes on over cuts. `variables` are asked for anew at each connect. Returns what ends it. */
   readonly follow: <T>(query: string, variables: () => object, sink: Sink<T>) => () => void;
+  /** Ends all that goes on. What is asked for afterwards connects again. */
   readonly close: () => void;
 }
 
@@ -46,7 +47,7 @@ const requestTries = 5;
 
 export function createTransport(options: TransportOptions): Transport {
   const { onEvent = () => undefined, silenceMs = 30_000 } = options;
-  const closing = new AbortController();
+  let closing = new AbortController();
   const canRenew = typeof options.token === "function";
   const token = async () => (typeof options.token === "function" ? options.token() : options.token);
   // Resolved when it is needed: a server that renders has no address of a page.
@@ -71,7 +72,8 @@ export function createTransport(options: TransportOptions): Transport {
     const ending = new AbortController();
     const end = () => ending.abort();
     const timer = setTimeout(end, requestMs);
-    closing.signal.addEventListener("abort", end);
+    const { signal } = closing;
+    signal.addEventListener("abort", end);
     try {
       const response = await post(query, variables, "application/json", ending.signal);
       const { data, errors } = (await response.json()) as Answer; // what is no GraphQL answer throws
@@ -80,18 +82,19 @@ export function createTransport(options: TransportOptions): Transport {
       return new ParleyError("UNREACHABLE", `The gateway cannot be reached: ${String(error)}`);
     } finally {
       clearTimeout(timer);
-      closing.signal.removeEventListener("abort", end);
+      signal.removeEventListener("abort", end);
     }
   }
 
   async function request<T>(query: string, variables: object, most = requestTries): Promise<T> {
+    const { signal } = closing;
     for (let tries = 1; ; tries++) {
       const answer = await attempt(query, variables);
       if (!(answer instanceof ParleyError)) return answer.data as T; // as the document selects it
       const isOver = answer.code === "UNAUTHENTICATED" && canRenew && tries === 1;
       const isShort =
         answer.code === "UNREACHABLE" || answer.code === "STORE_UNAVAILABLE" || answer.code === "OVERLOADED";
-      if (tries >= most || closing.signal.aborted || !(isOver || isShort)) throw answer;
+      if (tries >= most || signal.aborted || !(isOver || isShort)) throw answer;
       if (isShort) await new Promise((resolve) => setTimeout(resolve, waitMs(tries - 1, answer)));
     }
   }
@@ -141,6 +144,7 @@ export function createTransport(options: TransportOptions): Transport {
     follow,
     close() {
       closing.abort();
+      closing = new AbortController();
       link.close();
     },
   };
