@@ -6,7 +6,7 @@ import {
   sessionScripts,
   type ScriptName,
 } from "../../src/redis/scripts/contracts.ts";
-import { libraries, readScript, scriptText, textNames } from "../../src/redis/scripts/texts.ts";
+import { libraries, readScript, scriptOf, textNames } from "../../src/redis/scripts/texts.ts";
 
 // A script is a function with a contract: its header says purpose, KEYS, ARGV and every code that it returns. Here the
 // header is held against the body, and both against the names in contracts.ts, by which TypeScript calls it.
@@ -212,7 +212,7 @@ test("the library documents the keys and arguments that it takes", () => {
 
 test("each script declares its keys to Redis, and only those that free, note or read may run on a full server", () => {
   for (const name of sessionNames) {
-    const [shebang = ""] = scriptText(name).split("\n");
+    const [shebang = ""] = scriptOf(name).text.split("\n");
     expect(shebang).toMatch(/^#!lua\b/);
     expect(/no-writes|allow-oom/.test(shebang), name).toBe(namesOf(name).effect !== "writes");
   }

@@ -98,7 +98,8 @@ function prepared<C extends Client>(client: C, settings: ConnectionSettings, rol
   return client;
 }
 
-function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: RedisOptions): Redis {
+/** A client of one server or Sentinel with these options over the source's. */
+export function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: RedisOptions): Redis {
   switch (source.kind) {
     case "url":
       return new Redis(source.url, { ...source.options, ...own });

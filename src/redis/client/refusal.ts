@@ -1,5 +1,5 @@
-import { Cluster, Redis } from "ioredis";
-import type { RedisSource } from "./connection.ts";
+import { Cluster, type Redis } from "ioredis";
+import { redisOf, type RedisSource } from "./connection.ts";
 
 /** Why servers that are there will not have us: mistakes of configuration, which waiting does not mend. */
 export type Refusal =
@@ -32,24 +32,18 @@ export async function refusalOf(source: Exclude<RedisSource, { kind: "client" }>
 }
 
 function connectionTo(source: Exclude<RedisSource, { kind: "client" }>): Redis | Cluster {
-  const once = { lazyConnect: true, connectTimeout: limitMs, retryStrategy: () => null, maxRetriesPerRequest: 0 };
-  switch (source.kind) {
-    case "url":
-      return new Redis(source.url, { ...source.options, ...once });
-    case "options":
-      return new Redis({ ...source.options, ...once, sentinelRetryStrategy: () => null });
-    case "cluster": {
-      const { redisOptions } = source.options;
-      const node = { ...redisOptions, connectTimeout: limitMs };
-      return new Cluster([...source.nodes], {
-        ...source.options,
-        lazyConnect: true,
-        clusterRetryStrategy: () => null,
-        slotsRefreshTimeout: limitMs,
-        redisOptions: node,
-      });
-    }
+  const once = { lazyConnect: true, connectTimeout: limitMs };
+  const never = () => null;
+  if (source.kind !== "cluster") {
+    return redisOf(source, { ...once, retryStrategy: never, sentinelRetryStrategy: never, maxRetriesPerRequest: 0 });
   }
+  return new Cluster([...source.nodes], {
+    ...source.options,
+    lazyConnect: true,
+    clusterRetryStrategy: never,
+    slotsRefreshTimeout: limitMs,
+    redisOptions: { ...source.options.redisOptions, connectTimeout: limitMs },
+  });
 }
 
 /** ioredis wraps: a cluster's error has that of the last node, Sentinel's has the words of the last one in its own. */

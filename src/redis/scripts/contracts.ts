@@ -110,9 +110,9 @@ export type Reply = string | number | null | readonly Reply[];
 
 /** The arguments of a script by name. */
 export type ArgsOf<Name extends ScriptName> = Name extends unknown ? Args<(typeof contracts)[Name]["args"]> : never;
-type Args<Text extends string> = {
-  readonly [Word in Words<Text> as Single<Word>]: Word extends `${string}...` ? readonly Arg[] : Arg;
-};
+type Args<Text extends string> = Text extends ""
+  ? Readonly<Record<string, never>>
+  : { readonly [Word in Words<Text> as Single<Word>]: Word extends `${string}...` ? readonly Arg[] : Arg };
 
 /** What a script may answer: told apart by `code`, and what comes with that by name, undefined where it is left out at the end. */
 export type AnswerOf<Name extends ScriptName> = Name extends unknown

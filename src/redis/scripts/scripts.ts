@@ -1,15 +1,7 @@
 import type { Client } from "../client/connection.ts";
 import { isUnknownScript } from "../client/sending.ts";
-import {
-  contractOf,
-  type AnswerOf,
-  type Arg,
-  type ArgsOf,
-  type PlainScript,
-  type Reply,
-  type ScriptName,
-} from "./contracts.ts";
-import { scriptSha, scriptText } from "./texts.ts";
+import { type AnswerOf, type Arg, type ArgsOf, type PlainScript, type Reply, type ScriptName } from "./contracts.ts";
+import { scriptOf } from "./texts.ts";
 
 export interface ScriptCall {
   readonly name: ScriptName;
@@ -34,13 +26,14 @@ export class Scripts {
   /** Rejects with what ioredis rejects with; the codes that a script returns are its caller's to read. */
   async run({ name, keys, args }: ScriptCall): Promise<readonly Reply[]> {
     try {
+      const { text, sha } = scriptOf(name);
       const rest = [keys.length, ...keys, ...args] as const;
       const first = !this.#sent.has(name);
       this.#sent.add(name);
-      const asked = first ? this.#redis.eval(scriptText(name), ...rest) : this.#redis.evalsha(scriptSha(name), ...rest);
+      const asked = first ? this.#redis.eval(text, ...rest) : this.#redis.evalsha(sha, ...rest);
       const answer = await asked.catch((error: unknown) => {
         if (!isUnknownScript(error)) throw error;
-        return this.#redis.eval(scriptText(name), ...rest);
+        return this.#redis.eval(text, ...rest);
       });
       return answer as readonly Reply[]; // what every script returns
     } catch (error) {
@@ -62,42 +55,17 @@ export class Scripts {
 /** Arguments in the order that the script takes them. */
 export function ordered<Name extends ScriptName>(name: Name, args: ArgsOf<Name>): readonly Arg[] {
   const given = args as Readonly<Record<string, Arg | readonly Arg[]>>; // ArgsOf has a value for each name of the contract
-  return shapeOf(name).args.flatMap((one) => given[one] ?? []);
+  return scriptOf(name).args.flatMap((one) => given[one.replace("...", "")] ?? []);
 }
 
 /** What a script has answered, by name. */
-export function answerOf<Name extends ScriptName>(name: Name, reply: readonly Reply[]): AnswerOf<Name> {
-  const code = String(reply[0]);
-  const names = shapeOf(name).answers.get(code);
-  if (!names) throw new TypeError(`The script ${name} answered ${code}`);
-  const answer: Record<string, Reply | undefined> = { code };
-  for (const [i, one] of names.entries()) answer[one.name] = one.isLast ? reply.slice(i + 1) : reply[i + 1];
+export function answerOf<Name extends ScriptName>(name: Name, [code, ...values]: readonly Reply[]): AnswerOf<Name> {
+  const names = scriptOf(name).answers.get(String(code));
+  if (!names) throw new TypeError(`The script ${name} answered ${String(code)}`);
+  const answer: Record<string, Reply | undefined> = { code: String(code) };
+  names.forEach((one, i) => {
+    if (one.endsWith("...")) answer[one.slice(0, -3)] = values.slice(i);
+    else answer[one] = values[i];
+  });
   return answer as AnswerOf<Name>; // the names of the contract, whose type is made of the same text
-}
-
-interface Shape {
-  readonly args: readonly string[];
-  /** By code. `isLast`: all that is left, as a list. */
-  readonly answers: ReadonlyMap<string, readonly { readonly name: string; readonly isLast: boolean }[]>;
-}
-
-const shapes = new Map<ScriptName, Shape>();
-
-/** The contract, taken apart once. */
-function shapeOf(name: ScriptName): Shape {
-  const known = shapes.get(name);
-  if (known) return known;
-  const { args, answers } = contractOf(name);
-  const words = (text: string) => text.split(" ").filter((word) => word !== "");
-  const shape = {
-    args: words(args).map((word) => word.replace("...", "")),
-    answers: new Map(
-      answers.split(" | ").map((one) => {
-        const [code = "", ...names] = words(one);
-        return [code, names.map((word) => ({ name: word.replace("...", ""), isLast: word.endsWith("...") }))] as const;
-      }),
-    ),
-  };
-  shapes.set(name, shape);
-  return shape;
 }

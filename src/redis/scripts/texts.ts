@@ -25,32 +25,40 @@ export function readScript(name: string): string {
   return readFileSync(join(import.meta.dirname, path), "utf8");
 }
 
-/** The whole text of a script as Redis gets it. The shebang makes Redis hold a script to its declared keys. */
-export function scriptText(name: ScriptName): string {
-  return scriptOf(name).text;
+export interface Script {
+  /** As Redis gets it. The shebang makes Redis hold a script to its declared keys. */
+  readonly text: string;
+  /** What EVALSHA names it by. */
+  readonly sha: string;
+  readonly args: readonly string[];
+  /** The names of what comes with each code. */
+  readonly answers: ReadonlyMap<string, readonly string[]>;
 }
 
-/** What EVALSHA names a script by. */
-export function scriptSha(name: ScriptName): string {
-  return scriptOf(name).sha;
-}
+const scripts = new Map<ScriptName, Script>();
 
-/** Which script EVALSHA means by its hash, or EVAL by its text. */
-export function scriptNameOf(which: string): ScriptName | undefined {
-  if (names.size === 0) for (const name of scriptNames) names.set(scriptSha(name), name).set(scriptText(name), name);
-  return names.get(which);
+export function scriptOf(name: ScriptName): Script {
+  const known = scripts.get(name);
+  if (known !== undefined) return known;
+  const { args, answers, effect, libraries: more = [] } = contractOf(name);
+  const inFront = [...(name in plainScripts ? [] : libraries), ...more];
+  const text = `#!lua${flags[effect]}\n${[...inFront, name].map(readScript).join("\n")}`;
+  const alternatives = answers.split(" | ").map((one) => {
+    const [code = "", ...names] = one.split(" ");
+    return [code, names] as const;
+  });
+  const sha = createHash("sha1").update(text).digest("hex");
+  const script = { text, sha, args: args.split(" "), answers: new Map(alternatives) };
+  scripts.set(name, script);
+  return script;
 }
 
 const names = new Map<string, ScriptName>();
-const scripts = new Map<ScriptName, { readonly text: string; readonly sha: string }>();
 
-function scriptOf(name: ScriptName): { readonly text: string; readonly sha: string } {
-  const known = scripts.get(name);
-  if (known !== undefined) return known;
-  const { effect, libraries: more = [] } = contractOf(name);
-  const inFront = [...(name in plainScripts ? [] : libraries), ...more];
-  const text = `#!lua${flags[effect]}\n${[...inFront, name].map(readScript).join("\n")}`;
-  const script = { text, sha: createHash("sha1").update(text).digest("hex") };
-  scripts.set(name, script);
-  return script;
+/** Which script EVALSHA means by its hash, or EVAL by its text. */
+export function scriptNameOf(which: string): ScriptName | undefined {
+  if (names.size === 0) {
+    for (const name of scriptNames) names.set(scriptOf(name).sha, name).set(scriptOf(name).text, name);
+  }
+  return names.get(which);
 }

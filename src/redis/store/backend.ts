@@ -1,8 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import { noQuotas, type QuotaLimits, type Quotas } from "../../conversation/ports/limits.ts";
-import type { MemorySettings } from "../../conversation/session.ts";
-import type { StartedTurn } from "../../conversation/ports/store.ts";
 import { silentTelemetry, type Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Client, RedisSource } from "../client/connection.ts";
 import { adviceFor, setting } from "../client/advice.ts";
@@ -15,30 +13,22 @@ import { RedisFeeds } from "../feed/feeds.ts";
 import { RedisQuotas } from "./quotas.ts";
 import { RefusedWrites, refusalOf } from "../client/refused-writes.ts";
 import { Scripts } from "../scripts/scripts.ts";
+import type { StoreSettings } from "../scripts/session-calls.ts";
 import { SessionIndex } from "./session-index.ts";
 import { SessionRoom } from "./session-room.ts";
 import { RedisSessionStore } from "./session-store.ts";
 import { openTopology, type Topology } from "../client/topology.ts";
 
-export interface BackendOptions {
+type OwnSettings = "ttlSeconds" | "processId" | "quotas" | "room" | "leaseGraceMs" | "durable";
+
+export interface BackendOptions extends Omit<StoreSettings, OwnSettings> {
   readonly source: RedisSource;
   readonly commandTimeoutMs: number;
   readonly enableKeyspaceEvents: boolean;
   /** Open lists of sessions hear by keyevents of what other programs write. */
   readonly listEvents: boolean;
   readonly feedCheckMs: number;
-  readonly historyKeyPrefix: string;
-  /** Histories of foreign code belong to whoever touches them first: where there is one owner. */
-  readonly adopts: boolean;
   readonly sessionTtlSeconds: number | null;
-  readonly autoTitle: boolean;
-  readonly leaseMs: number;
-  readonly maxQueuedRuns: number;
-  /** Kept in one session; null: all. */
-  readonly maxMessages: number | null;
-  readonly model: string;
-  readonly memory: MemorySettings;
-  readonly memoryRows: number;
   /** Replicas that must hold a write before it is acknowledged; 0: none. */
   readonly waitReplicas: number;
   readonly waitTimeoutMs: number;
@@ -52,10 +42,6 @@ export interface BackendOptions {
   readonly onAdvice: (advice: readonly string[]) => void;
   /** Redis takes no writes, and why; null: it takes them again. */
   readonly onRefusal: (refusal: string | null, cause: unknown) => void;
-  /** A run of this process waits in the session, and its turn has come. */
-  readonly onTurnFree: (historyKey: string) => void;
-  /** A turn that this process has to carry out although its sender was refused. */
-  readonly onStarted: (turn: StartedTurn) => void;
   /** Looks after a session's runs; gives when they need somebody again (0: not at all), or null: has not looked. */
   readonly attend: (historyKey: string) => Promise<number | null>;
 }
@@ -117,17 +103,9 @@ export class RedisBackend {
     this.quotas = this.#quotas ?? noQuotas;
     const index = new SessionIndex(this.commands, options.historyKeyPrefix, onError);
     this.store = new RedisSessionStore(this.commands, scripts, index, {
-      historyKeyPrefix: options.historyKeyPrefix,
-      adopts: options.adopts,
+      ...options,
       ttlSeconds: options.sessionTtlSeconds,
-      autoTitle: options.autoTitle,
       processId: randomUUID(),
-      leaseMs: options.leaseMs,
-      maxQueuedRuns: options.maxQueuedRuns,
-      maxMessages: options.maxMessages,
-      model: options.model,
-      memory: options.memory,
-      memoryRows: options.memoryRows,
       quotas: this.#quotas,
       room:
         maxSessions === null
@@ -140,8 +118,6 @@ export class RedisBackend {
             }),
       leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
       durable: this.#durable,
-      onTurnFree: options.onTurnFree,
-      onStarted: options.onStarted,
     });
     const { hub, db } = this.#topology;
     const { feedCheckMs } = options;
@@ -154,7 +130,13 @@ export class RedisBackend {
       onCaughtUp: (events) => telemetry.caughtUp(events),
       onError,
     });
-    this.#deadlines = new Deadlines(this.commands, scripts, this.store, options.attend, onError);
+    this.#deadlines = new Deadlines({
+      redis: this.commands,
+      scripts,
+      store: this.store,
+      attend: options.attend,
+      onError,
+    });
   }
 
   start(): void {

@@ -10,36 +10,26 @@ const pollMs = 1000;
 const claimMs = 5000;
 const most = 50;
 
+export interface DeadlineParts {
+  readonly redis: Client;
+  readonly scripts: Scripts;
+  readonly store: RedisSessionStore;
+  /** Closes a session's lost run, takes the next; gives when to look again (0: not at all), or null: has not looked. */
+  readonly attend: (historyKey: string) => Promise<number | null>;
+  readonly onError: (error: unknown) => void;
+}
+
 /**
  * Every gateway polls the deadlines, so that an orphaned or waiting run and an expired session are never left to luck.
  * One gateway claims an entry; should it die over it, the entry comes due again.
  */
 export class Deadlines {
-  readonly #redis: Client;
-  readonly #scripts: Scripts;
-  readonly #store: RedisSessionStore;
-  /** Closes a session's lost run, takes the next; gives when to look again (0: not at all), or null: has not looked. */
-  readonly #attend: (historyKey: string) => Promise<number | null>;
-  readonly #onError: (error: unknown) => void;
+  readonly #parts: DeadlineParts;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
-  constructor(
-    redis: Client,
-    scripts: Scripts,
-    store: RedisSessionStore,
-    attend: (historyKey: string) => Promise<number | null>,
-    onError: (error: unknown) => void,
-  ) {
-    this.#redis = redis;
-    this.#scripts = scripts;
-    this.#store = store;
-    this.#attend = attend;
-    this.#onError = onError;
-  }
-
-  start(): void {
-    this.#plan();
+  constructor(parts: DeadlineParts) {
+    this.#parts = parts;
   }
 
   close(): void {
@@ -47,61 +37,61 @@ export class Deadlines {
     if (this.#timer) clearTimeout(this.#timer);
   }
 
-  #plan(): void {
+  start(): void {
     if (this.#closed) return;
-    this.#timer = setTimeout(() => void this.#poll().finally(() => this.#plan()), pollMs * (0.8 + 0.4 * Math.random()));
+    this.#timer = setTimeout(() => void this.#poll().finally(() => this.start()), pollMs * (0.8 + 0.4 * Math.random()));
     this.#timer.unref();
   }
 
   async #poll(): Promise<void> {
     try {
-      await this.#each(this.#store.shared.due, (key, claim) => this.#due(key, claim));
-      await this.#each(this.#store.shared.expiries, (member, claim) => this.#expired(member, claim));
+      await this.#each(this.#parts.store.shared.due, (key, claim) => this.#due(key, claim));
+      await this.#each(this.#parts.store.shared.expiries, (member, claim) => this.#expired(member, claim));
     } catch (error) {
-      this.#onError(error);
+      this.#parts.onError(error);
     }
   }
 
   async #each(zset: string, look: (member: string, claim: string) => Promise<void>): Promise<void> {
-    const { claim, members } = await guarded(this.#scripts.call("due-claim", [zset], { holdMs: claimMs, most }));
+    const { claim, members } = await guarded(this.#parts.scripts.call("due-claim", [zset], { holdMs: claimMs, most }));
     for (const member of members) {
       try {
         await look(text(member), text(claim));
       } catch (error) {
         // One session that cannot be looked after must not keep the others waiting.
-        this.#onError(error);
+        this.#parts.onError(error);
       }
     }
   }
 
   async #due(key: string, claim: string): Promise<void> {
-    if (this.#store.sessionIdOf(key) === null) return;
-    const dueAt = await this.#attend(key);
+    if (this.#parts.store.sessionIdOf(key) === null) return;
+    const dueAt = await this.#parts.attend(key);
     // Nobody has looked: the claim runs out, and another process does.
     if (dueAt === null) return;
-    const { due } = this.#store.shared;
-    if (dueAt > 0) await guarded(this.#redis.zadd(due, dueAt, key));
+    const { due } = this.#parts.store.shared;
+    if (dueAt > 0) await guarded(this.#parts.redis.zadd(due, dueAt, key));
     else await this.#settle(due, key, claim);
   }
 
   async #expired(member: string, claim: string): Promise<void> {
     const [owner, key]: readonly unknown[] = arrayOrEmpty(parseJson(member));
-    const sessionId = typeof key === "string" ? this.#store.sessionIdOf(key) : null;
+    const sessionId = typeof key === "string" ? this.#parts.store.sessionIdOf(key) : null;
     if (typeof owner !== "string" || sessionId === null) return;
-    const reading = await this.#store.read(owner, sessionId, { pages: [] });
+    const reading = await this.#parts.store.read(owner, sessionId, { pages: [] });
     const expiresAt = reading?.session.expiresAt ?? null;
     if (expiresAt !== null) {
       // Reading it has given the record the list's life. Where that is near, this was the look ahead of its end.
       const near = expiresAt - Date.now() < 2 * mostAheadMs;
       const at = near ? expiresAt : expiresAt - mostAheadMs;
-      await guarded(this.#redis.zadd(this.#store.shared.expiries, at, member));
+      await guarded(this.#parts.redis.zadd(this.#parts.store.shared.expiries, at, member));
       return;
     }
-    if (!reading) this.#store.forget(owner, sessionId);
-    await this.#settle(this.#store.shared.expiries, member, claim);
+    if (!reading) this.#parts.store.forget(owner, sessionId);
+    await this.#settle(this.#parts.store.shared.expiries, member, claim);
   }
 
   async #settle(zset: string, member: string, claim: string): Promise<void> {
-    await guarded(this.#scripts.call("due-settle", [zset], { member, claim }));
+    await guarded(this.#parts.scripts.call("due-settle", [zset], { member, claim }));
   }
 }

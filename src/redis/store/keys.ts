@@ -1,40 +1,20 @@
-/**
- * Where things lie in Redis. A session's keys share the slot of its history key: `parley:{<tag>}:<part>:<history key>`.
- * The tag is the history key where it has no brace, its own hash tag where it has one, else a short tag of the same
- * slot: `parley:{<key>}` would be wrong for "a}b" and "{}x".
- */
-export interface SessionKeys {
-  readonly history: string;
-  readonly session: string;
-  /** In the order that the scripts take them; the events channel is the last. */
-  readonly all: readonly string[];
-  readonly queue: string;
-  readonly events: string;
-  readonly staging: (id: string) => string;
-}
-
-/** What the sessions of one history key prefix share, in slots of their own. */
-export interface SharedKeys {
-  /** Sessions with runs that need somebody by a time, and those that expire. */
-  readonly due: string;
-  readonly expiries: string;
-  readonly sessions: (owner: string) => string;
-  /** A channel. */
-  readonly list: (owner: string) => string;
-}
+export type SharedKeys = ReturnType<typeof sharedKeys>;
 
 /**
- * Deployments of several prefixes on one Redis have models and owners of their own: none looks after another's sessions.
- * The prefix stands behind an @ without colons and braces of its own, so that no owner's name can be read as part of it.
+ * What the sessions of one history key prefix share, in slots of their own. Deployments of several prefixes on one Redis
+ * have models and owners of their own: none looks after another's sessions. The prefix stands behind an @ without colons
+ * and braces of its own, so that no owner's name can be read as part of it.
  */
-export function sharedKeys(historyKeyPrefix: string): SharedKeys {
+export function sharedKeys(historyKeyPrefix: string) {
   const at = deployment(historyKeyPrefix);
   return {
+    /** Sessions with runs that need somebody by a time, and those that expire. */
     due: `parley:due${at}`,
     expiries: `parley:expiries${at}`,
-    sessions: (owner) => `parley:sessions${at}:${owner}`,
-    list: (owner) => `parley:list${at}:${owner}`,
-  };
+    sessions: (owner: string) => `parley:sessions${at}:${owner}`,
+    /** A channel. */
+    list: (owner: string) => `parley:list${at}:${owner}`,
+  } as const;
 }
 
 function deployment(historyKeyPrefix: string): string {
@@ -42,14 +22,7 @@ function deployment(historyKeyPrefix: string): string {
 }
 
 /** What a subject has cost lately, in one slot. */
-export interface QuotaKeys {
-  readonly sends: string;
-  readonly going: string;
-  readonly tokens: string;
-  readonly spent: string;
-}
-
-export function quotaKeys(historyKeyPrefix: string, owner: string): QuotaKeys {
+export function quotaKeys(historyKeyPrefix: string, owner: string) {
   const part = (name: string) => `parley:{${hashTag(owner)}}:quota-${name}${deployment(historyKeyPrefix)}:${owner}`;
   return { sends: part("sends"), going: part("going"), tokens: part("tokens"), spent: part("spent") };
 }
@@ -106,18 +79,23 @@ export function hashTag(historyKey: string): string {
   return shortTag(slotOf(historyKey));
 }
 
-export function sessionKeys(historyKey: string): SessionKeys {
+/**
+ * A session's keys share the slot of its history key: `parley:{<tag>}:<part>:<history key>`. The tag is the history key
+ * where it has no brace, its own hash tag where it has one, else a short tag of the same slot: `parley:{<key>}` would be
+ * wrong for "a}b" and "{}x".
+ */
+export function sessionKeys(historyKey: string) {
   const tag = hashTag(historyKey);
   const part = (name: string) => `parley:{${tag}}:${name}:${historyKey}`;
   const events = part("events");
   const session = part("session");
-  const queue = part("queue");
+  const others = ["runs", "partial", "queue", "ops", "ops-due"].map(part);
   return {
     history: historyKey,
     session,
-    queue,
     events,
-    all: [historyKey, session, part("runs"), part("partial"), queue, part("ops"), part("ops-due"), events],
-    staging: (id) => part(`staging-${id}`),
-  };
+    /** In the order that the scripts take them; the events channel is the last. */
+    all: [historyKey, session, ...others, events],
+    staging: (id: string) => part(`staging-${id}`),
+  } as const;
 }

@@ -2,7 +2,7 @@ import { Cluster } from "ioredis";
 import { rateLimited, type QuotaLimits, type Quotas, type Refusal } from "../../conversation/ports/limits.ts";
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
-import { quotaKeys, type QuotaKeys } from "./keys.ts";
+import { quotaKeys } from "./keys.ts";
 import { number, text } from "../scripts/replies.ts";
 import type { AnswerOf, Reply } from "../scripts/contracts.ts";
 import type { Scripts } from "../scripts/scripts.ts";
@@ -120,7 +120,7 @@ export class RedisQuotas implements Quotas {
     this.#held.clear();
   }
 
-  #keys(owner: string): QuotaKeys {
+  #keys(owner: string): ReturnType<typeof quotaKeys> {
     return quotaKeys(this.#settings.historyKeyPrefix, owner);
   }
 

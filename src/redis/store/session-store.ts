@@ -1,26 +1,16 @@
-import type { ArchivedSession } from "../../conversation/message/archive.ts";
 import type { Anchor, Cursor } from "../../conversation/message/cursor.ts";
 import { notFound } from "../../conversation/errors.ts";
-import type { Session } from "../../conversation/session.ts";
 import type {
   AppendMessage,
-  Attended,
   BeginAnswer,
   BeginTurn,
-  FinishedTurn,
-  ListPlace,
-  ListQuery,
-  LogBatch,
   NewRecord,
   Op,
   Place,
-  ProgressAnswer,
   Reading,
   RecordChange,
   SessionStore,
-  StartedTurn,
   StoreRead,
-  TurnEnd,
   TurnToken,
 } from "../../conversation/ports/store.ts";
 import type { Client } from "../client/connection.ts";
@@ -30,7 +20,7 @@ import { view, type Absent } from "../scripts/reading/view.ts";
 import { headOf } from "../scripts/replies.ts";
 import type { Scripts } from "../scripts/scripts.ts";
 import { fork } from "../scripts/session/fork.ts";
-import { restore, type StagedCopy } from "../scripts/session/restore.ts";
+import { restore } from "../scripts/session/restore.ts";
 import { touch } from "../scripts/session/touch.ts";
 import { callersOp, foreign, ownOp, SessionCalls, type StoreSettings } from "../scripts/session-calls.ts";
 import { append } from "../scripts/turn/append.ts";
@@ -45,6 +35,8 @@ import type { SessionIndex } from "./session-index.ts";
 /** Memory for readings that are made again and again: some hundred pages of 50 messages. */
 const recentBytes = 64 * 1024 * 1024;
 
+type Rest<Call> = Call extends (calls: SessionCalls, ...rest: infer Others) => unknown ? Others : never;
+
 /** The conversations in Redis. Each write is one script, whose function lies beside it in ../scripts/ where it says more than its arguments. */
 export class RedisSessionStore implements SessionStore {
   readonly shared: SharedKeys;
@@ -55,6 +47,13 @@ export class RedisSessionStore implements SessionStore {
     this.shared = sharedKeys(settings.historyKeyPrefix);
     this.#calls = new SessionCalls(redis, scripts, index, settings);
   }
+
+  readonly attend: SessionStore["attend"] = (...args) => attend(this.#calls, ...args);
+  readonly progress: SessionStore["progress"] = (...args) => progress(this.#calls, ...args);
+  readonly finish: SessionStore["finish"] = (...args) => finish(this.#calls, ...args);
+  readonly fork: SessionStore["fork"] = (...args) => fork(this.#calls, ...args);
+  readonly restore = (...args: Rest<typeof restore>) => restore(this.#calls, ...args);
+  readonly list: SessionStore["list"] = (...args) => this.#calls.index.list(...args);
 
   historyKey(sessionId: string): string {
     return this.#calls.historyKey(sessionId);
@@ -99,21 +98,9 @@ export class RedisSessionStore implements SessionStore {
     });
   }
 
-  attend(key: string, takeAny: boolean): Promise<Attended> {
-    return attend(this.#calls, key, takeAny);
-  }
-
-  progress(turn: TurnToken, offset: number, text: string, log?: LogBatch): Promise<ProgressAnswer> {
-    return progress(this.#calls, turn, offset, text, log);
-  }
-
   async renew({ historyKey, runId, token }: TurnToken): Promise<boolean> {
     const { leaseMs } = this.#calls.settings;
     return (await this.#calls.run("renew", { owner: "*", key: historyKey }, { runId, token, leaseMs })).code === "OK";
-  }
-
-  finish(turn: StartedTurn, end: TurnEnd, op: string): Promise<FinishedTurn> {
-    return finish(this.#calls, turn, end, op);
   }
 
   async cancel(owner: string, sessionId: string, runId: string): Promise<void> {
@@ -176,17 +163,6 @@ export class RedisSessionStore implements SessionStore {
     this.forget(owner, sessionId);
   }
 
-  async fork(
-    owner: string,
-    source: Session,
-    through: Place | null,
-    sessionId: string,
-    title: string | null,
-    op: Op,
-  ): Promise<void> {
-    await fork(this.#calls, owner, source, through, this.historyKey(sessionId), title, op);
-  }
-
   /** Makes a session another owner's. false: it is not the first one's. */
   async give(from: string, to: string, sessionId: string): Promise<boolean> {
     const target = { ...this.#target(from, sessionId), op: ownOp() };
@@ -195,14 +171,6 @@ export class RedisSessionStore implements SessionStore {
     this.#calls.note(to, target.key, { ...headOf(answer.head), added: true });
     this.forget(from, sessionId);
     return true;
-  }
-
-  restore(owner: string, session: ArchivedSession, copy: StagedCopy): Promise<"restored" | "known" | "refused"> {
-    return restore(this.#calls, owner, session, copy);
-  }
-
-  list(owner: string, query: ListQuery): Promise<readonly ListPlace[]> {
-    return this.#calls.index.list(owner, query);
   }
 
   async settle(sessionId: string): Promise<void> {

@@ -16,10 +16,11 @@ export async function fork(
   owner: string,
   source: Session,
   through: Place | null,
-  key: string,
+  sessionId: string,
   title: string | null,
   op: Op,
 ): Promise<void> {
+  const key = calls.historyKey(sessionId);
   const staging = sessionKeys(key).staging(randomUUID());
   const last = through ?? { position: source.end - 1, mark: source.tipMark };
   const { instructions, memory, metadata, model, ttlSeconds } = source;
