@@ -53,7 +53,7 @@ export class Run {
 export function completeObject(fields: readonly FieldPlan[]): Complete {
   return (source, run, path) => {
     const object: Record<string, unknown> = {};
-    let promised: string[] | null = null;
+    let promised: Map<string, Promise<unknown>> | null = null;
     try {
       for (const field of fields) {
         const { key, parentName, plainKey } = field;
@@ -61,7 +61,7 @@ export function completeObject(fields: readonly FieldPlan[]): Complete {
         const value = completeAt(field, field.read(source, run, at), run, at);
         // Also while it is a promise, so that the keys stand in their order.
         object[key] = value;
-        if (value instanceof Promise) (promised ??= []).push(key);
+        if (value instanceof Promise) (promised ??= new Map<string, Promise<unknown>>()).set(key, value);
       }
     } catch (error) {
       return failedBeside(object, promised, error);
@@ -79,7 +79,7 @@ export function completeList(item: Place): Complete {
     const tooLong = answer?.list(items) ?? null;
     if (tooLong !== null) return Promise.reject(tooLong);
     const list: unknown[] = [];
-    let promised: number[] | null = null;
+    let promised: Map<number, Promise<unknown>> | null = null;
     try {
       for (let i = 0; i < items.length; i++) {
         const given = items[i];
@@ -87,7 +87,7 @@ export function completeList(item: Place): Complete {
         const value = refusal === null ? given : Promise.reject(refusal);
         const completed = completeAt(item, value, run, { prev: path, key: i, typename: undefined });
         list.push(completed);
-        if (completed instanceof Promise) (promised ??= []).push(i);
+        if (completed instanceof Promise) (promised ??= new Map<number, Promise<unknown>>()).set(i, completed);
         if (refusal !== null) break;
       }
     } catch (error) {
@@ -119,17 +119,19 @@ function fail({ isNonNull, nodes, plainKey }: Place, error: unknown, run: Run, a
 }
 
 /** The parts that are promises take their places when all of them are there. */
-function whole<Key extends string | number>(parent: Record<Key, unknown>, promised: readonly Key[]): Promise<unknown> {
-  return Promise.all(promised.map((key) => parent[key])).then((parts) => {
-    for (const [i, key] of promised.entries()) parent[key] = parts[i];
-    return parent;
-  });
+async function whole<Key extends string | number>(
+  parent: Record<Key, unknown>,
+  promised: ReadonlyMap<Key, Promise<unknown>>,
+): Promise<unknown> {
+  const parts = await Promise.all(promised.values());
+  for (const [i, key] of [...promised.keys()].entries()) parent[key] = parts[i];
+  return parent;
 }
 
 /** Of parts that were begun before, each may fail as well: nobody else would wait for them. */
 function failedBeside<Key extends string | number>(
   parent: Record<Key, unknown>,
-  promised: readonly Key[] | null,
+  promised: ReadonlyMap<Key, Promise<unknown>> | null,
   error: unknown,
 ): Promise<unknown> {
   if (promised === null) throw error;

@@ -93,9 +93,18 @@ beforeAll(async () => {
   ({ url: ofWhole } = await whole.listen(0, "127.0.0.1"));
 });
 
+let readings = 0;
+
 function common(): TransportOptions {
+  const conversations = new Proxy(at.gateway.conversations, {
+    get(target, name) {
+      if (name === "readSession") readings += 1;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
   return {
-    conversations: at.gateway.conversations,
+    conversations,
     schema,
     logger: { debug() {}, info() {}, warn() {}, error() {} },
     ready: () => Promise.resolve({ ok: true }),
@@ -194,6 +203,50 @@ test("both ways of a request answer alike, byte for byte", async () => {
     ),
     { runs: 250 },
   );
+});
+
+const refusal = (field: string) => ({ code: "BAD_USER_INPUT", field });
+const page = (args: string) => `messages(${args}) { nodes { role } }`;
+/** `asked`: how many readings of the session are made. */
+const failures: readonly (readonly [name: string, query: string, asked: number, answer: object])[] = [
+  [
+    "the session that may be null, not its sibling",
+    `{ a: session(sessionId: "jim") { archived ${page("first: 0")} } b: session(sessionId: "jim") { archived } }`,
+    1,
+    { data: { a: null, b: { archived: false } }, errors: [[["a", "messages"], refusal("first")]] },
+  ],
+  [
+    "one error of all that is in what is null",
+    `{ session(sessionId: "jim") { a: ${page("first: 0")} b: ${page("last: 0")} } }`,
+    1,
+    { data: { session: null }, errors: [[["session", "a"], refusal("first")]] },
+  ],
+  [
+    "an item of a list that may be null",
+    `{ nodes(ids: ["U2Vzc2lvbjpqaW0=", "none"]) { __typename ... on Session { ${page("first: 1, last: 1")} } } }`,
+    1,
+    { data: { nodes: [null, null] }, errors: [[["nodes", 0, "messages"], refusal("last")]] },
+  ],
+  [
+    "all, where the root's field may not be null",
+    `{ session(sessionId: "jim") { archived } sessions(first: 0) { nodes { id } } }`,
+    1,
+    { data: null, errors: [[["sessions"], refusal("first")]] },
+  ],
+];
+
+test.each(failures)("a query that fails is read once, and loses %s", async (_name, query, asked, answer) => {
+  const body = JSON.stringify({ query });
+  await ask(ofCompiled, body, "application/json");
+  for (const url of [ofCompiled, ofWhole]) {
+    const before = readings;
+    const { data, errors } = JSON.parse((await ask(url, body, "application/json")).body) as {
+      readonly data: unknown;
+      readonly errors: readonly { readonly path: readonly unknown[]; readonly extensions: object }[];
+    };
+    expect({ data, errors: errors.map(({ path, extensions }) => [path, extensions]) }).toEqual(answer);
+    expect(readings - before).toBe(asked);
+  }
 });
 
 /** The third session's cursors are too many, and the messages of the two before it are refused later. */

@@ -6,8 +6,6 @@ import {
   GraphQLSkipDirective,
   isAbstractType,
   isCompositeType,
-  isObjectType,
-  isUnionType,
   Kind,
   OperationTypeNode,
   valueFromASTUntyped,
@@ -16,10 +14,14 @@ import type {
   FieldNode,
   GraphQLCompositeType,
   GraphQLField,
+  GraphQLObjectType,
+  GraphQLOutputType,
   GraphQLResolveInfo,
   SelectionNode,
   SelectionSetNode,
 } from "graphql";
+// As the executor does; graphql has no other name for it.
+import { collectFields } from "graphql/execution/collectFields.js";
 
 import type { PageRequest } from "../../conversation/session.ts";
 import { parseGlobalId } from "./global-ids.ts";
@@ -28,26 +30,21 @@ import { messagePage, samePage } from "./paging.ts";
 // One reading answers a whole operation (its fields must agree), so who reads has to know beforehand which pages of
 // the history are asked for further down, behind aliases, fragments, variables and directives.
 
-interface Selected {
-  readonly parent: GraphQLCompositeType;
-  readonly field: GraphQLField<unknown, unknown>;
-  readonly node: FieldNode;
-  /** Inside an active @defer. */
-  readonly deferred: boolean;
-}
-
 /** The pages of a session's messages that are asked for below this field, each once, in no particular order. */
 export function pagesBelow(info: GraphQLResolveInfo): readonly PageRequest[] {
-  const pages = new Pages(info);
-  for (const node of info.fieldNodes) pages.collect(node.selectionSet, namedTypeOf(info));
-  return pages.found;
+  return below(info).found;
 }
 
 /** The same, or null where no field below this one leads to a session: nothing of it has to be read. */
 export function pagesOfSessionBelow(info: GraphQLResolveInfo): readonly PageRequest[] | null {
+  const { found, leadToSession } = below(info);
+  return leadToSession ? found : null;
+}
+
+function below(info: GraphQLResolveInfo): Pages {
   const pages = new Pages(info);
-  for (const node of info.fieldNodes) pages.collect(node.selectionSet, namedTypeOf(info));
-  return pages.leadToSession ? pages.found : null;
+  for (const node of info.fieldNodes) pages.collect(node.selectionSet, info.returnType);
+  return pages;
 }
 
 /**
@@ -59,9 +56,8 @@ export function pagesOf(info: GraphQLResolveInfo, sessionId: string): readonly P
   if (info.operation.operation !== OperationTypeNode.QUERY || !query) return pagesBelow(info);
   const pages = new Pages(info);
   for (const { field, node } of fieldsOf(info, info.operation.selectionSet, query)) {
-    const type = getNamedType(field.type);
-    if (!isCompositeType(type) || !leadsTo(sessionId, field.name, argumentsOf(info, field, node))) continue;
-    pages.collect(node.selectionSet, type);
+    if (!leadsTo(sessionId, field.name, argumentsOf(info, field, node))) continue;
+    pages.collect(node.selectionSet, field.type);
   }
   return pages.found;
 }
@@ -74,19 +70,18 @@ function leadsTo(sessionId: string, name: string, args: Readonly<Record<string, 
 
 /** Whether the field `name` of what this field returns is selected and belongs to the first answer, not to a deferred one. */
 export function selectsAtOnce(info: GraphQLResolveInfo, name: string): boolean {
-  return info.fieldNodes
-    .filter((node) => node.selectionSet !== undefined)
-    .some((node) =>
-      fieldsOf(info, node.selectionSet, namedTypeOf(info)).some(
-        ({ field, deferred }) => !deferred && field.name === name,
-      ),
-    );
-}
-
-function namedTypeOf(info: GraphQLResolveInfo): GraphQLCompositeType {
-  const type = getNamedType(info.returnType);
-  if (!isCompositeType(type)) throw new TypeError(`${info.fieldName} has no selection to look into.`);
-  return type;
+  const opened = new Set<string>();
+  const selects = ({ selections }: SelectionSetNode): boolean =>
+    selections.some((selection) => {
+      if (!isIncluded(info, selection)) return false;
+      if (selection.kind === Kind.FIELD) return selection.name.value === name;
+      if (isDeferred(info, selection)) return false;
+      if (selection.kind === Kind.INLINE_FRAGMENT) return selects(selection.selectionSet);
+      const fragment = opened.has(selection.name.value) ? undefined : info.fragments[selection.name.value];
+      opened.add(selection.name.value);
+      return fragment !== undefined && selects(fragment.selectionSet);
+    });
+  return info.fieldNodes.some(({ selectionSet }) => selectionSet !== undefined && selects(selectionSet));
 }
 
 class Pages {
@@ -100,15 +95,19 @@ class Pages {
     this.#info = info;
   }
 
-  collect(selections: SelectionSetNode | undefined, type: GraphQLCompositeType): void {
-    if (selections === undefined) return;
+  collect(selections: SelectionSetNode | undefined, output: GraphQLOutputType): void {
+    const type = getNamedType(output);
+    if (selections === undefined || !isCompositeType(type)) return;
     const entered = this.#entered.get(selections) ?? new Set();
     if (entered.has(type)) return;
     this.#entered.set(selections, entered.add(type));
-    for (const selected of fieldsOf(this.#info, selections, type)) this.#enter(selected);
+    const possible = isAbstractType(type) ? this.#info.schema.getPossibleTypes(type) : [type];
+    for (const one of possible) {
+      for (const { field, node } of fieldsOf(this.#info, selections, one)) this.#enter(one, field, node);
+    }
   }
 
-  #enter({ parent, field, node }: Selected): void {
+  #enter(parent: GraphQLObjectType, field: GraphQLField<unknown, unknown>, node: FieldNode): void {
     if (parent.name === "Session") {
       // Another session: it has a reading of its own.
       if (field.name === "forkedFrom") return;
@@ -117,7 +116,7 @@ class Pages {
     const type = getNamedType(field.type);
     // What is behind an abstract type may be a session.
     if (type.name === "Session" || isAbstractType(type)) this.leadToSession = true;
-    if (isCompositeType(type)) this.collect(node.selectionSet, type);
+    this.collect(node.selectionSet, type);
   }
 
   #add(args: Readonly<Record<string, unknown>> | null): void {
@@ -144,40 +143,23 @@ function argumentsOf(
   }
 }
 
-/** The fields of a selection on `type`, fragments opened, skipped ones left out. */
+interface Selected {
+  readonly field: GraphQLField<unknown, unknown>;
+  readonly node: FieldNode;
+}
+
+/** The fields of a selection on `type`, also those inside of @defer. */
 function fieldsOf(
-  info: GraphQLResolveInfo,
-  selections: SelectionSetNode | undefined,
-  type: GraphQLCompositeType,
+  { schema, fragments, variableValues }: GraphQLResolveInfo,
+  selections: SelectionSetNode,
+  type: GraphQLObjectType,
 ): readonly Selected[] {
-  const fields: Selected[] = [];
-  const opened = new Set<string>();
-
-  const visit = (set: SelectionSetNode, parent: GraphQLCompositeType, deferred: boolean): void => {
-    for (const selection of set.selections) {
-      if (!isIncluded(info, selection)) continue;
-      if (selection.kind === Kind.FIELD) {
-        const field = isUnionType(parent) ? undefined : parent.getFields()[selection.name.value];
-        if (field !== undefined) fields.push({ parent, field, node: selection, deferred });
-        continue;
-      }
-      const inDefer = deferred || isDeferred(info, selection);
-      if (selection.kind === Kind.FRAGMENT_SPREAD) {
-        const key = `${selection.name.value} ${inDefer}`;
-        if (opened.has(key)) continue;
-        opened.add(key);
-      }
-      const fragment = selection.kind === Kind.INLINE_FRAGMENT ? selection : info.fragments[selection.name.value];
-      const condition = fragment?.typeCondition && info.schema.getType(fragment.typeCondition.name.value);
-      const inner = isCompositeType(condition) ? condition : parent;
-      // An object is never of another object type: such a fragment brings nothing here.
-      if (fragment === undefined || (isObjectType(parent) && isObjectType(inner) && inner !== parent)) continue;
-      visit(fragment.selectionSet, inner, inDefer);
-    }
-  };
-
-  if (selections !== undefined) visit(selections, type, false);
-  return fields;
+  const nodes = [...collectFields(schema, fragments, variableValues, type, selections).values()].flat();
+  const fields = type.getFields();
+  return nodes.flatMap((node) => {
+    const field = fields[node.name.value]; // undefined: __typename, or the introspection's
+    return field === undefined ? [] : [{ field, node }];
+  });
 }
 
 function isIncluded({ variableValues }: GraphQLResolveInfo, node: SelectionNode): boolean {

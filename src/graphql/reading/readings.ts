@@ -10,7 +10,8 @@ import { samePage } from "./paging.ts";
 // What the three nodes are resolved from. Each carries the readings of its operation (or event), so that wherever the
 // way leads back to a session, it leads to the reading that was made already: all fields agree.
 
-export interface SessionParent {
+export interface SessionParent extends Session {
+  /** The same object wherever it recurs (conversation/recurring.ts): the parent is a copy of it. */
   readonly session: Session;
   /** What session.pages answers, in this order. */
   readonly requests: readonly PageRequest[];
@@ -46,7 +47,7 @@ export class Readings {
 
   /** Takes a reading that a use case brought along. */
   give(session: Session, requests: readonly PageRequest[]): SessionParent {
-    const parent = { session, requests, readings: this };
+    const parent = { ...session, session, requests, readings: this };
     this.#sessions.set(session.sessionId, Promise.resolve(parent));
     return parent;
   }
@@ -63,7 +64,7 @@ export class Readings {
     const requests = pages();
     const reading = context.conversations
       .readSession(this.viewer(context), sessionId, requestOf(context, requests))
-      .then((session) => (session === null ? null : { session, requests, readings: this }));
+      .then((session) => (session === null ? null : { ...session, session, requests, readings: this }));
     this.#sessions.set(sessionId, reading);
     return reading;
   }

@@ -30,20 +30,17 @@ SessionRef.implement({
   interfaces: [builder.nodeInterfaceRef()],
   fields: (t) => ({
     id: t.id({ description: "Global id.", resolve: ({ session }) => sessionGlobalId(session.sessionId) }),
-    sessionId: t.string({
+    sessionId: t.exposeString("sessionId", {
       description: "The id that LangChain code passes to RedisChatMessageHistory.",
-      resolve: ({ session }) => session.sessionId,
     }),
-    title: t.string({
+    title: t.exposeString("title", {
       nullable: true,
       description: "null until it is set or generated.",
-      resolve: ({ session }) => session.title,
     }),
-    instructions: t.string({
+    instructions: t.exposeString("instructions", {
       nullable: true,
       description:
         "The system prompt, given to the model ahead of the history and taken literally; null: none of its own.",
-      resolve: ({ session }) => session.instructions,
     }),
     model: t.string({
       description: 'The model that replies: "provider:name", e.g. "openai:gpt-4o-mini", or "offline".',
@@ -57,48 +54,41 @@ SessionRef.implement({
         summary: session.summary,
       }),
     }),
-    metadata: t.field({
+    metadata: t.expose("metadata", {
       type: "JSON",
       description: "The caller's own keys and values; always an object.",
-      resolve: ({ session }) => session.metadata,
     }),
-    archived: t.boolean({
+    archived: t.exposeBoolean("archived", {
       description: "Whether it is put away: `sessions` leaves it out unless asked.",
-      resolve: ({ session }) => session.archived,
     }),
-    createdAt: t.field({
+    createdAt: t.expose("createdAt", {
       type: "DateTime",
       nullable: true,
       description: "When the gateway started it; null for a history that it did not start.",
-      resolve: ({ session }) => session.createdAt,
     }),
-    updatedAt: t.field({
+    updatedAt: t.expose("updatedAt", {
       type: "DateTime",
       nullable: true,
       description:
         "Of the newest message (of the start while empty); a rename, archiving or reading does not move it. Never null in `sessions`.",
-      resolve: ({ session }) => session.updatedAt,
     }),
-    ttlSeconds: t.int({
+    ttlSeconds: t.exposeInt("ttlSeconds", {
       nullable: true,
       description: "How long it lives from its last write on, in seconds (sliding); null: it never expires.",
-      resolve: ({ session }) => session.ttlSeconds,
     }),
-    expiresAt: t.field({
+    expiresAt: t.expose("expiresAt", {
       type: "DateTime",
       nullable: true,
       description: "When it expires if nothing is written until then; null: never.",
-      resolve: ({ session }) => session.expiresAt,
     }),
     messageCount: t.int({
       description:
         "How many messages it has had since its history was last reset. Those that retention dropped (MAX_MESSAGES_PER_SESSION) count on, so that positions and readCount go with it.",
       resolve: ({ session }) => session.end,
     }),
-    readCount: t.int({
+    readCount: t.exposeInt("readCount", {
       description:
         "Positions below it were read: unread = messageCount - readCount. markRead and sendMessage raise it.",
-      resolve: ({ session }) => session.readCount,
     }),
     cursor: t.string({
       description: "Behind the newest message, there also while empty: `after` it, a subscription misses nothing.",
