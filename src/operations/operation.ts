@@ -22,7 +22,8 @@ import { Outcome } from "./live/outcome.ts";
 import type { Sink } from "./live/results.ts";
 import type { MaskError } from "./masking.ts";
 import { badRequest, refusal, withRequestStatus, withStatus } from "./refusals.ts";
-import { formatResult } from "./results.ts";
+import { formatResult, isSeveral } from "./results.ts";
+import type { OperationResult } from "./results.ts";
 import { reportOperation, reportUnread } from "./telemetry.ts";
 import { createYogaEngine } from "./yoga-engine.ts";
 
@@ -37,6 +38,9 @@ export interface OperationsOptions {
   readonly schema: GraphQLSchema;
   readonly conversations: Conversations;
   readonly introspection: boolean;
+  /** Of the endpoint, and of its page for people; null: there is none. */
+  readonly path: string;
+  readonly graphiql: (() => Promise<string>) | null;
   readonly mask: MaskError;
   readonly telemetry: Telemetry;
   readonly queryLimits: QueryLimits;
@@ -57,13 +61,6 @@ export interface Refused {
   readonly errors: readonly GraphQLError[];
 }
 
-/** One result, or several that come one after the other. */
-export type OperationResult = ExecutionResult | AsyncIterable<ExecutionResult>;
-
-export function isSeveral(result: OperationResult): result is AsyncIterable<ExecutionResult> {
-  return Symbol.asyncIterator in result;
-}
-
 /** Memory for documents that came lately. */
 const documentBytes = 64 * 1024 * 1024;
 
@@ -75,10 +72,9 @@ export class Operations {
   readonly #documents: Documents;
 
   constructor(options: OperationsOptions) {
-    const { schema, introspection, mask } = options;
     this.options = options;
-    this.broadcasts = new Broadcasts(mask);
-    this.yoga = createYogaEngine(schema, introspection);
+    this.broadcasts = new Broadcasts(options.mask);
+    this.yoga = createYogaEngine(options);
     this.#documents = new Documents(documentBytes, (text) => this.#parse(text), this.yoga.validate);
   }
 

@@ -3,6 +3,13 @@ import type { ExecutionResult, FormattedExecutionResult, GraphQLFormattedError }
 
 import type { MaskError } from "./masking.ts";
 
+/** One result, or several that come one after the other. */
+export type OperationResult = ExecutionResult | AsyncIterable<ExecutionResult>;
+
+export function isSeveral(result: OperationResult): result is AsyncIterable<ExecutionResult> {
+  return Symbol.asyncIterator in result;
+}
+
 /** Errors as clients see them: without `extensions.http`, which is for the status of an HTTP answer. */
 export function formatError(error: GraphQLError | GraphQLFormattedError): GraphQLFormattedError {
   const formatted = error instanceof GraphQLError ? error.toJSON() : error;

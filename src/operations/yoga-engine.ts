@@ -16,7 +16,6 @@ import type {
   DirectiveNode,
   DocumentNode,
   ExecutionArgs,
-  ExecutionResult,
   GraphQLSchema,
   SelectionSetNode,
   ValidationContext,
@@ -25,18 +24,58 @@ import type {
 import { createYoga } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
 
-/** What graphql-js 16 does not know and Yoga does: @defer in the schema, its rules, and an executor that answers in parts. */
+import type { OperationResult } from "./results.ts";
+
+/** One request as Yoga's server takes it through its steps: reads it, executes what it asks for, writes the result. */
+export interface ServedRequest {
+  readonly method: string;
+  /** Absolute. */
+  readonly url: string;
+  readonly accept: string | null;
+  /** Comes first. Never throws: what is refused is for run() to give. */
+  prepare(): Promise<void>;
+  run(): Promise<OperationResult>;
+  respond(result: OperationResult): Response;
+}
+
+/**
+ * Yoga: the server of what is no plain JSON by POST, and what graphql-js 16 does not know (@defer in the schema, its rules,
+ * an executor that answers in parts).
+ */
 export interface YogaEngine {
   readonly validate: (document: DocumentNode) => readonly GraphQLError[];
   /** Of a query or a mutation, or of a subscription. */
-  readonly execute: (args: ExecutionArgs) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
+  readonly execute: (args: ExecutionArgs) => Promise<OperationResult>;
+  /** Also GraphiQL's page. */
+  readonly serve: (request: ServedRequest) => Promise<Response>;
 }
 
-export function createYogaEngine(schema: GraphQLSchema, introspection: boolean): YogaEngine {
-  const yoga = createYoga({
+export interface YogaOptions {
+  readonly schema: GraphQLSchema;
+  readonly introspection: boolean;
+  /** Of the endpoint. */
+  readonly path: string;
+  /** Renders the page; null: there is none. */
+  readonly graphiql: (() => Promise<string>) | null;
+}
+
+interface ServerContext {
+  readonly served: ServedRequest;
+}
+
+export function createYogaEngine({ schema, introspection, path, graphiql }: YogaOptions): YogaEngine {
+  const yoga = createYoga<ServerContext>({
     schema,
-    plugins: [useDeferStream(), useRules(introspection)],
-    // Of both the operation takes care, whoever executes it.
+    graphqlEndpoint: path,
+    graphiql: graphiql !== null,
+    ...(graphiql === null ? {} : { renderGraphiQL: graphiql }),
+    plugins: [useDeferStream(), useRules(introspection), useOperations()],
+    // These have routes and headers of their own, outside of it. The path never holds a space.
+    landingPage: false,
+    healthCheckEndpoint: " ",
+    cors: false,
+    // Of these the operation takes care, whoever executes it.
+    maxRequestBodySize: false,
     maskedErrors: false,
     parserAndValidationCache: false,
     logging: false,
@@ -46,7 +85,31 @@ export function createYogaEngine(schema: GraphQLSchema, introspection: boolean):
     // Envelop types all of it as any. The schema is ours, with the directives.
     validate: (document) => engine.validate(engine.schema as GraphQLSchema, document) as readonly GraphQLError[],
     // One executor takes all types of operations.
-    execute: async (args) => (await engine.execute(args)) as ExecutionResult | AsyncIterable<ExecutionResult>,
+    execute: async (args) => (await engine.execute(args)) as OperationResult,
+    async serve(served) {
+      const { method, url, accept } = served;
+      const headers = accept === null ? {} : { accept };
+      return await yoga.handleRequest(new yoga.fetchAPI.Request(url, { method, headers }), { served });
+    },
+  };
+}
+
+/** Hands parsing, validation and execution to the one way of all operations, and takes its results as they are written. */
+function useOperations(): Plugin<object, ServerContext> {
+  return {
+    onRequestParse({ serverContext: { served }, setRequestParser }) {
+      setRequestParser(async () => {
+        await served.prepare();
+        return { query: "" }; // it is in what was prepared
+      });
+    },
+    onParams({ context: { served }, setParamsHandler }) {
+      setParamsHandler(() => served.run());
+    },
+    onResultProcess(event) {
+      const { served } = event.serverContext;
+      event.setResultProcessor((result) => served.respond(result as OperationResult), "*/*"); // run()'s
+    },
   };
 }
 

@@ -11,6 +11,7 @@ import { createAnswers } from "./http/answers.ts";
 import { readBody } from "./http/incoming.ts";
 import { OpenExchanges } from "../operations/exchange.ts";
 import type { Authenticate } from "../operations/identity.ts";
+import { graphiqlPage } from "./http/pages/graphiql.ts";
 import type { Readiness } from "./http/pages/health.ts";
 import { createOperationAnswers } from "./http/http.ts";
 import { Operations } from "../operations/operation.ts";
@@ -99,6 +100,8 @@ export function createTransport(options: TransportOptions): Transport {
     schema: options.schema,
     conversations: options.conversations,
     introspection,
+    path,
+    graphiql: graphiql ? graphiqlPage : null,
     mask,
     telemetry,
     queryLimits: options.queryLimits,

@@ -3,7 +3,7 @@ import { GraphQLError } from "graphql";
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
-import { compressPage, graphiqlPage } from "./pages/graphiql.ts";
+import { compressPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
 import type { AnswerOperation } from "./http.ts";
@@ -155,9 +155,6 @@ export function createAnswers(options: AnswersOptions): Answer {
     if (place instanceof GraphQLError) return refuse(place);
     exchange.place = place;
     try {
-      if (graphiql && method === "GET" && headers.get("accept")?.includes("text/html") === true) {
-        return new Response(await graphiqlPage(), { headers: { "content-type": "text/html" } });
-      }
       return await answerOperation({ ...incoming, body }, exchange);
     } finally {
       place.leave();

@@ -5,12 +5,14 @@ import type { Exchange } from "../../operations/exchange.ts";
 import { untilExpiry, watchExpiry } from "../../operations/expiry.ts";
 import type { MaskError } from "../../operations/masking.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
-import { isSeveral } from "../../operations/operation.ts";
 import type { Operations, OperationRequest, PreparedOperation, Refused } from "../../operations/operation.ts";
 import { badRequest, refusal, withStatus } from "../../operations/refusals.ts";
+import { isSeveral } from "../../operations/results.ts";
+import type { OperationResult } from "../../operations/results.ts";
+import type { ServedRequest } from "../../operations/yoga-engine.ts";
 import { multipartFraming, multipartHeaders, subscriptionFraming, subscriptionHeaders } from "./multipart.ts";
 import { acceptedBy, chooseShape, sseType } from "./negotiation.ts";
-import type { Accepted } from "./negotiation.ts";
+import type { Accepted, Shape } from "./negotiation.ts";
 import { allowedMethods } from "./origins.ts";
 import { PlainAnswer } from "./plain-answer.ts";
 import { sseFraming, sseHeaders } from "./sse.ts";
@@ -33,16 +35,60 @@ export interface HttpOptions {
 
 export type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
 
-/** Reads an operation from a request, and writes what comes of it: one result, or a stream of several. */
-export function createOperationAnswers({ operations, mask, telemetry, keepAliveMs }: HttpOptions): AnswerOperation {
-  const stringify = (result: unknown) => operations.json(result as ExecutionResult); // of an operation, as below
-
+/** Plain JSON by POST goes straight through; all else (GET, streams, GraphiQL's page) Yoga serves, by the same steps. */
+export function createOperationAnswers(options: HttpOptions): AnswerOperation {
   return async (call, exchange) => {
-    const accepted = acceptedBy(call.headers);
-    const prepared = await prepare(call, accepted, exchange);
-    const isRefused = "errors" in prepared;
-    const isSubscription = !isRefused && prepared.isSubscription;
-    const result = isRefused ? prepared : await prepared.run(accepted.sse || accepted.multipart);
+    const request = new HttpOperation(options, call, exchange);
+    if (call.method === "GET" || request.accepted.streams) return await options.operations.yoga.serve(request);
+    await request.prepare();
+    return request.answer(await request.run());
+  };
+}
+
+/** Reads an operation from a request, and writes what comes of it: one result, or a stream of several. */
+class HttpOperation implements ServedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly accept: string | null;
+  readonly accepted: Accepted;
+  readonly #options: HttpOptions;
+  readonly #call: OperationCall;
+  readonly #exchange: Exchange;
+  #prepared: PreparedOperation | Refused = { errors: [] };
+
+  constructor(options: HttpOptions, call: OperationCall, exchange: Exchange) {
+    this.method = call.method;
+    this.url = call.url;
+    this.accept = call.headers.get("accept");
+    this.accepted = acceptedBy(call.headers);
+    this.#options = options;
+    this.#call = call;
+    this.#exchange = exchange;
+  }
+
+  async prepare(): Promise<void> {
+    const { operations, mask } = this.#options;
+    let request: OperationRequest;
+    try {
+      request = operationRequest(this.#call, this.accepted);
+    } catch (error) {
+      this.#prepared = operations.refused([mask(error)]);
+      return;
+    }
+    this.#prepared = await operations.prepare(request, this.#exchange, this.method === "GET");
+    if (this.#isSubscription && this.accepted.subscription === null) {
+      this.#prepared = operations.refused([notAcceptable]);
+    }
+  }
+
+  async run(): Promise<OperationResult> {
+    const { sse, multipart } = this.accepted;
+    return "errors" in this.#prepared ? this.#prepared : await this.#prepared.run(sse || multipart);
+  }
+
+  answer(result: OperationResult): PlainAnswer | Response {
+    const { accepted } = this;
+    const isSubscription = this.#isSubscription;
     const several = isSeveral(result);
     const shape = chooseShape(accepted, several, isSubscription);
     if (!several && (shape === "single" || shape === null)) {
@@ -50,10 +96,24 @@ export function createOperationAnswers({ operations, mask, telemetry, keepAliveM
       if (isSubscription) result.errors?.forEach(withStatus);
       const mediaType = accepted.json ?? "application/json";
       const status = statusOf(result, mediaType === "application/json");
-      return new PlainAnswer(status, mediaType, stringify(result), headersOf(result));
+      return new PlainAnswer(status, mediaType, this.#options.operations.json(result), headersOf(result));
     }
+    return this.#stream(result, shape);
+  }
+
+  respond(result: OperationResult): Response {
+    const answer = this.answer(result);
+    return answer instanceof PlainAnswer ? answer.toResponse() : answer;
+  }
+
+  #stream(result: OperationResult, shape: Shape): Response {
+    const { operations, mask, telemetry, keepAliveMs } = this.#options;
+    const { accepted } = this;
+    const exchange = this.#exchange;
+    const several = isSeveral(result);
+    const stringify = (one: unknown) => operations.json(one as ExecutionResult); // of an operation
     // Parts of a deferred result have a form of their own, whatever else their client takes.
-    const asEvents = accepted.subscription === shape && (!several || isSubscription);
+    const asEvents = accepted.subscription === shape && (!several || this.#isSubscription);
     const { resume } = exchange;
     const [headers, framing] =
       shape === sseType
@@ -70,22 +130,10 @@ export function createOperationAnswers({ operations, mask, telemetry, keepAliveM
       exchange.end();
     });
     return new Response(body, { status: several ? 200 : statusOf(result, true), headers });
-  };
+  }
 
-  async function prepare(
-    call: OperationCall,
-    accepted: Accepted,
-    exchange: Exchange,
-  ): Promise<PreparedOperation | Refused> {
-    let request: OperationRequest;
-    try {
-      request = operationRequest(call, accepted);
-    } catch (error) {
-      return operations.refused([mask(error)]);
-    }
-    const prepared = await operations.prepare(request, exchange, call.method === "GET");
-    const isStreamed = "errors" in prepared || !prepared.isSubscription || accepted.subscription !== null;
-    return isStreamed ? prepared : operations.refused([notAcceptable]);
+  get #isSubscription(): boolean {
+    return !("errors" in this.#prepared) && this.#prepared.isSubscription;
   }
 }
 
