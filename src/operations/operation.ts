@@ -210,34 +210,30 @@ export class PreparedOperation {
 
   async #execute(inParts: boolean): Promise<OperationResult> {
     const { operation } = this;
-    const { conversations, compiled, schema } = this.#operations.options;
+    const { compiled, schema } = this.#operations.options;
     const { deferred, undeferred, type } = operation;
-    if (deferred && inParts) return this.#operations.yoga.execute(this.#args(this.#context(conversations)));
-    const args = this.#args(this.#context(conversations));
+    const args = this.#args();
+    if (deferred && inParts) return this.#operations.yoga.execute(args);
     const isCompiled = compiled && !deferred && type === OperationTypeNode.QUERY;
     const result = isCompiled ? operation.compiled(schema).run(args.contextValue, this.#variables ?? {}) : null;
     return result ?? execute({ ...args, document: undeferred });
   }
 
   async #subscribe(sink: Sink | null): Promise<OperationResult> {
-    const { broadcasts, yoga, options } = this.#operations;
-    const args = this.#args(this.#context(options.conversations));
+    const { broadcasts, yoga } = this.#operations;
+    const args = this.#args();
     const results = await (this.operation.deferred ? yoga.execute(args) : subscribe(args));
     const shared = isSeveral(results) ? broadcasts.share(args, this.operation.node) : null;
     if (sink !== null) shared?.deliverTo(sink);
     return shared ?? results;
   }
 
-  #args(contextValue: Context): ExecutionArgs & { readonly contextValue: Context } {
-    const { schema } = this.#operations.options;
+  #args(): ExecutionArgs & { readonly contextValue: Context } {
+    const { schema, conversations, maxAnswerBytes, telemetry } = this.#operations.options;
+    const answer = new AnswerBudget(maxAnswerBytes, () => telemetry.limited("answerBytes"));
+    const contextValue = new OperationContext(conversations, this.#viewer, this.#exchange, answer);
     const { operationName, operation } = this;
     return { schema, document: operation.document, contextValue, variableValues: this.#variables, operationName };
-  }
-
-  #context(conversations: Conversations): OperationContext {
-    const { maxAnswerBytes, telemetry } = this.#operations.options;
-    const answer = new AnswerBudget(maxAnswerBytes, () => telemetry.limited("answerBytes"));
-    return new OperationContext(conversations, this.#viewer, this.#exchange, answer);
   }
 
   /**

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { startRedis } from "../support/redis/redis-server.ts";
 
 /** How many files of src/ a message passes on its way to Redis. This only goes down; the aim is fewer than 30. */
-const mostFiles = 50;
+const mostFiles = 47;
 
 /** The files that a walk on docs/architecture.md names, before the step that names `end`. */
 function walk(heading: string, end: string): readonly string[] {
@@ -29,4 +29,4 @@ test("sendMessage passes the files of its walk on docs/architecture.md, in this 
     child.kill();
     await redis.stop();
   }
-}, 60_000);
+}, 120_000);
