@@ -21,7 +21,7 @@ export const limits = {
     "MAX_MESSAGES_PER_SESSION",
     orNull(whole(1, 100 * million)),
     null,
-    "A session keeps so many messages: the oldest are dropped as new ones come. Without it all stay.",
+    "A session keeps so many messages: the oldest are dropped as new ones come, and a tool's answers with the reply that called it. Without it all stay.",
   ),
   maxQueuedRuns: setting("MAX_QUEUED_RUNS", whole(0, 10_000), 20, "How many replies may wait in one session."),
   maxBodyBytes: setting(

@@ -23,8 +23,9 @@ import {
 } from "../support/store/store.ts";
 import type { TestTopology } from "../support/redis/topologies.ts";
 
-// Retention against a plain model: all rows there ever were, of which the newest `max` are kept. Positions, cursors and
-// readCount must be those of the whole row of messages, as if nothing had been trimmed.
+// Retention against a plain model: all rows there ever were, of which the newest `max` are kept, without answers of tools
+// whose call is gone. Positions, cursors and readCount must be those of the whole row of messages, as if nothing had been
+// trimmed.
 
 const runs = 60;
 
@@ -32,6 +33,7 @@ const command = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("append" as const), count: fc.integer({ min: 1, max: 5 }) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("turn" as const), between: fc.integer({ min: 0, max: 3 }) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("foreign" as const), count: fc.integer({ min: 1, max: 9 }) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("step" as const), answers: fc.nat({ max: 5 }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("regenerate" as const), between: fc.nat({ max: 4 }) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("edit" as const), from: fc.nat({ max: 5 }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("markRead" as const), cursor: fc.nat({ max: 9 }) }) },
@@ -67,8 +69,15 @@ class World {
   }
 
   get base(): number {
-    this.#base = Math.max(this.#base, this.all.length - this.max);
     return this.#base;
+  }
+
+  /** What a script does with the rows that it finds and adds. */
+  #commit(): void {
+    const least = this.all.length - this.max;
+    if (least <= this.#base) return;
+    this.#base = least;
+    while (isAnswer(this.all[this.#base])) this.#base += 1;
   }
 
   async run(one: Command): Promise<void> {
@@ -81,6 +90,7 @@ class World {
         const places = await store.append(owner, this.id, messages, newOp());
         expect(places.map(({ position }) => position)).toEqual(messages.map((_, i) => this.all.length + i));
         this.all.push(...messages.map(({ row }, i) => filled(row, this.all.length + i)));
+        this.#commit();
         return;
       }
       case "foreign":
@@ -92,11 +102,22 @@ class World {
         expect(answer.low).toBe(this.base);
         expect(answer.rows).toEqual(this.all.slice(this.base));
         this.all.push(answer.inputRow);
+        this.#commit();
         this.read = this.all.length;
         for (let i = 0; i < one.between; i++) await this.#foreign();
         const end = completed(answer, "answer");
         await store.finish(answer, end, newOp().id);
         if (end.kind === "completed") this.all.push(`${end.reply.head}${this.all.length}${end.reply.tail}`);
+        this.#commit();
+        return;
+      }
+      case "step": {
+        const rows = [
+          foreignRow("call", "ai"),
+          ...Array.from({ length: one.answers }, () => foreignRow("answer", "tool")),
+        ];
+        await redis.lpush(this.id, ...rows);
+        this.all.push(...rows);
         return;
       }
       case "regenerate": {
@@ -114,6 +135,7 @@ class World {
         for (let i = 0; i < one.between; i++) later.push(await this.#foreign());
         // Those beyond the limit are still in the list until a script meets them; here one does.
         await store.read(owner, this.id, { pages: [] });
+        this.#commit();
         const base = this.base;
         const end = completed(answer, "another");
         await store.finish(answer, end, newOp().id);
@@ -121,6 +143,7 @@ class World {
         const position = Math.max(cut, base);
         const kept = later.slice(Math.max(0, base - cut - 1));
         this.all = [...this.all.slice(0, position), `${end.reply.head}${position}${end.reply.tail}`, ...kept];
+        this.#commit();
         this.read = Math.min(this.read, position);
         // A rewind: a new generation, in which positions go on.
         this.generation = null;
@@ -128,8 +151,11 @@ class World {
       }
       case "edit": {
         if (this.all.length === 0) return;
-        const position = Math.max(0, this.all.length - 1 - one.from);
+        let position = Math.max(0, this.all.length - 1 - one.from);
         const replaceFrom = this.#cursor(await this.session(), position);
+        const reply = this.all.findLastIndex((raw, i) => i <= position && !isAnswer(raw));
+        // Inside a step it means the reply that calls the tools.
+        if (reply >= this.base && isReply(this.all[reply])) position = reply;
         const answer = await store.begin(owner, this.id, newTurn(this.id, "edited", { replaceFrom }));
         if (position < this.base) {
           expect(answer.kind).toBe("expired");
@@ -138,6 +164,7 @@ class World {
         if (answer.kind !== "started") throw new Error(answer.kind);
         expect(answer.rows).toEqual(this.all.slice(this.base, position));
         this.all = [...this.all.slice(0, position), answer.inputRow];
+        this.#commit();
         this.read = position + 1;
         this.generation = null;
         await store.finish(answer, failed("half"), newOp().id);
@@ -165,6 +192,7 @@ class World {
   async check(): Promise<void> {
     if (this.all.length === 0) return;
     const session = await this.session();
+    this.#commit();
     this.generation ??= session.generation;
     expect({ ...session }).toMatchObject({
       generation: this.generation,
@@ -174,7 +202,9 @@ class World {
       readCount: this.read,
       tipMark: markOf(must(this.all.at(-1))),
     });
-    expect((await redis.lrange(this.id, 0, -1)).reverse()).toEqual(this.all.slice(this.base));
+    const list = (await redis.lrange(this.id, 0, -1)).reverse();
+    expect(list).toEqual(this.all.slice(this.base));
+    if (this.base > 0) expect(isAnswer(list[0])).toBe(false);
     for (let position = -1; position < this.all.length; position++) {
       const after = encodeCursor(this.id, this.#cursor(session, position));
       const reading = await this.at.store.read(owner, this.id, {
@@ -218,6 +248,14 @@ class World {
     this.all.push(row);
     return row;
   }
+}
+
+function isAnswer(raw: string | undefined): boolean {
+  return raw?.startsWith('{"type":"tool"') ?? false;
+}
+
+function isReply(raw: string | undefined): boolean {
+  return raw?.startsWith('{"type":"ai"') ?? false;
 }
 
 /** As the script fills a row: the hint of an id that the gateway made is the position too. */

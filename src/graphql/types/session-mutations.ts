@@ -136,7 +136,10 @@ const ForkSessionInput = builder.inputType("ForkSessionInput", {
   description: "What to copy, and to where.",
   fields: (t) => ({
     sessionId: t.string({ required: true, description: "The session to copy; an unknown one is NOT_FOUND." }),
-    through: t.string({ description: "Cursor or id of the last message to copy; the whole history if left out." }),
+    through: t.string({
+      description:
+        "Cursor or id of the last message to copy; the whole history if left out. A reply that calls tools is copied with its answers.",
+    }),
     newSessionId: t.string({
       description: "The copy's id; left out, the gateway makes one. A taken one is SESSION_EXISTS.",
     }),

@@ -113,7 +113,7 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
     whenBusy: t.field(whenBusy),
     replaceFrom: t.string({
       description:
-        "Cursor or id of a message: drop it and all after it first (edit and resend). If queued, when its turn comes.",
+        "Cursor or id of a message: drop it and all after it first (edit and resend). If queued, when its turn comes. Of a tool's answer it means the reply that called the tool.",
     }),
     idempotencyKey: t.string({
       description:

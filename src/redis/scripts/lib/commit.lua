@@ -45,7 +45,13 @@ local function commit(p)
   local before = x.n
   local kept = p.trim or x.n
   local finish = x.base + kept
-  local excess = p.removed and 0 or math.max(0, kept + #p.push - MOST)
+  local whole = kept + #p.push
+  local excess = p.removed and 0 or math.max(0, whole - MOST)
+  -- Answers whose call goes go with it.
+  while excess > 0 and excess < whole do
+    if not isAnswer(excess < kept and call('LINDEX', p.staged or H, -(excess + 1)) or p.push[excess - kept + 1]) then break end
+    excess = excess + 1
+  end
   if x.fresh then
     set.owner, set.gen, set.base, set.token, set.seq, set.read = owner, x.gen, 0, set.token or 0, 0, set.read or 0
     if x.none then
@@ -125,10 +131,10 @@ local function commit(p)
       set.updated = now
     end
     if excess > 0 then
-      set.trimmed = mark(call('LINDEX', H, MOST))
-      call('LTRIM', H, 0, MOST - 1)
+      set.trimmed = mark(call('LINDEX', H, whole - excess))
+      if excess < whole then call('LTRIM', H, 0, whole - excess - 1) else call('DEL', H) end
     end
-    local n = kept + #p.push - excess
+    local n = whole - excess
     set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
     if s.trimmed and x.base == 0 and excess == 0 then p.drop[#p.drop + 1] = 'trimmed' end
     if s.cuts and not set.cuts and tonumber(s.gen) ~= x.gen then
@@ -145,7 +151,8 @@ local function commit(p)
       elseif kept == 0 then set.oldest = mark(p.push[1])
       else set.oldest = not x.foreign and s.oldest or mark(call('LINDEX', H, -1)) end
     else
-      p.drop[#p.drop + 1] = 'newest'
+      -- A reader's place is behind the newest row, also where that has been trimmed.
+      if x.base + excess > 0 then set.newest = set.trimmed or s.trimmed or NO_MARK else p.drop[#p.drop + 1] = 'newest' end
       p.drop[#p.drop + 1] = 'oldest'
     end
     local behind = x.base + excess + n

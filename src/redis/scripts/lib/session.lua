@@ -59,6 +59,30 @@ local function rowsOf(x, a, b)
   return call('LRANGE', H, -(b - x.base + 1), -(a - x.base + 1))
 end
 
+-- A reply that calls tools and the answers to it are one step, which is never divided: providers refuse an answer without
+-- its call. By their types, as LangChain JS and Python write them; what is escaped in a row does not matter here.
+local answerTypes, replyTypes = { tool = true, ToolMessageChunk = true }, { ai = true, AIMessageChunk = true }
+local function typeOf(raw)
+  local name = string.match(raw, '^%s*{%s*"type"%s*:%s*"(%a+)"')
+  if name then return name end
+  local ok, row = pcall(cjson.decode, (string.gsub(raw, '\\.', '?')))
+  return ok and type(row) == 'table' and type(row.type) == 'string' and row.type or ''
+end
+local function isAnswer(raw) return answerTypes[typeOf(raw)] or false end
+
+-- Where the step begins that a row is in, and the mark of its reply; the row's own place where it is in none.
+local STEP_ROWS = 400
+local function stepAt(x, position, m)
+  local raw = position and rowAt(x, position)
+  if not raw or not isAnswer(raw) then return position, m end
+  for i, before in ipairs(rowsOf(x, position - STEP_ROWS, position - 1)) do
+    local kind = typeOf(before)
+    if replyTypes[kind] then return position - i, mark(before) end
+    if not answerTypes[kind] then break end
+  end
+  return position, m
+end
+
 -- How long a cursor lives (P3, P4): as long as its row. A generation begins where a history starts, is cleared, rewound
 -- or lost. `era` is the generation of the last start, clear or loss: no older cursor holds. `cuts` are our own rewinds
 -- since then, oldest first, as "generation:position" with commas between: of a cursor that is older, what is at the

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { encodeCursor, ExpiredCursor } from "../../../conversation/message/cursor.ts";
+import { ReadMessage } from "../../../conversation/message/read-message.ts";
 import type { Op, Place } from "../../../conversation/ports/store.ts";
 import type { Session } from "../../../conversation/session.ts";
 import { guarded } from "../../client/failure.ts";
@@ -22,7 +23,8 @@ export async function fork(
 ): Promise<void> {
   const key = calls.historyKey(sessionId);
   const staging = sessionKeys(key).staging(randomUUID());
-  const last = through ?? { position: source.end - 1, mark: source.tipMark };
+  const tip = { position: source.end - 1, mark: source.tipMark };
+  const last = through === null ? tip : await endOfStep(calls, owner, source, through);
   const { instructions, memory, metadata, model, ttlSeconds } = source;
   const ttl = ttlSeconds === null ? [] : ["ttl", ttlSeconds];
   const record = ["fork", source.sessionId, ...ttl, ...recordFields({ title, instructions, model, memory, metadata })];
@@ -31,6 +33,22 @@ export async function fork(
     const rows = full ? 0 : await stage(calls, owner, source, last, staging);
     await calls.make("fork", { owner, key, op: callersOp(op), staging }, { rows, record }, full);
   });
+}
+
+/** Of a reply that calls tools, and of an answer to it, the last of its answers: a call is not copied without them. */
+async function endOfStep(calls: SessionCalls, owner: string, source: Session, through: Place): Promise<Place> {
+  const { generation, sessionId, historyKey } = source;
+  for (let last = through; ;) {
+    const after = encodeCursor(historyKey, { ...last, generation });
+    const pages = [{ first: 50, after, last: null, before: null }];
+    const reading = await view(calls, owner, sessionId, { pages }, null);
+    const page = typeof reading === "string" ? undefined : reading.session.pages[0];
+    if (page === undefined || page instanceof Error) throw new ExpiredCursor();
+    const other = page.rows.findIndex(({ raw }) => new ReadMessage(raw).role !== "TOOL");
+    const { position, mark } = page.rows.slice(0, other < 0 ? page.rows.length : other).at(-1) ?? last;
+    last = { position, mark };
+    if (other >= 0 || !page.hasNextPage) return last;
+  }
 }
 
 /**

@@ -30,6 +30,8 @@ if not op then
   op = knownOp(opId)
   -- One whose message was cut meanwhile is told so: the op is the first send's, and says nothing of it.
   if op and op.fingerprint ~= fingerprint and run.uc and run.cg and not at and not x.none then return { 'EXPIRED' } end
+  local reply, replyMark = stepAt(x, at, m)
+  if reply ~= at then run.cg, at, m = 'step', reply, replyMark end
 end
 if op then
   if x.none then return { 'NOT_FOUND' } end
