@@ -239,12 +239,12 @@ describe("while a reply is being made", () => {
   const lives = () => Promise.all(keys.slice(0, 5).map((key) => redis.pexpiretime(key)));
 
   test.each([
-    ["text", (turn: StartedTurn) => at.store.progress(turn, 0, "half")],
+    ["text", (turn: StartedTurn) => at.store.progress(turn, 3, "far")],
     ["renewing its lease", (turn: StartedTurn) => at.store.renew(turn)],
   ])("%s lets the session's own TTL slide over all its keys", async (_what, write) => {
     await at.store.create(owner, "s", newRecord(null, 100), newOp());
     const turn = await started(at, "s", "question");
-    await at.store.progress(turn, 0, "");
+    await at.store.progress(turn, 0, "so ");
     await at.store.begin(owner, "s", newTurn("s", "next"));
     for (const key of keys.slice(0, 5)) await redis.pexpire(key, 50_000);
     await write(turn);
