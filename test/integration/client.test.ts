@@ -271,8 +271,9 @@ describe.each(["websocket", "sse"] as const)("over %s", (live) => {
     await client.session(sessionId).delete();
     await titles(archived).toEqual(["live"]);
     expect(frames.filter(({ text }) => text.includes("SessionListOpened"))).toHaveLength(1);
-    proxy.cutAll();
+    proxy.refuse(true);
     await titles(list).toEqual(["offline", "second"]);
+    proxy.refuse(false);
     await titles(list).toEqual(["live", "second"]);
   });
 
@@ -290,7 +291,7 @@ describe.each(["websocket", "sse"] as const)("over %s", (live) => {
   });
 
   test("a link that went dead without a word is left for a new one", async () => {
-    const client = clientOf({ live, silenceMs: 300 });
+    const client = clientOf({ live, silenceMs: 1500 });
     await add(client, idOf("dead"), "a");
     const chat = client.session(idOf("dead"));
     follow(chat);
