@@ -253,7 +253,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     backend.stopPolling();
     await turns.close(graceMs);
     titles.close();
-    // The ends of these replies are on their way to who follows them.
+    // Subscribers are still being sent the ends of these replies.
     await backend.feeds.settle(settleMs);
     await transport.close();
     leaving = true;
@@ -291,10 +291,10 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
   };
 }
 
-/** Whoever waits for a gateway to answer comes before LangChain is imported. A turn that comes earlier imports it at once. */
+/** Requests that wait for the gateway to start are answered before LangChain is imported. A turn that comes earlier imports it at once. */
 const warmAfterMs = 200;
 
-/** How long subscribers may take to be told what is left to tell. */
+/** How long the delivery of the last events to subscribers may take. */
 const settleMs = 1000;
 
 /** What sessions without settings of their own remember: only what their strategy counts by. */

@@ -61,11 +61,11 @@ function help(): string {
 
   parley [start]            start the gateway
   parley adopt              list histories that LangChain wrote before: looks through Redis for them
-    --owner NAME            whose they shall be; needed with AUTH
+    --owner NAME            their owner; needed with AUTH
     --match PATTERN         only keys like this, as in Redis' SCAN: "chat:*"
 ${dataCommandsHelp}
   parley keys add           make an API key, shown once; AUTH_KEYS_FILE gets its hash (AUTH=keys)
-    --subject NAME          whose it is
+    --subject NAME          its owner
     --scope SCOPE           chat:read, chat:write or admin; may be repeated [chat:read and chat:write]
     --sessions PATTERN      session ids that it may use, as "team-*"; may be repeated ["NAME:*"]
   parley --help

@@ -44,7 +44,7 @@ export interface GatewayOptions extends Given<typeof optionSettings> {
   readonly redis:
     string | UrlSource | RedisOptions | Redis | Cluster | ClusterSource | { readonly embedded: EmbeddedSource };
   /**
-   * Says who asks, for each HTTP request and each WebSocket; null lets nobody in. Each subject then has sessions of its
+   * Gives the caller of each HTTP request and each WebSocket; null refuses it. Each subject then has sessions of its
    * own. Left out, and without `auth`: there is one owner of everything, and everyone who reaches the port is it.
    */
   readonly authenticate?: AuthenticateRequest;
@@ -55,7 +55,7 @@ export interface GatewayOptions extends Given<typeof optionSettings> {
   readonly persistedOperations?: PersistedOptions;
   /**
    * A collector of the gateway's own. Left out: OpenTelemetry's TracerProvider, where the program has registered one
-   * before. null: nobody traces.
+   * before. null: there are no traces.
    */
   readonly tracing?: TracingOptions | null;
   readonly logger?: Logger;

@@ -76,7 +76,8 @@ export function readCommand(args: readonly string[]): Command {
         kind: "misused",
         message: "The only command for keys is parley keys add. To revoke a key, remove its line from AUTH_KEYS_FILE.",
       };
-    if (subject === undefined) return { kind: "misused", message: "--subject NAME says whose the key is." };
+    if (subject === undefined)
+      return { kind: "misused", message: "keys add needs --subject NAME, the owner of the key." };
     return { kind: "add-key", subject, scopes, sessions };
   }
   if (rest.length > 0) return { kind: "misused", message: `One command at a time, not also ${rest.join(" ")}.` };

@@ -17,7 +17,7 @@ export const dataCommandsHelp = `  parley export > FILE      write sessions as N
     --owner NAME            only this owner's
     --session ID            only this session
   parley import < FILE      put them back; what is there already stays as it is
-    --owner NAME            whose they shall be, instead of whose they were
+    --owner NAME            their new owner, instead of the one in the archive
     --replace               replace sessions that are there already
   parley give FROM TO       make sessions of one owner another's; anonymous has what was there without AUTH
     --match PATTERN         only sessions with ids like this, "*" for any text ["*"]
@@ -45,7 +45,7 @@ export function readDataCommand(args: readonly string[]): DataCommand | Misused 
       const { values, positionals } = parseArgs({ args: rest, options: { match: text }, allowPositionals: true });
       const [from, to, ...others] = positionals;
       if (from === undefined || to === undefined || others.length > 0 || from === "" || to === "") {
-        return misused("parley give takes two names: whose the sessions are, and whose they shall be.");
+        return misused("parley give takes two names: the present owner of the sessions, and the new one.");
       }
       return emptyOption(values) ?? { kind: name, from, to, match: values.match ?? "*" };
     }

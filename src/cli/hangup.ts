@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 const hangupBit = 1n;
 
 /**
- * Whether whoever started this process meant it to outlive its terminal. Node sets a SIGHUP that was ignored (nohup,
+ * Whether this process was started so that it outlives its terminal. Node sets a SIGHUP that was ignored (nohup,
  * `trap '' HUP`) back to its default before it runs any code of ours, so what they leave behind is looked at instead:
  * the command that a shell says it has run, the standard input that nohup puts in a terminal's place (/dev/null, opened
  * for writing alone), and a parent that ignores SIGHUP itself.

@@ -20,7 +20,7 @@ export function newKeyProblem({ subject, scopes, sessions }: NewKey): string | n
   return wrong === null ? null : `--sessions ${wrong}.`;
 }
 
-/** Why nobody, or not everybody who should, would be let in by the file; null: it is as it should be. */
+/** What is wrong with the file of keys, so that some or all keys in it would be refused; null: nothing. */
 export async function keyFileProblem(file: string): Promise<string | null> {
   try {
     const { problems } = await readKeyFile(file);

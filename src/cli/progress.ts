@@ -22,7 +22,7 @@ export interface Progress {
 const everyMs = 100;
 const barWidth = 20;
 
-/** One line for who watches a long command. Where nobody does (a pipe, a log) nothing is written. */
+/** One line of progress for a long command. Nothing is written where the output is no terminal (a pipe, a log). */
 export function createProgress(terminal: Terminal, now: () => number = () => performance.now()): Progress {
   const startedAt = now();
   let shownAt = -Infinity;

@@ -14,7 +14,7 @@ export interface StartScreen {
   readonly listedOnly: boolean;
 }
 
-/** What someone sees who has just started Parley: where everything is, and what to try, as it can be pasted into a shell. */
+/** What Parley shows when it has started: its addresses, and examples that can be pasted into a shell. */
 export function startScreen(screen: StartScreen): string {
   const { version, url, redis, redisAnswers, model, auth } = screen;
   const endpoint = `${url}/graphql`;

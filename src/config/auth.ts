@@ -5,7 +5,7 @@ import { setting, type Values } from "./setting.ts";
 
 /** Tokens or API keys that Parley checks itself. */
 export type AuthOptions =
-  /** Everyone who reaches the gateway is the one owner of everything. `allowAnonymous`: on purpose, also by other names than this machine's. */
+  /** Everyone who reaches the gateway is the one owner of everything. `allowAnonymous`: this is intended, also for clients on other machines. */
   | { readonly kind: "none"; readonly allowAnonymous?: boolean }
   | ({ readonly kind: "jwt"; readonly cookie: string | null } & JwtOptions)
   /** `cookie`: the name of a cookie that may hold the token; null: none. */
@@ -26,7 +26,7 @@ export const authSettings = {
     "AUTH",
     oneOf("none", "jwt", "keys"),
     "none",
-    "Who has access: `none` (everyone who reaches the port; only from this machine), `jwt` (who sends a valid token), `keys` (who sends an API key).",
+    "Who has access: `none` (every client that reaches the port; only from this machine), `jwt` (clients with a valid token), `keys` (clients with an API key).",
   ),
   secret: setting("AUTH_JWT_SECRET", orNull(text()), null, "AUTH=jwt: the secret of HS256 tokens, at least 32 bytes."),
   jwksUrl: setting(
@@ -59,7 +59,7 @@ export const authSettings = {
     "ALLOW_ANONYMOUS",
     onOff,
     false,
-    "Lets AUTH=none listen beyond this machine, and answer by any name there: whoever reaches it may do all.",
+    "Lets AUTH=none listen beyond this machine, and answer by any name there: every client that reaches it may do everything.",
   ),
   allowBareKeys: setting(
     "ALLOW_BARE_KEYS",
@@ -108,7 +108,7 @@ export function authOptions(
     problem("AUTH_JWT_SECRET", "must have at least 32 bytes, or it can be guessed from any token");
   }
   if (exposed && jwksUrl !== null && isPlainHttp(jwksUrl)) {
-    problem("AUTH_JWKS_URL", "must be https: who answers in its place could make tokens for everyone");
+    problem("AUTH_JWKS_URL", "must be https: a server that answers in its place could make tokens for everyone");
   }
   const key = jwksUrl === null ? { secret: secret ?? "" } : { jwksUrl };
   return { kind, key, issuer, audience, clockSkewSeconds, cookie };

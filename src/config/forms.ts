@@ -17,7 +17,7 @@ const areTexts = (option: unknown) => Array.isArray(option) && option.every(isTe
 const count = { must: "must be a number, 0 or more", holds: isCount };
 const yesOrNo = { must: "must be true or false", holds: (option: unknown) => typeof option === "boolean" };
 
-/** A whole number. Programs that use Parley as a library may go beyond the bounds: their tests do. */
+/** A whole number. The bounds hold for variables; a program may give an option any number from 0 on, as tests do. */
 export function whole(min: number, max: number): Form<number> {
   const message = `must be a whole number from ${min} to ${max}`;
   const text = z

@@ -154,19 +154,19 @@ export const limits = {
     "PING_INTERVAL_MS",
     whole(100, hourMs),
     12_000,
-    "How often WebSockets are pinged and event streams get a comment; a ping unanswered until the next cuts off.",
+    "How often WebSockets are pinged and event streams get a comment; a WebSocket that has not answered a ping when the next one is due is closed.",
   ),
   slowReaderMs: setting(
     "SLOW_READER_MS",
     whole(100, hourMs),
     30_000,
-    "How long bytes may wait for a reader that takes none before it is cut off.",
+    "How long bytes may wait for a client that reads none before its connection is closed.",
   ),
   trustProxy: setting(
     "TRUST_PROXY",
     orNull(trustedProxies),
     null,
-    "Whose X-Forwarded-For is believed: how many proxies stand in front, or their addresses (10.0.0.0/8,::1). Without it nobody's.",
+    "Whose X-Forwarded-For is believed: how many proxies stand in front, or their addresses (10.0.0.0/8,::1). Without it no header is believed.",
   ),
 };
 

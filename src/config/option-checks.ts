@@ -4,7 +4,7 @@ import { isSetting, type Table } from "./setting.ts";
 
 export type Checks = Readonly<Record<string, z.ZodType>>;
 
-/** The check of an option by its form alone, as someone who writes JavaScript may get it wrong. `must`: "must be …". */
+/** Checks the form of an option, which no compiler checks in JavaScript. `must`: "must be …". */
 export function required(must: string, holds: (value: unknown) => boolean): z.ZodType {
   return z.custom(holds, must);
 }

@@ -3,7 +3,7 @@ import type { z } from "zod";
 /** How a value is given: in the text of a variable, or as an option of createGateway. */
 export interface Form<Value> {
   readonly text: z.ZodType<Value, string>;
-  /** What an option must be, for whoever gave something else: "must be …". */
+  /** What an option must be: "must be …", for the error that says so. */
   readonly must: string;
   readonly holds: (option: unknown) => boolean;
   /** How a variable says null: "0" of a limit. Left out: by being left out. */

@@ -74,7 +74,7 @@ export const optionSettings = {
     "FEED_CHECK_MS",
     whole(100, 600_000),
     5000,
-    "How often a followed session is read for what no notification told.",
+    "How often a followed session is read, to find changes that came without a notification.",
   ),
   historyKeyPrefix: setting(
     "HISTORY_KEY_PREFIX",
@@ -132,7 +132,7 @@ export const optionSettings = {
     "AUTO_TITLE",
     onOff,
     derived("on, with MODEL=offline off", (known) => known.model !== "offline"),
-    "A session that is started from now on, and has no title, gets one of the model's after its first reply. It costs the owner tokens; an owner whom it could bring beyond a limit gets none.",
+    "Whether the model makes a title after a session's first reply, for sessions that start from now on and have no title. It costs the owner tokens; no title is made where it could exceed a limit of the owner.",
   ),
   offlineWordDelayMs: setting(
     "OFFLINE_WORD_DELAY_MS",

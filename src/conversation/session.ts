@@ -11,7 +11,7 @@ export interface MemorySettings {
   readonly maxTokens: number | null;
 }
 
-/** Who asks. Without authentication there is one subject, `anonymous`, with every scope. */
+/** The caller. Without authentication there is one subject, `anonymous`, with every scope. */
 export interface Viewer {
   readonly subject: string;
   readonly scopes: readonly string[];

@@ -237,7 +237,7 @@ class Unpacking {
     return result.code === 0 && result.stdout.split("\n").includes("installed");
   }
 
-  /** Another process may do the same at the same time: whoever renames first wins, and both use that one. */
+  /** Another process may do the same at the same time: the first rename wins, and both use that one. */
   async #publish(target: string): Promise<RedisBinary> {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const renamed = await rename(this.#root, target).then(

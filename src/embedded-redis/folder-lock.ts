@@ -8,9 +8,9 @@ import { processIdentity } from "./liveness.ts";
  * A lock on a folder between processes of one machine that a SIGKILLed holder does not leave stuck.
  *
  * Node has no flock, and removing a dead holder's file is a race: two who both saw it dead may each remove a file, the
- * second one that of the first. So nobody removes the newest: lock files are numbered, the lock belongs to who made the
+ * second one that of the first. So nobody removes the newest: lock files are numbered, the lock belongs to the process that made the
  * one with the highest number, and the next number may be made once its maker is dead or has emptied it. A file is made
- * whole, by a hard link, which fails where the number is taken; who has made one looks again, since all that it saw may
+ * whole, by a hard link, which fails where the number is taken; a process that has made one looks again, since all that it saw may
  * have been removed meanwhile, and yields to a higher one.
  */
 

@@ -87,7 +87,7 @@ export async function launch(binary: RedisBinary, options: LaunchOptions): Promi
   for (let attempt = 1; ; attempt += 1) {
     const port = attempt === 1 && previous !== null ? previous.port : await freePort();
     const address = { port, password: previous?.password ?? newPassword() };
-    // Before the start: whoever comes after a SIGKILL right here must find what we have started.
+    // Before the start: after a SIGKILL right here the next process must find what we have started.
     await writeAddress(directory, address);
     const failure = await launchAt(binary, address, options);
     if (typeof failure !== "string") return failure;

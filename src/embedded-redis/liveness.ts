@@ -2,7 +2,7 @@ import { readFile, readlink } from "node:fs/promises";
 import { runCommand } from "./command.ts";
 
 /**
- * Who a process is, beyond its id, which the system gives to another one sooner or later: start time and boot. Null
+ * What identifies a process beyond its id, which the system gives to another one sooner or later: start time and boot. Null
  * if there is no such process, or only its remains (a zombie, whose new parent may never collect it).
  */
 export async function processIdentity(processId: number): Promise<string | null> {

@@ -80,7 +80,7 @@ export class Membership {
     try {
       await withFolderLock(this.#options.directory, async () => {
         if (await this.#isLast()) await this.#shutDown();
-        // Not counted any more by who comes next to the lock, also where this connection's end takes its time.
+        // The next process in the lock does not count this one any more, also where this connection's end takes its time.
         else await this.#connection.client("SETNAME", "").catch(() => undefined);
       });
     } finally {

@@ -17,9 +17,9 @@ export type Probe =
     }
   /** It reads its append-only file. */
   | { readonly kind: "loading" }
-  /** Nobody listens, or nobody answers in time. */
+  /** Nothing listens, or nothing answers in time. */
   | { readonly kind: "silent"; readonly reason: string }
-  /** Somebody answers who isn't a Redis that takes this password. */
+  /** Something answers that is no Redis with this password. */
   | { readonly kind: "foreign"; readonly reason: string };
 
 const answerTimeoutMs = 2_000;

@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { untraced, type Telemetry } from "../conversation/ports/telemetry.ts";
 
-/** What is counted by who has it, and read when the metrics are. */
+/** Numbers that other parts of the gateway keep; they are read when the metrics are. */
 export interface Levels {
   readonly runsGoing: () => number;
   readonly runsWaiting: () => number;

@@ -159,14 +159,14 @@ test.each([
   ["export --owner=", "--owner must not be empty."],
   ["export more", "Unexpected argument 'more'."],
   ["import --owner a*", 'The new owner must not hold "*".'],
-  ["give a", "parley give takes two names: whose the sessions are, and whose they shall be."],
+  ["give a", "parley give takes two names: the present owner of the sessions, and the new one."],
   ["give a b*", 'The new owner must not hold "*".'],
   ["delete-owner a", 'All sessions of "a" would be deleted for good. Say so with --yes.'],
   [
     "keys remove",
     "The only command for keys is parley keys add. To revoke a key, remove its line from AUTH_KEYS_FILE.",
   ],
-  ["keys add", "--subject NAME says whose the key is."],
+  ["keys add", "keys add needs --subject NAME, the owner of the key."],
 ])("parley %s: one plain line, exit code 2", async (args, message) => {
   const ended = await runParley(folder, args.split(" "), { REDIS_URL: open.url });
   expect(ended).toEqual({ code: 2, stdout: "", stderr: `${message} parley --help tells what there is.\n` });

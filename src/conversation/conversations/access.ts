@@ -5,13 +5,13 @@ import { madeUuid } from "../session-id.ts";
 import { anonymous } from "../session.ts";
 import type { Viewer } from "../session.ts";
 
-// Who may (P11). Two locks: the id of a session must be the viewer's to name, and its record must name the viewer as
+// Access (P11). Two locks: the id of a session must be the viewer's to name, and its record must name the viewer as
 // owner. This file is the first; the scripts hold the second.
 
 export const scopes = ["chat:read", "chat:write", "admin"] as const;
 export type Scope = (typeof scopes)[number];
 
-/** What is said of someone who came with good credentials. */
+/** What valid credentials say of their subject. */
 export interface Claims {
   readonly subject: string;
   readonly scopes: readonly string[];
@@ -35,12 +35,12 @@ export function subjectProblem(subject: string): string | null {
 }
 
 /**
- * The same where subjects have to sign in. `anonymous` owns what anybody made without authentication: who could be called
- * so would have all of it.
+ * The same where subjects have to sign in. `anonymous` owns all that was made without authentication: a
+ * subject of that name would have all of it.
  */
 export function signedInProblem(subject: string): string | null {
   return subject === anonymous.subject
-    ? `must not be "${subject}", who owns what was made without authentication`
+    ? `must not be "${subject}", the owner of what was made without authentication`
     : subjectProblem(subject);
 }
 

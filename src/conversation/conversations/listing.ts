@@ -10,7 +10,7 @@ const mostLookedThrough = 5000;
 
 /**
  * A page of an owner's sessions, newest updatedAt first, by keyset: a session that moves up while a client pages is
- * neither doubled nor lost for who listens to sessionChanged. Sessions that are gone leave the list as they are met; of
+ * neither repeated nor lost for a client that also subscribes to sessionChanged. Sessions that are gone leave the list as they are met; of
  * those that are not `mine` nothing is told, not even that they are there. A page that is not full after `most` sessions ends
  * there, with the cursor to go on from.
  */

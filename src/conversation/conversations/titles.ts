@@ -10,7 +10,7 @@ import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
 export interface TitleSettings {
   /** Of sessions that have none of their own. */
   readonly model: string;
-  /** How long who asked for a title waits for it, in ms. */
+  /** How long generateTitle waits for a title, in ms. */
   readonly replyWaitMs: number;
   /** How long after a session's first reply its title is made. */
   readonly delayMs: number;
@@ -73,7 +73,7 @@ export class Titles {
 
   /**
    * Off the turn's path, and only once for a session: its store has told this process alone. Nobody asked for it, so it
-   * takes none of the owner's sends and places, but costs tokens; an owner whom it could bring beyond a limit gets none.
+   * takes none of the owner's sends and places, but costs tokens; none is made where it could exceed a limit of the owner.
    * What fails here leaves the session without a title.
    */
   afterFirstReply(turn: StartedTurn): void {

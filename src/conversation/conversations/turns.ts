@@ -78,7 +78,7 @@ export class Turns {
     this.#stopWaiting(turn.runId);
     this.#quotas.hold(turn.owner, turn.runId);
     const controller = new AbortController();
-    // Who asked for it may be another request, or another gateway, than the one that has come to start it.
+    // It may have been asked for by another request, or at another gateway, than the one that starts it.
     const span = this.#telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
     const ended = span
       .inside(() => this.#carryOut(turn, controller, span))
@@ -273,10 +273,10 @@ export class Turns {
       );
       chain.end(outcome.kind === "failed" ? outcome.error.code : "OK");
       stream.stop();
-      // Its tokens were paid for, whoever ended it.
+      // Its tokens were paid for, also where another process ended it.
       if (outcome.kind === "completed" && outcome.usage) telemetry.tokens(outcome.usage);
       this.#quotas.spend(turn.owner, turn.runId, () => costOf(turn, outcome, stream.text));
-      // Ahead of its end: who hears of that may send at once.
+      // Before its end is published: a client that sees the end may send at once.
       this.#quotas.release(turn.owner, turn.runId);
       if (isClosed()) {
         endsAs("CLOSED", null);

@@ -9,7 +9,7 @@ export interface Cursor {
 }
 
 /**
- * No history has this generation. The start cursor that names it is given to who waits for a session: it leads to the
+ * No history has this generation. The start cursor that names it is given to a subscriber that waits for a session: it leads to the
  * beginning of whatever session somebody starts.
  */
 export const noGeneration = 0;
@@ -66,7 +66,7 @@ let head = { historyKey: "", generation: Number.NaN, text: "" };
 const maxLength = 96;
 const pattern = /^1\.[0-9a-f]{8}\.(0|[1-9]\d{0,15})\.(?:(-1)\.|(0|[1-9]\d{0,15})\.([0-9a-f]{16}))$/;
 
-/** null: not a cursor of this session (INVALID_CURSOR). Whether it still holds is for who reads the list. */
+/** null: not a cursor of this session (INVALID_CURSOR). Whether it still holds is found out where the list is read. */
 export function parseCursor(historyKey: string, text: string): Cursor | null {
   if (text.length > maxLength) return null;
   const match = pattern.exec(Buffer.from(text, "base64url").toString("latin1"));

@@ -22,8 +22,8 @@ function pooledBytes(n: number): Uint8Array {
 }
 
 /**
- * A UUIDv4 in one piece: crypto's randomUUID() gives V8 a rope of twenty, all of which who keeps the id keeps, as a socket
- * does for its log lines.
+ * A UUIDv4 in one piece: crypto's randomUUID() gives V8 a rope of twenty, all of which stay in memory with the id, as a
+ * socket keeps it for its log lines.
  */
 export function flatUuid(): string {
   return Buffer.from(randomUUID(), "latin1").toString("latin1");

@@ -1,4 +1,4 @@
-/** What a stored message says, whoever wrote it. Decoding is in stored-message.ts, and never throws. */
+/** What a stored message says, by the gateway or by any other writer. Decoding is in stored-message.ts, and never throws. */
 
 export type MessageRole = "USER" | "ASSISTANT" | "SYSTEM" | "TOOL" | "FUNCTION" | "OTHER";
 export type FinishReason = "STOP" | "LENGTH" | "TOOL_CALLS" | "CONTENT_FILTER" | "CANCELLED" | "OTHER";

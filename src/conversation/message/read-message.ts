@@ -13,7 +13,7 @@ import { contentIn, toolCallsOf } from "./stored-content.ts";
 import { typedContent, type TypedBlock } from "./typed-content.ts";
 
 /**
- * What a row says, whoever wrote it and whatever it holds: its JSON is parsed when it is first asked for something, and the
+ * What a row of any writer says, whatever it holds: its JSON is parsed when it is first asked for something, and the
  * rest worked out when it is asked for. A page of a history is mostly asked for a few of these. Nothing throws. A row that
  * is no message at all has role OTHER and no content.
  */

@@ -66,7 +66,7 @@ export function fillMessage({ head, tail }: RowTemplate, position: number): stri
   );
 }
 
-/** @throws RangeError where JSON is nested deeper than the stack holds (thousands of levels); who accepts JSON bounds that. */
+/** @throws RangeError where JSON is nested deeper than the stack holds (thousands of levels); the input checks bound that. */
 export function templateOfMessage(message: NewMessage, messageId: string, note: RowNote): RowTemplate {
   const data = {
     content: storedContent(message.content),

@@ -117,7 +117,7 @@ export interface BeginTurn {
   readonly inputId: InputId | null;
   readonly partial: PartialTemplate;
   readonly replyMessageId: string;
-  /** Where in which trace it was asked for, so that whoever carries it out goes on with that. */
+  /** Where in which trace it was asked for, so that the process that carries it out goes on with that trace. */
   readonly origin?: string | null;
   readonly replaceFrom: Anchor | null;
   readonly whenBusy: WhenBusy;
@@ -141,7 +141,7 @@ export interface RunState {
   readonly status: Run["status"];
   readonly model: string;
   readonly replyMessageId: string;
-  /** The traceparent of who asked for it. */
+  /** The traceparent of the request that asked for it. */
   readonly origin: string | null;
   /** The position that was expected of the reply, part of its id. */
   readonly replyHint: number;

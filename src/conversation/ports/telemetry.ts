@@ -31,7 +31,7 @@ export type Work =
       /** The caller's own word for it. */
       readonly name: string | null;
     }
-  /** `origin`: the traceparent of who asked for it, in whatever process that was. */
+  /** `origin`: the traceparent of the request that asked for it, in any process. */
   | { readonly kind: "run"; readonly runId: string; readonly origin: string | null }
   | { readonly kind: "chain"; readonly memory: string }
   | { readonly kind: "model"; readonly model: string; readonly purpose: "reply" | "title" | "summary" }
@@ -69,7 +69,7 @@ export interface Span {
 export interface Place {
   readonly traceId: string;
   readonly spanId: string;
-  /** Both, as W3C Trace Context writes them, for whoever goes on with it. */
+  /** Both, as W3C Trace Context writes them, to go on with the trace elsewhere. */
   readonly traceparent: string;
 }
 

@@ -10,7 +10,7 @@ import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { SessionParent } from "../reading/readings.ts";
 
 export const MessageRoleRef = builder.enumType("MessageRole", {
-  description: "Who speaks in a message.",
+  description: "The role of a message's author.",
   values: {
     USER: { description: "The person: LangChain's `human`." },
     ASSISTANT: { description: "The model: LangChain's `ai`." },
@@ -61,7 +61,7 @@ export const TokenUsageRef = builder.objectRef<TokenUsage>("TokenUsage").impleme
 });
 
 MessageRef.implement({
-  description: "One message of a session, whoever wrote it: this gateway or LangChain code on the same Redis.",
+  description: "One message of a session, written by this gateway or by LangChain code on the same Redis.",
   interfaces: [builder.nodeInterfaceRef()],
   fields: (t) => ({
     id: t.exposeID("id", {
@@ -98,7 +98,7 @@ MessageRef.implement({
     }),
     role: t.expose("role", {
       type: MessageRoleRef,
-      description: "Who speaks.",
+      description: "The role of its author.",
     }),
     text: t.exposeString("text", {
       description: 'All its text blocks, joined; "" where it has none.',

@@ -46,7 +46,7 @@ const MessageInput = builder.inputType("MessageInput", {
     role: t.field({
       type: MessageRoleRef,
       required: true,
-      description: "Who speaks: USER, ASSISTANT, SYSTEM or TOOL. FUNCTION and OTHER are BAD_USER_INPUT.",
+      description: "The role of its author: USER, ASSISTANT, SYSTEM or TOOL. FUNCTION and OTHER are BAD_USER_INPUT.",
     }),
     text: t.string({ description: "The message as text: either this or `content`." }),
     content: t.field({ type: [ContentBlockInput], description: "The message as blocks: either this or `text`." }),

@@ -35,7 +35,7 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
     MODEL_UNAVAILABLE: { description: "The provider cannot be reached or fails, or no gateway here has this model." },
     MODEL_TIMEOUT: { description: "The model took too long." },
     MODEL_UNAUTHORIZED: {
-      description: "The provider refuses the gateway's key. Whoever runs the gateway has to mend that.",
+      description: "The provider refuses the gateway's key. Only the gateway's operator can repair that.",
     },
     CONTEXT_TOO_LONG: {
       description: "History and message are more than the model takes. A smaller memory window helps.",

@@ -97,7 +97,7 @@ SessionRef.implement({
     messages: t.field({
       type: MessageConnection,
       description:
-        "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. A cursor that is none is INVALID_CURSOR, one whose message was cut, cleared or lost CURSOR_EXPIRED.",
+        "Its messages, oldest first in every page. With neither first nor last: the last 50; at most 200; both are BAD_USER_INPUT. INVALID_CURSOR: it is no cursor. CURSOR_EXPIRED: its message was cut, cleared or lost.",
       args: messagePageArgs,
       extensions: listSize({ by: "page", ...limits.messages }),
       resolve: async (parent, args, context) => {
@@ -205,7 +205,7 @@ builder.queryFields((t) => ({
   sessions: t.field({
     type: SessionConnection,
     description:
-      "The viewer's sessions, newest updatedAt first. With neither first nor last: the first 20; at most 100; both are BAD_USER_INPUT. The cursors stay valid: one that moves up meanwhile is neither doubled nor lost for who listens to sessionChanged. With a filter a page looks through 5,000 sessions at most and may have fewer than were asked for, or none: while hasNextPage is true, endCursor is where to go on.",
+      "The viewer's sessions, newest updatedAt first. With neither first nor last: the first 20; at most 100; both are BAD_USER_INPUT. The cursors stay valid. A session that moves up meanwhile is neither repeated nor lost for a client that also subscribes to sessionChanged. With a filter a page looks through 5,000 sessions at most and may have fewer than were asked for, or none: while hasNextPage is true, endCursor is where to go on.",
     args: {
       ...sessionPageArgs,
       filter: t.arg({ type: SessionFilter, description: "Which ones; if left out, all that are not archived." }),

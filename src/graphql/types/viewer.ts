@@ -2,7 +2,7 @@ import type { Viewer } from "../../conversation/session.ts";
 import { builder } from "../builder.ts";
 
 const ViewerRef = builder.objectRef<Viewer>("Viewer").implement({
-  description: "Who asks.",
+  description: "The caller: the subject of its credentials, and what it may do.",
   fields: (t) => ({
     subject: t.exposeString("subject", { description: 'The token\'s subject; "anonymous" without authentication.' }),
     scopes: t.exposeStringList("scopes", { description: 'What the viewer may do, e.g. "chat:read" and "chat:write".' }),
@@ -19,7 +19,7 @@ const ViewerRef = builder.objectRef<Viewer>("Viewer").implement({
 builder.queryField("viewer", (t) =>
   t.field({
     type: ViewerRef,
-    description: "Who asks, as the gateway sees it.",
+    description: "The caller, as the gateway sees it.",
     resolve: (_root, _args, { viewer }) => viewer,
   }),
 );

@@ -4,7 +4,7 @@ import { byWord, isObject, objectOrEmpty, stringOrNull, type JsonObject } from "
 import { mediaOf, type MediaKind } from "../../conversation/message/media.ts";
 import { textOfMessage } from "../text.ts";
 
-// What of images, sounds, videos and files a model gets. Rows hold them in the forms of whoever wrote them; a model that
+// What of images, sounds, videos and files a model gets. Rows hold them in the forms of their writers; a model that
 // does not take one of them would refuse the whole request, and so each later turn of the session.
 
 /** The block as a model takes it; null: it does not. */
@@ -111,7 +111,7 @@ function withContent(message: BaseMessage, blocks: Block[]): BaseMessage | null 
   return new HumanMessage({ content: isText ? String(first["text"]) : blocks, response_metadata, ...named });
 }
 
-/** Without anything but text: for who refuses what was sent, and for who only reads. */
+/** Text alone: for a provider that refused the rest, and for summaries. */
 export function withoutMedia(messages: readonly BaseMessage[]): Fitted {
   return fitted(messages, nothing);
 }

@@ -21,7 +21,7 @@ export interface ReadRow {
 
 /**
  * A stored row as the message that a model gets. null: nothing for a model, because it is no message, holds nothing, or
- * is a FUNCTION row, which today's providers refuse. Never throws, whoever wrote the row.
+ * is a FUNCTION row, which today's providers refuse. Never throws, for rows of any writer.
  *
  * LangChain's own mapStoredMessagesToChatMessages is not used: it throws on rows of the other language, and it brings
  * along what a provider refuses to get back (raw tool calls, reasoning blocks, nulls).

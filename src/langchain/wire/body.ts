@@ -66,7 +66,7 @@ export class BodyText {
   /**
    * Nothing more of it is wanted. What is left is read all the same, since where the end of a body is not there yet, Node
    * closes the connection, and the next reply begins with a TCP and TLS handshake (openai-python has the same,
-   * openai/openai-python#3580). Who wants the stream to stop aborts its signal, and that closes the connection as ever.
+   * openai/openai-python#3580). To stop the stream abort its signal: that closes the connection.
    */
   leave(): void {
     if (!this.#ended) void this.#readRest();

@@ -128,7 +128,7 @@ function messages(change: (message: JsonObject) => JsonObject): Adaptation["appl
   };
 }
 
-/** Who said it stays visible, in what a user says; in what the model says it would begin to say it too. */
+/** The name goes into the text of a user's message. In a reply the model would begin to write names too: there it goes. */
 function withoutName(message: JsonObject): JsonObject {
   const { name, ...rest } = message;
   if (typeof name !== "string" || message["role"] === "tool" || message["role"] === "function") return message;

@@ -59,7 +59,7 @@ export function keyVerifier(
       const rights = new Map(entries.map((entry) => [entry.sha256, rightsOf(entry)]));
       revocations.keep((sha256) => rights.get(sha256) ?? null);
     } catch {
-      // Who comes with a key meanwhile is refused, and the operator told of it.
+      // Meanwhile every key is refused, and the log says why.
       if (++failures >= failuresBelieved) revocations.keep(() => null);
     }
   }

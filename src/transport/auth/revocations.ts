@@ -25,7 +25,7 @@ export class Revocations {
     return state.revocation;
   }
 
-  /** `rightsOf` gives the rights that a name has now, null: none. Who has others than before signs in again. */
+  /** `rightsOf` gives the rights that a name has now, null: none. A client whose rights have changed signs in again. */
   keep(rightsOf: (name: string) => string | null): void {
     for (const [name, state] of this.#states) {
       if (rightsOf(name) === state.rights) continue;

@@ -12,7 +12,7 @@ export type AddressOf = (headers: RequestHeaders, peer: string | null) => string
 const mostForwarded = 20;
 
 /**
- * Each proxy adds at the end of X-Forwarded-For whom it was called by; what stands before that may be invented. So the list
+ * Each proxy adds the address of its caller at the end of X-Forwarded-For; what stands before that may be invented. So the list
  * is read from its end, and no further than the proxies that are trusted.
  * @throws {TypeError} for what is no address or network
  */

@@ -82,7 +82,7 @@ export function createGuard(limits: Limits, telemetry: Telemetry): Guard {
     operation: () => overload() ?? gate.enter(),
     hold: (bytes) => gate.hold(bytes),
     socketFrom: (address) => take(fromAddress, address(), "socketsPerAddress"),
-    // Who is everyone cannot be held to one person's share.
+    // Without authentication everybody is this one viewer: the limit of one person does not fit.
     socketOf: (viewer) => take(ofSubject, viewer === anonymous ? null : viewer.subject, "socketsPerSubject"),
     subscription(inProgress) {
       const most = limits.maxSubscriptionsPerSocket;
