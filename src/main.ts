@@ -1,6 +1,6 @@
 import { fstatSync, readFileSync } from "node:fs";
 
-import type { NewKey } from "./cli/keys.ts";
+import type { NewKey } from "./cli/api-keys.ts";
 import { startScreen } from "./cli/start-screen.ts";
 import type { StartScreen } from "./cli/start-screen.ts";
 import { readCommand } from "./cli/command-line.ts";
@@ -84,7 +84,7 @@ function version(): string {
 
 async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
   const file = process.env["AUTH_KEYS_FILE"]?.trim() ?? "";
-  const { makeKey, newKeyProblem } = await import("./cli/keys.ts");
+  const { makeKey, newKeyProblem } = await import("./cli/api-keys.ts");
   const wanted = { subject, scopes, sessions };
   const problem =
     file === "" ? "AUTH_KEYS_FILE must name the file that the key's hash goes into." : newKeyProblem(wanted);

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 
-import type { NewKey } from "./keys.ts";
+import type { NewKey } from "./api-keys.ts";
 
 export interface Adopt {
   readonly kind: "adopt";

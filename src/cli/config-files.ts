@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createSecureContext } from "node:tls";
 
-import { keyFileProblem } from "./keys.ts";
+import { keyFileProblem } from "./api-keys.ts";
 import type { ConfigProblem } from "../config/load.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;

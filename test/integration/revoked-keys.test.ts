@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { addKey } from "../../src/transport/auth/key-file.ts";
-import { keyVerifier } from "../../src/transport/auth/keys.ts";
+import { keyVerifier } from "../../src/transport/auth/api-keys.ts";
 import type { VerifyToken } from "../../src/transport/auth/token.ts";
 import type { Authenticate } from "../../src/operations/identity.ts";
 import { temporaryDirectory } from "../support/redis/server-process.ts";

@@ -2,9 +2,9 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { makeKey, newKeyProblem } from "../../src/cli/keys.ts";
+import { makeKey, newKeyProblem } from "../../src/cli/api-keys.ts";
 import { parseKeyFile } from "../../src/transport/auth/key-file.ts";
-import { keyVerifier } from "../../src/transport/auth/keys.ts";
+import { keyVerifier } from "../../src/transport/auth/api-keys.ts";
 import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 let directory = "";

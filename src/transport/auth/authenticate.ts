@@ -9,7 +9,7 @@ import { ParleyError } from "../../conversation/errors.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../../operations/identity.ts";
 import type { Logger } from "../../operations/logger.ts";
-import { keyVerifier } from "./keys.ts";
+import { keyVerifier } from "./api-keys.ts";
 import { tokenOf } from "./token.ts";
 import type { VerifyToken } from "./token.ts";
 
