@@ -1,4 +1,4 @@
-import { estimatedTokens } from "../ports/limits.ts";
+import { estimatedTokens } from "../ports/quotas.ts";
 import type { ReplyOutcome } from "../ports/model.ts";
 import type { StartedTurn } from "../ports/store.ts";
 import { decodeStoredMessage } from "../message/stored-message.ts";

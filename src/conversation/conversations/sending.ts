@@ -12,7 +12,7 @@ import { ParleyError, badInput, messageIdReused, notFound } from "../errors.ts";
 import { placed, type PlacedMessage } from "../events.ts";
 import { joinLocal, markOf, sessionTag, uuidv7 } from "../message/ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
-import { rateLimited } from "../ports/limits.ts";
+import { rateLimited } from "../ports/quotas.ts";
 import type { NewMessage, Row } from "../message/message.ts";
 import { keyedOp } from "./ops.ts";
 import { OwnedSessions } from "./owned-sessions.ts";

@@ -1,7 +1,7 @@
 import { tokensIn } from "./cost.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import { uuidv7 } from "../message/ids.ts";
-import { noQuotas, type Quotas } from "../ports/limits.ts";
+import { noQuotas, type Quotas } from "../ports/quotas.ts";
 import type { Replies } from "../ports/model.ts";
 import type { PageRequest, Session } from "../session.ts";
 import type { SessionStore, StartedTurn } from "../ports/store.ts";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { costOf, tokensIn } from "./cost.ts";
 import type { Feeds, RunWatcher } from "../ports/feeds.ts";
 import { markOf, sessionTag } from "../message/ids.ts";
-import { noQuotas, type Quotas } from "../ports/limits.ts";
+import { noQuotas, type Quotas } from "../ports/quotas.ts";
 import type { Replies, ReplyOutcome } from "../ports/model.ts";
 import { ReplyStream } from "./reply-stream.ts";
 import { isFinal, type Run, type RunErrorCode } from "../run.ts";

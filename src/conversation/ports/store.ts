@@ -1,7 +1,7 @@
 import type { ReadRequest, WhenBusy } from "../conversations/api.ts";
 import type { Anchor, Cursor } from "../message/cursor.ts";
 import type { ParleyError } from "../errors.ts";
-import type { Refusal } from "./limits.ts";
+import type { Refusal } from "./quotas.ts";
 import type { Row, TokenUsage } from "../message/message.ts";
 import type { Run, RunError } from "../run.ts";
 import type { MemorySettings, MessagePage, PageRequest, Session } from "../session.ts";

@@ -1,6 +1,6 @@
 import type { BaseMessage } from "@langchain/core/messages";
 
-import { estimatedTokens } from "../../conversation/ports/limits.ts";
+import { estimatedTokens } from "../../conversation/ports/quotas.ts";
 import type { TokenUsage } from "../../conversation/message/message.ts";
 import { textOfMessage } from "../text.ts";
 import { loadTokenCounter } from "./tokens.ts";

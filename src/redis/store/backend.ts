@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import { noQuotas, type QuotaLimits, type Quotas } from "../../conversation/ports/limits.ts";
+import { noQuotas, type QuotaLimits, type Quotas } from "../../conversation/ports/quotas.ts";
 import { silentTelemetry, type Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Client, RedisSource } from "../client/connection.ts";
 import { adviceFor, setting } from "../client/advice.ts";

@@ -1,5 +1,5 @@
 import { Cluster } from "ioredis";
-import { rateLimited, type QuotaLimits, type Quotas, type Refusal } from "../../conversation/ports/limits.ts";
+import { rateLimited, type QuotaLimits, type Quotas, type Refusal } from "../../conversation/ports/quotas.ts";
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
 import { quotaKeys } from "./keys.ts";

@@ -1,5 +1,5 @@
 import type { ParleyError } from "../../conversation/errors.ts";
-import { limitReached } from "../../conversation/ports/limits.ts";
+import { limitReached } from "../../conversation/ports/quotas.ts";
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";

@@ -2,7 +2,7 @@ import { GraphQLError } from "graphql";
 
 import type { Limits } from "../../config/limits.ts";
 import { ParleyError } from "../../conversation/errors.ts";
-import { limitReached, rateLimited } from "../../conversation/ports/limits.ts";
+import { limitReached, rateLimited } from "../../conversation/ports/quotas.ts";
 import type { LimitName } from "../../conversation/limit-names.ts";
 import { anonymous } from "../../conversation/session.ts";
 import type { Viewer } from "../../conversation/session.ts";
