@@ -10,17 +10,6 @@ export interface Levels {
   readonly sockets: () => number;
 }
 
-export interface Metrics {
-  readonly telemetry: Telemetry;
-  /** Until it is called the levels are 0. */
-  watch(levels: Levels): void;
-  /** In Prometheus' text format. */
-  text(): Promise<string>;
-  readonly contentType: string;
-  /** All that text() can hold; a histogram also under its name with _bucket, _sum and _count. */
-  names(): readonly { readonly name: string; readonly type: string }[];
-}
-
 /** Seconds. Operations take milliseconds, or as long as a model takes for a reply that is waited for. */
 const operationBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
 const runBuckets = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320];
@@ -56,7 +45,7 @@ function processMetrics(): Registry {
   return processRegistry;
 }
 
-export function createMetrics(): Metrics {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   const process = processMetrics();
@@ -175,11 +164,14 @@ export function createMetrics(): Metrics {
   };
   return {
     telemetry,
-    watch(given) {
+    /** Until it is called the levels are 0. */
+    watch(given: Levels): void {
       levels = given;
     },
+    /** In Prometheus' text format. */
     text: async () => `${await registry.metrics()}\n${await process.metrics()}`,
     contentType: registry.contentType,
+    /** All that text() can hold; a histogram also under its name with _bucket, _sum and _count. */
     names: () =>
       [...registry.getMetricsAsArray(), ...process.getMetricsAsArray()].map(({ name, type }) => ({
         name,

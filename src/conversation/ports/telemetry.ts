@@ -66,7 +66,7 @@ export interface Span {
 }
 
 /** Where in which trace the caller is. */
-export interface Place {
+export interface TraceContext {
   readonly traceId: string;
   readonly spanId: string;
   /** Both, as W3C Trace Context writes them, to go on with the trace elsewhere. */
@@ -77,7 +77,7 @@ export interface Place {
 export interface Telemetry {
   begin(work: Work): Span;
   /** null: nobody follows what is done here. */
-  here(): Place | null;
+  here(): TraceContext | null;
   operation(report: OperationReport): void;
   /** A request or a socket was refused before there was an operation in it. */
   refused(code: string): void;

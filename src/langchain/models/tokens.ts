@@ -4,13 +4,7 @@ import type { Tiktoken } from "js-tiktoken/lite";
 import { clip } from "../text.ts";
 
 /** Counts as OpenAI's newer models do; other providers' counts are near enough for a limit. */
-export interface TokenCounter {
-  /** Exact up to `limit`; beyond it only that it is more. */
-  readonly countText: (text: string, limit: number) => number;
-  readonly countMessage: (message: BaseMessage, limit: number) => number;
-  /** The beginning of the text, so that it counts at most `limit`. */
-  readonly clipText: (text: string, limit: number) => string;
-}
+export type TokenCounter = ReturnType<typeof tokenCounter>;
 
 let loading: Promise<TokenCounter> | null = null;
 
@@ -41,7 +35,8 @@ const tokensABlock = 765;
 const longRun = /([\p{L}\p{M}]{25,}|\s{25,}|[^\s\p{L}\p{M}\p{N}]{25,})/u;
 const sliceChars = 2000;
 
-function tokenCounter(encoder: Tiktoken): TokenCounter {
+function tokenCounter(encoder: Tiktoken) {
+  /** Exact up to `limit`; beyond it only that it is more. */
   const countText = (text: string, limit: number): number => {
     let count = 0;
     for (let start = 0; start < text.length && count <= limit; start += sliceChars) {
@@ -70,6 +65,7 @@ function tokenCounter(encoder: Tiktoken): TokenCounter {
     return count;
   };
 
+  /** The beginning of the text, so that it counts at most `limit`. */
   const clipText = (text: string, limit: number): string => {
     let clipped = text;
     // Each round cuts by the share that is too much, and by one character at least.
