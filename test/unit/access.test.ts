@@ -124,7 +124,7 @@ test("only an admin acts for another, and then as that one", () => {
   });
 });
 
-test("nobody signs in as who owns what was made without authentication", () => {
+test("nobody signs in as the owner of what was made without authentication", () => {
   expect(() => viewerOf({ subject: "anonymous", scopes: [], sessions: null })).toThrow(
     "These credentials are not valid",
   );

@@ -87,7 +87,7 @@ describe("a line that is wrong lets nobody in, and keeps nobody out", () => {
     [JSON.stringify({ subject: "*", scopes: [], sha256 }), 'its subject must not hold "*"'],
     [
       JSON.stringify({ subject: "anonymous", scopes: [], sha256 }),
-      'its subject must not be "anonymous", who owns what was made without authentication',
+      'its subject must not be "anonymous", the owner of what was made without authentication',
     ],
     [JSON.stringify({ subject: "jim", sha256 }), "its scopes are no list of names"],
     [JSON.stringify({ subject: "jim", scopes: "admin", sha256 }), "its scopes are no list of names"],
