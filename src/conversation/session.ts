@@ -87,6 +87,8 @@ export interface Session {
   readonly pages: readonly (MessagePage | Error)[];
   /** Number of the newest publication that this reading includes. */
   readonly sequence: number;
+  /** What the store knows this reading again by, for as long as another one would show the same; "": not known. */
+  readonly state: string;
 }
 
 export interface SessionFilter {

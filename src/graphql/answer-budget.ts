@@ -24,10 +24,6 @@ export class AnswerBudget {
     return this.#most;
   }
 
-  get spent(): Spent {
-    return { read: this.#read, made: this.#made };
-  }
-
   /** As much again, for another event of the operation. */
   anew(): AnswerBudget {
     return new AnswerBudget(this.#most, this.#onExceeded);
@@ -74,12 +70,6 @@ export class AnswerBudget {
     return items[0] instanceof Promise ? null : this.#make(items.length * itemBytes);
   }
 
-  /** What a part cost that is given again. */
-  again({ read, made }: Spent): ParleyError | null {
-    this.#read += read;
-    return this.#make(made);
-  }
-
   /** Once the answer is too large: nothing more is made of it. */
   get refusal(): ParleyError | null {
     return this.#made > this.#most ? this.#refusal() : null;
@@ -106,13 +96,6 @@ export class AnswerBudget {
     const message = `The answer would hold more than ${this.#most} bytes. Ask for fewer messages or fields at a time.`;
     return tooComplex("answerBytes", message);
   }
-}
-
-export interface Spent {
-  /** Bytes of rows. */
-  readonly read: number;
-  /** Bytes of values. */
-  readonly made: number;
 }
 
 const itemBytes = 64;

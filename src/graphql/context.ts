@@ -3,7 +3,7 @@ import type { Conversations } from "../conversation/conversations/conversations.
 import type { SessionEvent } from "../conversation/events.ts";
 import type { Live } from "../conversation/ports/live.ts";
 import type { AnswerBudget } from "./answer-budget.ts";
-import type { Readings } from "./reading/readings.ts";
+import type { KnownSession, Readings } from "./reading/readings.ts";
 
 /** What a resolver knows of its operation. The transport makes one for each operation. */
 export interface Context extends Caller {
@@ -15,6 +15,8 @@ export interface Context extends Caller {
   answer?: AnswerBudget;
   /** What a query has read so far: readingsOfQuery(). */
   readings?: Readings;
+  /** Of which session what was read before would do. */
+  known?: KnownSession;
   /** What a subscription's events come from, where several subscribers can share them. Its field sets it. */
   live?: LiveSource;
 }

@@ -1,6 +1,5 @@
 import {
   getArgumentValues,
-  getNamedType,
   getNullableType,
   getVariableValues,
   GraphQLIncludeDirective,
@@ -30,20 +29,14 @@ import type {
 // As the executor does; graphql has no other name for them.
 import { collectFields, collectSubfields } from "graphql/execution/collectFields.js";
 
-import { roomWith } from "../conversation/recurring.ts";
-import type { Spent } from "../graphql/answer-budget.ts";
 import { completeLeaf, completeList, completeObject, Run } from "./completers.ts";
 import type { Complete, FieldPlan, Path } from "./completers.ts";
 import type { Context } from "../graphql/context.ts";
 import { uncountedResolver } from "../graphql/counted-fields.ts";
-import type { SessionParent } from "../graphql/reading/readings.ts";
-import { keepRendered, renderedBefore } from "../graphql/rendered.ts";
 
 // A query that comes again and again is compiled: what the executor finds out anew for each value of each answer (which
 // fields, of which types, with which arguments) is found out once. An answer is made of plain objects, each with its keys
 // in one order, which is what JSON.stringify is fastest with (writing text piece by piece took half as long again).
-//
-// What a query makes of a session that recurs (conversation/recurring.ts) is kept with it as text, where nothing else was read.
 
 /** Beyond it, a document's plans could be many: one for each choice of what is skipped. */
 const mostConditions = 4;
@@ -167,18 +160,16 @@ class Compiler {
   }
 
   #object(type: GraphQLObjectType, selected: ReadonlyMap<string, readonly FieldNode[]>): Complete {
-    const isAlone = selected.size === 1 && type === this.#schema.getQueryType();
     const fields: FieldPlan[] = [];
     for (const [key, nodes] of selected) {
       // An alias may be called so; a plain object's key may not.
       if (--this.#fieldsLeft < 0 || key === "__proto__") refuse();
-      fields.push(this.#field(type, key, nodes, isAlone));
+      fields.push(this.#field(type, key, nodes));
     }
     return completeObject(fields);
   }
 
-  /** `isAlone`: of the whole query. */
-  #field(parentType: GraphQLObjectType, key: string, nodes: readonly FieldNode[], isAlone: boolean): FieldPlan {
+  #field(parentType: GraphQLObjectType, key: string, nodes: readonly FieldNode[]): FieldPlan {
     const parentName = parentType.name;
     const [node = refuse()] = nodes;
     if (node.name.value === TypeNameMetaFieldDef.name) {
@@ -186,8 +177,7 @@ class Compiler {
       return { key, parentName, read: complete, complete, isNonNull: true, nodes, plainKey: key };
     }
     const field = parentType.getFields()[node.name.value] ?? refuse(); // introspection
-    const completed = this.#output(field, parentType, nodes);
-    const complete = isAlone && getNamedType(field.type).name === "Session" ? rendering(completed) : completed;
+    const complete = this.#output(field, parentType, nodes);
     const isResolved = uncountedResolver(field) !== undefined;
     const read = isResolved ? this.#resolver(field, parentType, nodes) : readProperty(field);
     const plainKey = isResolved || !isLeafType(getNullableType(field.type)) ? null : key;
@@ -286,33 +276,6 @@ const unusual = new Error("Not foreseen by the compiled query.");
 function refuse(): never {
   throw unusual;
 }
-
-/**
- * The one field of a query: of a session that recurs, what was made of it before. It is made of the session alone where its
- * reading was the only one of the operation: resolvers know nothing but their parent, their arguments and what they read.
- */
-function rendering(complete: Complete): Complete {
-  return (value, run, path) => {
-    if (value === null || value === undefined || value instanceof Error) return complete(value, run, path);
-    const { session } = value as SessionParent; // of the type Session
-    if (roomWith(session) === 0) return complete(value, run, path);
-    const variables = JSON.stringify(run.variableValues);
-    const { context } = run;
-    const before = renderedBefore(session, complete, variables);
-    if (before !== null) {
-      context.answer?.again(before.spent); // was within the limit
-      return before;
-    }
-    const keep = (whole: unknown) =>
-      context.asked === 1 && run.errors.length === 0
-        ? keepRendered(session, complete, variables, whole, context.answer?.spent ?? nothing)
-        : whole;
-    const completed = complete(value, run, path);
-    return completed instanceof Promise ? completed.then(keep) : keep(completed);
-  };
-}
-
-const nothing: Spent = { read: 0, made: 0 };
 
 /** Where nobody asks. */
 const rootPath: Path = { prev: undefined, key: "", typename: undefined };

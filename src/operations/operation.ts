@@ -11,12 +11,12 @@ import type { Context, Resume } from "../graphql/context.ts";
 import { checkCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
 import type { QueryLimits } from "../config/limits.ts";
-import type { Readings } from "../graphql/reading/readings.ts";
-import { jsonOfData } from "../graphql/rendered.ts";
+import type { KnownSession, Readings } from "../graphql/reading/readings.ts";
 import { Documents } from "./documents/documents.ts";
 import type { KnownOperation } from "./documents/documents.ts";
 import type { DocumentReference, PersistedOperations } from "./documents/persisted.ts";
 import type { Exchange } from "./exchange.ts";
+import { KeptAnswer, KeptAnswers } from "./kept-answers.ts";
 import { Broadcasts } from "./live/broadcasts.ts";
 import { Outcome } from "./live/outcome.ts";
 import type { Sink } from "./live/results.ts";
@@ -68,6 +68,7 @@ const documentBytes = 64 * 1024 * 1024;
 export class Operations {
   readonly options: OperationsOptions;
   readonly broadcasts: Broadcasts;
+  readonly kept = new KeptAnswers();
   readonly yoga;
   readonly #documents: Documents;
 
@@ -115,9 +116,7 @@ export class Operations {
 
   /** A result as it goes over the wire. */
   json(result: ExecutionResult): string {
-    if (result instanceof Outcome) return result.json;
-    const { data, ...rest } = result;
-    if (data && Object.keys(rest).length === 0) return `{"data":${jsonOfData(data)}}`;
+    if (result instanceof Outcome || result instanceof KeptAnswer) return result.json;
     return JSON.stringify(formatResult(result, this.options.mask));
   }
 
@@ -214,9 +213,11 @@ export class PreparedOperation {
     const { deferred, undeferred, type } = operation;
     const args = this.#args();
     if (deferred && inParts) return this.#operations.yoga.execute(args);
-    const isCompiled = compiled && !deferred && type === OperationTypeNode.QUERY;
-    const result = isCompiled ? operation.compiled(schema).run(args.contextValue, this.#variables ?? {}) : null;
-    return result ?? execute({ ...args, document: undeferred });
+    const byExecutor = () => execute({ ...args, document: undeferred });
+    if (!compiled || deferred || type !== OperationTypeNode.QUERY) return byExecutor();
+    return this.#operations.kept.answer(operation, this.#variables, args.contextValue, () => {
+      return operation.compiled(schema).run(args.contextValue, this.#variables ?? {}) ?? byExecutor();
+    });
   }
 
   async #subscribe(sink: Sink | null): Promise<OperationResult> {
@@ -257,6 +258,7 @@ class OperationContext implements Context {
   readonly resume: Resume;
   readonly answer: AnswerBudget;
   readings?: Readings;
+  known?: KnownSession;
   readonly #conversations: Conversations;
   readonly #exchange: Exchange;
 

@@ -36,6 +36,18 @@ export class OwnedSessions {
     return reading === null && (await this.#claims(viewer, sessionId)) ? await read() : reading;
   }
 
+  /** "same": it would be as the one that had this Session.state. */
+  async readUnless(
+    viewer: Viewer,
+    sessionId: string,
+    read: ReadRequest,
+    state: string,
+  ): Promise<Session | "same" | null> {
+    if (!this.canExist(viewer, sessionId)) return null;
+    const reading = await this.#store.readUnless(viewer.subject, sessionId, read, state);
+    return reading === "same" ? reading : (reading?.session ?? null);
+  }
+
   /**
    * Does what is NOT_FOUND for a history of foreign code once more when the viewer's credentials bring that along; does
    * `otherwise`, where it is given, when they do not.

@@ -23,11 +23,21 @@ export interface RunParent {
   readonly readings: Readings;
 }
 
+/** What an answer was made of before. */
+export interface KnownSession {
+  readonly sessionId: string;
+  /** Session.state */
+  readonly state: string;
+  /** It is as it was: the reading gave nothing, and the answer is to be the same. */
+  isSame: boolean;
+}
+
 /** As much of an operation's context as a reading needs. */
 interface Asker {
   readonly conversations: Conversations;
   readonly viewer: Viewer;
   readonly answer?: AnswerBudget;
+  readonly known?: KnownSession;
 }
 
 /** The sessions and runs read within one operation or event, each once. */
@@ -61,12 +71,26 @@ export class Readings {
   read(context: Asker, sessionId: string, pages: () => readonly PageRequest[]): Promise<SessionParent | null> {
     const known = this.#sessions.get(sessionId);
     if (known !== undefined) return known;
-    const requests = pages();
-    const reading = context.conversations
-      .readSession(this.viewer(context), sessionId, requestOf(context, requests))
-      .then((session) => (session === null ? null : { ...session, session, requests, readings: this }));
+    const reading = this.#read(context, sessionId, pages());
     this.#sessions.set(sessionId, reading);
     return reading;
+  }
+
+  /** What was read, where that is one session. */
+  get only(): Promise<SessionParent | null> | undefined {
+    return this.#sessions.size === 1 ? [...this.#sessions.values()][0] : undefined;
+  }
+
+  async #read(context: Asker, sessionId: string, requests: readonly PageRequest[]): Promise<SessionParent | null> {
+    const { conversations, known } = context;
+    const viewer = this.viewer(context);
+    const request = requestOf(context, requests);
+    const session =
+      known?.sessionId === sessionId
+        ? await conversations.readSessionUnless(viewer, sessionId, request, known.state)
+        : await conversations.readSession(viewer, sessionId, request);
+    if (session === "same" && known !== undefined) known.isSame = true;
+    return session === null || session === "same" ? null : { ...session, session, requests, readings: this };
   }
 
   /** @throws NOT_FOUND: the session went while the operation was under way. */

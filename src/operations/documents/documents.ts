@@ -39,8 +39,13 @@ export class PreparedDocument {
 /** A plan takes some 200 bytes for each of its fields: in proportion to its text, it is counted with that. */
 const charactersPerField = 4;
 
+/** How many operations there were. */
+let operations = 0;
+
 /** An operation of a document, with all that follows from the two alone: each is made when it is first asked for. */
 export class KnownOperation {
+  /** No other has it. */
+  readonly number = operations++;
   readonly document: DocumentNode;
   readonly node: OperationDefinitionNode;
   /** Its document has @defer in it, so it may be answered in several parts. */

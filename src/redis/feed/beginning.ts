@@ -23,6 +23,7 @@ export function beginningOf(session: Session): Session {
     queuedRuns: [],
     pages: [],
     sequence: -1,
+    state: "",
   };
 }
 

@@ -11,30 +11,32 @@ export const pageRows = 200;
 /** Who can read a session for a follower. */
 export interface Reader {
   read(request: StoreRead): ReturnType<RedisSessionStore["read"]>;
+  readUnless(request: StoreRead, state: string): ReturnType<RedisSessionStore["readUnless"]>;
 }
 
 /**
  * Reads until the follower stands at the tip of one reading, and gives the entries that lead there; at most a page, then
- * the follower is somewhere on the way and is called again.
+ * the follower is somewhere on the way and is called again. `state`: the follower's, where it stands at the tip of a reading.
  */
 export async function catchUp(
   follower: Follower,
   reader: Reader,
   touch: (witness: Cursor) => Promise<unknown>,
+  state = "",
 ): Promise<readonly Entry[]> {
   let rewound: { readonly to: Kept; readonly generation: number } | null = null;
   for (let attempt = 0; ; attempt++) {
     const { generation } = rewound ?? follower;
     const { position, mark } = rewound?.to ?? { position: follower.end, mark: follower.tipMark };
     const place = { generation, position: position - 1, mark: position === 0 ? "" : mark };
-    const reading = await reader.read({
-      pages: [{ first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null }],
-    });
+    const page = { first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null };
+    const reading = await reader.readUnless({ pages: [page] }, attempt === 0 ? state : "");
+    if (reading === "same") return [];
     if (!reading) return [{ kind: "removed", sequence: follower.sequence + 1, generation: follower.generation }];
     const { session } = reading;
-    const page = session.pages[0];
-    if (page === undefined || page instanceof Error) {
-      const expired = page instanceof ExpiredCursor && attempt < 5 ? page : null;
+    const behind = session.pages[0];
+    if (behind === undefined || behind instanceof Error) {
+      const expired = behind instanceof ExpiredCursor && attempt < 5 ? behind : null;
       // Redis forgot the place although it must hold. Told to the session, so that all hear of it (P4).
       if (expired?.lost) await touch(place);
       else if (expired?.kept) rewound = { to: expired.kept, generation: session.generation };
@@ -43,10 +45,13 @@ export async function catchUp(
       else return follower.reconcile(session, null, await endedRuns(follower, session, reader));
       continue;
     }
-    if (!rewound && page.rows.length === 0 && isAsKnown(follower, session)) return [];
+    if (!rewound && behind.rows.length === 0 && isAsKnown(follower, session)) {
+      follower.state = session.state;
+      return [];
+    }
     const kept = rewound?.to ?? null;
-    if (page.hasNextPage) return follower.reconcile(partial(session), page, [], kept);
-    return follower.reconcile(session, page, await endedRuns(follower, session, reader), kept);
+    if (behind.hasNextPage) return follower.reconcile(partial(session), behind, [], kept);
+    return follower.reconcile(session, behind, await endedRuns(follower, session, reader), kept);
   }
 }
 

@@ -167,6 +167,10 @@ export class Feed implements Listener {
     return this.#store.read(this.owner, this.sessionId, request);
   }
 
+  readUnless(request: StoreRead, state: string): ReturnType<RedisSessionStore["readUnless"]> {
+    return this.#store.readUnless(this.owner, this.sessionId, request, state);
+  }
+
   onMessage(channel: string, message: string): void {
     if (channel === this.#keyspaceChannel) this.#listEvent(message);
     else if (this.#follower && !this.#reading) this.#published(message);
@@ -294,7 +298,7 @@ export class Feed implements Listener {
 
   async #readNow(follower: Follower): Promise<void> {
     try {
-      let entries = await catchUp(follower, this, (witness) => this.touch(witness));
+      let entries = await catchUp(follower, this, (witness) => this.touch(witness), follower.state);
       // Farther behind than a page: the feed goes to the tip at once, its subscribers read on from their own places.
       if (entries.filter((entry) => entry.kind === "message").length >= pageRows) {
         const reading = await this.read({ pages: [] });

@@ -49,6 +49,8 @@ interface Standing {
   readonly slides: boolean;
   readonly settings: string;
   readonly readCount: number;
+  /** Session.state of the reading that showed what was delivered so far; "": there is more by now. */
+  readonly state: string;
 }
 
 /**
@@ -69,6 +71,7 @@ export class Follower implements Standing {
   slides: boolean;
   settings: string;
   readCount: number;
+  state: string;
 
   private constructor(standing: Standing) {
     this.sessionId = standing.sessionId;
@@ -83,6 +86,7 @@ export class Follower implements Standing {
     this.slides = standing.slides;
     this.settings = standing.settings;
     this.readCount = standing.readCount;
+    this.state = standing.state;
   }
 
   static of(session: Session): Follower {
@@ -95,6 +99,7 @@ export class Follower implements Standing {
       text: activeRun ? textOf(activeRun) : null,
       slides: session.ttlSeconds !== null,
       settings: settingsOf(session),
+      state: session.state,
     });
   }
 
@@ -102,7 +107,7 @@ export class Follower implements Standing {
   static waiting(sessionId: string, historyKey: string): Follower {
     return new Follower({
       ...{ sessionId, historyKey, generation: noGeneration, end: 0, tipMark: "", sequence: 0, open: new Map() },
-      ...{ lastEnded: null, text: null, slides: false, settings: "", readCount: 0 },
+      ...{ lastEnded: null, text: null, slides: false, settings: "", readCount: 0, state: "" },
     });
   }
 
@@ -130,7 +135,10 @@ export class Follower implements Standing {
 
   /** null: it does not fit; read. */
   apply(publication: Batch | Write): readonly Entry[] | null {
-    return publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
+    const { sequence } = this;
+    const entries = publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
+    if (entries?.length !== 0 || this.sequence !== sequence) this.state = "";
+    return entries;
   }
 
   #batch({ runId, offset, text, log }: Batch): readonly Entry[] | null {
@@ -212,6 +220,7 @@ export class Follower implements Standing {
   ): readonly Entry[] {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
+    this.state = page?.hasNextPage === true ? "" : session.state;
     this.slides = session.ttlSeconds !== null;
     const runs = [
       ...ended,

@@ -73,8 +73,8 @@ export const sessionScripts = {
   view: {
     effect: "reads",
     libraries: ["place"],
-    args: "runId mostBytes pages...",
-    answers: "OK record count tipMark expires now run active last queue pages | TOUCH | NOT_FOUND other",
+    args: "runId mostBytes known pages...",
+    answers: "OK record count tipMark expires now run active last queue pages state | SAME | TOUCH | NOT_FOUND other",
   },
 } as const satisfies Record<string, Contract>;
 

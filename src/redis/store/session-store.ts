@@ -29,11 +29,7 @@ import { begin } from "../scripts/turn/begin.ts";
 import { finish } from "../scripts/turn/finish.ts";
 import { progress } from "../scripts/turn/progress.ts";
 import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
-import { RecentReadings } from "./recent-readings.ts";
 import type { SessionIndex } from "./session-index.ts";
-
-/** Memory for readings that are made again and again: some hundred pages of 50 messages. */
-const recentBytes = 64 * 1024 * 1024;
 
 type Rest<Call> = Call extends (calls: SessionCalls, ...rest: infer Others) => unknown ? Others : never;
 
@@ -41,7 +37,6 @@ type Rest<Call> = Call extends (calls: SessionCalls, ...rest: infer Others) => u
 export class RedisSessionStore implements SessionStore {
   readonly shared: SharedKeys;
   readonly #calls: SessionCalls;
-  readonly #recent = new RecentReadings(recentBytes);
 
   constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
     this.shared = sharedKeys(settings.historyKeyPrefix);
@@ -69,9 +64,19 @@ export class RedisSessionStore implements SessionStore {
     return typeof found === "string" ? null : found;
   }
 
-  /** read(), and why there is nothing to read. */
-  find(owner: string, sessionId: string, request: StoreRead): Promise<Reading | Absent> {
-    return view(this.#calls, owner, sessionId, request, this.#recent);
+  async readUnless(
+    owner: string,
+    sessionId: string,
+    request: StoreRead,
+    state: string,
+  ): Promise<Reading | "same" | null> {
+    const found = await this.find(owner, sessionId, request, state);
+    return typeof found !== "string" || found === "same" ? found : null;
+  }
+
+  /** read() or readUnless(), and why there is nothing to read. */
+  find(owner: string, sessionId: string, request: StoreRead, state?: string): Promise<Reading | Absent> {
+    return view(this.#calls, owner, sessionId, request, state);
   }
 
   /** Records what foreign code did to the list, or that a place a reader knows is gone. false: no such session. */

@@ -78,6 +78,9 @@ export class FakeConversations implements Conversations {
     return Promise.resolve(this.#sessions.has(sessionId) ? this.session(sessionId, pages) : null);
   };
 
+  readSessionUnless: Conversations["readSessionUnless"] = (viewer, sessionId, read) =>
+    this.readSession(viewer, sessionId, read);
+
   listSessions: Conversations["listSessions"] = (...args) => {
     this.calls.push({ method: "listSessions", args });
     const items = [...this.#sessions.keys()].map((sessionId) => ({
@@ -254,6 +257,7 @@ function emptySession(sessionId: string): Session {
     forkedFrom: null,
     pages: [],
     sequence: 0,
+    state: "",
   };
 }
 

@@ -136,6 +136,8 @@ local function commit(p)
     end
     local n = whole - excess
     set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
+    -- names this write as no other: also where two servers go on from one copy, by the same numbers and at the same time
+    set.stamp = string.sub(redis.sha1hex(table.concat({ s.stamp or '', clock[1], clock[2], opId, lines[1] }, ' ')), 1, 16)
     if s.trimmed and x.base == 0 and excess == 0 then p.drop[#p.drop + 1] = 'trimmed' end
     if s.cuts and not set.cuts and tonumber(s.gen) ~= x.gen then
       -- a new era: of the one before nothing holds

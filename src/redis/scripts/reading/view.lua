@@ -6,15 +6,17 @@
 -- was cut for sure, with the position that its holder goes on from and the mark of the row before that; { "UNKNOWN" } where
 -- nothing of an id is found; { "LARGE", bytes of its rows } where these are too many beside those of the pages before.
 -- Packed is one text, the items apart by NUL; the list as it is where an item holds NUL, or there is none.
+-- State is the same only where the whole answer would be; "" where that is not known.
 -- KEYS: the eight of base.lua
 -- ARGV: runId (to read beside, or ""), mostBytes (that the rows of the pages first and last may hold together, or ""),
+--       known (the state of an earlier answer to the same, or ""),
 --       pages... (for each: kind: first, last, next, range or at; next: first, whatever its rows hold, count,
 --       place to begin after, see place.lua; "": none, place to end before; range: "", from, "", "", to, "";
 --       at: the place of the one row, "", "", "")
--- Returns OK record count tipMark expires now run active last queue pages | TOUCH
+-- Returns OK record count tipMark expires now run active last queue pages state | SAME | TOUCH
 --         | NOT_FOUND other (1 where the key holds what is no history) | CORRUPT
-local runId, mostBytes = unpack(ARGV, 8, 9)
-local pages = 10
+local runId, mostBytes, known = unpack(ARGV, 8, 10)
+local pages = 11
 local x, code, other = load()
 if not x then return { code, other and 1 or nil } end
 if x.none and not x.purge then return { 'NOT_FOUND' } end
@@ -22,6 +24,14 @@ if x.fresh or x.foreign then return { 'TOUCH' } end
 local s = x.s
 local expires = call('PEXPIRETIME', x.n > 0 and H or S)
 if x.n > 0 and (s.xat or '') ~= (expires > 0 and int(expires) or '') then return { 'TOUCH' } end
+
+-- The stamp is of the newest write. Without one may change: the list's life, what the active run has made, the summary.
+local state = ''
+if s.stamp then
+  local made = { s.active or '', s.plen or '', s.llen or '', s.sumPos or '', s.sumText and mark(s.sumText) or '' }
+  state = table.concat({ s.stamp, s.seq, s.gen, x.n, s.newest or '', int(expires), unpack(made) }, ' ')
+  if known == state then return { 'SAME' } end
+end
 
 local function runView(id)
   local state = id and id ~= '' and call('HGET', RUNS, id)
@@ -47,7 +57,7 @@ end
 
 -- A summary of what was cut is none. What a cursor's life is judged by is of no use outside.
 local summed = s.sumText and (limitOf(x, tonumber(s.sumGen)) or 0) > tonumber(s.sumPos)
-local inside = { era = true, cuts = true, trimmed = true, sumText = not summed }
+local inside = { stamp = true, era = true, cuts = true, trimmed = true, sumText = not summed }
 local record = {}
 for field, value in pairs(s) do
   if not inside[field] then
@@ -109,4 +119,4 @@ for i = pages, #ARGV, 8 do
   end
 end
 
-return { 'OK', packed(record), x.n, s.newest or '', expires, now, runView(runId), runView(s.active), runView(s.last), queue, viewed }
+return { 'OK', packed(record), x.n, s.newest or '', expires, now, runView(runId), runView(s.active), runView(s.last), queue, viewed, state }

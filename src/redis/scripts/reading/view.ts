@@ -5,7 +5,6 @@ import { isObject, parseJson } from "../../../conversation/message/json.ts";
 import type { Row } from "../../../conversation/message/message.ts";
 import type { Found, Reading, StoreRead } from "../../../conversation/ports/store.ts";
 import type { MessagePage, PageRequest, Session } from "../../../conversation/session.ts";
-import type { RecentReadings } from "../../store/recent-readings.ts";
 import { invalidCursor } from "../arguments.ts";
 import type { AnswerOf, Arg, Reply } from "../contracts.ts";
 import { list, memoryOf, number, runView, text } from "../replies.ts";
@@ -14,17 +13,17 @@ import { touch } from "../session/touch.ts";
 
 /**
  * Why there is no reading. "missing": nothing that this owner may see; "other": the key holds what is no history, so no
- * session can begin there.
+ * session can begin there; "same": it would show what the reading has shown that had this state.
  */
-export type Absent = "missing" | "other";
+export type Absent = "missing" | "other" | "same";
 
-/** A session with pages and ranges of its rows, all of one moment. `recent`: null for what is read once. */
+/** A session with pages and ranges of its rows, all of one moment. `known`: Session.state of a reading of the same request. */
 export async function view(
   calls: SessionCalls,
   owner: string,
   sessionId: string,
   request: StoreRead,
-  recent: RecentReadings | null,
+  known = "",
 ): Promise<Reading | Absent> {
   const target = { owner, key: calls.historyKey(sessionId) };
   const badPages = new Map<number, Error>();
@@ -44,7 +43,7 @@ export async function view(
   });
   for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
   if (request.at) pages.push("at", 1, ...calls.anchorArgs(owner, request.at), "", "", "");
-  const args = { runId: request.runId ?? "", mostBytes: request.mostBytes ?? "", pages };
+  const args = { runId: request.runId ?? "", mostBytes: request.mostBytes ?? "", known, pages };
   let answer = await calls.run("view", target, args);
   for (let attempt = 0; answer.code === "TOUCH" && attempt < 5; attempt++) {
     // Both leave in one write (sending.ts): foreign code that writes without a pause would get between them each time.
@@ -56,10 +55,7 @@ export async function view(
   }
   if (answer.code === "TOUCH") throw changesTooFast();
   if (answer.code === "NOT_FOUND") return answer.other === undefined ? "missing" : "other";
-  const viewed = answer;
-  const make = () => readingOf(sessionId, target.key, request, badPages, viewed);
-  if (recent === null || badPages.size > 0 || request.ranges !== undefined || request.at !== undefined) return make();
-  return recent.of([owner, target.key, args.runId, args.mostBytes, ...pages].join("\0"), viewed, make);
+  return answer.code === "SAME" ? "same" : readingOf(sessionId, target.key, request, badPages, answer);
 }
 
 function pagesOf({ pages, next }: StoreRead): readonly PageRequest[] {
@@ -200,5 +196,6 @@ function sessionOf(
     forkedFrom: field("fork"),
     pages,
     sequence: count("seq"),
+    state: text(viewed.state),
   };
 }

@@ -41,7 +41,7 @@ async function endOfStep(calls: SessionCalls, owner: string, source: Session, th
   for (let last = through; ;) {
     const after = encodeCursor(historyKey, { ...last, generation });
     const pages = [{ first: 50, after, last: null, before: null }];
-    const reading = await view(calls, owner, sessionId, { pages }, null);
+    const reading = await view(calls, owner, sessionId, { pages });
     const page = typeof reading === "string" ? undefined : reading.session.pages[0];
     if (page === undefined || page instanceof Error) throw new ExpiredCursor();
     const other = page.rows.findIndex(({ raw }) => new ReadMessage(raw).role !== "TOOL");
@@ -68,7 +68,7 @@ async function stage(
   let staged = 0;
   for (let from = source.base; from <= last.position; from += chunkRows) {
     const ranges = [[from, Math.min(from + chunkRows - 1, last.position)]] as const;
-    const reading = await view(calls, owner, sessionId, { pages, ranges }, null);
+    const reading = await view(calls, owner, sessionId, { pages, ranges });
     // While the last row holds, so do all below it: what is appended or rewound above it meanwhile counts for nothing.
     if (typeof reading === "string" || reading.session.pages[0] instanceof Error) throw new ExpiredCursor();
     const rows = reading.ranges[0] ?? [];

@@ -1,0 +1,76 @@
+import type { ExecutionResult } from "graphql";
+import { LRUCache } from "lru-cache";
+
+import type { Context } from "../graphql/context.ts";
+import type { KnownSession } from "../graphql/reading/readings.ts";
+import type { KnownOperation } from "./documents/documents.ts";
+
+/** Memory for answers, as estimated: some hundred pages of 50 messages. */
+const keptBytes = 64 * 1024 * 1024;
+/** Of so many answers it is noted that they were made once. */
+const notedAnswers = 4096;
+
+/** An answer that was made before, of one reading of a session and of nothing else. */
+export class KeptAnswer implements ExecutionResult {
+  readonly #session: Omit<KnownSession, "isSame">;
+  readonly #json: string;
+
+  constructor(session: Omit<KnownSession, "isSame">, json: string) {
+    this.#session = session;
+    this.#json = json;
+  }
+
+  /** For a reading that has yet to say whether it holds. */
+  get known(): KnownSession {
+    return { ...this.#session, isSame: false };
+  }
+
+  /** As it goes over the wire. */
+  get json(): string {
+    return this.#json;
+  }
+
+  get data(): NonNullable<ExecutionResult["data"]> {
+    return (JSON.parse(this.json) as Required<ExecutionResult>).data ?? {}; // as it was written
+  }
+}
+
+/**
+ * Answers to what is asked again and again, as a page of a chat that is polled, or fetched anew whenever its tab is looked
+ * at. Redis is asked each time whether the session is as it was (Session.state); where it is, neither its rows are sent nor
+ * the operation's fields resolved. An answer is kept from its second time on, so that what is asked once costs a note.
+ */
+export class KeptAnswers {
+  readonly #answers = new LRUCache<string, KeptAnswer>({
+    maxSize: keptBytes,
+    maxEntrySize: keptBytes / 8,
+    // Two bytes a character, where not all are Latin.
+    sizeCalculation: ({ json }, key) => 1024 + 2 * (json.length + key.length),
+  });
+  readonly #made = new LRUCache<string, true>({ max: notedAnswers });
+
+  /** `execute` uses this context. Kept is what was made of one reading of a session, where nothing else was asked for. */
+  async answer(
+    { number, description }: KnownOperation,
+    variables: Readonly<Record<string, unknown>> | undefined,
+    context: Context,
+    execute: () => ExecutionResult | Promise<ExecutionResult>,
+  ): Promise<ExecutionResult> {
+    if (description.field !== "session") return execute();
+    const key = `${number} ${JSON.stringify([context.viewer, variables])}`;
+    const before = this.#answers.get(key);
+    if (before !== undefined) context.known = before.known;
+    const result = await execute();
+    if (before !== undefined && context.known?.isSame === true) return before;
+    const session = context.asked === 1 ? (await context.readings?.only)?.session : undefined;
+    if (session === undefined || session.state === "" || result.errors !== undefined) return result;
+    if (before === undefined && this.#made.get(key) === undefined) {
+      this.#made.set(key, true);
+      return result;
+    }
+    const { sessionId, state } = session;
+    const answer = new KeptAnswer({ sessionId, state }, JSON.stringify({ data: result.data }));
+    this.#answers.set(key, answer);
+    return answer;
+  }
+}
