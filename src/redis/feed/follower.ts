@@ -32,82 +32,48 @@ export type Entry = { readonly sequence: number; readonly generation: number } &
     | { readonly kind: "removed" }
   );
 
-interface Standing {
-  readonly sessionId: string;
-  readonly historyKey: string;
-  readonly generation: number;
-  /** Position behind the last row that was told, and that row's mark. */
-  readonly end: number;
-  readonly tipMark: string;
-  readonly sequence: number;
-  /** Runs that were told and have not ended. */
-  readonly open: ReadonlyMap<string, RunStatus>;
-  /** The newest run that had begun and was told to have ended. */
-  readonly lastEnded: string | null;
-  readonly text: RunText | null;
-  /** Whether own writes prolong the list's life. */
-  readonly slides: boolean;
-  readonly settings: string;
-  readonly readCount: number;
-  /** Session.state of the reading that showed what was delivered so far; "": there is more by now. */
-  readonly state: string;
-}
-
 /**
  * Where a reader of a session stands, and how it gets on: by a publication that fits exactly (apply), else by holding a
  * reading of the session against what it knows (reconcile). Both give the same entries in the same order (P3):
  * a run that starts before its message, text before its reply, the reply before its run's end.
  */
-export class Follower implements Standing {
+export class Follower {
   readonly sessionId: string;
   readonly historyKey: string;
-  generation: number;
-  end: number;
-  tipMark: string;
-  sequence: number;
-  readonly open: Map<string, RunStatus>;
-  lastEnded: string | null;
-  text: RunText | null;
-  slides: boolean;
-  settings: string;
-  readCount: number;
-  state: string;
+  generation = noGeneration;
+  /** Position behind the last row that was delivered, and that row's mark. */
+  end = 0;
+  tipMark = "";
+  sequence = 0;
+  /** Runs that were delivered and have not ended. */
+  open = new Map<string, RunStatus>();
+  /** The newest run that had begun and was delivered as ended. */
+  lastEnded: string | null = null;
+  text: RunText | null = null;
+  /** Whether own writes prolong the list's life. */
+  slides = false;
+  settings = "";
+  readCount = 0;
+  /** Session.state of the reading that showed what was delivered so far; "": there is more by now. */
+  state = "";
 
-  private constructor(standing: Standing) {
-    this.sessionId = standing.sessionId;
-    this.historyKey = standing.historyKey;
-    this.generation = standing.generation;
-    this.end = standing.end;
-    this.tipMark = standing.tipMark;
-    this.sequence = standing.sequence;
-    this.open = new Map(standing.open);
-    this.lastEnded = standing.lastEnded;
-    this.text = standing.text;
-    this.slides = standing.slides;
-    this.settings = standing.settings;
-    this.readCount = standing.readCount;
-    this.state = standing.state;
+  /** Of a reader that waits for the session to begin. */
+  constructor(sessionId: string, historyKey: string) {
+    this.sessionId = sessionId;
+    this.historyKey = historyKey;
   }
 
   static of(session: Session): Follower {
-    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount } = session;
+    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount, state } =
+      session;
     const open = new Map(queuedRuns.map((run) => [run.runId, run.status]));
     if (activeRun) open.set(activeRun.runId, "RUNNING");
-    return new Follower({
-      ...{ sessionId, historyKey, generation, end, tipMark, sequence, open, readCount },
+    return Object.assign(new Follower(sessionId, historyKey), {
+      ...{ generation, end, tipMark, sequence, open, readCount, state },
       lastEnded: activeRun ? null : (session.lastRun?.runId ?? null),
       text: activeRun ? textOf(activeRun) : null,
       slides: session.ttlSeconds !== null,
       settings: settingsOf(session),
-      state: session.state,
-    });
-  }
-
-  /** Of who waits for the session to begin. */
-  static waiting(sessionId: string, historyKey: string): Follower {
-    return new Follower({
-      ...{ sessionId, historyKey, generation: noGeneration, end: 0, tipMark: "", sequence: 0, open: new Map() },
-      ...{ lastEnded: null, text: null, slides: false, settings: "", readCount: 0, state: "" },
     });
   }
 
@@ -116,7 +82,7 @@ export class Follower implements Standing {
   }
 
   copy(): Follower {
-    return new Follower(this);
+    return Object.assign(new Follower(this.sessionId, this.historyKey), this, { open: new Map(this.open) });
   }
 
   /** Whether a reading leads both to the same entries. What is set before each reading counts for nothing. */

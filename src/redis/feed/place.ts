@@ -81,7 +81,7 @@ export class Place {
 
   /** In front of the session's beginning. */
   static waiting(feed: Ring, from: FeedPlace): Place {
-    return new Place(feed, Follower.waiting(feed.sessionId, feed.historyKey), null, from);
+    return new Place(feed, new Follower(feed.sessionId, feed.historyKey), null, from);
   }
 
   copy(): Place {

@@ -57,11 +57,6 @@ export abstract class PulledIterator<T> implements AsyncIterableIterator<T> {
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  throw(error: unknown): Promise<IteratorResult<T>> {
-    this.end();
-    return Promise.reject(error instanceof Error ? error : new Error(String(error)));
-  }
-
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
