@@ -22,7 +22,7 @@ export type TypedBlock =
   | Exclude<ContentBlock, { readonly kind: "text" }>;
 
 /** A tool that the provider has called by itself. */
-interface ServerToolBlock {
+export interface ServerToolBlock {
   readonly kind: "serverTool";
   readonly callId: string;
   readonly name: string;
