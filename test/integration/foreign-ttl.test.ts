@@ -173,7 +173,7 @@ describe("the record lives at least as long as its list", () => {
     expect(new Set(lists).size).toBe(1);
     await redis.persist("s");
     expect((await readWhole(at, "s")).session).toMatchObject({ expiresAt: null, title: "T" });
-    expect([await redis.pttl(record), await redis.pttl(keys[2] ?? "")]).toEqual([-1, -1]);
+    expect([await redis.pttl(record), await redis.pttl(keys[2])]).toEqual([-1, -1]);
     // The next write lets it slide again, as the session's TTL says.
     await at.store.finish(turn, completed(turn, "answer"), "i:1");
     expect(await redis.pttl(record)).toBeGreaterThan(0);

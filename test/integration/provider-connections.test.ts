@@ -72,7 +72,7 @@ async function startProvider(
     turn,
     sockets,
     /** Turns until a connection was cut: it may be free for its second request only a while after the first one's end. */
-    async turnsUntilCut() {
+    turnsUntilCut: async () => {
       let turns = 0;
       for (;;) {
         turns += 1;

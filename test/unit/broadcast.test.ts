@@ -417,7 +417,7 @@ describe("one subscriber of a broadcast", () => {
     }
   }
 
-  test("goes on where it was full, once it has sent all", async () => {
+  test("goes on where it was full, once it has sent all", () => {
     const stage = new Stage();
     const one = stage.subscribe();
     one.next();
@@ -599,7 +599,7 @@ describe("several subscribers of a broadcast", () => {
     expect(stage.subscribers.map(({ end }) => end)).toEqual(["error", "error", "error"]);
   });
 
-  test("one that ends while others are handed an event is not handed it any more", async () => {
+  test("one that ends while others are handed an event is not handed it any more", () => {
     const stage = level(3);
     const [first, , last] = stage.subscribers;
     if (first !== undefined && last !== undefined) first.onWrite = () => void last.results.return();

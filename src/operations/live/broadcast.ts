@@ -191,10 +191,10 @@ class Reader implements LiveReader {
   }
 
   #advance(): void {
-    if (this.#isOver) return;
+    if (this.#isOver()) return;
     this.#state = "reading";
     try {
-      while (!this.#isOver) {
+      while (!this.#isOver()) {
         if (this.live.wait(this)) {
           this.#state = "idle";
           this.#broadcast.meet(this);
@@ -223,7 +223,8 @@ class Reader implements LiveReader {
     }
   }
 
-  get #isOver(): boolean {
+  /** No property: delivering may end it. */
+  #isOver(): boolean {
     return this.#state === "over";
   }
 
@@ -263,7 +264,7 @@ class Reader implements LiveReader {
   }
 
   async #end(): Promise<void> {
-    if (this.#isOver) return;
+    if (this.#isOver()) return;
     this.#state = "over";
     this.#broadcast.left(this);
     await this.live.return?.();

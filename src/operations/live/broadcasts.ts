@@ -28,7 +28,14 @@ export class Broadcasts {
     const results = new Results(resume);
     const known = this.#broadcasts.get(key);
     const broadcast =
-      known ?? new Broadcast(operation, args, live.parentOf, this.#mask, () => this.#broadcasts.delete(key));
+      known ??
+      new Broadcast(
+        operation,
+        args,
+        (event) => live.parentOf(event),
+        this.#mask,
+        () => this.#broadcasts.delete(key),
+      );
     this.#broadcasts.set(key, broadcast);
     // The executor's stream was not pulled: its source is taken from here.
     broadcast.join(results, live.events);
