@@ -1,6 +1,7 @@
 import type { ExecutionResult } from "graphql";
 import { LRUCache } from "lru-cache";
 
+import type { Viewer } from "../conversation/session.ts";
 import type { Context } from "../graphql/context.ts";
 import type { KnownSession } from "../graphql/reading/readings.ts";
 import type { KnownOperation } from "./documents/documents.ts";
@@ -51,19 +52,21 @@ export class KeptAnswers {
 
   /** `execute` uses this context. Kept is what was made of one reading of a session, where nothing else was asked for. */
   async answer(
-    { number, description }: KnownOperation,
+    operation: KnownOperation,
     variables: Readonly<Record<string, unknown>> | undefined,
     context: Context,
     execute: () => ExecutionResult | Promise<ExecutionResult>,
   ): Promise<ExecutionResult> {
-    if (description.field !== "session") return execute();
-    const key = `${number} ${JSON.stringify([context.viewer, variables])}`;
+    const key = operation.description.field === "session" ? keyOf(operation, context.viewer, variables) : null;
+    if (key === null) return execute();
     const before = this.#answers.get(key);
     if (before !== undefined) context.known = before.known;
     const result = await execute();
     if (before !== undefined && context.known?.isSame === true) return before;
-    const session = context.asked === 1 ? (await context.readings?.only)?.session : undefined;
-    if (session === undefined || session.state === "" || result.errors !== undefined) return result;
+    // First its errors: a reading that failed says so once more.
+    if (result.errors !== undefined || context.asked !== 1) return result;
+    const session = (await context.readings?.only)?.session;
+    if (session === undefined || session.state === "") return result;
     if (before === undefined && this.#made.get(key) === undefined) {
       this.#made.set(key, true);
       return result;
@@ -72,5 +75,14 @@ export class KeptAnswers {
     const answer = new KeptAnswer({ sessionId, state }, JSON.stringify({ data: result.data }));
     this.#answers.set(key, answer);
     return answer;
+  }
+}
+
+/** null: the variables nest too deeply to be written, and the operation is to say so. */
+function keyOf({ number }: KnownOperation, viewer: Viewer, variables: unknown): string | null {
+  try {
+    return `${number} ${JSON.stringify([viewer, variables])}`;
+  } catch {
+    return null;
   }
 }
