@@ -4,7 +4,7 @@ import { AIMessage, HumanMessage, SystemMessage } from "@langchain/core/messages
 import { ChatOpenAI } from "@langchain/openai";
 import { RedisChatMessageHistory } from "@langchain/redis";
 import type { Cluster, Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   addMessages,
   ask,
@@ -59,10 +59,9 @@ describe.each(keyspaceEvents)("LangChain's own code on the same Redis, %s", (_na
     });
     ({ url } = gateway);
   });
-  afterEach(async () => {
-    for (const history of histories.splice(0)) await history.client.quit();
-  });
   afterAll(async () => {
+    // Not after each test: two of them use theirs at the same time.
+    for (const history of histories.splice(0)) await history.client.quit();
     await gateway.close();
     await redis.stop();
   });
