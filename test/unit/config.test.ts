@@ -16,6 +16,36 @@ function problemsOf(env: Record<string, string>): Record<string, string> {
   return {};
 }
 
+/** Limits that neither test sets. */
+const limitsByDefault = {
+  maxSendsPerMinute: null,
+  maxRunsPerSubject: null,
+  maxTokensPerDay: null,
+  maxSessionsPerOwner: null,
+  maxTitleChars: 500,
+  maxMetadataBytes: 16_384,
+  maxMessagesPerAdd: 1000,
+  runPartsBytes: 262_144,
+  maxSubscriptionsPerSocket: 500,
+  maxSocketsPerSubject: 1000,
+  maxSocketsPerAddress: 2000,
+  maxMessagesPerSecond: 1000,
+  maxRequestsPerMinute: null,
+  maxConnections: 50_000,
+  maxConcurrentOperations: 2000,
+  maxAnswerBytes: 16_777_216,
+  maxPendingAnswerBytes: 268_435_456,
+  maxEventLoopLagMs: 2000,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  maxHeaderBytes: 16_384,
+  keepAliveTimeoutMs: 65_000,
+  initTimeoutMs: 3000,
+  keepAliveMs: 12_000,
+  slowReaderMs: 30_000,
+  trustProxy: null,
+};
+
 test("nothing set: everything has its default", () => {
   expect(loadConfig({})).toEqual({
     host: "127.0.0.1",
@@ -47,32 +77,7 @@ test("nothing set: everything has its default", () => {
     replyWaitMs: 120_000,
     shutdownGraceMs: 10_000,
     maxBodyBytes: 1_048_576,
-    maxSendsPerMinute: null,
-    maxRunsPerSubject: null,
-    maxTokensPerDay: null,
-    maxSessionsPerOwner: null,
-    maxTitleChars: 500,
-    maxMetadataBytes: 16_384,
-    maxMessagesPerAdd: 1000,
-    runPartsBytes: 262_144,
-    maxSubscriptionsPerSocket: 500,
-    maxSocketsPerSubject: 1000,
-    maxSocketsPerAddress: 2000,
-    maxMessagesPerSecond: 1000,
-    maxRequestsPerMinute: null,
-    maxConnections: 50_000,
-    maxConcurrentOperations: 2000,
-    maxAnswerBytes: 16_777_216,
-    maxPendingAnswerBytes: 268_435_456,
-    maxEventLoopLagMs: 2000,
-    headersTimeoutMs: 10_000,
-    requestTimeoutMs: 30_000,
-    maxHeaderBytes: 16_384,
-    keepAliveTimeoutMs: 65_000,
-    initTimeoutMs: 3000,
-    keepAliveMs: 12_000,
-    slowReaderMs: 30_000,
-    trustProxy: null,
+    ...limitsByDefault,
     queryLimits: {
       maxTokens: 3000,
       maxDepth: 20,
@@ -208,7 +213,12 @@ test("everything set", () => {
     ALLOWED_HOSTS: "chat.example, gateway",
     LOG_LEVEL: "debug",
   });
-  expect(config).toMatchObject({
+  expect(config).toEqual({
+    ...limitsByDefault,
+    // Where there are subjects.
+    maxSendsPerMinute: 600,
+    maxRunsPerSubject: 50,
+    maxSessionsPerOwner: 10_000,
     host: "0.0.0.0",
     port: 0,
     auth: {
