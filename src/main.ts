@@ -1,4 +1,5 @@
 import { fstatSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import type { NewKey } from "./cli/api-keys.ts";
 import { startScreen } from "./cli/start-screen.ts";
@@ -240,7 +241,7 @@ async function start(config: Config): Promise<void> {
     logger.info({ url, redis: config.redis.kind, model }, "Parley is ready.");
     return;
   }
-  const { ok: redisAnswers } = await gateway.fetch(new Request(`${url}/readyz`));
+  const redisAnswers = await isReady(gateway, url);
   process.stdout.write(
     startScreen({
       version: version(),
@@ -254,6 +255,16 @@ async function start(config: Config): Promise<void> {
       listedOnly: config.persistedOperations.mode === "only",
     }),
   );
+}
+
+/** Its connections to Redis may be there a moment after it listens. */
+async function isReady(gateway: Gateway, url: string): Promise<boolean> {
+  const until = performance.now() + 5000;
+  for (;;) {
+    const { ok } = await gateway.fetch(new Request(`${url}/readyz`));
+    if (ok || performance.now() >= until) return ok;
+    await sleep(20);
+  }
 }
 
 function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["redis"] {

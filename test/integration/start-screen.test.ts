@@ -64,7 +64,9 @@ async function pasteNode(example: string, env: Readonly<Record<string, string>>)
 
 test("without authentication: a message, and the same conversation from LangChain", async () => {
   const gateway = await spawnGateway({ REDIS_URL: redis.url });
-  const [send = "", langchain = ""] = examplesOf(await screenOf(gateway, "process.exit()"));
+  const screen = await screenOf(gateway, "process.exit()");
+  expect(screen).toContain("is ready.");
+  const [send = "", langchain = ""] = examplesOf(screen);
   expect(await paste(send)).toContain('{"data":{"sendMessage":{"reply":{"text":"Hello Jim!');
   expect(await pasteNode(langchain, {})).toContain("human Hi! I am Jim.\nai Hello Jim!");
   await gateway.stop();
