@@ -18,15 +18,17 @@ export interface ConfigProblem {
   readonly message: string;
 }
 
-/** All mistakes at once. */
+/** All mistakes at once, in the order of the tables: not in that in which files happened to be read. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
   readonly problems: readonly ConfigProblem[];
 
   constructor(problems: readonly ConfigProblem[]) {
-    const lines = problems.map(({ variable, message }) => `  ${variable}: ${message}`);
+    const place = ({ variable }: ConfigProblem) => variables.findIndex((one) => one.variable === variable);
+    const inOrder = problems.toSorted((a, b) => place(a) - place(b));
+    const lines = inOrder.map(({ variable, message }) => `  ${variable}: ${message}`);
     super(["The configuration has mistakes:", ...lines].join("\n"));
-    this.problems = problems;
+    this.problems = inOrder;
   }
 }
 

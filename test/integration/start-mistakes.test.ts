@@ -81,8 +81,8 @@ const mistakes: readonly Mistake[] = [
     }),
     told: [
       "PORT: must be a whole number from 0 to 65535",
-      ...["CA", "CERT", "KEY"].map((name) => `REDIS_TLS_${name}_FILE: cannot be read (ENOENT)`),
       "AUTH_KEYS_FILE: cannot be read (ENOENT). parley keys add --subject NAME makes it",
+      ...["CA", "CERT", "KEY"].map((name) => `REDIS_TLS_${name}_FILE: cannot be read (ENOENT)`),
       "PERSISTED_OPERATIONS_FILE: cannot be read (ENOENT)",
     ],
   },
@@ -96,6 +96,15 @@ const mistakes: readonly Mistake[] = [
       `REDIS_TLS_CA_FILE: ${noCertificate}`,
       `REDIS_TLS_CERT_FILE: ${noCertificate}`,
       "PERSISTED_OPERATIONS_FILE: is no JSON",
+    ],
+  },
+  {
+    // The second is told first by what looks at the files.
+    what: "a file of another form, and one that is not there: in the order of the settings",
+    env: () => ({ REDIS_TLS_CA_FILE: join(folder, "text"), REDIS_TLS_CERT_FILE: "none", REDIS_TLS_KEY_FILE: "none" }),
+    told: [
+      `REDIS_TLS_CA_FILE: ${noCertificate}`,
+      ...["CERT", "KEY"].map((name) => `REDIS_TLS_${name}_FILE: cannot be read (ENOENT)`),
     ],
   },
   {
