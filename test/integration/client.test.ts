@@ -5,6 +5,7 @@ import type {
   ParleyClient,
   ParleyClientOptions,
   RawEvent,
+  SentBlock,
   SessionSnapshot,
   SessionStore,
 } from "../../packages/client/src/client.ts";
@@ -325,6 +326,60 @@ describe.each(["websocket", "sse"] as const)("over %s", (live) => {
 });
 
 describe("whatever the transport", () => {
+  test("a model is seen thinking, by who comes late and after a cut too, and the stored reply has its reasoning", async () => {
+    openai.behave({ kind: "gated", reasoning: ["Hm, ", "let me see."], tokens: ["Yes", ", I do."] });
+    const client = clientOf();
+    const chat = client.session("thinks");
+    follow(chat);
+    await stateOf(chat).toBe("new");
+    const blocks = (store: SessionStore) => expect.poll(() => store.getSnapshot().messages[1]?.content);
+    const run = await chat.send("Do you think?");
+    openai.release();
+    await blocks(chat).toEqual([{ type: "reasoning", text: "Hm, " }]);
+    const late = clientOf({ url: gateway.url }).session("thinks");
+    follow(late);
+    await blocks(late).toEqual([{ type: "reasoning", text: "Hm, " }]);
+    proxy.refuse(true);
+    await stateOf(chat).toBe("offline");
+    openai.release();
+    openai.release();
+    const reasoning = { type: "reasoning", text: "Hm, let me see." };
+    await blocks(late).toEqual([reasoning, { type: "text", text: "Yes" }]);
+    proxy.refuse(false);
+    for (const store of [chat, late]) await blocks(store).toEqual([reasoning, { type: "text", text: "Yes" }]);
+    openai.releaseAll();
+    await chat.settled(run.id);
+    for (const store of [chat, late]) {
+      await expect
+        .poll(() => store.getSnapshot().messages[1])
+        .toMatchObject({
+          ...{ id: run.replyId, status: "stored", text: "Yes, I do." },
+          content: [reasoning, { type: "text", text: "Yes, I do.", citations: [] }],
+        });
+    }
+  });
+
+  test("files, sounds and images that are sent come back as what they are", async () => {
+    const chat = clientOf().session("blocks");
+    follow(chat);
+    const sent: readonly SentBlock[] = [
+      { type: "text", text: "Look." },
+      { type: "image", url: "https://example.org/a.png", detail: "low" },
+      { type: "file", url: "https://example.org/a.pdf", mimeType: "application/pdf", fileName: "a.pdf" },
+      { type: "file", url: "data:text/plain;base64,SGk=", mimeType: null, fileName: null },
+      { type: "audio", url: "data:audio/wav;base64,AA==", mimeType: "audio/wav" },
+      { type: "other", data: { type: "video", url: "https://example.org/a.mp4" } },
+    ];
+    await chat.settled((await chat.send(sent)).id);
+    await expect.poll(() => chat.getSnapshot().messages[0]?.status).toBe("stored");
+    expect(chat.getSnapshot().messages[0]?.content).toEqual([
+      { type: "text", text: "Look.", citations: [] },
+      ...sent.slice(1, 3),
+      { ...sent[3], mimeType: "text/plain" },
+      ...sent.slice(4),
+    ]);
+  });
+
   test("a reply that fails keeps its text and its error, for who comes later too, until it is tried again", async () => {
     openai.behave({ kind: "errorFrame", code: "server_error" });
     const chat = clientOf().session("failed");

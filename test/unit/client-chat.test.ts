@@ -17,7 +17,15 @@ const message = (position: number, text: string, generation = 0): MessageRow => 
   ...{ toolCalls: [], content: [{ __typename: "TextBlock", text }] },
 });
 const run = (status: RunRow["status"], answered: number, more: Partial<RunRow> = {}): RunRow => ({
-  ...{ id: `run-${answered}`, replyId: `m0-${answered + 1}`, status, model: "small", text: "", queuedAt: "now" },
+  ...{
+    id: `run-${answered}`,
+    replyId: `m0-${answered + 1}`,
+    status,
+    model: "small",
+    text: "",
+    parts: [],
+    queuedAt: "now",
+  },
   ...{ input: [{ __typename: "TextBlock", text: "q" }], userMessageId: `m0-${answered}`, error: null },
   userMessage: status === "QUEUED" ? null : { position: answered },
   ...more,
@@ -29,8 +37,15 @@ const session = (more: Partial<OpenSessionRow> = {}): OpenSessionRow & { message
   messages: page(),
   ...more,
 });
-const progress = (answered: number, offset: number, text: string): SessionEvent => ({
-  ...{ __typename: "ReplyProgress", runId: `run-${answered}`, replyId: `m0-${answered + 1}`, offset, text },
+const progress = (answered: number, offset: number, text: string, index = 0): SessionEvent => ({
+  ...{ __typename: "ReplyProgress", runId: `run-${answered}`, replyId: `m0-${answered + 1}`, index, offset, text },
+});
+const thought = (answered: number, index: number, text: string): SessionEvent => ({
+  ...{ __typename: "PartAdded", runId: `run-${answered}`, index },
+  part: { __typename: "ReasoningPart", messageId: `m0-${answered + 1}`, text },
+});
+const thoughtMore = (answered: number, index: number, offset: number, text: string): SessionEvent => ({
+  ...{ __typename: "PartProgress", runId: `run-${answered}`, index, offset, text },
 });
 const changed = (of: RunRow): SessionEvent => ({ __typename: "RunChanged", run: of });
 const added = (row: MessageRow): SessionEvent => ({ __typename: "MessageAdded", message: row });
@@ -48,7 +63,11 @@ const story: readonly SessionEvent[] = [
   changed(run("COMPLETED", 0)),
   changed(run("RUNNING", 2)),
   added(message(2, "q")),
-  progress(2, 0, "half"),
+  thought(2, 0, "Hm, "),
+  thoughtMore(2, 0, 4, "well."),
+  progress(2, 0, "ha", 1),
+  thought(2, 2, "Or not?"),
+  progress(2, 2, "lf", 3),
   changed(run("FAILED", 2, { text: "half", error: { code: "OTHER", message: "It failed.", retryable: true } })),
   { __typename: "HistoryReset", kept: 2, cursor: "c1", session: session({ messages: page(message(0, "q")) }) },
   added(message(2, "edited", 1)),
@@ -80,6 +99,10 @@ describe("the client's list of messages", () => {
       [...turn, "USER queued: q"],
       [...turn, "USER sending: q", "ASSISTANT streaming: "],
       [...turn, "USER stored: q", "ASSISTANT streaming: "],
+      [...turn, "USER stored: q", "ASSISTANT streaming: "],
+      [...turn, "USER stored: q", "ASSISTANT streaming: "],
+      [...turn, "USER stored: q", "ASSISTANT streaming: ha"],
+      [...turn, "USER stored: q", "ASSISTANT streaming: ha"],
       [...turn, "USER stored: q", "ASSISTANT streaming: half"],
       [...turn, "USER stored: q", "ASSISTANT failed: half"],
       turn,
@@ -107,6 +130,60 @@ describe("the client's list of messages", () => {
     const after = story.slice(5, 8).reduce(applyEvent, before);
     expect(messagesOf(after)[0]).toBe(messagesOf(before)[0]);
     expect(messagesOf(after).at(-1)).toBe(messagesOf(applyEvent(after, progress(2, 0, ""))).at(-1));
+  });
+
+  test("a reply that streams has its reasoning and its text in order, and what it does not know is passed over", () => {
+    const content = (length: number) =>
+      messagesOf(story.slice(0, length).reduce(applyEvent, emptyChat)).at(-1)?.content;
+    const before = [
+      { type: "reasoning", text: "Hm, well." },
+      { type: "text", text: "ha" },
+    ];
+    expect([12, 13, 14].map(content)).toEqual([[{ type: "reasoning", text: "Hm, " }], before.slice(0, 1), before]);
+    const whole = [...before, { type: "reasoning", text: "Or not?" }, { type: "text", text: "lf" }];
+    expect(content(16)).toEqual(whole);
+
+    const tool: SessionEvent = {
+      ...{ __typename: "PartAdded", runId: "run-2", index: 4, part: { __typename: "ToolPart" } },
+    };
+    const others = [tool, thoughtMore(2, 4, 0, "{"), thoughtMore(2, 9, 0, "x"), thought(7, 0, "another run's")];
+    const chat = [...story.slice(0, 16), ...others, progress(2, 4, "!", 5)].reduce(applyEvent, emptyChat);
+    expect(messagesOf(chat).at(-1)?.content).toEqual([
+      ...whole.slice(0, 3),
+      { type: "text", text: "lf" },
+      { type: "text", text: "!" },
+    ]);
+    // Joined in mid-reply without its parts, it begins with the text that comes.
+    const late = applyEvent(emptyChat, progress(2, 0, "late", 3));
+    expect(messagesOf(late).at(-1)?.content).toEqual([{ type: "text", text: "late" }]);
+  });
+
+  test("a stored message has its blocks by their kind, and kinds that it does not know are left out", () => {
+    const citation = { url: "https://example.org", title: "Example", quote: null, start: 0, end: 4 };
+    const file = { url: "https://example.org/a.pdf", mimeType: "application/pdf", fileName: "a.pdf" };
+    const audio = { url: "data:audio/wav;base64,AA==", mimeType: "audio/wav" };
+    const call = { callId: "c", name: "web_search", args: { query: "x" }, result: null };
+    const content = [
+      { __typename: "ReasoningBlock", text: "Hm." },
+      { __typename: "TextBlock", text: "Yes.", citations: [citation] },
+      { __typename: "ImageBlock", url: "https://example.org/a.png", detail: null },
+      { __typename: "FileBlock", ...file },
+      { __typename: "AudioBlock", ...audio },
+      { __typename: "ServerToolBlock", ...call },
+      { __typename: "OtherBlock", data: { type: "video" } },
+      { __typename: "HologramBlock" },
+    ];
+    const [shownMessage] = messagesOf(applyEvent(emptyChat, added({ ...message(1, ""), content })));
+    expect(shownMessage?.text).toBe("Yes.");
+    expect(shownMessage?.content).toEqual([
+      { type: "reasoning", text: "Hm." },
+      { type: "text", text: "Yes.", citations: [citation] },
+      { type: "image", url: "https://example.org/a.png", detail: null },
+      { type: "file", ...file },
+      { type: "audio", ...audio },
+      { type: "server-tool", ...call },
+      { type: "other", data: { type: "video" } },
+    ]);
   });
 
   test("who sends has read what was there", () => {

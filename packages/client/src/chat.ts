@@ -1,4 +1,4 @@
-import type { OpenSessionRow, PageRow, RunRow, SessionEvent } from "./documents.ts";
+import type { OpenSessionRow, PageRow, PartRow, RunRow, SessionEvent } from "./documents.ts";
 import { inputMessage, replyMessage, storedMessage } from "./message.ts";
 import type { ChatMessage, StoredMessage } from "./message.ts";
 import { hasEnded } from "./run.ts";
@@ -56,12 +56,18 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
       return { ...chat, cursor: message.cursor, stored: place(chat.stored, [message]), active, outgoing };
     }
     case "ReplyProgress": {
-      const { runId, replyId, offset, text } = event;
+      const { runId, replyId, index, offset, text } = event;
       const active = chat.active?.id === runId ? chat.active : unknownRun(runId, replyId);
       // Text is only ever added: what ends within what is there came before.
       if (offset + text.length <= active.text.length) return chat;
-      return { ...chat, active: { ...active, text: active.text.slice(0, offset) + text } };
+      const parts = active.parts[index]
+        ? active.parts
+        : withPart(active.parts, index, { __typename: "TextPart", messageId: replyId, start: offset });
+      return { ...chat, active: { ...active, parts, text: active.text.slice(0, offset) + text } };
     }
+    case "PartAdded":
+    case "PartProgress":
+      return partChanged(chat, event);
     case "RunChanged":
       return runChanged(chat, event.run);
     case "SessionUpdated":
@@ -121,6 +127,32 @@ function runChanged(chat: Chat, run: RunRow): Chat {
   };
 }
 
+/** What is no text: reasoning, and of a later gateway more. */
+function partChanged(
+  chat: Chat,
+  event: Extract<SessionEvent, { readonly __typename: "PartAdded" | "PartProgress" }>,
+): Chat {
+  const { active } = chat;
+  if (active?.id !== event.runId) return chat;
+  const { index } = event;
+  const before = active.parts[index];
+  let part = before;
+  if (event.__typename === "PartAdded") part ??= event.part;
+  // As with text: what ends within what is there came before.
+  else if (before?.text !== undefined && event.offset + event.text.length > before.text.length) {
+    part = { ...before, text: before.text.slice(0, event.offset) + event.text };
+  }
+  if (part === undefined || part === before) return chat;
+  return { ...chat, active: { ...active, parts: withPart(active.parts, index, part) } };
+}
+
+function withPart(parts: readonly PartRow[], index: number, part: PartRow): readonly PartRow[] {
+  // Unlike a spread, slice keeps what is not there yet away from filter and map.
+  const next = parts.slice();
+  next[index] = part;
+  return next;
+}
+
 type Reset = Extract<SessionEvent, { readonly __typename: "HistoryReset" }>;
 
 function reset(chat: Chat, { kept, cursor, session }: Reset): Chat {
@@ -156,7 +188,7 @@ function replacedBy(run: RunRow | null, stored: readonly StoredMessage[]): Chat[
 /** Of a run that began before this client heard of it. */
 function unknownRun(id: string, replyId: string): RunRow {
   return {
-    ...{ id, replyId, status: "RUNNING", model: "", text: "", queuedAt: "", input: [] },
+    ...{ id, replyId, status: "RUNNING", model: "", text: "", parts: [], queuedAt: "", input: [] },
     ...{ userMessageId: null, userMessage: null, error: null },
   };
 }

@@ -1,18 +1,21 @@
-import type { Role } from "./message.ts";
+import type { Citation, Role } from "./message.ts";
 import type { RunInfo, RunError } from "./run.ts";
 
 // The operations that the client sends, and what each brings. Short names and no line breaks: they travel with each request.
 
-const block = "__typename ...on TextBlock{text}...on ImageBlock{url detail}...on OtherBlock{data}";
+const block =
+  "__typename ...on TextBlock{text citations{url title quote start end}}...on ImageBlock{url detail}...on ReasoningBlock{text}...on FileBlock{url mimeType fileName}...on AudioBlock{url mimeType}...on ServerToolBlock{callId name args result}...on OtherBlock{data}";
+// The text of a TextPart is a piece of the run's text.
+const part = "__typename ...on TextPart{messageId start}...on ReasoningPart{messageId text}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
-const run = `fragment R on Run{id status replyId model text queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
+const run = `fragment R on Run{id status replyId model text parts{${part}}queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
   "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id}}";
 const page = "nodes{...M}pageInfo{hasPreviousPage}";
 const runs = "queuedRuns{...R}activeRun{...R}lastRun{...R}";
 
 /** One stream brings the newest page and all that follows: StreamOpened has both, so nothing is missed between them. */
-export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId offset text}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
+export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId index offset text}...on PartAdded{runId index part{${part}}}...on PartProgress{runId index offset text}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
 export const load = `query ParleyLoad($sessionId:String!,$last:Int!){session(sessionId:$sessionId){cursor ...S ${runs} messages(last:$last){${page}}}}${message}${run}${session}`;
 export const older = `query ParleyOlder($sessionId:String!,$before:String!,$last:Int!){session(sessionId:$sessionId){messages(last:$last,before:$before){${page}}}}${message}`;
 export const runById = `query ParleyRun($id:ID!){node(id:$id){...R}}${run}`;
@@ -36,9 +39,27 @@ export interface BlockRow {
   /** A gateway of a later version may have more of them. */
   readonly __typename: string;
   readonly text?: string;
+  readonly citations?: readonly Citation[];
   readonly url?: string;
   readonly detail?: string | null;
+  readonly mimeType?: string | null;
+  readonly fileName?: string | null;
+  readonly callId?: string;
+  readonly name?: string;
+  readonly args?: unknown;
+  readonly result?: unknown;
   readonly data?: Readonly<Record<string, unknown>>;
+}
+
+/** A part of what a run makes, at its index in `parts`. */
+export interface PartRow {
+  /** A gateway of a later version may have more of them. */
+  readonly __typename: string;
+  readonly messageId?: string;
+  /** Of text: where in the reply's text it begins. */
+  readonly start?: number;
+  /** Of reasoning. */
+  readonly text?: string;
 }
 
 export interface MessageRow {
@@ -58,6 +79,7 @@ export interface MessageRow {
 
 export interface RunRow extends RunInfo {
   readonly text: string;
+  readonly parts: readonly PartRow[];
   readonly queuedAt: string;
   /** Empty where a reply is made anew. */
   readonly input: readonly BlockRow[];
@@ -99,6 +121,15 @@ export type SessionEvent =
       readonly __typename: "ReplyProgress";
       readonly runId: string;
       readonly replyId: string;
+      readonly index: number;
+      readonly offset: number;
+      readonly text: string;
+    }
+  | { readonly __typename: "PartAdded"; readonly runId: string; readonly index: number; readonly part: PartRow }
+  | {
+      readonly __typename: "PartProgress";
+      readonly runId: string;
+      readonly index: number;
       readonly offset: number;
       readonly text: string;
     }

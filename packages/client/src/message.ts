@@ -5,13 +5,37 @@ export type Role = "USER" | "ASSISTANT" | "SYSTEM" | "TOOL" | "FUNCTION" | "OTHE
 
 /** A part of a message's content. */
 export type Block =
-  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "text"; readonly text: string; readonly citations?: readonly Citation[] }
   | { readonly type: "image"; readonly url: string; readonly detail: string | null }
-  /** A block of LangChain's as it is: reasoning, a file, audio. */
+  /** What the model thought on the way to its reply. */
+  | { readonly type: "reasoning"; readonly text: string }
+  | { readonly type: "file"; readonly url: string; readonly mimeType: string | null; readonly fileName: string | null }
+  | { readonly type: "audio"; readonly url: string; readonly mimeType: string | null }
+  /** A tool that the model's provider has called by itself. */
+  | {
+      readonly type: "server-tool";
+      readonly callId: string;
+      readonly name: string;
+      readonly args: unknown;
+      readonly result: unknown;
+    }
+  /** Any other block of LangChain's as it is. */
   | { readonly type: "other"; readonly data: Readonly<Record<string, unknown>> };
 
+/** Where a passage of a text comes from. `start` and `end`: of the passage in its block, as the provider counts. */
+export interface Citation {
+  readonly url: string | null;
+  readonly title: string | null;
+  readonly quote: string | null;
+  readonly start: number | null;
+  readonly end: number | null;
+}
+
+/** A block that a user's message may hold. */
+export type SentBlock = Exclude<Block, { readonly type: "reasoning" | "server-tool" }>;
+
 /** What can be sent. */
-export type Content = string | readonly Block[];
+export type Content = string | readonly SentBlock[];
 
 /** A message as a screen shows it. The object stays the same one for as long as nothing of it changes. */
 export interface ChatMessage {
@@ -76,7 +100,7 @@ export const inputMessage = oncePerRow((run: RunRow): ChatMessage => {
 /** The reply of a run that goes on, or that has failed. */
 export const replyMessage = oncePerRow((run: RunRow): ChatMessage => {
   const { replyId: id, text, error } = run;
-  const content: readonly Block[] = text === "" ? [] : [{ type: "text", text }];
+  const content = partsOf(run);
   return { ...blank, id, role: "ASSISTANT", status: error === null ? "streaming" : "failed", content, text, error };
 });
 
@@ -94,20 +118,33 @@ function idOf(sessionId: string, messageId: string): string {
   return btoa(String.fromCharCode(...new TextEncoder().encode(`Message:${sessionId}:${messageId}`)));
 }
 
-/** A kind of block that this version does not know is left out. */
-function blocksOf(rows: readonly BlockRow[]): readonly Block[] {
-  return rows.flatMap(({ text, url, detail = null, data }): readonly Block[] =>
-    text !== undefined
-      ? [{ type: "text", text }]
-      : url !== undefined
-        ? [{ type: "image", url, detail }]
-        : data !== undefined
-          ? [{ type: "other", data }]
-          : [],
-  );
+/** The text and the reasoning of the message that a run is making. */
+function partsOf({ replyId, text, parts }: RunRow): readonly Block[] {
+  const mine = parts.filter(({ messageId }) => messageId === replyId);
+  const texts = mine.filter(({ start }) => start !== undefined);
+  // A text ends where the next one begins: between them the model has thought.
+  return mine.flatMap((part): readonly Block[] => {
+    if (part.__typename === "ReasoningPart") return [{ type: "reasoning", text: part.text ?? "" }];
+    const piece = text.slice(part.start, texts[texts.indexOf(part) + 1]?.start);
+    return part.start === undefined || piece === "" ? [] : [{ type: "text", text: piece }];
+  });
 }
 
-export function contentOf(content: Content): readonly Block[] {
+const blockTypes: Readonly<Record<string, Block["type"]>> = {
+  ...{ TextBlock: "text", ImageBlock: "image", ReasoningBlock: "reasoning", FileBlock: "file" },
+  ...{ AudioBlock: "audio", ServerToolBlock: "server-tool", OtherBlock: "other" },
+};
+
+/** A kind of block that this version does not know is left out. */
+function blocksOf(rows: readonly BlockRow[]): readonly Block[] {
+  return rows.flatMap(({ __typename, ...row }) => {
+    const type = blockTypes[__typename];
+    // The document selects all fields of each type.
+    return type === undefined ? [] : [{ type, ...row } as Block];
+  });
+}
+
+export function contentOf(content: Content): readonly SentBlock[] {
   return typeof content === "string" ? [{ type: "text", text: content }] : content;
 }
 
@@ -116,8 +153,20 @@ function textOf(blocks: readonly Block[]): string {
 }
 
 /** A block as ContentBlockInput. */
-export function inputOf(block: Block): object {
+export function inputOf(block: SentBlock): object {
   if (block.type === "text") return { text: block.text };
   if (block.type === "other") return { other: block.data };
-  return { image: { url: block.url, ...(block.detail === null ? {} : { detail: block.detail }) } };
+  if (block.type === "image") {
+    return { image: { url: block.url, ...(block.detail === null ? {} : { detail: block.detail }) } };
+  }
+  const [, inlineType, data] = /^data:([^;,]*)[^,]*;base64,(.*)$/s.exec(block.url) ?? [];
+  const filename = block.type === "file" ? block.fileName : null;
+  return {
+    // In LangChain's own form of such a block.
+    other: {
+      ...{ type: block.type, mimeType: block.mimeType ?? inlineType },
+      ...(data === undefined ? { url: block.url } : { data }),
+      ...(filename === null ? {} : { metadata: { filename } }),
+    },
+  };
 }

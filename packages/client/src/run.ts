@@ -20,5 +20,5 @@ export function runOf({ id, replyId, status, model }: RunRow): RunInfo {
 }
 
 export function hasEnded({ status }: RunInfo): boolean {
-  return status !== "QUEUED" && status !== "RUNNING";
+  return status === "COMPLETED" || status === "CANCELLED" || status === "FAILED";
 }
