@@ -21,8 +21,15 @@ export default defineConfig({
       { extends: true, test: { name: "unit", include: alone, isolate: false } },
       // What starts the servers that it is about. Its files close what they open, so they share a process as well.
       { extends: true, test: { name: "integration", include: ["test/integration/**/*.test.ts"], isolate: false } },
-      // What runs in a page: each file makes one, and leaves it behind in its process.
-      { extends: true, test: { name: "pages", include: ["test/pages/**/*.test.ts"] } },
+      // What runs in a page: in one that happy-dom makes and leaves behind in its process, or in a Chromium, which is unpacked first.
+      {
+        extends: true,
+        test: {
+          name: "pages",
+          include: ["test/pages/**/*.test.ts"],
+          globalSetup: ["test/support/browser/unpack-chromium.ts"],
+        },
+      },
       // Attacks, faults and random commands: some of them measure the process that they run in.
       {
         extends: true,
