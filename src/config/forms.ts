@@ -1,7 +1,5 @@
 import { isIP } from "node:net";
-
 import { z } from "zod";
-
 import type { Form } from "./setting.ts";
 
 // The forms that values of settings have. None of the messages repeats a value: URLs and keys hold secrets.
@@ -137,7 +135,7 @@ export const model: Form<string> = { ...text(z.string().regex(modelName, modelFo
 export const models = list((name) => modelName.test(name), `each ${modelForm}`);
 
 const parleysOwn = (prefix: string) => prefix.startsWith("parley:");
-/** What leaves session ids that make history keys (conversation/session-id.ts has what those must be). */
+/** What leaves session ids that make history keys (conversation/conversations/access.ts has what those must be). */
 export const historyKeyPrefix: Form<string> = {
   text: z
     .string()

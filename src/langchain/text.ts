@@ -1,5 +1,4 @@
 import type { BaseMessage } from "@langchain/core/messages";
-
 import type { JsonObject } from "../conversation/message/json.ts";
 import { contentOf } from "../conversation/message/stored-content.ts";
 

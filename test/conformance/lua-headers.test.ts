@@ -6,7 +6,7 @@ import {
   sessionScripts,
   type ScriptName,
 } from "../../src/redis/scripts/contracts.ts";
-import { libraries, readScript, scriptOf, textNames } from "../../src/redis/scripts/texts.ts";
+import { libraries, readScript, scriptOf, textNames } from "../../src/redis/scripts/scripts.ts";
 
 // A script is a function with a contract: its header says purpose, KEYS, ARGV and every code that it returns. Here the
 // header is held against the body, and both against the names in contracts.ts, by which TypeScript calls it.

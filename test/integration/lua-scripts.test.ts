@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import type { BeginTurn, StartedTurn } from "../../src/conversation/ports/store.ts";
 import { sessionKeys, sharedKeys } from "../../src/redis/store/keys.ts";
 import { sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts/contracts.ts";
-import { scriptOf } from "../../src/redis/scripts/texts.ts";
+import { scriptOf } from "../../src/redis/scripts/scripts.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { readWhole, scriptCases, started, textsOf } from "../support/store/script-cases.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { recordOnly } from "../../src/conversation/conversations/api.ts";
 import { anonymous } from "../../src/conversation/session.ts";
-import { readScript, textNames } from "../../src/redis/scripts/texts.ts";
+import { readScript, textNames } from "../../src/redis/scripts/scripts.ts";
 import { probeServer } from "../../src/embedded-redis/probe.ts";
 import { freePort } from "../../src/embedded-redis/port.ts";
 import { makeCertificates, type TestCertificates } from "../support/redis/certificates.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { historyKeyProblem } from "../../src/conversation/session-id.ts";
+import { historyKeyProblem } from "../../src/conversation/conversations/access.ts";
 import { hashTag, sessionKeys, sharedKeys, slotOf } from "../../src/redis/store/keys.ts";
 import { checkProperty } from "../support/store/property.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";

@@ -3,7 +3,7 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { markOf } from "../../src/conversation/message/ids.ts";
 import { sessionKeys } from "../../src/redis/store/keys.ts";
-import { readScript } from "../../src/redis/scripts/texts.ts";
+import { readScript } from "../../src/redis/scripts/scripts.ts";
 import { checkProperty } from "../support/store/property.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 

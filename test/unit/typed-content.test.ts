@@ -1,7 +1,5 @@
 import { readFileSync } from "node:fs";
-
 import { describe, expect, test } from "vitest";
-
 import { ReadMessage } from "../../src/conversation/message/read-message.ts";
 import type { TypedBlock } from "../../src/conversation/message/typed-content.ts";
 

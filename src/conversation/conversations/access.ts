@@ -1,9 +1,13 @@
+import { createHash } from "node:crypto";
 import { ParleyError, badInput, notFound } from "../errors.ts";
 import type { SessionChange } from "../events.ts";
 import { mapped } from "../mapped.ts";
-import { madeUuid } from "../session-id.ts";
 import { anonymous } from "../session.ts";
-import type { Viewer } from "../session.ts";
+import type { Viewer, Session } from "../session.ts";
+import { uuidv7 } from "../message/ids.ts";
+import type { ReadRequest } from "./api.ts";
+import type { Run } from "../run.ts";
+import type { Reading, SessionStore, StoreRead } from "../ports/store.ts";
 
 // Access (P11). Two locks: the id of a session must be the viewer's to name, and its record must name the viewer as
 // owner. This file is the first; the scripts hold the second.
@@ -20,8 +24,11 @@ export interface Claims {
 }
 
 const maxSubjectBytes = 255;
+/** Of a history key. */
+const maxKeyBytes = 512;
 const maxPatterns = 100;
 const maxPatternChars = 512;
+// Control characters of ASCII and Latin-1, and the two line separators: what would break a log line or a protocol.
 // eslint-disable-next-line no-control-regex -- these are what is looked for
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/u;
 
@@ -170,4 +177,106 @@ export function reachableChanges(
 function idOf(change: SessionChange): string | null {
   if (change.kind === "opened") return null;
   return change.kind === "removed" ? change.sessionId : change.session.sessionId;
+}
+
+/** What is wrong with a session id whose history key this is, or null. The gateway's own keys begin with "parley:". */
+export function historyKeyProblem(historyKey: string): string | null {
+  if (historyKey === "") return "must not be empty";
+  if (Buffer.byteLength(historyKey) > maxKeyBytes) return `must have at most ${maxKeyBytes} bytes`;
+  if (!historyKey.isWellFormed()) return "must be well-formed Unicode";
+  if (control.test(historyKey)) return "must not hold control characters";
+  if (historyKey.startsWith("parley:")) return 'must not begin with "parley:"';
+  return null;
+}
+
+export function checkSessionId(field: string, prefix: string, sessionId: string): void {
+  const problem = sessionId === "" ? "must not be empty" : historyKeyProblem(prefix + sessionId);
+  if (problem) throw badInput(field, `${field} ${problem}.`);
+}
+
+/** With an idempotency key the same each time. */
+function madeUuid(owner: string, what: string, idempotencyKey: string | null, now: number): string {
+  if (idempotencyKey === null) return uuidv7(now);
+  const hex = createHash("sha256")
+    .update(JSON.stringify([owner, what, idempotencyKey]))
+    .digest("hex");
+  // A UUIDv8 (RFC 9562): bits of the maker's own.
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
+
+/** The sessions as a viewer finds them: what is another owner's does not exist (P11). */
+export class OwnedSessions {
+  readonly #store: SessionStore;
+  readonly #historyKeyPrefix: string;
+
+  constructor(store: SessionStore, historyKeyPrefix: string) {
+    this.#store = store;
+    this.#historyKeyPrefix = historyKeyPrefix;
+  }
+
+  async mustRead(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
+    return (await this.read(viewer, sessionId, read))?.session ?? raise(notFound());
+  }
+
+  async readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
+    return (await this.read(viewer, sessionId, { pages: [], runId }))?.run ?? null;
+  }
+
+  async mustReadRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
+    return (await this.readRun(viewer, sessionId, runId)) ?? raise(notFound("run"));
+  }
+
+  /** null: no such session of the viewer's. */
+  async read(viewer: Viewer, sessionId: string, request: StoreRead): Promise<Reading | null> {
+    if (!this.canExist(viewer, sessionId)) return null;
+    const read = () => this.#store.read(viewer.subject, sessionId, request);
+    const reading = await read();
+    return reading === null && (await this.#claims(viewer, sessionId)) ? await read() : reading;
+  }
+
+  /** "same": it would be as the one that had this Session.state. */
+  async readUnless(
+    viewer: Viewer,
+    sessionId: string,
+    read: ReadRequest,
+    state: string,
+  ): Promise<Session | "same" | null> {
+    if (!this.canExist(viewer, sessionId)) return null;
+    const reading = await this.#store.readUnless(viewer.subject, sessionId, read, state);
+    return reading === "same" ? reading : (reading?.session ?? null);
+  }
+
+  /**
+   * Does what is NOT_FOUND for a history of foreign code once more when the viewer's credentials bring that along; does
+   * `otherwise`, where it is given, when they do not.
+   */
+  async owning<T>(viewer: Viewer, sessionId: string, act: () => Promise<T>, otherwise?: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof ParleyError) || error.code !== "NOT_FOUND") throw error;
+      if (await this.#claims(viewer, sessionId)) return await act();
+      if (otherwise) return await otherwise();
+      throw error;
+    }
+  }
+
+  /** Whether a history that was nobody's is the viewer's from now on. */
+  async #claims(viewer: Viewer, sessionId: string): Promise<boolean> {
+    return viewer.granted && (await this.#store.claim(viewer.subject, sessionId));
+  }
+
+  /** An id that no session can have, or none of the viewer's, is answered as one that none has. */
+  canExist(viewer: Viewer, sessionId: string): boolean {
+    if (sessionId === "" || !mayReach(viewer, sessionId)) return false;
+    return historyKeyProblem(this.#historyKeyPrefix + sessionId) === null;
+  }
+
+  mustExist(viewer: Viewer, sessionId: string): void {
+    if (!this.canExist(viewer, sessionId)) throw notFound();
+  }
+}
+
+function raise(error: Error): never {
+  throw error;
 }

@@ -2,7 +2,7 @@ import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
 import type { ModelChoice } from "../ports/model.ts";
-import { checkSessionId } from "../session-id.ts";
+import { checkSessionId } from "./access.ts";
 
 export interface InputLimits {
   readonly historyKeyPrefix: string;

@@ -1,4 +1,5 @@
-import { makeSessionId, mayUse } from "./access.ts";
+import { hash, randomUUID } from "node:crypto";
+import { makeSessionId, mayUse, OwnedSessions } from "./access.ts";
 import {
   recordOnly,
   type AddMessages,
@@ -14,12 +15,10 @@ import { joinLocal, markOf, sessionTag, uuidv7 } from "../message/ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
 import { rateLimited } from "../ports/quotas.ts";
 import type { NewMessage, Row } from "../message/message.ts";
-import { keyedOp } from "./ops.ts";
-import { OwnedSessions } from "./owned-sessions.ts";
 import type { ModelChoice } from "../ports/model.ts";
 import { isFinal, type Run } from "../run.ts";
 import type { Session, Viewer } from "../session.ts";
-import type { BeginAnswer, BeginTurn, SessionStore } from "../ports/store.ts";
+import type { BeginAnswer, BeginTurn, SessionStore, Op } from "../ports/store.ts";
 import {
   contentFingerprint,
   fillMessage,
@@ -296,4 +295,10 @@ export abstract class Sending {
     const hint = message.messageId === null ? 0 : null;
     return templateOfMessage(message, messageId, { session, runId, hint, createdAt: now });
   }
+}
+
+/** The op of a call: by the caller's key, else one that only guards against a command sent twice. */
+export function keyedOp(what: string, idempotencyKey: string | null, content: unknown): Op {
+  const fingerprint = hash("sha256", JSON.stringify(content)).slice(0, 32);
+  return { id: idempotencyKey === null ? `i:${randomUUID()}` : `k:${what}:${idempotencyKey}`, fingerprint };
 }

@@ -89,3 +89,10 @@ export function parseAnchor(sessionId: string, historyKey: string, text: string)
   const parts = splitLocal(rest);
   return parts?.sessionId === sessionId ? parseLocalId(parts.local) : null;
 }
+
+export function invalidCursor(): ParleyError {
+  return new ParleyError(
+    "INVALID_CURSOR",
+    "This is neither a cursor of this session nor the id of a message of it. Use one that it gave out, unchanged.",
+  );
+}

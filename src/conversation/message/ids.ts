@@ -1,6 +1,6 @@
 import { hash, randomFillSync, randomUUID } from "node:crypto";
-
 import type { MessageContent, MessageOrigin, Row } from "./message.ts";
+import type { JsonObject } from "./json.ts";
 
 /** `asked` is the caller's clock at the last id, `used` the time in that id: ahead of it when a millisecond's counter ran over. */
 let last = { asked: -1, used: -1, counter: 0 };
@@ -84,6 +84,33 @@ export function timeOfUuidv7(id: string): number | null {
     if (i < 13) time = time * 16 + digit;
   }
   return time;
+}
+
+/** The last millisecond of the year 9999: beyond it, ISO 8601 needs a sign that clients don't expect. */
+const maxTime = 253_402_300_799_999;
+
+const isoPattern = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:\d\d)?$/;
+
+/** When a message was made: as its metadata says, else as its id does. Milliseconds since the epoch. */
+export function createdAtOf(messageId: string | null, metadata: JsonObject): number | null {
+  const stored = shownTime(timeOf(metadata["created_at"]));
+  return stored ?? (messageId === null ? null : shownTime(timeOfUuidv7(messageId)));
+}
+
+function shownTime(time: number | null): number | null {
+  return time !== null && time >= 0 && time <= maxTime ? time : null;
+}
+
+/** ISO text (UTC where it names no zone), or a number of seconds or milliseconds. */
+function timeOf(value: unknown): number | null {
+  if (typeof value === "string") {
+    const [, date = "", time = "", zone = "Z"] = isoPattern.exec(value) ?? [];
+    const parsed = Date.parse(`${date}T${time}${zone}`);
+    return Number.isNaN(parsed) ? null : parsed;
+  }
+  if (typeof value !== "number") return null;
+  // In seconds 1e11 is the year 5138, in milliseconds 1973.
+  return Math.floor(value < 1e11 ? value * 1000 : value);
 }
 
 /** What Row.mark holds, of a row as it is decoded; in Lua: mark() of lib/base.lua. */

@@ -1,4 +1,4 @@
-import { timeOfUuidv7 } from "./ids.ts";
+import { createdAtOf } from "./ids.ts";
 import { byWord, isObject, objectOrEmpty, parseJson, stringOrNull, type JsonObject } from "./json.ts";
 import type {
   ContentBlock,
@@ -135,31 +135,6 @@ function roleOf(type: string, data: JsonObject): MessageRole {
 
 function failureOf(status: unknown): boolean | null {
   return status === "error" ? true : status === "success" ? false : null;
-}
-
-/** The last millisecond of the year 9999: beyond it, ISO 8601 needs a sign that clients don't expect. */
-const maxTime = 253_402_300_799_999;
-const isoPattern = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:\d\d)?$/;
-
-export function createdAtOf(messageId: string | null, metadata: JsonObject): number | null {
-  const stored = shownTime(timeOf(metadata["created_at"]));
-  return stored ?? (messageId === null ? null : shownTime(timeOfUuidv7(messageId)));
-}
-
-function shownTime(time: number | null): number | null {
-  return time !== null && time >= 0 && time <= maxTime ? time : null;
-}
-
-/** ISO text (UTC where it names no zone), or a number of seconds or milliseconds. */
-function timeOf(value: unknown): number | null {
-  if (typeof value === "string") {
-    const [, date = "", time = "", zone = "Z"] = isoPattern.exec(value) ?? [];
-    const parsed = Date.parse(`${date}T${time}${zone}`);
-    return Number.isNaN(parsed) ? null : parsed;
-  }
-  if (typeof value !== "number") return null;
-  // In seconds 1e11 is the year 5138, in milliseconds 1973.
-  return Math.floor(value < 1e11 ? value * 1000 : value);
 }
 
 const finishReasons = byWord<FinishReason>([

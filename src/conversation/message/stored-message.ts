@@ -1,9 +1,16 @@
 import { hash } from "node:crypto";
-
-import { arrayOrEmpty, isObject, jsonEntries, objectOrEmpty, parseJson, type JsonObject } from "./json.ts";
+import {
+  arrayOrEmpty,
+  isObject,
+  jsonEntries,
+  objectOrEmpty,
+  parseJson,
+  type JsonObject,
+  stringOrNull,
+} from "./json.ts";
 import type { ContentBlock, MessageContent, NewMessage } from "./message.ts";
-import { createdAtOf, isPosition, ReadMessage } from "./read-message.ts";
-import { replyContent, storedContent, storedToolCalls } from "./stored-content.ts";
+import { isPosition, ReadMessage } from "./read-message.ts";
+import { createdAtOf } from "./ids.ts";
 
 // LangChain's stored form, both ways: rows of any writer are read, whatever they hold, and rows are written so that
 // LangChain JS and Python read them.
@@ -194,4 +201,41 @@ function isMessage(message: NewMessage | readonly ContentBlock[]): message is Ne
 function inKeyOrder(_key: string, value: unknown): unknown {
   if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+export function storedContent(blocks: readonly ContentBlock[]): unknown {
+  const [first] = blocks;
+  if (first === undefined) return "";
+  if (blocks.length === 1 && first.kind === "text") return first.text;
+  return blocks.map((block) => {
+    if (block.kind === "text") return { type: "text", text: block.text };
+    if (block.kind === "other") return block.data;
+    const detail = block.detail === null ? {} : { detail: block.detail };
+    return { type: "image_url", image_url: { url: block.url, ...detail } };
+  });
+}
+
+export function replyContent(content: unknown): unknown {
+  if (typeof content === "string") return content;
+  if (isObject(content)) return [content];
+  return Array.isArray(content) ? content.filter((block) => typeof block === "string" || isObject(block)) : "";
+}
+
+/** Python wants every key of a call, and arguments that are an object; a call that has none goes with the invalid ones. */
+export function storedToolCalls(calls: readonly unknown[], invalid: readonly unknown[]): JsonObject {
+  const isCall = (call: JsonObject): boolean => typeof call["name"] === "string" && isObject(call["args"]);
+  const given = calls.filter(isObject);
+  const wellFormed = given.filter(isCall);
+  const broken = [...given.filter((call) => !isCall(call)), ...invalid.filter(isObject)];
+  return {
+    tool_calls: wellFormed.map((call) => ({ ...call, id: stringOrNull(call["id"]), type: "tool_call" })),
+    invalid_tool_calls: broken.map((call) => ({
+      ...call,
+      name: stringOrNull(call["name"]),
+      args: typeof call["args"] === "string" ? call["args"] : JSON.stringify(call["args"] ?? null),
+      id: stringOrNull(call["id"]),
+      error: stringOrNull(call["error"]) ?? "The arguments are not a JSON object.",
+      type: "invalid_tool_call",
+    })),
+  };
 }

@@ -10,8 +10,8 @@ import { pagesOf } from "../reading/lookahead.ts";
 import { TokenUsageRef } from "./message.ts";
 import { MessageParent } from "../reading/message-parent.ts";
 import { Readings } from "../reading/readings.ts";
-import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { RunParent } from "../reading/readings.ts";
+import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import { RunPartRef } from "./run-parts.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {

@@ -6,12 +6,10 @@ import {
   type BaseMessage,
   type MessageContent as LangChainContent,
 } from "@langchain/core/messages";
-
 import { isObject } from "../../conversation/message/json.ts";
 import { mediaOf } from "../../conversation/message/media.ts";
 import type { ContentBlock, MessageContent, MessageRole } from "../../conversation/message/message.ts";
-import { storedContent } from "../../conversation/message/stored-content.ts";
-import { decodeStoredMessage } from "../../conversation/message/stored-message.ts";
+import { storedContent, decodeStoredMessage } from "../../conversation/message/stored-message.ts";
 import { markOwn } from "./role-order.ts";
 
 export interface ReadRow {

@@ -1,5 +1,5 @@
 import type { Redis } from "ioredis";
-import { historyKeyProblem } from "../../conversation/session-id.ts";
+import { historyKeyProblem } from "../../conversation/conversations/access.ts";
 import { guarded } from "../client/failure.ts";
 import { keysOf } from "./session-records.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";

@@ -1,12 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { subjectProblem } from "../../conversation/conversations/access.ts";
+import { subjectProblem, historyKeyProblem } from "../../conversation/conversations/access.ts";
 import {
   ArchiveError,
   parseArchiveLine,
   RowsDigest,
   type ArchivedSession,
 } from "../../conversation/message/archive.ts";
-import { historyKeyProblem } from "../../conversation/session-id.ts";
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";

@@ -1,6 +1,6 @@
 import { Cluster, type Redis } from "ioredis";
 import { silentTelemetry, type Telemetry } from "../../conversation/ports/telemetry.ts";
-import { scriptNameOf } from "../scripts/texts.ts";
+import { isUnknownScript, scriptNameOf } from "../scripts/scripts.ts";
 
 type Client = Redis | Cluster;
 type Command = Parameters<Redis["sendCommand"]>[0];
@@ -85,11 +85,6 @@ function gathering(redis: Redis): () => void {
     // Behind the promises that are settled now, whose callbacks may have something to ask for too.
     process.nextTick(() => stream.uncork());
   };
-}
-
-/** A server that does not know a script yet says so, and gets its text. */
-export function isUnknownScript(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith("NOSCRIPT");
 }
 
 /** The first word of what Redis answered ("OOM"), or the class of what came instead of an answer. Never more of its text. */

@@ -1,6 +1,5 @@
-import { parseAnchor } from "../../conversation/message/cursor.ts";
+import { parseAnchor, invalidCursor } from "../../conversation/message/cursor.ts";
 import type { MessagePage, PageRequest, Session } from "../../conversation/session.ts";
-import { invalidCursor } from "../scripts/arguments.ts";
 import type { Entry } from "./follower.ts";
 
 /** Of the row in front of what retention has left; no row has it. */

@@ -1,12 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ReadRequest } from "../../conversation/conversations/api.ts";
-import { encodeCursor, ExpiredCursor, noGeneration, parseAnchor } from "../../conversation/message/cursor.ts";
+import {
+  encodeCursor,
+  ExpiredCursor,
+  noGeneration,
+  parseAnchor,
+  invalidCursor,
+} from "../../conversation/message/cursor.ts";
 import { notFound } from "../../conversation/errors.ts";
 import type { SessionChange, SessionEvent } from "../../conversation/events.ts";
 import type { Feeds, RunWatcher, WhenAbsent } from "../../conversation/ports/feeds.ts";
 import type { Live } from "../../conversation/ports/live.ts";
 import { pageRows } from "./catch-up.ts";
-import { invalidCursor } from "../scripts/arguments.ts";
 import { Feed } from "./feed.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { Client } from "../client/connection.ts";

@@ -1,7 +1,9 @@
-import type { Client } from "../client/connection.ts";
-import { isUnknownScript } from "../client/sending.ts";
-import { type AnswerOf, type Arg, type ArgsOf, type PlainScript, type Reply, type ScriptName } from "./contracts.ts";
-import { scriptOf } from "./texts.ts";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import type { Cluster, Redis } from "ioredis";
+import { contractOf, plainScripts, scriptNames } from "./contracts.ts";
+import type { AnswerOf, Arg, ArgsOf, PlainScript, Reply, ScriptName } from "./contracts.ts";
 
 export interface ScriptCall {
   readonly name: ScriptName;
@@ -12,13 +14,13 @@ export interface ScriptCall {
 
 /** Scripts on one connection, by EVALSHA, with EVAL where the server does not know one yet. */
 export class Scripts {
-  readonly #redis: Client;
+  readonly #redis: Redis | Cluster;
   readonly #onFailure: (error: unknown) => void;
   /** Whose text this connection has brought: the first call brings it, without asking whether it is known. */
   readonly #sent = new Set<ScriptName>();
 
   /** `onFailure`: called with what a script failed with, beside its caller. */
-  constructor(redis: Client, onFailure: (error: unknown) => void = () => undefined) {
+  constructor(redis: Redis | Cluster, onFailure: (error: unknown) => void = () => undefined) {
     this.#redis = redis;
     this.#onFailure = onFailure;
   }
@@ -68,4 +70,69 @@ export function answerOf<Name extends ScriptName>(name: Name, [code, ...values]:
     else answer[one] = values[i];
   });
   return answer as AnswerOf<Name>; // the names of the contract, whose type is made of the same text
+}
+
+/** What all session scripts share, each part built on those before it. */
+export const libraries = ["base", "session", "runs", "commit"] as const;
+
+const allowOom = " flags=allow-oom";
+const flags = { reads: " flags=no-writes", writes: "", frees: allowOom, notes: allowOom } as const;
+
+/** Where each text lies, by its name: in the folder of what it is about. */
+const paths = new Map(
+  readdirSync(import.meta.dirname, { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".lua"))
+    .map((path) => [basename(path, ".lua"), path]),
+);
+
+/** The scripts and libraries that there are. */
+export const textNames: readonly string[] = [...paths.keys()];
+
+export function readScript(name: string): string {
+  const path = paths.get(name);
+  if (path === undefined) throw new TypeError(`No script ${name}`);
+  return readFileSync(join(import.meta.dirname, path), "utf8");
+}
+
+export interface Script {
+  /** As Redis gets it. The shebang makes Redis hold a script to its declared keys. */
+  readonly text: string;
+  /** What EVALSHA names it by. */
+  readonly sha: string;
+  readonly args: readonly string[];
+  /** The names of what comes with each code. */
+  readonly answers: ReadonlyMap<string, readonly string[]>;
+}
+
+const scripts = new Map<ScriptName, Script>();
+
+export function scriptOf(name: ScriptName): Script {
+  const known = scripts.get(name);
+  if (known !== undefined) return known;
+  const { args, answers, effect, libraries: more = [] } = contractOf(name);
+  const inFront = [...(name in plainScripts ? [] : libraries), ...more];
+  const text = `#!lua${flags[effect]}\n${[...inFront, name].map(readScript).join("\n")}`;
+  const alternatives = answers.split(" | ").map((one) => {
+    const [code = "", ...names] = one.split(" ");
+    return [code, names] as const;
+  });
+  const sha = createHash("sha1").update(text).digest("hex");
+  const script = { text, sha, args: args.split(" "), answers: new Map(alternatives) };
+  scripts.set(name, script);
+  return script;
+}
+
+const names = new Map<string, ScriptName>();
+
+/** Which script EVALSHA means by its hash, or EVAL by its text. */
+export function scriptNameOf(which: string): ScriptName | undefined {
+  if (names.size === 0) {
+    for (const name of scriptNames) names.set(scriptOf(name).sha, name).set(scriptOf(name).text, name);
+  }
+  return names.get(which);
+}
+
+/** A server that does not know a script yet says so, and gets its text. */
+export function isUnknownScript(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith("NOSCRIPT");
 }

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { Cluster } from "ioredis";
 import { notFound, ParleyError } from "../../conversation/errors.ts";
-import { ExpiredCursor, unknownMessage, type Anchor } from "../../conversation/message/cursor.ts";
+import { ExpiredCursor, unknownMessage, type Anchor, type Cursor } from "../../conversation/message/cursor.ts";
 import { markOf } from "../../conversation/message/ids.ts";
-import type { Op, StartedTurn } from "../../conversation/ports/store.ts";
+import type { Op, StartedTurn, RecordChange } from "../../conversation/ports/store.ts";
 import type { MemorySettings } from "../../conversation/session.ts";
 import type { Client } from "../client/connection.ts";
 import type { DurableScripts } from "../client/durable.ts";
@@ -12,7 +12,6 @@ import { sessionKeys } from "../store/keys.ts";
 import type { RedisQuotas } from "../store/quotas.ts";
 import type { SessionIndex } from "../store/session-index.ts";
 import type { SessionRoom } from "../store/session-room.ts";
-import { anchorArgs, type PlaceArgs } from "./arguments.ts";
 import { sessionScripts, type AnswerOf, type ArgsOf, type SessionScript } from "./contracts.ts";
 import { headOf, text, type Head } from "./replies.ts";
 import { answerOf, ordered, type ScriptCall, type Scripts } from "./scripts.ts";
@@ -40,8 +39,6 @@ export interface StoreSettings {
   readonly quotas: RedisQuotas | null;
   /** Whether an owner may start another session; left out: always. */
   readonly room?: SessionRoom | null;
-  /** Milliseconds that other processes' leases are given beyond their end (after a loss of Redis). */
-  readonly leaseGraceMs: () => number;
   /** Writes that are acknowledged only when replicas hold them; null: as soon as the primary does. */
   readonly durable: DurableScripts | null;
   /** The next run that waits in this session is this process', and nothing runs there. */
@@ -98,12 +95,23 @@ export class SessionCalls {
   readonly settings: StoreSettings;
   readonly index: SessionIndex;
   readonly #scripts: Scripts;
+  #graceUntil = 0;
 
   constructor(redis: Client, scripts: Scripts, index: SessionIndex, settings: StoreSettings) {
     this.redis = redis;
     this.#scripts = scripts;
     this.index = index;
     this.settings = settings;
+  }
+
+  /** Who lost Redis renews its leases before others take them: all that lost it wait half a lease more. */
+  grantGrace(): void {
+    this.#graceUntil = Date.now() + this.settings.leaseMs / 2;
+  }
+
+  /** Milliseconds that other processes' leases are given beyond their end. */
+  get leaseGraceMs(): number {
+    return Date.now() < this.#graceUntil ? Math.ceil(this.settings.leaseMs / 2) : 0;
   }
 
   historyKey(sessionId: string): string {
@@ -201,4 +209,52 @@ export class SessionCalls {
     const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted, ...(index ?? [])];
     return { name, keys, args: [...common, ...opArgs, ...ordered(name, own)] };
   }
+}
+
+/** A place in a history: three arguments of a script (lib/place.lua), empty where there is none. */
+export type PlaceArgs = readonly [kind: string | number, where: string | number, what: string];
+
+export function cursorArgs(cursor: Cursor | null): PlaceArgs {
+  return cursor ? [cursor.generation, cursor.position, cursor.mark] : ["", "", ""];
+}
+
+/** `opId`: of the message of an id that the caller chose. */
+export function anchorArgs(anchor: Anchor | null, opId: (messageId: string) => string): PlaceArgs {
+  if (anchor === null || "generation" in anchor) return cursorArgs(anchor);
+  switch (anchor.kind) {
+    case "place":
+      return ["mark", anchor.position, anchor.mark];
+    case "named":
+      return ["named", anchor.hint, anchor.messageId];
+    case "chosen":
+      return ["chosen", opId(anchor.messageId), anchor.messageId];
+  }
+}
+
+/** Field, value, … of what is set; what goes back to its default is in dropsOf. */
+export function recordFields(record: RecordChange): readonly (string | number)[] {
+  const { memory, metadata, archived } = record;
+  const fields = {
+    title: record.title,
+    instructions: record.instructions,
+    model: record.model,
+    mem: memory?.strategy,
+    memTurns: memory && (memory.maxTurns ?? ""),
+    memTokens: memory && (memory.maxTokens ?? ""),
+    metadata: metadata && JSON.stringify(metadata),
+    archived: archived === undefined ? null : archived ? 1 : 0,
+  };
+  return Object.entries(fields).flatMap(([name, value]) =>
+    value === null || value === undefined ? [] : [name, value],
+  );
+}
+
+/** Fields that go back to their default. */
+export function dropsOf(change: RecordChange): readonly string[] {
+  const drops = (["title", "instructions", "model", "metadata"] as const).filter((name) => change[name] === null);
+  return change.memory === null ? [...drops, "mem", "memTurns", "memTokens"] : drops;
+}
+
+export function packMemory(memory: MemorySettings): string {
+  return `${memory.strategy}:${memory.maxTurns ?? ""}:${memory.maxTokens ?? ""}`;
 }

@@ -19,7 +19,7 @@ import { SessionRoom } from "./session-room.ts";
 import { RedisSessionStore } from "./session-store.ts";
 import { openTopology, type Topology } from "../client/topology.ts";
 
-type OwnSettings = "ttlSeconds" | "processId" | "quotas" | "room" | "leaseGraceMs" | "durable";
+type OwnSettings = "ttlSeconds" | "processId" | "quotas" | "room" | "durable";
 
 export interface BackendOptions extends Omit<StoreSettings, OwnSettings> {
   readonly source: RedisSource;
@@ -65,7 +65,6 @@ export class RedisBackend {
   #listEventsOn = false;
   #advice: readonly string[] = [];
   #lost = false;
-  #graceUntil = 0;
 
   constructor(options: BackendOptions) {
     this.#options = options;
@@ -74,13 +73,13 @@ export class RedisBackend {
     this.commands = this.#topology.client;
     this.commands.on("close", () => (this.#lost = true));
     this.commands.on("ready", () => {
-      if (this.#lost) this.#grantGrace();
+      if (this.#lost) this.store.grantGrace();
       this.#lost = false;
       void this.#look();
     });
     // A cluster is never away as a whole; what holds after a loss holds for the part that was.
     this.#topology.onPrimaries(() => {
-      this.#grantGrace();
+      this.store.grantGrace();
       void this.#look();
     });
     this.#refused = new RefusedWrites(() => this.#topology.primaries(), options.onRefusal);
@@ -116,7 +115,6 @@ export class RedisBackend {
               telemetry,
               onError,
             }),
-      leaseGraceMs: () => (Date.now() < this.#graceUntil ? Math.ceil(options.leaseMs / 2) : 0),
       durable: this.#durable,
     });
     const { hub, db } = this.#topology;
@@ -185,11 +183,6 @@ export class RedisBackend {
     // What is on its way is let through; a Redis that is away is not waited for.
     if (this.commands.status === "ready") await this.commands.quit().catch(this.#options.onError);
     this.commands.disconnect();
-  }
-
-  /** Who lost Redis renews its leases before others take them: all that lost it wait half a lease more. */
-  #grantGrace(): void {
-    this.#graceUntil = Date.now() + this.#options.leaseMs / 2;
   }
 
   async #look(): Promise<void> {

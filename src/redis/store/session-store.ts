@@ -15,14 +15,22 @@ import type {
 } from "../../conversation/ports/store.ts";
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
-import { cursorArgs, dropsOf, recordFields } from "../scripts/arguments.ts";
+import {
+  cursorArgs,
+  dropsOf,
+  recordFields,
+  callersOp,
+  foreign,
+  ownOp,
+  SessionCalls,
+  type StoreSettings,
+} from "../scripts/session-calls.ts";
 import { view, type Absent } from "../scripts/reading/view.ts";
 import { headOf } from "../scripts/replies.ts";
 import type { Scripts } from "../scripts/scripts.ts";
 import { fork } from "../scripts/session/fork.ts";
 import { restore } from "../scripts/session/restore.ts";
 import { touch } from "../scripts/session/touch.ts";
-import { callersOp, foreign, ownOp, SessionCalls, type StoreSettings } from "../scripts/session-calls.ts";
 import { append } from "../scripts/turn/append.ts";
 import { attend } from "../scripts/turn/attend.ts";
 import { begin } from "../scripts/turn/begin.ts";
@@ -49,6 +57,11 @@ export class RedisSessionStore implements SessionStore {
   readonly fork: SessionStore["fork"] = (...args) => fork(this.#calls, ...args);
   readonly restore = (...args: Rest<typeof restore>) => restore(this.#calls, ...args);
   readonly list: SessionStore["list"] = (...args) => this.#calls.index.list(...args);
+
+  /** Redis was lost, and is back. */
+  grantGrace(): void {
+    this.#calls.grantGrace();
+  }
 
   historyKey(sessionId: string): string {
     return this.#calls.historyKey(sessionId);

@@ -121,7 +121,6 @@ function storeOver<Connection extends Client>(
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
     memoryRows: 200,
     quotas: null,
-    leaseGraceMs: () => 0,
     durable: null,
     onTurnFree: (key) => freed.push(key),
     onStarted: () => undefined,

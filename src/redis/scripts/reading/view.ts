@@ -1,11 +1,10 @@
 import { ParleyError, PageTooLarge } from "../../../conversation/errors.ts";
-import { ExpiredCursor, parseAnchor, unknownMessage } from "../../../conversation/message/cursor.ts";
+import { ExpiredCursor, parseAnchor, unknownMessage, invalidCursor } from "../../../conversation/message/cursor.ts";
 import { markOf } from "../../../conversation/message/ids.ts";
 import { isObject, parseJson } from "../../../conversation/message/json.ts";
 import type { Row } from "../../../conversation/message/message.ts";
 import type { Found, Reading, StoreRead } from "../../../conversation/ports/store.ts";
 import type { MessagePage, PageRequest, Session } from "../../../conversation/session.ts";
-import { invalidCursor } from "../arguments.ts";
 import type { AnswerOf, Arg, Reply } from "../contracts.ts";
 import { list, memoryOf, number, runView, text } from "../replies.ts";
 import type { SessionCalls } from "../session-calls.ts";

@@ -6,9 +6,8 @@ import type { Session } from "../../../conversation/session.ts";
 import { guarded } from "../../client/failure.ts";
 import { exactRow } from "../../store/exact-row.ts";
 import { sessionKeys } from "../../store/keys.ts";
-import { recordFields } from "../arguments.ts";
+import { recordFields, callersOp, type SessionCalls } from "../session-calls.ts";
 import { changesTooFast, view } from "../reading/view.ts";
-import { callersOp, type SessionCalls } from "../session-calls.ts";
 
 const chunkRows = 500;
 

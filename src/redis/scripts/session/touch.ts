@@ -1,7 +1,7 @@
 import type { Cursor } from "../../../conversation/message/cursor.ts";
-import { cursorArgs } from "../arguments.ts";
-import { headOf, type Head } from "../replies.ts";
+import { cursorArgs } from "../session-calls.ts";
 import type { SessionCalls, Target } from "../session-calls.ts";
+import { headOf, type Head } from "../replies.ts";
 
 /** Records what foreign code did to the list, or that a place a reader knows is gone. null: no such session. */
 export async function touch(calls: SessionCalls, target: Target, witness: Cursor | null = null): Promise<Head | null> {

@@ -1,15 +1,21 @@
 import type { Attended } from "../../../conversation/ports/store.ts";
-import { packMemory } from "../arguments.ts";
+import { packMemory, ownOp, type SessionCalls } from "../session-calls.ts";
 import { headOf } from "../replies.ts";
-import { ownOp, type SessionCalls } from "../session-calls.ts";
 import { startedTurn } from "./turn-answers.ts";
 
 export async function attend(calls: SessionCalls, key: string, takeAny: boolean): Promise<Attended> {
-  const { leaseGraceMs, leaseMs, memory, memoryRows, processId } = calls.settings;
+  const { leaseMs, memory, memoryRows, processId } = calls.settings;
   const answer = await calls.run(
     "attend",
     { owner: "*", key, op: ownOp() },
-    { processId, graceMs: leaseGraceMs(), takeAny: takeAny ? 1 : 0, leaseMs, memory: packMemory(memory), memoryRows },
+    {
+      processId,
+      graceMs: calls.leaseGraceMs,
+      takeAny: takeAny ? 1 : 0,
+      leaseMs,
+      memory: packMemory(memory),
+      memoryRows,
+    },
   );
   if (answer.code === "NOT_FOUND") return { turn: null, dueAt: 0 };
   const turn = answer.code === "STARTED" ? startedTurn(calls, key, answer) : null;

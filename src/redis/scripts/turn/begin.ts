@@ -1,10 +1,9 @@
 import type { BeginAnswer, BeginTurn } from "../../../conversation/ports/store.ts";
 import { NotReplicated } from "../../client/durable.ts";
 import { refusalOf, uncounted } from "../../store/quotas.ts";
-import { packMemory, recordFields } from "../arguments.ts";
+import { packMemory, recordFields, callersOp, foreign, type SessionCalls } from "../session-calls.ts";
 import { headOf, text } from "../replies.ts";
 import { answerOf } from "../scripts.ts";
-import { callersOp, foreign, type SessionCalls } from "../session-calls.ts";
 import { startedTurn, writtenRun } from "./turn-answers.ts";
 
 export async function begin(calls: SessionCalls, owner: string, key: string, turn: BeginTurn): Promise<BeginAnswer> {
@@ -26,7 +25,7 @@ export async function begin(calls: SessionCalls, owner: string, key: string, tur
     whenBusy: turn.whenBusy,
     maxQueued: settings.maxQueuedRuns,
     leaseMs,
-    graceMs: settings.leaseGraceMs(),
+    graceMs: calls.leaseGraceMs,
     memory: packMemory(settings.memory),
     memoryRows: settings.memoryRows,
     model: settings.model,
