@@ -20,8 +20,8 @@ import { startEmbeddedRedis, type EmbeddedRedis } from "./embedded-redis/embedde
 import { authenticator, ownAuthenticator } from "./transport/auth/authenticate.ts";
 import type { Authenticated, AuthenticateRequest, AuthRequest } from "./transport/auth/authenticate.ts";
 import { silentLogger, type Logger } from "./operations/logger.ts";
-import { checkedList, readPersistedList, type ListChecks } from "./operations/documents/persisted-list.ts";
-import { persistedOperations, type PersistedOperations } from "./operations/documents/persisted.ts";
+import { checkedList, readPersistedList, type ListChecks } from "./operations/persisted-list.ts";
+import { persistedOperations, type PersistedOperations } from "./operations/documents.ts";
 import { requestLogger } from "./transport/request-ids.ts";
 import { hostTraces } from "./telemetry/tracing/host.ts";
 import { createTransport, type Transport } from "./transport/transport.ts";
@@ -352,4 +352,4 @@ export type { ClusterSource, EmbeddedSource, UrlSource } from "./options.ts";
 export { ArchiveError } from "./conversation/message/archive.ts";
 export { GatewayOptionsError } from "./options.ts";
 export { ParleyError } from "./conversation/errors.ts";
-export { PersistedOperationsError } from "./operations/documents/persisted-list.ts";
+export { PersistedOperationsError } from "./operations/persisted-list.ts";

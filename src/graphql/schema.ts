@@ -1,3 +1,4 @@
+import { specifiedDirectives } from "graphql";
 import "./types/events.ts";
 import "./types/message.ts";
 import "./types/model.ts";
@@ -9,11 +10,8 @@ import "./types/session-mutations.ts";
 import "./types/session.ts";
 import "./types/turn-mutations.ts";
 import "./types/viewer.ts";
-
-import { specifiedDirectives } from "graphql";
-
 import { builder } from "./builder.ts";
-import { countFields } from "./counted-fields.ts";
+import { countFields } from "./answer-budget.ts";
 import { deferDirective } from "./types/defer.ts";
 
 export const schema = countFields(builder.toSchema({ directives: [...specifiedDirectives, deferDirective] }));

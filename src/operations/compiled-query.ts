@@ -26,13 +26,11 @@ import type {
   GraphQLSchema,
   OperationDefinitionNode,
 } from "graphql";
-// As the executor does; graphql has no other name for them.
 import { collectFields, collectSubfields } from "graphql/execution/collectFields.js";
-
 import { completeLeaf, completeList, completeObject, Run } from "./completers.ts";
 import type { Complete, FieldPlan, Path } from "./completers.ts";
 import type { Context } from "../graphql/context.ts";
-import { uncountedResolver } from "../graphql/counted-fields.ts";
+import { uncountedResolver } from "../graphql/answer-budget.ts";
 
 // A query that comes again and again is compiled: what the executor finds out anew for each value of each answer (which
 // fields, of which types, with which arguments) is found out once. An answer is made of plain objects, each with its keys

@@ -1,10 +1,9 @@
 import type { ExecutionResult } from "graphql";
 import { LRUCache } from "lru-cache";
-
 import type { Viewer } from "../conversation/session.ts";
 import type { Context } from "../graphql/context.ts";
 import type { KnownSession } from "../graphql/reading/readings.ts";
-import type { KnownOperation } from "./documents/documents.ts";
+import type { KnownOperation } from "./documents.ts";
 
 /** Memory for answers, as estimated: some hundred pages of 50 messages. */
 const keptBytes = 64 * 1024 * 1024;

@@ -1,10 +1,9 @@
 import { execute, getVariableValues, GraphQLError, OperationTypeNode, subscribe } from "graphql";
 import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
-
 import { requireScope } from "../conversation/conversations/access.ts";
 import type { Conversations } from "../conversation/conversations/conversations.ts";
 import { ParleyError } from "../conversation/errors.ts";
-import type { Telemetry } from "../conversation/ports/telemetry.ts";
+import type { Telemetry, Span } from "../conversation/ports/telemetry.ts";
 import type { Viewer } from "../conversation/session.ts";
 import { AnswerBudget } from "../graphql/answer-budget.ts";
 import type { Context, Resume } from "../graphql/context.ts";
@@ -12,9 +11,8 @@ import { checkCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
 import type { QueryLimits } from "../config/limits.ts";
 import type { KnownSession, Readings } from "../graphql/reading/readings.ts";
-import { Documents } from "./documents/documents.ts";
-import type { KnownOperation } from "./documents/documents.ts";
-import type { DocumentReference, PersistedOperations } from "./documents/persisted.ts";
+import { Documents, type OperationDescription } from "./documents.ts";
+import type { KnownOperation, DocumentReference, PersistedOperations } from "./documents.ts";
 import type { Exchange } from "./exchange.ts";
 import { KeptAnswer, KeptAnswers } from "./kept-answers.ts";
 import { Broadcasts } from "./live/broadcasts.ts";
@@ -24,8 +22,8 @@ import type { MaskError } from "./masking.ts";
 import { badRequest, refusal, withRequestStatus, withStatus } from "./refusals.ts";
 import { formatResult, isSeveral } from "./results.ts";
 import type { OperationResult } from "./results.ts";
-import { reportOperation, reportUnread } from "./telemetry.ts";
 import { createYogaEngine } from "./yoga-engine.ts";
+import { toGraphQLError } from "../graphql/errors.ts";
 
 // The one way of an operation, whichever transport brought it:
 //
@@ -314,4 +312,42 @@ function noSuchOperation(): GraphQLError {
 function changesByGet(): GraphQLError {
   const message = "Can only perform a mutation operation from a POST request.";
   return refusal(405, "BAD_REQUEST", message, { allow: "POST" });
+}
+
+export interface OperationInProgress {
+  readonly span: Span;
+  /** Of several results with none: what comes later is no new operation. */
+  readonly end: (result: Partial<ExecutionResult>) => void;
+}
+
+/** An operation begins to be executed, over whichever transport it came. */
+export function reportOperation(
+  telemetry: Telemetry,
+  { type, field, name }: OperationDescription,
+): OperationInProgress {
+  const startedAt = performance.now();
+  const span = telemetry.begin({ kind: "operation", type, field, name });
+  return {
+    span,
+    end({ errors }) {
+      const code = codeOfErrors(errors);
+      telemetry.operation({ type, field, code, seconds: (performance.now() - startedAt) / 1000 });
+      span.end(code);
+    },
+  };
+}
+
+/** An operation that was refused before it was executed. */
+export function reportUnread(telemetry: Telemetry, errors: readonly unknown[]): void {
+  telemetry.operation({ type: "unknown", field: "", code: codeOfErrors(errors), seconds: 0 });
+}
+
+/** "OK", or the code that a client gets for the first error. */
+function codeOfErrors(errors: readonly unknown[] | undefined): string {
+  const [first] = errors ?? [];
+  if (first === undefined) return "OK";
+  const error = first instanceof GraphQLError ? toGraphQLError(first) : null;
+  const code = error?.extensions["code"];
+  // As masking has it: the executor gives no code where a variable has a value that its type cannot hold.
+  return typeof code === "string" ? code : "BAD_USER_INPUT";
 }

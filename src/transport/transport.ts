@@ -1,14 +1,11 @@
 import type { Server } from "node:http";
-
 import type { GraphQLSchema } from "graphql";
-
 import type { Conversations } from "../conversation/conversations/conversations.ts";
 import { silentTelemetry } from "../conversation/ports/telemetry.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Limits, QueryLimits } from "../config/limits.ts";
-import { anonymous } from "../conversation/session.ts";
 import { createAnswers } from "./http/answers.ts";
-import { readBody } from "./http/incoming.ts";
+import { readBody, createNodeServer } from "./http/node-server.ts";
 import { OpenExchanges } from "../operations/exchange.ts";
 import type { Authenticate } from "../operations/identity.ts";
 import { graphiqlPage } from "./http/pages/graphiql.ts";
@@ -19,10 +16,9 @@ import { createGuard } from "./guard/guard.ts";
 import type { Logger } from "../operations/logger.ts";
 import { createMask } from "../operations/masking.ts";
 import type { MetricsSource } from "./http/pages/metrics-endpoint.ts";
-import { createNodeServer } from "./http/node-server.ts";
 import { identifyBy } from "./http/origins.ts";
-import { persistedOperations } from "../operations/documents/persisted.ts";
-import type { PersistedOperations } from "../operations/documents/persisted.ts";
+import { persistedOperations } from "../operations/documents.ts";
+import type { PersistedOperations } from "../operations/documents.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { isStream } from "./http/streams.ts";
@@ -32,8 +28,8 @@ import { createWebSocketEndpoint } from "./websocket/websocket.ts";
 export interface TransportOptions {
   readonly conversations: Conversations;
   readonly schema: GraphQLSchema;
-  /** Default: everyone is `anonymous`. */
-  readonly authenticate?: Authenticate;
+  /** null (default): everyone is `anonymous`. */
+  readonly authenticate?: Authenticate | null;
   readonly logger: Logger;
   readonly ready: () => Promise<Readiness>;
   /** What GET /metrics answers with; null (default): there is no such page. */
@@ -84,7 +80,7 @@ export function createTransport(options: TransportOptions): Transport {
   const { maxBodyBytes, keepAliveMs } = limits;
   const logger = requestLogger(options.logger, telemetry);
   const {
-    authenticate = () => ({ viewer: anonymous, expiresAt: null }),
+    authenticate = null,
     introspection = !production,
     allowedOrigins = null,
     path = "/graphql",

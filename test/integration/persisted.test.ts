@@ -7,8 +7,7 @@ import { persistedExchange } from "@urql/exchange-persisted";
 import { createClient } from "graphql-ws";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
-
-import { persistedOperations, sha256Of } from "../../src/operations/documents/persisted.ts";
+import { persistedOperations, sha256Of } from "../../src/operations/documents.ts";
 import { openAcknowledged, startTransport } from "../support/gateway/transport-server.ts";
 
 const hello = "{ hello }";

@@ -1,19 +1,13 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
 import { GraphQLError } from "graphql";
 import { describe, expect, onTestFinished, test } from "vitest";
-
 import { defaultSettings } from "../support/gateway/transport-server.ts";
 import { schema } from "../../src/graphql/schema.ts";
-import {
-  checkedList,
-  PersistedOperationsError,
-  readPersistedList,
-} from "../../src/operations/documents/persisted-list.ts";
-import { persistedOperations, sha256Of } from "../../src/operations/documents/persisted.ts";
-import type { DocumentReference, PersistedOperations } from "../../src/operations/documents/persisted.ts";
+import { checkedList, PersistedOperationsError, readPersistedList } from "../../src/operations/persisted-list.ts";
+import { persistedOperations, sha256Of } from "../../src/operations/documents.ts";
+import type { DocumentReference, PersistedOperations } from "../../src/operations/documents.ts";
 
 const query = "{ viewer { subject } }";
 const sha256 = sha256Of(query);

@@ -4,14 +4,90 @@ import { isObject } from "../../conversation/message/json.ts";
 import { isMessageId } from "../../conversation/message/ids.ts";
 import type { ContentBlock, NewMessage } from "../../conversation/message/message.ts";
 import { builder } from "../builder.ts";
-import { ContentBlockInput, parseContent, parseOptionalContent } from "./content.ts";
 import { listSize } from "../limits-cost.ts";
 import { pagesBelow } from "../reading/lookahead.ts";
 import { MessageRoleRef } from "./message.ts";
 import { MessageParent } from "../reading/message-parent.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
-import { MessageRef, SessionRef } from "../reading/refs.ts";
 import type { SessionParent } from "../reading/readings.ts";
+import { MessageRef, SessionRef } from "../reading/refs.ts";
+
+const ImageBlockInput = builder.inputType("ImageBlockInput", {
+  description: "An image for the model to look at.",
+  fields: (t) => ({
+    url: t.string({
+      required: true,
+      description: "An https: address, or a data: URL. Anything else is BAD_USER_INPUT.",
+    }),
+    detail: t.string({
+      description: 'How closely to look: "low", "high" or "auto", as the model\'s provider takes it.',
+    }),
+  }),
+});
+
+export const ContentBlockInput = builder.inputType("ContentBlockInput", {
+  description: "One part of a message to be stored: exactly one of its fields.",
+  isOneOf: true,
+  fields: (t) => ({
+    text: t.string({ description: "A piece of text." }),
+    image: t.field({ type: ImageBlockInput, description: "An image." }),
+    other: t.field({
+      type: "JSON",
+      description:
+        'A block of LangChain\'s as it is, an object with a text `type`: {"type": "file", …}. What OtherBlock.data holds can be given back here.',
+    }),
+  }),
+});
+
+type GivenBlock = typeof ContentBlockInput.$inferInput;
+
+/** A message's content as a caller gives it. */
+export interface GivenContent {
+  readonly text?: string | null | undefined;
+  readonly content?: readonly GivenBlock[] | null | undefined;
+}
+
+/** `at` names the input for errors, e.g. "input". @throws BAD_USER_INPUT unless there is exactly one of text and content, with something in it. */
+export function parseContent(at: string, given: GivenContent): readonly ContentBlock[] {
+  const blocks = parseOptionalContent(at, given);
+  if (blocks === null) throw badInput(`${at}.text`, "Give the message as text or as content.");
+  if (blocks.every((block) => block.kind === "text" && block.text.trim() === "")) {
+    const field = typeof given.text === "string" ? "text" : "content";
+    throw badInput(`${at}.${field}`, "The message must not be empty.");
+  }
+  return blocks;
+}
+
+/** null: neither text nor content. Both may be empty, as a tool's answer is at times. @throws BAD_USER_INPUT for both at once. */
+export function parseOptionalContent(at: string, { text, content }: GivenContent): readonly ContentBlock[] | null {
+  const hasText = typeof text === "string";
+  if (hasText && content) throw badInput(`${at}.text`, "Give either text or content, not both.");
+  if (hasText) return text === "" ? [] : [{ kind: "text", text }];
+  return content?.map((block, index) => parseBlock(`${at}.content[${index}]`, block)) ?? null;
+}
+
+function parseBlock(at: string, block: GivenBlock): ContentBlock {
+  if (typeof block.text === "string") return { kind: "text", text: block.text };
+  if (block.image) {
+    const { url, detail } = block.image;
+    if (!/^(?:https:\/\/\S|data:\S)/i.test(url)) {
+      throw badInput(`${at}.image.url`, "An image's url must begin with https: or data:.");
+    }
+    return { kind: "image", url, detail: detail ?? null };
+  }
+  const type = typeOfOther(block.other);
+  if (type === null) throw badInput(`${at}.other`, 'A block must be an object with a type, such as { type: "file" }.');
+  // They have a form of their own here, whose checks this would go around.
+  if (type === "text" || type === "image_url") {
+    throw badInput(`${at}.other`, "Give text and images as text and image, not as other.");
+  }
+  return { kind: "other", type, data: block.other };
+}
+
+function typeOfOther(value: unknown): string | null {
+  const type = isObject(value) ? value["type"] : null;
+  return typeof type === "string" && type !== "" ? type : null;
+}
 
 /** @throws BAD_USER_INPUT where a caller may not choose it. */
 export function parseMessageId(field: string, messageId: string | null | undefined): string | null {

@@ -3,14 +3,13 @@ import type { NewSession, ReadRequest, TurnResult } from "../../conversation/con
 import type { PageRequest } from "../../conversation/session.ts";
 import { isFinal } from "../../conversation/run.ts";
 import { builder } from "../builder.ts";
-import { ContentBlockInput, parseContent } from "./content.ts";
+import { ContentBlockInput, parseContent, parseIdempotencyKey, parseMessageId } from "./new-message.ts";
 import type { Context } from "../context.ts";
 import { pagesOfSessionBelow, selectsAtOnce } from "../reading/lookahead.ts";
 import { MessageParent } from "../reading/message-parent.ts";
-import { parseIdempotencyKey, parseMessageId } from "./new-message.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
-import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { SessionParent } from "../reading/readings.ts";
+import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import { messageOfRun } from "./run.ts";
 import { instructionsDescription, metadataDescription, modelDescription, parseMetadata } from "./session-mutations.ts";
 

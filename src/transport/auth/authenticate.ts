@@ -6,7 +6,6 @@ import {
   viewerOf,
 } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
-import { anonymous } from "../../conversation/session.ts";
 import type { Authenticate, Credentials, RequestHeaders } from "../../operations/identity.ts";
 import type { Logger } from "../../operations/logger.ts";
 import { keyVerifier } from "./api-keys.ts";
@@ -40,12 +39,11 @@ export type AuthenticateRequest = (
   request: AuthRequest,
 ) => Authenticated | null | undefined | Promise<Authenticated | null | undefined>;
 
-const everyone: Authenticate = () => ({ viewer: anonymous, expiresAt: null });
-
-export async function authenticator(options: AuthOptions, logger: Logger): Promise<Authenticate> {
+/** null: nobody has to sign in. */
+export async function authenticator(options: AuthOptions, logger: Logger): Promise<Authenticate | null> {
   switch (options.kind) {
     case "none":
-      return everyone;
+      return null;
     case "jwt": {
       // Loaded here: nobody else needs its library to start.
       const { jwtVerifier } = await import("./jwt.ts");

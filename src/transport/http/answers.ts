@@ -1,17 +1,16 @@
 import { GraphQLError } from "graphql";
-
 import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
 import { compressPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
+import { acceptedBy } from "./http.ts";
 import type { AnswerOperation } from "./http.ts";
 import { tooManySockets } from "../guard/guard.ts";
 import type { ClientAddress, Guard } from "../guard/guard.ts";
 import { metricsPage } from "./pages/metrics-endpoint.ts";
 import type { MetricsSource } from "./pages/metrics-endpoint.ts";
-import { acceptedBy } from "./negotiation.ts";
 import { answerOptions, corsHeaders } from "./origins.ts";
 import type { OriginPolicy } from "./origins.ts";
 import type { Operations } from "../../operations/operation.ts";

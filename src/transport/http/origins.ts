@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
-
-import type { Authenticate, Identify, RequestHeaders } from "../../operations/identity.ts";
+import { anonymous } from "../../conversation/session.ts";
+import type { Authenticate, Identify, Identity, RequestHeaders } from "../../operations/identity.ts";
 
 const localHosts: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
@@ -35,8 +35,11 @@ function isKnownPage(headers: RequestHeaders, policy: OriginPolicy): boolean {
   return mayUpgrade(headers, policy);
 }
 
-/** `authenticate`, which is told whether a page that is let in has sent the request. */
-export function identifyBy(authenticate: Authenticate, policy: OriginPolicy): Identify {
+const everyone: Identity = { viewer: anonymous, expiresAt: null };
+
+/** `authenticate`, which is told whether a page that is let in has sent the request; null: everyone is `anonymous`. */
+export function identifyBy(authenticate: Authenticate | null, policy: OriginPolicy): Identify {
+  if (authenticate === null) return () => everyone;
   return (headers, connectionParams) =>
     authenticate({ headers, connectionParams, fromKnownPage: isKnownPage(headers, policy) });
 }

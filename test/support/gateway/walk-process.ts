@@ -10,8 +10,9 @@ import { createGateway } from "../../../src/gateway.ts";
 
 const [redis = ""] = process.argv.slice(2);
 const src = new URL("../../../src/", import.meta.url).href;
-const gateway = await createGateway({ redis, model: "offline", offlineWordDelayMs: 0 });
+const gateway = await createGateway({ redis, model: "offline", offlineWordDelayMs: 0, autoTitle: false });
 const { url } = await gateway.listen({ port: 0 });
+while (!(await fetch(`${url}/readyz`)).ok) continue;
 const inspector = new Session();
 inspector.connect();
 

@@ -1,13 +1,11 @@
 import { readFile } from "node:fs/promises";
-
 import { GraphQLError, Kind, NoSchemaIntrospectionCustomRule, specifiedRules, validate } from "graphql";
 import type { GraphQLSchema } from "graphql";
-
-import { ParleyError } from "../../conversation/errors.ts";
-import { checkCost, planCost } from "../../graphql/limits-cost.ts";
-import { parseBounded } from "../../graphql/limits.ts";
-import type { QueryLimits } from "../../config/limits.ts";
-import { sha256Of } from "./persisted.ts";
+import { ParleyError } from "../conversation/errors.ts";
+import { checkCost, planCost } from "../graphql/limits-cost.ts";
+import { parseBounded } from "../graphql/limits.ts";
+import type { QueryLimits } from "../config/limits.ts";
+import { sha256Of } from "./documents.ts";
 
 /** The list cannot be served: every mistake in it, one a line. */
 export class PersistedOperationsError extends Error {
