@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
@@ -34,7 +34,8 @@ beforeAll(async () => {
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, `parley-client-${version}.tgz`), "-C", installed, "--strip-components=1"]);
   mkdirSync(join(app, "node_modules/@types"));
-  for (const name of ["react", "@types/react", "@types/node"]) {
+  mkdirSync(join(app, "node_modules/@ai-sdk"));
+  for (const name of ["react", "@types/react", "@types/node", "ai", "@ai-sdk/react"]) {
     symlinkSync(join(root, "node_modules", name), join(app, "node_modules", name));
   }
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
@@ -52,7 +53,11 @@ test("it holds JavaScript, types and the list of its operations, depends on noth
   const others = filesOf(installed).filter((name) => !/\.(js|d\.ts)$/.test(name));
   expect(others.sort()).toEqual(["LICENSE", "README.md", "operations.json", "package.json"]);
   // React Server Components tell by it what runs in the page.
-  expect(readFileSync(join(installed, "dist/react.js"), "utf8")).toMatch(/^"use client";/);
+  for (const name of ["react", "kits/ai-sdk-react"]) {
+    expect(readFileSync(join(installed, `dist/${name}.js`), "utf8")).toMatch(/^"use client";/);
+  }
+  // It may be used in Server Components.
+  expect(readFileSync(join(installed, "dist/kits/ai-sdk.js"), "utf8")).not.toMatch(/use client|from "react"/);
   const list = JSON.parse(readFileSync(join(installed, "dist/operations.json"), "utf8")) as Record<string, string>;
   expect(Object.values(list).sort()).toEqual(Object.values(documents).sort());
 });
@@ -96,11 +101,7 @@ void store.send(1);
 createParleyClient({ url: "/graphql", noSuchOption: true });
 `,
   );
-  const page = readFileSync(join(root, "docs/clients.md"), "utf8");
-  const shown = [...page.matchAll(/^```(tsx?)\n([\s\S]*?)^```$/gm)].map(([, kind = "", code = ""], index) => {
-    writeFileSync(join(app, `shown-${index}.${kind}`), code);
-    return `shown-${index}.${kind}`;
-  });
+  const shown = codeIn("docs/clients.md");
   expect(shown).toHaveLength(2);
   // With a page's types and Node's, as an app that renders on a server has them; it looks into the package's types as well.
   const compilerOptions = {
@@ -108,13 +109,41 @@ createParleyClient({ url: "/graphql", noSuchOption: true });
     ...{ module: "nodenext", moduleResolution: "nodenext", noEmit: true, skipLibCheck: false },
   };
   writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["typed.ts", ...shown] }));
-  const { stdout } = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app]);
-  expect(stdout.toString()).toBe("");
+  expect(compilerOutput()).toBe("");
 });
+
+test("what the docs show of the kits compiles with their types", () => {
+  const files = ["ai-sdk"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
+  expect(files).toHaveLength(2);
+  const compilerOptions = {
+    ...{ ...strictest, jsx: "react-jsx", target: "es2022", lib: ["es2022", "dom"], types: [] },
+    // The kits' own types are not this package's to check.
+    ...{ module: "nodenext", moduleResolution: "nodenext", noEmit: true, skipLibCheck: true },
+  };
+  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files }));
+  expect(compilerOutput()).toBe("");
+});
+
+/** Writes the code of a page into files of the app, and gives their names. */
+function codeIn(name: string): readonly string[] {
+  const page = readFileSync(join(root, name), "utf8");
+  return [...page.matchAll(/^```(tsx?)\n([\s\S]*?)^```$/gm)].map(([, kind = "", code = ""], index) => {
+    const file = `${basename(name, ".md")}-${index}.${kind}`;
+    writeFileSync(join(app, file), code);
+    return file;
+  });
+}
+
+function compilerOutput(): string {
+  const { stdout } = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app]);
+  return stdout.toString();
+}
 
 test.each([
   ["client.ts", 11_000],
   ["react.ts", 1_000],
+  ["kits/ai-sdk.ts", 3_000],
+  ["kits/ai-sdk-react.ts", 4_500],
 ])("%s weighs little in a page", async (entry, most) => {
   const built = await build({
     configFile: false,
@@ -124,7 +153,10 @@ test.each([
       write: false,
       minify: true,
       lib: { entry: join(root, "packages/client/src", entry), formats: ["iife"], name: "parley" },
-      rolldownOptions: { external: ["react"], output: { globals: { react: "React" } } },
+      rolldownOptions: {
+        external: ["react", "ai", "@ai-sdk/react"],
+        output: { globals: (id) => id.replace(/\W/g, "_") },
+      },
     },
   });
   const [bundle] = [built].flat();
