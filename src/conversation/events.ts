@@ -1,5 +1,5 @@
 import type { Row } from "./message/message.ts";
-import type { RunPart } from "./part-log.ts";
+import type { RunPart, ToolPart } from "./part-log.ts";
 import type { Run } from "./run.ts";
 import type { Session } from "./session.ts";
 
@@ -39,6 +39,13 @@ export type SessionEvent =
       readonly runId: string;
       readonly index: number;
       readonly part: RunPart;
+    }
+  | {
+      readonly kind: "partChanged";
+      readonly sessionId: string;
+      readonly runId: string;
+      readonly index: number;
+      readonly part: ToolPart;
     }
   | {
       readonly kind: "partProgress";

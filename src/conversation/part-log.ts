@@ -1,146 +1,252 @@
-import { parseJson } from "./message/json.ts";
+import { isObject, objectOrEmpty, parseJson, stringOrNull } from "./message/json.ts";
+
+/**
+ * WRITING: the model writes its arguments. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was
+ * lost, CANCELLED had not.
+ */
+export const toolStatuses = ["WRITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "UNKNOWN"] as const;
+export type ToolStatus = (typeof toolStatuses)[number];
+
+/** What becomes of a call of a tool. */
+export interface ToolChange {
+  readonly status: ToolStatus;
+  /** Milliseconds since the epoch. */
+  readonly startedAt?: number;
+  readonly finishedAt?: number;
+  /** What the tool answered, as LangChain stores a message's content; left out: nothing yet, or too much for the log. */
+  readonly content?: unknown;
+}
+
+export interface ToolPart extends ToolChange {
+  readonly kind: "tool";
+  readonly messageLocalId: string;
+  /** The only one of its run. */
+  readonly callId: string;
+  readonly name: string;
+  /** The arguments as the model wrote them: JSON, once they are whole. */
+  readonly argsText: string;
+  /** How often it has changed. */
+  readonly revision: number;
+}
 
 /** A part of what a run makes. Its place among the run's parts never changes. */
 export type RunPart =
   /** `start`: where in the message's text it begins, in UTF-16 units. */
   | { readonly kind: "text"; readonly messageLocalId: string; readonly start: number; readonly text: string }
-  | { readonly kind: "reasoning"; readonly messageLocalId: string; readonly text: string };
+  | { readonly kind: "reasoning"; readonly messageLocalId: string; readonly text: string }
+  | ToolPart
+  /** What a tool tells while it works. */
+  | {
+      readonly kind: "data";
+      readonly messageLocalId: string;
+      readonly callId: string | null;
+      readonly name: string;
+      readonly data: unknown;
+    };
 
 /**
- * A run's part log holds what the text of its reply does not: a line for each piece of reasoning, in order,
- *     ["r", index of its part, offset in that part, length of the reply's text before it, "the piece"]
- * Together with the text it gives the parts: text between two reasoning parts is a part of its own. The log only grows, so a
- * reader's place in it is a length, in UTF-16 units as all lengths here.
+ * A run's part log holds what the text of its newest message does not: a line for each piece, in order. `at` is how long
+ * the message's text was before it, index a part's place among all, and lengths are in UTF-16 units.
+ *     ["r", index, offset in the part, at, "piece of reasoning"]
+ *     ["c", index, 0, at, call id, tool]                          a call of a tool begins
+ *     ["a", index, offset in the part, at, "piece of its arguments"]
+ *     ["s", index, revision, at, { status, … }]                   what becomes of the call
+ *     ["d", index, 0, at, call id or null, name, data]
+ *     ["t", 0, 0, at, "text"]                                     the message has ended; all of its text
+ *     ["m", index of the next part, 0, 0, local id]               another message begins
+ * Together with the text it gives the parts: text between two other parts is a part of its own. The log only grows, so a
+ * reader's place in it is a length. The log of a ConversationChain has reasoning alone.
  */
-export interface LogRecord {
+export type LogRecord = {
   readonly index: number;
   readonly offset: number;
-  /** How long the reply's text was. */
   readonly at: number;
-  readonly text: string;
   /** Where in the log the next line begins. */
   readonly next: number;
-}
+} & (
+  | { readonly kind: "reasoning" | "arguments" | "ended"; readonly text: string }
+  | { readonly kind: "call"; readonly callId: string; readonly name: string }
+  | { readonly kind: "change"; readonly change: ToolChange }
+  | { readonly kind: "data"; readonly callId: string | null; readonly name: string; readonly data: unknown }
+  | { readonly kind: "message"; readonly localId: string }
+);
+
+const texts = new Map<unknown, "reasoning" | "arguments" | "ended">([
+  ["r", "reasoning"],
+  ["a", "arguments"],
+  ["t", "ended"],
+]);
 
 /** The first record at or behind `from`; null: there is none. Lines of a later version are passed over. */
 export function recordAt(log: string, from: number): LogRecord | null {
   for (let at = from; at < log.length;) {
     const end = log.indexOf("\n", at);
     const next = end < 0 ? log.length : end + 1;
-    const line = parseJson(log.slice(at, next));
-    if (Array.isArray(line) && line[0] === "r") {
-      const [, index, offset, position, text] = line as readonly unknown[]; // Array.isArray gives any[]
-      return { index: Number(index), offset: Number(offset), at: Number(position), text: String(text), next };
-    }
+    const record = recordOf(parseJson(log.slice(at, next)), next);
+    if (record !== null) return record;
     at = next;
   }
   return null;
 }
 
+function recordOf(line: unknown, next: number): LogRecord | null {
+  if (!Array.isArray(line)) return null;
+  const [kind, index, offset, position, first, second, third] = line as readonly unknown[]; // Array.isArray gives any[]
+  const where = { index: Number(index), offset: Number(offset), at: Number(position), next };
+  const text = texts.get(kind);
+  if (text !== undefined) return { ...where, kind: text, text: String(first) };
+  switch (kind) {
+    case "c":
+      return { ...where, kind: "call", callId: String(first), name: String(second) };
+    case "s":
+      return { ...where, kind: "change", change: changeOf(first) };
+    case "d":
+      return { ...where, kind: "data", callId: stringOrNull(first), name: String(second), data: third };
+    case "m":
+      return { ...where, kind: "message", localId: String(first) };
+    default:
+      return null;
+  }
+}
+
+function changeOf(value: unknown): ToolChange {
+  const { status, startedAt, finishedAt, content } = objectOrEmpty(value);
+  return {
+    // A later version may have more of them.
+    status: toolStatuses.find((one) => one === status) ?? "UNKNOWN",
+    ...(typeof startedAt === "number" ? { startedAt } : {}),
+    ...(typeof finishedAt === "number" ? { finishedAt } : {}),
+    ...(content === undefined ? {} : { content }),
+  };
+}
+
+/** Where the first line of this kind begins at or behind `from`, where a line begins; -1: nowhere. A line holds no line end. */
+function lineOf(kind: string, log: string, from: number): number {
+  const start = `["${kind}",`;
+  if (log.startsWith(start, from)) return from;
+  const end = log.indexOf(`\n${start}`, from);
+  return end < 0 ? -1 : end + 1;
+}
+
+/** Whether a message ends at or behind `from`. */
+export function hasEnd(log: string, from: number): boolean {
+  return lineOf("t", log, from) >= 0;
+}
+
+/** The text of the message that is being made at this place of the log. `newest`: that of the message at the log's end. */
+export function textAt(log: string, from: number, newest: string): string {
+  const line = lineOf("t", log, from);
+  const record = line < 0 ? null : recordAt(log, line);
+  return record?.kind === "ended" ? record.text : newest;
+}
+
+const introduces = /^\["[rcdm]",/;
+
 /** The index of the text part that goes on behind the log's first `length` units. */
 export function textIndexAt(log: string, length: number): number {
-  if (length === 0) return 0;
-  const last = recordAt(log, log.lastIndexOf("\n", length - 2) + 1);
-  return last === null ? 0 : last.index + 1;
+  for (let end = length; end > 0;) {
+    const start = end < 2 ? 0 : log.lastIndexOf("\n", end - 2) + 1;
+    if (introduces.test(log.slice(start, start + 5))) {
+      const record = recordAt(log, start);
+      if (record !== null) return record.kind === "message" ? record.index : record.index + 1;
+    }
+    end = start;
+  }
+  return 0;
 }
 
-/** All parts, the one with index 0 first. */
-export function partsOf(log: string, text: string, messageLocalId: string): readonly RunPart[] {
+/** The local part of the Message.id of the message that is being made at this place; null: of the run's first, which the log does not name. */
+function messageAt(log: string, place: number): string | null {
+  const line = log.lastIndexOf('\n["m",', place) + 1;
+  const record = line === 0 && !log.startsWith('["m",') ? null : recordAt(log, line);
+  return record?.kind === "message" ? record.localId : null;
+}
+
+/** A call of a tool as the log has it up to `end`. null: there is none of this index. */
+export function toolPartAt(log: string, index: number, end: number, firstLocalId: string): ToolPart | null {
+  let part: ToolPart | null = null;
+  for (let at = 0; at < end;) {
+    const next = log.indexOf("\n", at) + 1;
+    if (next === 0) break;
+    // Only the lines of this part are read.
+    const isOwn = ["c", "a", "s"].some((kind) => log.startsWith(`["${kind}",${index},`, at));
+    const record = isOwn ? recordAt(log, at) : null;
+    if (record?.kind === "call") part = newToolPart(record, messageAt(log, at) ?? firstLocalId);
+    else if (record !== null && part !== null) part = changed(part, record);
+    at = next;
+  }
+  return part;
+}
+
+function newToolPart({ callId, name }: LogRecord & { readonly kind: "call" }, messageLocalId: string): ToolPart {
+  return { kind: "tool", messageLocalId, callId, name, argsText: "", revision: 0, status: "WRITING" };
+}
+
+function changed(part: ToolPart, record: LogRecord): ToolPart {
+  if (record.kind === "arguments") return { ...part, argsText: part.argsText + record.text };
+  return record.kind === "change" ? { ...part, ...record.change, revision: record.offset } : part;
+}
+
+/** All parts, the one with index 0 first. `text`, `localId`: of the newest message. `isOver`: nothing of it is going on any more. */
+export function partsOf(log: string, text: string, localId: string, isOver = false): readonly RunPart[] {
   const parts: RunPart[] = [];
+  let messageLocalId = log.startsWith('["m",') ? "" : localId;
+  let whole = textAt(log, 0, text);
   let start = 0;
   const addText = (end: number): void => {
-    if (end > start) parts.push({ kind: "text", messageLocalId, start, text: text.slice(start, end) });
+    if (end > start) parts.push({ kind: "text", messageLocalId, start, text: whole.slice(start, end) });
     start = end;
   };
-  let thought = "";
-  const addReasoning = (): void => {
-    if (thought !== "") parts.push({ kind: "reasoning", messageLocalId, text: thought });
-    thought = "";
-  };
   for (let record = recordAt(log, 0); record !== null; record = recordAt(log, record.next)) {
-    if (record.offset === 0) {
-      addReasoning();
-      addText(record.at);
+    const { index } = record;
+    const part = parts[index];
+    switch (record.kind) {
+      case "message":
+        messageLocalId = record.localId;
+        break;
+      case "ended":
+        addText(whole.length);
+        start = 0;
+        whole = textAt(log, record.next, text);
+        break;
+      case "reasoning":
+        if (record.offset === 0) {
+          addText(record.at);
+          parts.push({ kind: "reasoning", messageLocalId, text: record.text });
+        } else if (part?.kind === "reasoning") parts[index] = { ...part, text: part.text + record.text };
+        break;
+      case "call":
+        addText(record.at);
+        parts.push(newToolPart(record, messageLocalId));
+        break;
+      case "arguments":
+      case "change":
+        if (part?.kind === "tool") parts[index] = changed(part, record);
+        break;
+      case "data": {
+        addText(record.at);
+        const { callId, name, data } = record;
+        parts.push({ kind: "data", messageLocalId, callId, name, data });
+        break;
+      }
     }
-    thought += record.text;
   }
-  addReasoning();
-  addText(text.length);
-  return parts;
+  addText(whole.length);
+  return isOver ? parts.map(over) : parts;
 }
 
-/** What a line has beside its text, at most, in bytes. */
-const lineBytes = 64;
+/** Nobody tells a run that was closed from outside what became of its calls. */
+function over(part: RunPart): RunPart {
+  if (part.kind !== "tool") return part;
+  if (part.status === "RUNNING") return { ...part, status: "UNKNOWN" };
+  return part.status === "WRITING" ? { ...part, status: "CANCELLED" } : part;
+}
 
-/** The log as the process writes it that carries the run out. */
-export class PartLog {
-  readonly #mostBytes: number;
-  #lines = "";
-  #bytes = 0;
-  /** Of the part that is being made. */
-  #index = -1;
-  #isReasoning = false;
-  #offset = 0;
-  #at = 0;
-  /** Reasoning that has no line yet. */
-  #open = "";
-  #openBytes = 0;
-  /** More was thought than the log may hold: the rest is not in it. */
-  isFull = false;
-
-  constructor(mostBytes: number) {
-    this.#mostBytes = mostBytes;
-  }
-
-  /** The text of the reply goes on. */
-  text(): void {
-    if (this.#isReasoning) {
-      this.#close(this.#open.length);
-      this.#isReasoning = false;
-      this.#index += 1;
-    } else if (this.#index < 0) this.#index = 0;
-  }
-
-  /** `at`: how long the reply's text is. */
-  reasoning(piece: string, at: number): void {
-    if (this.#mostBytes === 0) return;
-    const bytes = Buffer.byteLength(JSON.stringify(piece));
-    if (this.isFull || this.#bytes + this.#openBytes + bytes + lineBytes > this.#mostBytes) {
-      this.isFull = true;
-      return;
-    }
-    if (!this.#isReasoning) {
-      this.#isReasoning = true;
-      this.#index += 1;
-      this.#offset = 0;
-      this.#at = at;
-    }
-    this.#open += piece;
-    this.#openBytes += bytes;
-  }
-
-  /** The log with all that came so far, but for half a surrogate pair at its end. */
-  get lines(): string {
-    this.#close(wholeEnd(this.#open));
-    return this.#lines;
-  }
-
-  /** The log at the run's end. */
-  get whole(): string {
-    this.#close(this.#open.length);
-    return this.#lines;
-  }
-
-  #close(end: number): void {
-    const piece = this.#open.slice(0, end);
-    if (piece === "") return;
-    const line = `${JSON.stringify(["r", this.#index, this.#offset, this.#at, piece])}\n`;
-    this.#lines += line;
-    this.#bytes += Buffer.byteLength(line);
-    this.#offset += piece.length;
-    this.#open = this.#open.slice(end);
-    this.#openBytes = Buffer.byteLength(JSON.stringify(this.#open));
-  }
+/** The arguments of a call; null where they are not (or not yet) a JSON object. */
+export function argsOf(argsText: string): Readonly<Record<string, unknown>> | null {
+  if (argsText.trim() === "") return {};
+  const args = parseJson(argsText);
+  return isObject(args) ? args : null;
 }
 
 /** Where a text ends that is not to end inside a surrogate pair. */

@@ -21,6 +21,8 @@ export const runErrorCodes = [
   "CONTEXT_TOO_LONG",
   "CONTENT_REFUSED",
   "REPLY_CUT_OFF",
+  "TOOL_LIMIT",
+  "RUN_TIMEOUT",
   "RUN_LOST",
   "OTHER",
 ] as const;
@@ -55,7 +57,11 @@ export interface Run {
   readonly inputLocalId: string | null;
   /** Local part of the reply's Message.id. */
   readonly replyLocalId: string;
+  /** The newest reply that it has appended. */
   readonly replyRow: Row | null;
+  /** The positions that its rows lie between, both included; others may have appended in between. null: it has appended none. */
+  readonly rows: { readonly first: number; readonly last: number } | null;
+  /** Of the message that is being made, or was made last. */
   readonly text: string;
   /** What it made beside the text (part-log.ts). */
   readonly log: string;

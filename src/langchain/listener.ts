@@ -7,7 +7,6 @@ import type { BaseMessage } from "@langchain/core/messages";
 import type { Generation, LLMResult } from "@langchain/core/outputs";
 
 import { objectOrEmpty } from "../conversation/message/json.ts";
-import type { Piece } from "../conversation/ports/model.ts";
 import { noSpan, type Span } from "../conversation/ports/telemetry.ts";
 import type { Generated } from "./reply-data.ts";
 import { reasoningOf, textOf } from "./text.ts";
@@ -24,7 +23,7 @@ export class Listener extends BaseCallbackHandler {
   started = false;
   text = "";
   generated: Generated | null = null;
-  onPiece: (kind: Piece["kind"], text: string) => void = () => undefined;
+  onPiece: (kind: "text" | "reasoning", text: string) => void = () => undefined;
   call: Span = noSpan;
   readonly #beginCall: () => Span;
 

@@ -42,6 +42,7 @@ const caching: CacheExchangeOpts = {
   keys: {
     AudioBlock: embedded,
     Citation: embedded,
+    DataPart: embedded,
     FileBlock: embedded,
     HistoryReset: embedded,
     ImageBlock: embedded,
@@ -50,6 +51,7 @@ const caching: CacheExchangeOpts = {
     Model: embedded,
     OtherBlock: embedded,
     PartAdded: embedded,
+    PartChanged: embedded,
     PartProgress: embedded,
     ReasoningBlock: embedded,
     ReasoningPart: embedded,
@@ -67,6 +69,7 @@ const caching: CacheExchangeOpts = {
     TextPart: embedded,
     TokenUsage: embedded,
     ToolCall: embedded,
+    ToolPart: embedded,
     Viewer: embedded,
   },
   resolvers: {

@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { ReplyStream } from "../../src/conversation/conversations/reply-stream.ts";
-import type { SessionEvent } from "../../src/conversation/events.ts";
-import { PartLog, partsOf, type RunPart } from "../../src/conversation/part-log.ts";
+import { partsOf } from "../../src/conversation/part-log.ts";
+import { PartLog } from "../../src/conversation/part-writer.ts";
 import type { LogBatch, StartedTurn } from "../../src/conversation/ports/store.ts";
-import { openBackend, range, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
+import { grownText, openBackend, partsSeen, range, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
 import { checkProperty } from "../support/store/property.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { completed, failed, newOp, newTurn, owner } from "../support/store/store.ts";
@@ -38,33 +38,6 @@ async function begun(sessionId: string, question = "question"): Promise<StartedT
   return turn;
 }
 
-/** The parts as a client puts them together that follows the rules of the schema. Rejects a gap, and what goes into a part of another kind. */
-function seen(events: readonly SessionEvent[], runId: string): readonly RunPart[] {
-  const parts: RunPart[] = [];
-  const grow = (index: number, offset: number, text: string) => {
-    const part = parts[index];
-    if (part === undefined || offset > part.text.length) throw new Error(`Text for ${index} at ${offset}`);
-    parts[index] = { ...part, text: part.text + text.slice(part.text.length - offset) };
-  };
-  for (const event of events) {
-    const run = event.kind === "opened" || event.kind === "reset" ? event.session.activeRun : null;
-    if (run?.runId === runId) parts.splice(0, parts.length, ...partsOf(run.log, run.text, run.replyLocalId));
-    if (!("runId" in event) || event.runId !== runId) continue;
-    if (event.kind === "partAdded") {
-      if (event.index > parts.length) throw new Error(`Part ${event.index} behind ${parts.length}`);
-      parts[event.index] ??= event.part;
-    } else if (event.kind === "partProgress") grow(event.index, event.offset, event.text);
-    else {
-      const { index, offset, replyLocalId } = event;
-      if (index > parts.length) throw new Error(`Text part ${index} behind ${parts.length}`);
-      const part = (parts[index] ??= { kind: "text", messageLocalId: replyLocalId, start: offset, text: "" });
-      if (part.kind !== "text") throw new Error(`Text for the ${part.kind} at ${index}`);
-      grow(index, offset - part.start, event.text);
-    }
-  }
-  return parts;
-}
-
 const isOver = (reader: LiveReader, runId: string) =>
   reader.until("the end of the run", () =>
     reader.ofKind("run").some(({ run }) => run.runId === runId && run.finishedAt !== null),
@@ -92,7 +65,7 @@ test("reasoning, then text: PartAdded, PartProgress, ReplyProgress, in order, at
     await isOver(reader, turn.runId);
     const told = reader.events.flatMap((event) =>
       event.kind === "partAdded"
-        ? [[event.kind, event.index, event.part.text]]
+        ? [[event.kind, event.index, grownText(event.part)]]
         : event.kind === "partProgress" || event.kind === "progress"
           ? [[event.kind, event.index, event.offset, event.text]]
           : [],
@@ -110,7 +83,7 @@ test("reasoning, then text: PartAdded, PartProgress, ReplyProgress, in order, at
 
 function textSeen(reader: LiveReader): string {
   return reader.events
-    .map((event) => (event.kind === "partAdded" ? event.part.text : "text" in event ? event.text : ""))
+    .map((event) => (event.kind === "partAdded" ? (grownText(event.part) ?? "") : "text" in event ? event.text : ""))
     .join("");
 }
 
@@ -153,7 +126,7 @@ test.each([
   expect([run?.status, run?.log]).toEqual([status, log]);
   const told = reader.ofKind("run").find((event) => event.run.finishedAt !== null)?.run;
   expect([told?.log, told?.text]).toEqual([log, run?.text]);
-  expect(seen(reader.events, turn.runId)).toEqual(partsOf(log, run?.text ?? "", turn.run.replyLocalId));
+  expect(partsSeen(reader.events, turn.runId)).toEqual(partsOf(log, run?.text ?? "", turn.run.replyLocalId));
 });
 
 test("a reader that does not read for long gets what it missed as one event a part", async () => {
@@ -216,10 +189,10 @@ test("whatever is thought and said, whoever comes when: every reader has the run
     const expected = partsOf(log, text, turn.run.replyLocalId);
     for (const reader of readers.slice(0, -1)) {
       await isOver(reader, turn.runId);
-      expect(seen(reader.events, turn.runId)).toEqual(expected);
+      expect(partsSeen(reader.events, turn.runId)).toEqual(expected);
       // Applied twice, events change nothing.
       const twice = reader.events.flatMap((event) => [event, event]);
-      expect(seen(twice, turn.runId)).toEqual(expected);
+      expect(partsSeen(twice, turn.runId)).toEqual(expected);
     }
     one.abortAll();
     two.abortAll();

@@ -12,6 +12,7 @@ import {
   repliesAt,
   requestOf,
   runReply,
+  textOfPiece,
   ScriptedModel,
 } from "../support/model/reply-requests.ts";
 
@@ -135,8 +136,8 @@ describe("stop", () => {
     const running = repliesWith().reply(
       requestOf({
         signal: controller.signal,
-        emit: ({ text }) => {
-          tokens.push(text);
+        emit: (piece) => {
+          tokens.push(textOfPiece(piece));
           controller.abort();
         },
       }),

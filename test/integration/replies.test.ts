@@ -15,6 +15,7 @@ import {
   repliesAt,
   requestOf,
   runReply,
+  textOfPiece,
   system,
 } from "../support/model/reply-requests.ts";
 
@@ -205,8 +206,8 @@ describe("a whole reply", () => {
     const first = arrival();
     const running = repliesWith().reply(
       requestOf({
-        emit: ({ text }) => {
-          tokens.push(text);
+        emit: (piece) => {
+          tokens.push(textOfPiece(piece));
           arrivals.shift()?.();
         },
       }),
@@ -225,7 +226,9 @@ describe("a whole reply", () => {
   it("is told apart from the reasoning that leads to it, whose pieces leave the model at once too", async () => {
     server.behave({ kind: "reply", reasoning: ["Hm", "."], tokens: ["Yes", "."] });
     const pieces: string[] = [];
-    const outcome = await repliesWith().reply(requestOf({ emit: ({ kind, text }) => pieces.push(`${kind} ${text}`) }));
+    const outcome = await repliesWith().reply(
+      requestOf({ emit: (piece) => pieces.push(`${piece.kind} ${textOfPiece(piece)}`) }),
+    );
     expect(pieces).toEqual(["reasoning Hm", "reasoning .", "text Yes", "text ."]);
     expect(completedOf(outcome)).toMatchObject({
       text: "Yes.",

@@ -1,5 +1,5 @@
 import { estimatedTokens } from "../ports/quotas.ts";
-import type { ReplyOutcome } from "../ports/model.ts";
+import type { ReplyOutcome, Step } from "../ports/model.ts";
 import type { StartedTurn } from "../ports/store.ts";
 import { decodeStoredMessage } from "../message/stored-message.ts";
 
@@ -13,6 +13,12 @@ export function costOf(turn: StartedTurn, outcome: ReplyOutcome, text: string): 
   const written = outcome.kind === "completed" ? outcome.text : text;
   const remembered = Math.min(tokensIn(turn.rows), turn.memory.maxTokens ?? Infinity);
   return remembered + tokensIn([turn.inputRow]) + estimatedTokens(written.length);
+}
+
+/** The same of one request of several that a run makes, which was answered by calls of tools. */
+export function stepCost(turn: StartedTurn, { usage, data }: Step): number {
+  if (usage !== null) return usage.totalTokens;
+  return tokensIn(turn.rows) + tokensIn([turn.inputRow, JSON.stringify({ type: "ai", data })]);
 }
 
 /** As estimated, of stored rows. */

@@ -1,6 +1,7 @@
 import type { Piece } from "../ports/model.ts";
-import { PartLog, wholeEnd } from "../part-log.ts";
-import type { LogBatch, ProgressAnswer } from "../ports/store.ts";
+import { wholeEnd } from "../part-log.ts";
+import { PartLog } from "../part-writer.ts";
+import type { LogBatch, ProgressAnswer, StepReply } from "../ports/store.ts";
 
 /**
  * How long text gathers before a batch is sent, in ms. The first goes at once, which is when the event loop comes round:
@@ -31,6 +32,8 @@ export class ReplyStream {
   #lastSent = 0;
   #batches = 0;
   #done = false;
+  /** The last of the writes that come one after another: batches, and what write() is given. */
+  #tail: Promise<unknown> = Promise.resolve();
 
   /** `logBytes`: what the part log may hold. */
   constructor(
@@ -57,13 +60,87 @@ export class ReplyStream {
     return this.#log.isFull;
   }
 
-  add({ kind, text }: Piece): void {
-    if (text === "" || this.#done) return;
-    if (kind === "text") {
-      this.#log.text();
-      this.#text += text;
-    } else this.#log.reasoning(text, wholeEnd(this.#text));
+  /** `localId`: of a message that begins. */
+  add(piece: Piece, localId = ""): void {
+    if (this.#done || ("text" in piece && piece.text === "")) return;
+    const at = wholeEnd(this.#text);
+    switch (piece.kind) {
+      case "text":
+        this.#log.text();
+        this.#text += piece.text;
+        break;
+      case "reasoning":
+        this.#log.reasoning(piece.text, at);
+        break;
+      case "message":
+        this.#log.message(localId);
+        break;
+      case "call":
+        this.#log.call(piece.callId, piece.name, at);
+        break;
+      case "arguments":
+        this.#log.args(piece.callId, piece.text, at);
+        break;
+      case "change":
+        this.#log.change(piece.callId, piece.change, at);
+        break;
+      case "data":
+        this.#log.data(piece.callId, piece.name, piece.data, at);
+        break;
+    }
     this.#plan();
+  }
+
+  /** The message that is being made has ended: what comes is of the next one. */
+  endMessage(): void {
+    this.#log.ended(this.#text);
+    this.#text = "";
+    this.#stored = 0;
+  }
+
+  /**
+   * A write that takes the log with it, behind all that was sent before; repeated until the store takes it. `before`: what
+   * the log is told at its turn. false: the run is closed.
+   */
+  async write(store: (log: LogBatch) => Promise<StepReply>, before: () => void): Promise<boolean> {
+    const written = this.#tail.then(() => this.#write(store, before));
+    this.#tail = written;
+    return await written;
+  }
+
+  async #write(store: (log: LogBatch) => Promise<StepReply>, before: () => void): Promise<boolean> {
+    this.#sending = true;
+    before();
+    while (!this.#done) {
+      const lines = this.#log.whole.slice(this.#storedLog);
+      let answer: StepReply;
+      try {
+        answer = await store({ offset: this.#storedLog, lines });
+      } catch {
+        // The store is away: what was made may not go on without it.
+        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        continue;
+      }
+      if (answer.kind === "length") {
+        this.#storedLog = answer.logLength;
+        continue;
+      }
+      if (answer.kind === "closed") {
+        this.stop();
+        this.#onClosed();
+        break;
+      }
+      this.#storedLog += lines.length;
+      this.#sending = false;
+      if (this.#lags) this.#plan();
+      return true;
+    }
+    this.#sending = false;
+    return false;
+  }
+
+  get #lags(): boolean {
+    return this.#stored < wholeEnd(this.#text) || this.#storedLog < this.#log.lines.length;
   }
 
   /** Sends nothing any more: the run's end carries the whole text. */
@@ -86,16 +163,17 @@ export class ReplyStream {
     if (waitMs === 0)
       this.#next = setImmediate(() => {
         this.#next = null;
-        void this.#flush();
+        this.#tail = this.#tail.then(() => this.#flush());
       });
     else
       this.#timer = setTimeout(() => {
         this.#timer = null;
-        void this.#flush();
+        this.#tail = this.#tail.then(() => this.#flush());
       }, waitMs);
   }
 
   async #flush(): Promise<void> {
+    if (this.#done) return;
     const batch = this.#text.slice(this.#stored, wholeEnd(this.#text));
     const lines = this.#log.lines.slice(this.#storedLog);
     if (batch === "" && lines === "") return;
@@ -120,6 +198,6 @@ export class ReplyStream {
       wait = retryMs;
     }
     this.#sending = false;
-    if (this.#stored < wholeEnd(this.#text) || this.#storedLog < this.#log.lines.length) this.#plan(wait);
+    if (this.#lags) this.#plan(wait);
   }
 }

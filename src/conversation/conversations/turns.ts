@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { costOf, tokensIn } from "./cost.ts";
+import { costOf, stepCost, tokensIn } from "./cost.ts";
 import type { Feeds, RunWatcher } from "../ports/feeds.ts";
 import { markOf, sessionTag } from "../message/ids.ts";
 import { noQuotas, type Quotas } from "../ports/quotas.ts";
-import type { Replies, ReplyOutcome } from "../ports/model.ts";
+import type { Replies, ReplyOutcome, Step } from "../ports/model.ts";
 import { ReplyStream } from "./reply-stream.ts";
+import { RunSteps } from "./run-steps.ts";
 import { isFinal, type Run, type RunErrorCode } from "../run.ts";
 import { fillTemplate, templateOfReply } from "../message/stored-message.ts";
 import type { FinishedTurn, SessionStore, StartedTurn, TurnEnd } from "../ports/store.ts";
@@ -245,6 +246,15 @@ export class Turns {
       close,
       this.#settings.partsBytes,
     );
+    const steps = new RunSteps(turn, stream, this.#store, this.#settings.now);
+    let spent = 0;
+    const open = (step: Step): Promise<boolean> => {
+      // Each request to a model is counted when it is answered: the run may go on for long.
+      const cost = stepCost(turn, step);
+      spent += cost;
+      this.#quotas.spend(turn.owner, steps.message.messageId, () => cost);
+      return steps.open(step);
+    };
     const chain = telemetry.begin({ kind: "chain", memory: turn.memory.strategy });
     const endsAs = (ending: RunEnding, code: RunErrorCode | null) => {
       telemetry.runEnded(ending, code, seconds());
@@ -262,8 +272,9 @@ export class Turns {
           rows: turn.rows,
           input: turn.inputRow,
           signal: controller.signal,
+          steps: { open, answer: (answer) => steps.answer(answer) },
           emit(piece) {
-            stream.add(piece);
+            stream.add(piece, steps.message.localId);
             if (spoke || piece.kind !== "text" || piece.text === "") return;
             spoke = true;
             telemetry.firstText(seconds());
@@ -275,14 +286,14 @@ export class Turns {
       stream.stop();
       // Its tokens were paid for, also where another process ended it.
       if (outcome.kind === "completed" && outcome.usage) telemetry.tokens(outcome.usage);
-      this.#quotas.spend(turn.owner, turn.runId, () => costOf(turn, outcome, stream.text));
+      this.#quotas.spend(turn.owner, turn.runId, () => Math.max(0, costOf(turn, outcome, stream.text) - spent));
       // Before its end is published: a client that sees the end may send at once.
       this.#quotas.release(turn.owner, turn.runId);
       if (isClosed()) {
         endsAs("CLOSED", null);
         return null;
       }
-      const end = this.#endOf(turn, outcome, stream);
+      const end = this.#endOf(turn, outcome, stream, steps.message);
       const finished = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
@@ -302,7 +313,12 @@ export class Turns {
     }
   }
 
-  #endOf(turn: StartedTurn, outcome: ReplyOutcome, { text, log, isLogFull }: ReplyStream): TurnEnd {
+  #endOf(
+    turn: StartedTurn,
+    outcome: ReplyOutcome,
+    { text, log, isLogFull }: ReplyStream,
+    { messageId, hint }: RunSteps["message"],
+  ): TurnEnd {
     const all = [
       ...(outcome.kind === "cancelled" ? [] : (outcome.notes ?? [])),
       ...(isLogFull ? ["Of the model's reasoning only the beginning is kept: it was too long."] : []),
@@ -313,10 +329,10 @@ export class Turns {
         const note = {
           session: sessionTag(turn.historyKey),
           runId: turn.runId,
-          hint: turn.state.replyHint,
+          hint,
           createdAt: this.#settings.now(),
         };
-        const reply = templateOfReply(outcome.data, turn.state.replyMessageId, note);
+        const reply = templateOfReply(outcome.data, messageId, note);
         return { kind: "completed", reply, text: outcome.text, usage: outcome.usage, ...beside };
       }
       case "failed":

@@ -113,6 +113,12 @@ export function templateOfReply(data: JsonObject, messageId: string, note: RowNo
   return templateOf("ai", stored, objectOrEmpty(response_metadata), messageId, note);
 }
 
+/** What a tool answered. `data`: of LangChain's stored tool message, without an id. */
+export function templateOfAnswer(data: JsonObject, messageId: string, note: RowNote): RowTemplate {
+  const { response_metadata, ...rest } = jsonOf(data);
+  return templateOf("tool", { ...rest, id: messageId }, objectOrEmpty(response_metadata), messageId, note);
+}
+
 export function templateOfPartial(messageId: string, note: RowNote): PartialTemplate {
   const data = { content: "", id: messageId, tool_calls: [], invalid_tool_calls: [] };
   const row = templateOf("ai", data, { finish_reason: "cancelled" }, messageId, note);

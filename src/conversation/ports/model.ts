@@ -1,3 +1,4 @@
+import type { ToolChange } from "../part-log.ts";
 import type { TokenUsage } from "../message/message.ts";
 import type { RunError } from "../run.ts";
 import type { MemorySettings } from "../session.ts";
@@ -42,12 +43,42 @@ export interface ReplyRequest {
   readonly signal: AbortSignal;
   /** Called for each piece as it leaves the model; never awaited. */
   readonly emit: (piece: Piece) => void;
+  readonly steps: Steps;
 }
 
-/** What a model has just added to the reply that it is making: text, or reasoning that led to it. */
-export interface Piece {
-  readonly kind: "text" | "reasoning";
-  readonly text: string;
+/** What has just been made. A `callId` is the only one of its run. */
+export type Piece =
+  /** Of the text of the message that is being made, or reasoning that led to it. */
+  | { readonly kind: "text" | "reasoning"; readonly text: string }
+  /** A model begins a message: the first of the run, or the next behind a step. A ConversationChain makes one, and need not say so. */
+  | { readonly kind: "message" }
+  /** It begins to call a tool. */
+  | { readonly kind: "call"; readonly callId: string; readonly name: string }
+  | { readonly kind: "arguments"; readonly callId: string; readonly text: string }
+  | { readonly kind: "change"; readonly callId: string; readonly change: ToolChange }
+  /** What a tool tells while it works, as JSON has it. */
+  | { readonly kind: "data"; readonly callId: string | null; readonly name: string; readonly data: unknown };
+
+/** Where a run puts its steps: replies that call tools, and the answers to them. false: the run is closed, and nothing may begin any more. */
+export interface Steps {
+  /** Before any of its tools begins. From here on its calls may have taken effect, for all who look at the run. */
+  open(step: Step): Promise<boolean>;
+  /** Of each call of the open step, once. */
+  answer(answer: Answer): Promise<boolean>;
+}
+
+export interface Step {
+  /** The `data` of LangChain's stored ai message, as that of a reply. */
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly calls: readonly { readonly callId: string; readonly name: string }[];
+  readonly usage: TokenUsage | null;
+}
+
+export interface Answer {
+  readonly callId: string;
+  /** The `data` of LangChain's stored tool message. */
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly change: ToolChange;
 }
 
 export type ReplyOutcome =
@@ -57,6 +88,7 @@ export type ReplyOutcome =
       readonly data: Readonly<Record<string, unknown>>;
       /** All text blocks joined; begins with all the text that was emitted. */
       readonly text: string;
+      /** Of all that the run asked models for. */
       readonly usage: TokenUsage | null;
       readonly notes?: RunNotes;
     }

@@ -22,6 +22,10 @@ export interface SessionStore {
   attend(historyKey: string, takeAny: boolean): Promise<Attended>;
   /** Adds text behind `offset`, and lines to the part log. */
   progress(turn: TurnToken, offset: number, text: string, log?: LogBatch): Promise<ProgressAnswer>;
+  /** Opens a step and claims its calls. Until each has its answer no other can be opened, and nothing of it is in the history. */
+  step(turn: StartedTurn, step: OpenStep, log: LogBatch): Promise<StepReply>;
+  /** The last answer appends the step: the reply, then the answers in the order of the calls. */
+  answer(turn: StartedTurn, answer: StepAnswer, log: LogBatch, op: string): Promise<StepReply>;
   /** false: the run is closed. */
   renew(turn: TurnToken): Promise<boolean>;
   /** Resolves when the run has ended, be it by this call. */
@@ -198,6 +202,32 @@ export interface LogBatch {
   readonly offset: number;
   readonly lines: string;
 }
+
+/** A reply that calls tools. */
+export interface OpenStep {
+  readonly row: RowTemplate;
+  /** `lost`: the row that stands in for an answer which is lost. */
+  readonly calls: readonly { readonly callId: string; readonly lost: RowTemplate }[];
+  /** The message that the run makes next. */
+  readonly next: {
+    readonly localId: string;
+    /** The position that is expected of it, part of its id. */
+    readonly hint: number;
+    readonly partial: PartialTemplate;
+  };
+}
+
+export interface StepAnswer {
+  /** Of the call in its step, from 1. */
+  readonly number: number;
+  readonly row: RowTemplate;
+}
+
+export type StepReply =
+  | { readonly kind: "ok" }
+  /** The log is not as long as was expected, but so: nothing was written. */
+  | { readonly kind: "length"; readonly logLength: number }
+  | { readonly kind: "closed" };
 
 export type ProgressAnswer =
   | { readonly kind: "ok" }

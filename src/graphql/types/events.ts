@@ -13,7 +13,7 @@ import { MessageParent } from "../reading/message-parent.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { RunParent, SessionParent } from "../reading/readings.ts";
-import { PartAdded, PartProgress, ReplyProgress } from "./run-parts.ts";
+import { PartAdded, PartChanged, PartProgress, ReplyProgress } from "./run-parts.ts";
 
 // The domain's events with their nodes made ready: each event has readings of its own.
 
@@ -23,7 +23,7 @@ type WithSession<Event> = Omit<Event, "session"> & { readonly session: SessionPa
 type Waiting = OfKind<SessionEvent, "waiting">;
 type Opened = WithSession<OfKind<SessionEvent, "opened">>;
 type Reset = WithSession<OfKind<SessionEvent, "reset">>;
-type Part = OfKind<SessionEvent, "progress" | "partAdded" | "partProgress">;
+type Part = OfKind<SessionEvent, "progress" | "partAdded" | "partProgress" | "partChanged">;
 type Removed = OfKind<SessionEvent, "removed">;
 type ListOpened = OfKind<SessionChange, "opened">;
 interface Updated {
@@ -61,6 +61,7 @@ function eventParent(event: SessionEvent, requests: readonly PageRequest[]): Eve
     case "progress":
     case "partAdded":
     case "partProgress":
+    case "partChanged":
     case "removed":
       return event;
   }
@@ -176,7 +177,7 @@ const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
 
 const SessionEventRef = builder.unionType("SessionEvent", {
   description:
-    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended. Among the ReplyProgress of a model that thinks come PartAdded and PartProgress, in the order of Run.parts.",
+    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended. Among the ReplyProgress of a model that thinks come PartAdded and PartProgress, in the order of Run.parts. Where an agent calls tools, each step reads ReplyProgress, PartAdded and PartProgress as it writes the calls, PartChanged RUNNING and then DONE or FAILED of each call, and once all are answered MessageAdded of the message that calls them and of each answer; then it goes on as before.",
   types: [
     StreamWaiting,
     StreamOpened,
@@ -184,6 +185,7 @@ const SessionEventRef = builder.unionType("SessionEvent", {
     ReplyProgress,
     PartAdded,
     PartProgress,
+    PartChanged,
     RunChanged,
     SessionUpdated,
     HistoryReset,
@@ -197,6 +199,7 @@ const SessionEventRef = builder.unionType("SessionEvent", {
       progress: "ReplyProgress",
       partAdded: "PartAdded",
       partProgress: "PartProgress",
+      partChanged: "PartChanged",
       run: "RunChanged",
       updated: "SessionUpdated",
       reset: "HistoryReset",

@@ -1,6 +1,9 @@
 import type { SessionEvent } from "../../conversation/events.ts";
-import type { RunPart } from "../../conversation/part-log.ts";
+import { typedContent } from "../../conversation/message/typed-content.ts";
+import { argsOf, partsOf, type RunPart } from "../../conversation/part-log.ts";
+import { isFinal, type Run } from "../../conversation/run.ts";
 import { builder } from "../builder.ts";
+import { ContentBlockRef } from "./content.ts";
 import { messageGlobalId, runGlobalId } from "../reading/global-ids.ts";
 
 type OfKind<Of, Kind> = Extract<Of, { readonly kind: Kind }>;
@@ -8,6 +11,7 @@ type OfKind<Of, Kind> = Extract<Of, { readonly kind: Kind }>;
 export type Progress = OfKind<SessionEvent, "progress">;
 type Added = OfKind<SessionEvent, "partAdded">;
 type Grown = OfKind<SessionEvent, "partProgress">;
+type Changed = OfKind<SessionEvent, "partChanged">;
 
 /** A part needs the session to tell the Message.id. */
 export type RunPartParent = RunPart & { readonly sessionId: string };
@@ -36,11 +40,82 @@ const ReasoningPart = builder.objectRef<OfKind<RunPartParent, "reasoning">>("Rea
   }),
 });
 
+const ToolStatusRef = builder.enumType("ToolStatus", {
+  description: "What has become of an agent's call of a tool.",
+  values: {
+    WRITING: { description: "The model is writing its arguments." },
+    RUNNING: { description: "The tool has begun, or begins as soon as others have ended." },
+    DONE: { description: "The tool has answered: see `result`." },
+    FAILED: { description: "The tool failed, or was not called: what the model was told instead is in `result`." },
+    CANCELLED: { description: "The run ended before the tool began." },
+    UNKNOWN: { description: "The run ended after the tool began: it may or may not have taken effect." },
+  } as const,
+});
+
+const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart").implement({
+  description:
+    "A call of a tool by an agent. `argsText` grows by PartProgress, all else comes by PartChanged. A tool is begun once at most.",
+  fields: (t) => ({
+    messageId: t.id({ description: messageIdDescription, resolve: messageIdOf }),
+    callId: t.exposeString("callId", { description: "Names the call, within its run." }),
+    name: t.exposeString("name", { description: "The tool's name." }),
+    argsText: t.exposeString("argsText", { description: "The arguments as the model writes them, as JSON." }),
+    args: t.field({
+      type: "JSON",
+      nullable: true,
+      description: "The same as an object; null until they are whole, and where they are none.",
+      resolve: ({ argsText, status }) => (status === "WRITING" ? null : argsOf(argsText)),
+    }),
+    status: t.expose("status", { type: ToolStatusRef, description: "How far it is." }),
+    revision: t.exposeInt("revision", {
+      description: "Grows with each change: ignore a part with a lower one than you have.",
+    }),
+    result: t.field({
+      type: [ContentBlockRef],
+      description:
+        "What the tool answered. Of what is too long for a run's parts it is empty: the TOOL message has it.",
+      resolve: ({ content }) => (content === undefined ? [] : typedContent({ content })),
+    }),
+    failed: t.boolean({
+      nullable: true,
+      description: "Whether the tool failed; null until it has answered.",
+      resolve: ({ status }) => (status === "DONE" ? false : status === "FAILED" ? true : null),
+    }),
+    startedAt: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When it began; null until then.",
+      resolve: ({ startedAt }) => startedAt ?? null,
+    }),
+    finishedAt: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When it answered; null until then.",
+      resolve: ({ finishedAt }) => finishedAt ?? null,
+    }),
+  }),
+});
+
+const DataPartRef = builder.objectRef<OfKind<RunPartParent, "data">>("DataPart").implement({
+  description: "What a tool tells while it works, such as how far it is.",
+  fields: (t) => ({
+    messageId: t.id({ nullable: true, description: messageIdDescription, resolve: messageIdOf }),
+    callId: t.exposeString("callId", { nullable: true, description: "The call that it is of, where that is known." }),
+    name: t.exposeString("name", { description: "The tool's own name for it." }),
+    data: t.expose("data", { type: "JSON", description: "What it tells." }),
+  }),
+});
+
 export const RunPartRef = builder.unionType("RunPart", {
   description: "A part of what a run makes. More kinds will come.",
-  types: [TextPart, ReasoningPart],
-  resolveType: ({ kind }) => ({ text: "TextPart", reasoning: "ReasoningPart" })[kind],
+  types: [TextPart, ReasoningPart, ToolPartRef, DataPartRef],
+  resolveType: ({ kind }) =>
+    ({ text: "TextPart", reasoning: "ReasoningPart", tool: "ToolPart", data: "DataPart" })[kind],
 });
+
+export function partsOfRun({ sessionId, log, text, replyLocalId, status }: Run): readonly RunPartParent[] {
+  return partsOf(log, text, replyLocalId, isFinal(status)).map((part) => ({ ...part, sessionId }));
+}
 
 export const ReplyProgress = builder.objectRef<Progress>("ReplyProgress").implement({
   description:
@@ -72,6 +147,19 @@ export const PartAdded = builder.objectRef<Added>("PartAdded").implement({
     part: t.field({
       type: RunPartRef,
       description: "The part as it begins.",
+      resolve: ({ sessionId, part }) => ({ ...part, sessionId }),
+    }),
+  }),
+});
+
+export const PartChanged = builder.objectRef<Changed>("PartChanged").implement({
+  description: "A part is otherwise than it was: take it whole, unless you have one with a higher revision.",
+  fields: (t) => ({
+    runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
+    index: t.exposeInt("index", { description: indexDescription }),
+    part: t.field({
+      type: RunPartRef,
+      description: "The part as it is now.",
       resolve: ({ sessionId, part }) => ({ ...part, sessionId }),
     }),
   }),

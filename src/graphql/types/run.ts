@@ -1,6 +1,5 @@
 import { notFound } from "../../conversation/errors.ts";
 import type { Row } from "../../conversation/message/message.ts";
-import { partsOf } from "../../conversation/part-log.ts";
 import type { Run, RunError } from "../../conversation/run.ts";
 import { ReadMessage } from "../../conversation/message/read-message.ts";
 import { builder } from "../builder.ts";
@@ -12,7 +11,7 @@ import { MessageParent } from "../reading/message-parent.ts";
 import { Readings } from "../reading/readings.ts";
 import type { RunParent } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
-import { RunPartRef } from "./run-parts.ts";
+import { partsOfRun, RunPartRef } from "./run-parts.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {
   description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
@@ -42,6 +41,8 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
     },
     CONTENT_REFUSED: { description: "The provider refuses the content." },
     REPLY_CUT_OFF: { description: "The model's stream ended without a finish reason." },
+    TOOL_LIMIT: { description: "An agent asked its model or its tools more often than its limits let it." },
+    RUN_TIMEOUT: { description: "An agent took longer than its limits let it." },
     RUN_LOST: { description: "The process that made the reply died." },
     OTHER: { description: "Any other failure, and what a later version adds." },
   } as const,
@@ -131,9 +132,8 @@ RunRef.implement({
     parts: t.field({
       type: [RunPartRef],
       description:
-        "What the run has made so far, in order: text, and reasoning where the model's provider tells it. It stays after the end.",
-      resolve: ({ run: { sessionId, log, text, replyLocalId } }) =>
-        partsOf(log, text, replyLocalId).map((part) => ({ ...part, sessionId })),
+        "What the run has made so far, in order: text, reasoning where the model's provider tells it, and an agent's calls of tools. It stays after the end.",
+      resolve: ({ run }) => partsOfRun(run),
     }),
     reply: t.field({
       type: MessageRef,

@@ -47,6 +47,8 @@ const told: Readonly<Record<ModelErrorCode, Omit<RunError, "code">>> = {
   },
   CONTENT_REFUSED: { message: "The model's provider refused this content.", retryable: false },
   REPLY_CUT_OFF: { message: "The reply broke off before it was complete. Try again.", retryable: true },
+  TOOL_LIMIT: { message: "The agent asked its model or its tools more often than it may.", retryable: true },
+  RUN_TIMEOUT: { message: "The agent took too long to answer.", retryable: true },
   OTHER: { message: "The model could not answer.", retryable: true },
 };
 

@@ -1,4 +1,5 @@
 import { noGeneration, type Kept } from "../../conversation/message/cursor.ts";
+import { hasEnd, textAt } from "../../conversation/part-log.ts";
 import { markOf } from "../../conversation/message/ids.ts";
 import type { Row } from "../../conversation/message/message.ts";
 import { isFinal, type Run, type RunStatus } from "../../conversation/run.ts";
@@ -6,9 +7,13 @@ import type { MessagePage, Session } from "../../conversation/session.ts";
 import type { Batch, Line, Write } from "./publication.ts";
 import { runOf, stateOf } from "../scripts/replies.ts";
 
-/** The text and the part log of a run as they grow; entries and subscribers hold offsets into them. */
+/**
+ * The part log of a run as it grows, and the text of the message at its end, which begins anew with each message; entries
+ * and subscribers hold offsets into them.
+ */
 export interface RunText {
   readonly runId: string;
+  /** Of the message that it was making when this was read; the log names those that begin later. */
   readonly replyLocalId: string;
   text: string;
   log: string;
@@ -110,10 +115,13 @@ export class Follower {
   #batch({ runId, offset, text, log }: Batch): readonly Entry[] | null {
     const of = this.text;
     if (of?.runId !== runId) return null;
-    if (offset > of.text.length || (log !== null && log.offset > of.log.length)) return null;
-    const newText = text.slice(of.text.length - offset);
-    const newLog = log === null ? "" : log.lines.slice(of.log.length - log.offset);
-    return this.#progress(of, of.text + newText, of.log + newLog);
+    const { offset: logOffset, lines } = log ?? { offset: 0, lines: "" };
+    // Of a message that has ended: a reading showed what came behind it.
+    if (hasEnd(of.log, logOffset + lines.length)) return [];
+    if (offset > of.text.length || logOffset > of.log.length) return null;
+    const newLog = lines.slice(of.log.length - logOffset);
+    if (hasEnd(newLog, 0)) return this.#progress(of, text, of.log + newLog);
+    return this.#progress(of, of.text + text.slice(of.text.length - offset), of.log + newLog);
   }
 
   /** What the run has more than was known of it. */
@@ -121,7 +129,7 @@ export class Follower {
     const { length } = of.text;
     const logLength = of.log.length;
     if (text.length <= length && log.length <= logLength) return [];
-    if (text.length > length) of.text = text;
+    if (text.length > length || hasEnd(log, logLength)) of.text = text;
     if (log.length > logLength) of.log = log;
     return [this.#entry({ kind: "progress", of, end: of.text.length, logEnd: of.log.length })];
   }
@@ -200,7 +208,7 @@ export class Follower {
     if (reset) {
       // Ends of runs come first, as in a publication, but for those whose reply is still to come.
       for (const run of runs) {
-        if (!isFinal(run.status) || page?.rows.some(({ position }) => position === run.replyRow?.position)) continue;
+        if (!isFinal(run.status) || page?.rows.some(({ position }) => position === lastOf(run))) continue;
         entries.push(...this.#tell(run));
         told.add(run.runId);
       }
@@ -216,11 +224,11 @@ export class Follower {
       for (const row of page.rows) {
         for (const run of runs) {
           if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#started(run));
-          if (isFinal(run.status) && run.replyRow?.position === row.position) entries.push(...this.#restOfText(run));
+          if (isFinal(run.status) && lastOf(run) === row.position) entries.push(...this.#restOfText(run));
         }
         entries.push(this.#message(row));
         for (const run of runs) {
-          if (!isFinal(run.status) || run.replyRow?.position !== row.position) continue;
+          if (!isFinal(run.status) || lastOf(run) !== row.position) continue;
           entries.push(...this.#tell(run));
           told.add(run.runId);
         }
@@ -299,6 +307,16 @@ export class Follower {
   #entry<T extends object>(what: T): T & { readonly sequence: number; readonly generation: number } {
     return { ...what, sequence: this.sequence, generation: this.generation };
   }
+}
+
+/** Where the last row of a run lies, where its reply still does. */
+function lastOf({ replyRow, rows }: Run): number | null {
+  return replyRow === null ? null : (rows?.last ?? replyRow.position);
+}
+
+/** As much of it as a place has delivered. */
+export function deliveredOf(of: RunText, offset: number, logOffset: number): RunText {
+  return { ...of, text: textAt(of.log, logOffset, of.text).slice(0, offset), log: of.log.slice(0, logOffset) };
 }
 
 function textOf(run: Run): RunText {

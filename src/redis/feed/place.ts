@@ -1,6 +1,6 @@
 import type { Kept } from "../../conversation/message/cursor.ts";
 import type { SessionEvent } from "../../conversation/events.ts";
-import { recordAt, textIndexAt } from "../../conversation/part-log.ts";
+import { hasEnd, recordAt, textAt, textIndexAt, toolPartAt, type LogRecord } from "../../conversation/part-log.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { MessagePage, Session } from "../../conversation/session.ts";
 import { placeCursor } from "./catch-up.ts";
@@ -27,10 +27,12 @@ export type ReadEntry = Entry & { readonly kind: "started" | "updated" | "reset"
 type QuickEntry = Exclude<Entry, ReadEntry>;
 type ProgressEntry = Extract<Entry, { readonly kind: "progress" }>;
 
-/** How much of a run's text and part log, in UTF-16 units. */
+/** How much of a run's part log, and of the text of the message that is being made there, in UTF-16 units. */
 interface Delivered {
   readonly offset: number;
   readonly logOffset: number;
+  /** Of that message. */
+  readonly localId: string;
 }
 
 /** Whether it is told with the session, as each reader asks for it. */
@@ -272,41 +274,98 @@ export class Place {
       this.take();
     }
     const { of, end, logEnd } = last;
-    const before = this.told?.of.runId === of.runId ? this.told : { offset: 0, logOffset: 0 };
+    const before = this.told?.of.runId === of.runId ? this.told : { offset: 0, logOffset: 0, localId: of.replyLocalId };
     const event = this.#nextOf(last, before);
     if (event === null) return null;
     const { offset, logOffset } = this.told ?? before;
-    // Reasoning and text in one batch are events of their own: the rest is delivered next.
-    if (offset < end || logOffset < logEnd) this.own = [last, ...this.own];
+    // What is of several parts is told as several events: the rest is delivered next.
+    if (logOffset < logEnd || offset < end) this.own = [last, ...this.own];
     return event;
   }
 
   /** The first event of what the entry has beyond `before`, and from then on that was delivered; null: nothing. */
   #nextOf({ of, end, logEnd }: ProgressEntry, before: Delivered): SessionEvent | null {
+    const { log, runId } = of;
     const { sessionId } = this.me;
-    const { runId, replyLocalId } = of;
-    const { offset, logOffset } = before;
-    let record = logOffset < logEnd ? recordAt(of.log, logOffset) : null;
-    const textEnd = Math.min(end, record?.at ?? end);
-    if (textEnd > offset) {
-      this.told = { of, offset: textEnd, logOffset };
-      const text = of.text.slice(offset, textEnd);
-      return { kind: "progress", sessionId, runId, replyLocalId, index: textIndexAt(of.log, logOffset), offset, text };
+    let { offset, logOffset, localId } = before;
+    for (;;) {
+      const record = logOffset < logEnd ? recordAt(log, logOffset) : null;
+      const text = textAt(log, logOffset, of.text);
+      const limit = record !== null && hasEnd(log.slice(logOffset, logEnd), 0) ? text.length : end;
+      const textEnd = Math.min(limit, record?.at ?? limit);
+      if (textEnd > offset) {
+        this.told = { of, offset: textEnd, logOffset, localId };
+        const index = textIndexAt(log, logOffset);
+        return {
+          ...{ kind: "progress", sessionId, runId, replyLocalId: localId, index, offset },
+          text: text.slice(offset, textEnd),
+        };
+      }
+      if (record === null) return null;
+      logOffset = record.next;
+      if (record.kind === "message") localId = record.localId;
+      if (record.kind === "message" || record.kind === "ended") offset = 0;
+      else {
+        const event = this.#partEvent(of, record, localId, logEnd);
+        logOffset = event.next;
+        this.told = { of, offset, logOffset, localId };
+        return event.event;
+      }
+      this.told = { of, offset, logOffset, localId };
     }
-    if (record === null) return null;
-    const { index, offset: start } = record;
-    let text = "";
-    let next = logOffset;
-    // Lines of one part are told as one.
-    for (; record?.index === index && next < logEnd; record = recordAt(of.log, next)) {
-      text += record.text;
-      next = record.next;
+  }
+
+  /** What a record that is a part, or of one, is told as; with the records behind it that go into the same event. */
+  #partEvent(
+    of: RunText,
+    record: Exclude<LogRecord, { readonly kind: "message" | "ended" }>,
+    messageLocalId: string,
+    logEnd: number,
+  ): { readonly event: SessionEvent; readonly next: number } {
+    const { log, runId } = of;
+    const { index, offset } = record;
+    const where = { sessionId: this.me.sessionId, runId, index };
+    if (record.kind === "data") {
+      const { callId, name, data, next } = record;
+      return {
+        event: { kind: "partAdded", ...where, part: { kind: "data", messageLocalId, callId, name, data } },
+        next,
+      };
     }
-    this.told = { of, offset, logOffset: next };
-    const where = { sessionId, runId, index };
-    return start === 0
-      ? { kind: "partAdded", ...where, part: { kind: "reasoning", messageLocalId: replyLocalId, text } }
-      : { kind: "partProgress", ...where, offset: start, text };
+    if (record.kind === "change") {
+      const { next } = record;
+      const part = toolPartAt(log, index, next, messageLocalId);
+      // A change of no call: nothing of ours writes it.
+      if (part === null) return { event: { kind: "partProgress", ...where, offset: 0, text: "" }, next };
+      return { event: { kind: "partChanged", ...where, part }, next };
+    }
+    const grows = record.kind === "reasoning" ? "reasoning" : "arguments";
+    let text = record.kind === "call" ? "" : record.text;
+    let { next } = record;
+    for (
+      let more = next < logEnd ? recordAt(log, next) : null;
+      more?.kind === grows && more.index === index && more.offset > 0 === (offset > 0 || text !== "");
+      more = next < logEnd ? recordAt(log, next) : null
+    ) {
+      text += more.text;
+      next = more.next;
+    }
+    if (record.kind === "call") {
+      const { callId, name } = record;
+      const part = {
+        kind: "tool",
+        messageLocalId,
+        callId,
+        name,
+        argsText: text,
+        revision: 0,
+        status: "WRITING",
+      } as const;
+      return { event: { kind: "partAdded", ...where, part }, next };
+    }
+    if (record.kind === "reasoning" && offset === 0)
+      return { event: { kind: "partAdded", ...where, part: { kind: "reasoning", messageLocalId, text } }, next };
+    return { event: { kind: "partProgress", ...where, offset, text }, next };
   }
 }
 
@@ -314,5 +373,6 @@ function toldOf(session: Session): Place["told"] {
   const run = session.activeRun;
   if (run === null) return null;
   const { runId, replyLocalId, text, log } = run;
-  return { of: { runId, replyLocalId, text, log }, offset: text.length, logOffset: log.length };
+  const of = { runId, replyLocalId, text, log };
+  return { of, offset: text.length, logOffset: log.length, localId: replyLocalId };
 }

@@ -7,7 +7,7 @@ import type { MessagePage, Session } from "../../conversation/session.ts";
 import { startedBy, withEmptyPages } from "./beginning.ts";
 import { catchUp, pageRows, placeCursor } from "./catch-up.ts";
 import type { Feed } from "./feed.ts";
-import { settingsOf, type Entry } from "./follower.ts";
+import { deliveredOf, settingsOf, type Entry } from "./follower.ts";
 import { isReadAgain, Place, type ReadEntry, type FeedPlace } from "./place.ts";
 import { PulledIterator, type OpenIterators } from "./pulled-iterator.ts";
 
@@ -154,11 +154,7 @@ export class Subscription extends PulledIterator<SessionEvent> implements Live<S
     }
     // Part of a write may have been told: the reading is held against what was, whatever its number.
     me.sequence = -1;
-    me.text = told && {
-      ...told.of,
-      text: told.of.text.slice(0, told.offset),
-      log: told.of.log.slice(0, told.logOffset),
-    };
+    me.text = told && deliveredOf(told.of, told.offset, told.logOffset);
     const entries = await this.#retried(() => catchUp(me, this.#feed, (witness) => this.#feed.touch(witness)));
     if (!entries) return;
     this.#feed.caughtUp(entries.length);

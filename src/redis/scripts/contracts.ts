@@ -34,6 +34,16 @@ export const sessionScripts = {
     args: "runId token offset fragment added leaseMs logOffset lines linesAdded",
     answers: "OK length | LENGTH length logLength | CLOSED | NOT_FOUND",
   },
+  step: {
+    effect: "writes",
+    args: "runId token rowHead rowTail logOffset lines linesAdded leaseMs nextLocalId nextHint template calls...",
+    answers: "OK | LENGTH logLength | OPEN | CLOSED | NOT_FOUND",
+  },
+  answer: {
+    effect: "writes",
+    args: "runId token number rowHead rowTail logOffset lines linesAdded leaseMs",
+    answers: "OK head | LENGTH logLength | CLOSED | NOT_FOUND",
+  },
   renew: { effect: "writes", args: "runId token leaseMs", answers: "OK | CLOSED | NOT_FOUND" },
   finish: {
     effect: "writes",

@@ -57,6 +57,7 @@ export interface RunRecord extends RunState {
   readonly userPosition: number | null;
   readonly userMark: string;
   readonly replyMark: string;
+  readonly rows: Run["rows"];
   readonly error: Run["error"];
   readonly usage: TokenUsage | null;
   readonly notes: readonly string[];
@@ -66,7 +67,9 @@ export interface RunRecord extends RunState {
 type StoredRun = Readonly<Record<"id" | "st" | "model" | "own" | "rid" | "rl", string>> &
   Readonly<Record<"hint" | "q", number>> &
   Partial<Readonly<Record<"ul" | "tp" | "um" | "rm" | "no" | "code" | "msg", string>>> &
-  Partial<Readonly<Record<"s" | "f" | "up" | "rp" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu", number>>>;
+  Partial<
+    Readonly<Record<"s" | "f" | "up" | "rp" | "fr" | "to" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu", number>>
+  >;
 
 export function stateOf(json: string): RunRecord {
   const stored = JSON.parse(json) as StoredRun; // as the scripts write it
@@ -92,6 +95,7 @@ export function stateOf(json: string): RunRecord {
     userPosition: stored.up ?? null,
     userMark: stored.um ?? "",
     replyMark: stored.rm ?? "",
+    rows: stored.fr === undefined || stored.to === undefined ? null : { first: stored.fr, last: stored.to },
     error: status === "FAILED" ? errorOf(stored) : null,
     usage:
       iu === undefined || ou === undefined || tu === undefined
@@ -155,6 +159,7 @@ export function runIn(
     inputLocalId: state.inputLocalId,
     replyLocalId: state.replyLocalId,
     replyRow: placed(parts.replyRow, state.replyPosition, state.replyMark),
+    rows: state.rows,
     text: parts.text,
     log: parts.log,
     error: state.error,

@@ -36,6 +36,7 @@ import { attend } from "../scripts/turn/attend.ts";
 import { begin } from "../scripts/turn/begin.ts";
 import { finish } from "../scripts/turn/finish.ts";
 import { progress } from "../scripts/turn/progress.ts";
+import { answer, step } from "../scripts/turn/step.ts";
 import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import type { SessionIndex } from "./session-index.ts";
 
@@ -53,6 +54,8 @@ export class RedisSessionStore implements SessionStore {
 
   readonly attend: SessionStore["attend"] = (...args) => attend(this.#calls, ...args);
   readonly progress: SessionStore["progress"] = (...args) => progress(this.#calls, ...args);
+  readonly step: SessionStore["step"] = (...args) => step(this.#calls, ...args);
+  readonly answer: SessionStore["answer"] = (...args) => answer(this.#calls, ...args);
   readonly finish: SessionStore["finish"] = (...args) => finish(this.#calls, ...args);
   readonly fork: SessionStore["fork"] = (...args) => fork(this.#calls, ...args);
   readonly restore = (...args: Rest<typeof restore>) => restore(this.#calls, ...args);

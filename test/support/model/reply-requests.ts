@@ -5,7 +5,7 @@ import { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { AIMessage, AIMessageChunk, type BaseMessage } from "@langchain/core/messages";
 import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 
-import type { ReplyOutcome, ReplyRequest } from "../../../src/conversation/ports/model.ts";
+import type { Piece, ReplyOutcome, ReplyRequest, Steps } from "../../../src/conversation/ports/model.ts";
 import { createReplies, type LangChainReplies, type RepliesOptions } from "../../../src/langchain/replies.ts";
 import { secretOfErrors } from "./openai-server.ts";
 
@@ -33,6 +33,12 @@ export function repliesAt(baseUrl: string, other: Partial<RepliesOptions> = {}):
   });
 }
 
+/** Of what calls no tools. */
+export const noSteps: Steps = {
+  open: () => Promise.reject(new Error("A step")),
+  answer: () => Promise.reject(new Error("An answer")),
+};
+
 export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
   return {
     runId: "a-run",
@@ -44,14 +50,20 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     input: human("hello"),
     signal: new AbortController().signal,
     emit: () => undefined,
+    steps: noSteps,
     ...other,
   };
+}
+
+/** Of a piece of text or reasoning; "" of any other. */
+export function textOfPiece(piece: Piece): string {
+  return piece.kind === "text" || piece.kind === "reasoning" ? piece.text : "";
 }
 
 export async function runReply(replies: LangChainReplies, other: Partial<ReplyRequest>) {
   const tokens: string[] = [];
   const outcome = await replies.reply(
-    requestOf({ emit: ({ kind, text }) => kind === "text" && tokens.push(text), ...other }),
+    requestOf({ emit: (piece) => piece.kind === "text" && tokens.push(piece.text), ...other }),
   );
   return { outcome, tokens };
 }

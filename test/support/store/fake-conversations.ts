@@ -219,6 +219,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     inputLocalId: null,
     replyLocalId: "~1~reply",
     replyRow: null,
+    rows: null,
     text: "",
     log: "",
     error: null,

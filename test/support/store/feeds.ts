@@ -2,6 +2,7 @@ import { Redis } from "ioredis";
 import { test as base } from "vitest";
 import type { SessionChange, SessionEvent } from "../../../src/conversation/events.ts";
 import { ParleyError } from "../../../src/conversation/errors.ts";
+import { partsOf, type RunPart } from "../../../src/conversation/part-log.ts";
 import type { WhenAbsent } from "../../../src/conversation/ports/feeds.ts";
 import type { Live } from "../../../src/conversation/ports/live.ts";
 import { decodeStoredMessage } from "../../../src/conversation/message/stored-message.ts";
@@ -281,4 +282,44 @@ export async function commandsOf(redis: Redis, work: () => Promise<void>): Promi
 
 export function range(from: number, to: number, name = "m"): readonly string[] {
   return Array.from({ length: to - from }, (_, i) => `${name}${from + i}`);
+}
+
+/** What of a part grows; null: it does not. */
+export function grownText(part: RunPart): string | null {
+  if (part.kind === "data") return null;
+  return part.kind === "tool" ? part.argsText : part.text;
+}
+
+/** The parts as a client puts them together that follows the rules of the schema. Rejects a gap, and what goes into a part of another kind. */
+export function partsSeen(events: readonly SessionEvent[], runId: string): readonly RunPart[] {
+  const parts: RunPart[] = [];
+  const grow = (index: number, offset: number, text: string) => {
+    const part = parts[index];
+    const known = part === undefined ? null : grownText(part);
+    if (part === undefined || known === null || offset > known.length)
+      throw new Error(`Text for ${index} at ${offset}`);
+    const grown = known + text.slice(known.length - offset);
+    parts[index] = part.kind === "tool" ? { ...part, argsText: grown } : ({ ...part, text: grown } as RunPart);
+  };
+  for (const event of events) {
+    const run = event.kind === "opened" || event.kind === "reset" ? event.session.activeRun : null;
+    if (run?.runId === runId) parts.splice(0, parts.length, ...partsOf(run.log, run.text, run.replyLocalId));
+    if (!("runId" in event) || event.runId !== runId) continue;
+    if (event.kind === "partAdded") {
+      if (event.index > parts.length) throw new Error(`Part ${event.index} behind ${parts.length}`);
+      parts[event.index] ??= event.part;
+    } else if (event.kind === "partChanged") {
+      const known = parts[event.index];
+      if (known?.kind !== "tool") throw new Error(`A change of ${event.index}`);
+      if (event.part.revision >= known.revision) parts[event.index] = event.part;
+    } else if (event.kind === "partProgress") grow(event.index, event.offset, event.text);
+    else {
+      const { index, offset, replyLocalId } = event;
+      if (index > parts.length) throw new Error(`Text part ${index} behind ${parts.length}`);
+      const part = (parts[index] ??= { kind: "text", messageLocalId: replyLocalId, start: offset, text: "" });
+      if (part.kind !== "text") throw new Error(`Text for the ${part.kind} at ${index}`);
+      grow(index, offset - part.start, event.text);
+    }
+  }
+  return parts;
 }

@@ -5,6 +5,7 @@ import { decodeStoredMessage } from "../../../src/conversation/message/stored-me
 import { sessionKeys } from "../../../src/redis/store/keys.ts";
 import type { SessionScript } from "../../../src/redis/scripts/contracts.ts";
 import { completed, foreignRow, must, newMessage, newOp, newRecord, newTurn, owner, type TestStore } from "./store.ts";
+import { answerTo, openStep } from "./steps.ts";
 
 /** A session in which a script has something to do, and what it has done there when it has run: once, however often sent. */
 export interface ScriptCase {
@@ -115,6 +116,33 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       expect(textsOf(session)).toEqual(["before", "question", "answer"]);
       expect(session.usage).toEqual({ inputTokens: 3, outputTokens: 4, totalTokens: 7 });
       expect([run?.status, session.activeRun, session.queuedRuns.length]).toEqual(["COMPLETED", null, 1]);
+    },
+  },
+  step: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      turns.set(id, turn);
+      return (by) => by.store.step(turn, openStep(turn, ["c1"]), { offset: 0, lines: "x\n" });
+    },
+    effect: async (at, id, result) => {
+      expect(result).toEqual({ kind: "ok" });
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["question"]);
+      expect([session.activeRun?.log, session.activeRun?.replyLocalId]).toEqual(["x\n", "~3~next"]);
+    },
+  },
+  answer: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      turns.set(id, turn);
+      await at.store.step(turn, openStep(turn, ["c1"]), { offset: 0, lines: "x\n" });
+      return (by) => by.store.answer(turn, answerTo(turn, 1, "c1"), { offset: 2, lines: "y\n" }, "i:1");
+    },
+    effect: async (at, id, result) => {
+      expect(result).toEqual({ kind: "ok" });
+      const { session } = await readWhole(at, id);
+      expect(textsOf(session)).toEqual(["question", "calls c1", "answer to c1"]);
+      expect(session.activeRun?.log).toBe("x\ny\n");
     },
   },
   cancel: {

@@ -78,6 +78,8 @@ local function commit(p)
     end
   end
   local trims = (excess > 0 and 1 or 0) + ((kept < before and kept > 0 and not p.removed) and 1 or 0)
+  -- the reply of a run that ends without one more is not in this write
+  for _, run in ipairs(p.runs) do if run.rp and run.f and not p.ends[run.id] then p.more = true end end
   local header = { v = 1, seq = x.seq, gen = x.gen, base = x.base + excess, at = finish, prev = prev, pushes = math.ceil(#p.push / 500) + trims }
   header.read = math.min(tonumber(set.read or s.read or 0), finish + #p.push)
   if x.oldGen then header.from = x.oldGen end
@@ -90,9 +92,12 @@ local function commit(p)
   local lines = { cjson.encode(header) }
   -- a run that starts is told before its message, one that ends behind its reply
   local function tell(run) lines[#lines + 1] = runLine(run.id, states[run.id], p) end
-  for _, run in ipairs(p.runs) do if run.st ~= 'RUNNING' and run.st ~= 'QUEUED' and not run.rp then tell(run) end end
   local ended = {}
-  for _, run in ipairs(p.runs) do if run.rp and run.st ~= 'RUNNING' then ended[run.rp] = run end end
+  for _, run in ipairs(p.runs) do
+    if run.st ~= 'RUNNING' and run.st ~= 'QUEUED' then
+      if p.ends[run.id] then ended[p.ends[run.id]] = run else tell(run) end
+    end
+  end
   for i, raw in ipairs(p.push) do
     if p.started and p.started.up == finish + i - 1 and not p.started.re then tell(p.started) end
     lines[#lines + 1] = 'M' .. raw
@@ -100,7 +105,7 @@ local function commit(p)
     if run then tell(run) end
   end
   for _, run in ipairs(p.runs) do
-    if run.st == 'QUEUED' or (run.st == 'RUNNING' and run.re) then tell(run) end
+    if run.st == 'QUEUED' or (run == p.started and run.re) then tell(run) end
   end
   local dues = {}
   local function due(at, member)

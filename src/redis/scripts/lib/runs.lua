@@ -1,20 +1,83 @@
 -- How runs begin and end: their text, their lease, the queue, and the rows that a turn reads.
 
--- The text of an active run, closed: kept in the run, and for a stopped one appended as a message unless it would
--- stand in for a reply that is only replaced by a complete one.
-local function closeRun(p, run, status, code, message, append)
+-- The rows of the step that a run has open (turn/step.lua), as head and tail: the reply that calls tools, then of each call
+-- what answered it, or the row that stands in for an answer which was lost. Empty where none is open. The fields go with
+-- the plan, whatever becomes of the rows.
+local function stepRows(p, run)
+  local key = run.id .. ':step'
+  local count, head, tail = string.match(call('HGET', RUNS, key) or '', '^(%d+)\t([^\t]*)\t([^\t]*)$')
+  if not count then return {} end
+  local rows = { { head, tail } }
+  p.uncut[#p.uncut + 1] = key
+  for k = 1, tonumber(count) do
+    local claim, answer = run.id .. ':call:' .. k, run.id .. ':answer:' .. k
+    local row = call('HGET', RUNS, answer) or string.match(call('HGET', RUNS, claim) or '', '^[^\t]*\t(.*)$') or ''
+    local from, to = string.match(row, '^([^\t]*)\t([^\t]*)$')
+    if from then rows[#rows + 1] = { from, to } end
+    p.uncut[#p.uncut + 1] = claim
+    p.uncut[#p.uncut + 1] = answer
+  end
+  return rows
+end
+
+-- Appends rows of a run, of which the one with the number `reply` is its newest reply. Its end, if this is it, is told
+-- behind them.
+local function pushOwn(p, run, rows, reply)
+  if #rows == 0 then return end
+  local position = p.x.base + (p.trim or p.x.n) + #p.push
+  for i, row in ipairs(rows) do
+    local raw = fill(row[1], position + i - 1, row[2], row[3])
+    p.push[#p.push + 1] = raw
+    if i == reply then run.rp, run.rm = position + i - 1, mark(raw) end
+  end
+  run.fr, run.to = run.fr or position, position + #rows - 1
+  p.ends[run.id] = run.to
+end
+
+-- A row of the gateway's as it lies at another position, which its note holds; who has its old place finds it by that.
+local function moved(p, raw, from, to)
+  local tail = ',"position":' .. int(from) .. '}}}}'
+  local note = '"parley":{"session":"' .. string.sub(redis.sha1hex(H), 1, 8) .. '"'
+  if string.sub(raw, -#tail) ~= tail or not string.find(raw, note, math.max(1, #raw - 200), true) then return raw end
+  local row = string.sub(raw, 1, -#tail - 1) .. ',"position":' .. int(to) .. '}}}}'
+  p.ops[#p.ops + 1] = { 'p:' .. int(from) .. ' ' .. mark(raw), '', int(to) .. ' ' .. mark(row), OPS_MS }
+  return row
+end
+
+-- The same in place of the reply that the run makes anew, where it does. What others appended meanwhile stays, behind it;
+-- retention may have trimmed the old reply since.
+local function pushInPlace(p, run, rows, reply)
+  local x, later = p.x, {}
+  local finish = x.base + x.n
+  if run.cut then
+    later = rowsOf(x, run.seen, finish - 1)
+    local position = math.max(run.cut, x.base)
+    cut(p, position)
+    -- the old reply was read, the new one is not
+    p.set.read = math.min(tonumber(x.s.read or 0), position)
+    run.cut = nil
+  end
+  pushOwn(p, run, rows, reply)
+  for i = #later, 1, -1 do
+    local from, to = finish - i, x.base + (p.trim or x.n) + #p.push
+    p.push[#p.push + 1] = from == to and later[i] or moved(p, later[i], from, to)
+    p.more = true
+  end
+end
+
+-- Closes a running run from outside. `keeps`: 'text': its text so far is appended as a message, unless it would stand in
+-- for a reply that is only replaced by a complete one; 'step': only what tools were called for; false: nothing. Of an open
+-- step the calls may have taken effect: it is appended with what is known of them, also behind a reply that was to be replaced.
+local function closeRun(p, run, status, code, message, keeps)
   local text = call('GET', PART) or ''
   run.st, run.f = status, now
   if status == 'FAILED' then run.code, run.msg, run.rt = code, message, 1 end
   p.text[run.id] = text
-  if append and text ~= '' and not run.cut then
+  local step = stepRows(p, run)
+  if keeps then pushOwn(p, run, step, 1) end
+  if keeps == 'text' and #step == 0 and text ~= '' and not run.cut then
     local head, middle, tail = string.match(call('HGET', RUNS, run.id .. ':template') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)$')
-    if head then
-      local position = p.x.base + p.x.n + #p.push
-      local raw = head .. text .. fill(middle, position, tail, run.hint)
-      p.push[#p.push + 1] = raw
-      run.rp, run.rm = position, mark(raw)
-    end
+    if head then pushOwn(p, run, { { head .. text .. middle, tail, run.hint } }, 1) end
   end
   p.runs[#p.runs + 1] = run
   p.closed = run.id
@@ -38,13 +101,13 @@ local function settleLoss(p)
   end
 end
 
--- Closes an active run whose lease ended more than `grace` ms ago (P6).
-local function settleLease(p, grace)
+-- Closes an active run whose lease ended more than `grace` ms ago (P6). `keeps`: as closeRun() has it.
+local function settleLease(p, grace, keeps)
   local x = p.x
   if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
     local run = runOf(x.s.active)
     if run then
-      closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', false)
+      closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', keeps)
     else
       p.drop[#p.drop + 1] = 'active'
       p.drop[#p.drop + 1] = 'until'

@@ -12,7 +12,7 @@ if x.none then return { 'NOT_FOUND' } end
 local op = knownOp(opId)
 local p = plan(x)
 settleLoss(p)
-settleLease(p, graceMs)
+settleLease(p, graceMs, 'step')
 local o = { leaseMs = tonumber(leaseMs), memory = memory, most = tonumber(memoryRows) }
 local run
 

@@ -61,7 +61,10 @@ end
 
 local p = plan(x)
 settleLoss(p)
-settleLease(p, graceMs)
+local waiting = there[QUEUE] and call('LLEN', QUEUE) or 0
+-- Where this turn begins by cutting the history, what another was doing at its end goes with that.
+local cuts = (run.re or run.cg) and (waiting == 0 or interrupt)
+settleLease(p, graceMs, not cuts and 'step')
 run.q = now
 if x.none then
   for i = record, #ARGV, 2 do p.set[ARGV[i]], x.s[ARGV[i]] = ARGV[i + 1], ARGV[i + 1] end
@@ -78,9 +81,8 @@ p.template[run.id] = template
 p.newRun = run.id
 p.result = 'run:' .. run.id
 
-local waiting = there[QUEUE] and call('LLEN', QUEUE) or 0
 -- Where the reply will lie, as far as one can tell now: part of its id.
-run.hint = (run.cp or (x.base + x.n)) + (run.re and 0 or 1) + 2 * waiting
+run.hint = (run.cp or (x.base + x.n + #p.push)) + (run.re and 0 or 1) + 2 * waiting
 run.rl = '~' .. base36(run.hint) .. '~' .. run.rid
 if (x.s.active or waiting > 0) and not interrupt then
   if whenBusy == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end
@@ -95,7 +97,7 @@ if (x.s.active or waiting > 0) and not interrupt then
 end
 if x.s.active then
   local active = runOf(x.s.active)
-  if active then closeRun(p, active, 'CANCELLED', nil, nil, not (run.re or run.cg)) end
+  if active then closeRun(p, active, 'CANCELLED', nil, nil, not cuts and 'text') end
 end
 local ok, why = start(p, run, o)
 if not ok then return { why } end

@@ -17,7 +17,7 @@ if run.st == 'QUEUED' or run.st == 'RUNNING' then
     p.text[run.id] = ''
     p.queueRemove = run.id
   elseif p.closed ~= run.id then
-    closeRun(p, run, 'CANCELLED', nil, nil, true)
+    closeRun(p, run, 'CANCELLED', nil, nil, 'text')
   end
   commit(p)
 end

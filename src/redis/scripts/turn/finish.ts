@@ -33,5 +33,8 @@ export async function finish(calls: SessionCalls, turn: StartedTurn, end: TurnEn
   // A repeat may come after others have changed the session: what is known of it then is not of this moment.
   if (answer.code !== "OK") return { run: null, wantsTitle };
   const parts = { input: inputRow, text: end.text, log: end.log ?? "", userRow: inputRow, reply };
-  return { run: writtenRun(calls, key, head, answer.run, parts), wantsTitle };
+  const run = writtenRun(calls, key, head, answer.run, parts);
+  // Its newest reply is one of a step, or of a step that this has closed, and not here.
+  const isElsewhere = reply === null && run.rows !== null;
+  return { run: isElsewhere ? null : run, wantsTitle };
 }

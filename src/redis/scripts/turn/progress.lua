@@ -12,7 +12,8 @@ local active, current, length, logged, ttl = unpack(call('HMGET', S, 'active', '
 logged = logged or '0'
 if active ~= runId or current ~= token then return { 'CLOSED' } end
 if length ~= offset or logged ~= logOffset then return { 'LENGTH', length, logged } end
-local log = lines ~= '' and '\t' .. logged .. '\t' .. lines or ''
+-- Where there is a log, its length says which message the text is of.
+local log = (lines ~= '' or logged ~= '0') and '\t' .. logged .. '\t' .. lines or ''
 call(publish, CH, 'P' .. active .. '\t' .. length .. '\t' .. fragment .. log)
 if fragment ~= '' then call('APPEND', PART, fragment) end
 local total = int(tonumber(length) + tonumber(added))

@@ -1,0 +1,151 @@
+import type { ToolChange } from "./part-log.ts";
+import { wholeEnd } from "./part-log.ts";
+
+/** What a line has beside its text, at most, in bytes. */
+const lineBytes = 64;
+
+interface Open {
+  readonly kind: "r" | "a";
+  readonly index: number;
+  readonly at: number;
+  /** Has no line yet. */
+  text: string;
+  bytes: number;
+}
+
+/** A run's part log (part-log.ts) as the process writes it that carries the run out. */
+export class PartLog {
+  readonly #mostBytes: number;
+  #lines = "";
+  #bytes = 0;
+  /** Of the part that was begun last. */
+  #index = -1;
+  #isText = false;
+  #isReasoning = false;
+  #open: Open | null = null;
+  /** How much of each part has lines. */
+  readonly #offsets = new Map<number, number>();
+  readonly #calls = new Map<string, { readonly index: number; revision: number }>();
+  /** There was more than the log may hold: the rest is not in it. */
+  isFull = false;
+
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
+
+  /** The text of the message goes on. */
+  text(): void {
+    if (this.#isText) return;
+    this.#close(true);
+    this.#index += 1;
+    this.#isText = true;
+    this.#isReasoning = false;
+  }
+
+  /** `at`: how long the message's text is, here and below. */
+  reasoning(piece: string, at: number): void {
+    if (this.#mostBytes === 0 || !this.#hasRoom(piece)) return;
+    if (!this.#isReasoning) {
+      this.#begin();
+      this.#isReasoning = true;
+    }
+    this.#add("r", this.#index, piece, at);
+  }
+
+  call(callId: string, name: string, at: number): void {
+    this.#begin();
+    this.#calls.set(callId, { index: this.#index, revision: 0 });
+    this.#line(["c", this.#index, 0, at, callId, name]);
+  }
+
+  args(callId: string, piece: string, at: number): void {
+    const call = this.#calls.get(callId);
+    if (call === undefined || this.#mostBytes === 0 || !this.#hasRoom(piece)) return;
+    this.#add("a", call.index, piece, at);
+  }
+
+  change(callId: string, change: ToolChange, at: number): void {
+    const call = this.#calls.get(callId);
+    if (call === undefined) return;
+    const { content, ...small } = change;
+    const told = content === undefined || this.#hasRoom(JSON.stringify(content)) ? change : small;
+    call.revision += 1;
+    this.#line(["s", call.index, call.revision, at, told]);
+  }
+
+  /** `data`: what JSON has. */
+  data(callId: string | null, name: string, data: unknown, at: number): void {
+    if (!this.#hasRoom(JSON.stringify(data) + name)) return;
+    this.#begin();
+    this.#line(["d", this.#index, 0, at, callId, name, data]);
+  }
+
+  message(localId: string): void {
+    this.#close(true);
+    this.#isText = this.#isReasoning = false;
+    this.#line(["m", this.#index + 1, 0, 0, localId]);
+  }
+
+  ended(text: string): void {
+    this.#line(["t", 0, 0, text.length, text]);
+    this.#isText = this.#isReasoning = false;
+  }
+
+  /** The log with all that came so far, but for half a surrogate pair at its end. */
+  get lines(): string {
+    this.#close(false);
+    return this.#lines;
+  }
+
+  /** The same with that half. */
+  get whole(): string {
+    this.#close(true);
+    return this.#lines;
+  }
+
+  /** Another part that is no text. */
+  #begin(): void {
+    this.#close(true);
+    this.#index += 1;
+    this.#isText = this.#isReasoning = false;
+  }
+
+  #hasRoom(text: string): boolean {
+    const bytes = Buffer.byteLength(JSON.stringify(text));
+    if (this.isFull || this.#bytes + (this.#open?.bytes ?? 0) + bytes + lineBytes > this.#mostBytes) this.isFull = true;
+    return !this.isFull;
+  }
+
+  #add(kind: Open["kind"], index: number, piece: string, at: number): void {
+    if (this.#open?.index !== index) {
+      this.#close(true);
+      this.#open = { kind, index, at, text: "", bytes: 0 };
+    }
+    this.#open.text += piece;
+    this.#open.bytes += Buffer.byteLength(JSON.stringify(piece));
+  }
+
+  #close(whole: boolean): void {
+    const open = this.#open;
+    if (open === null) return;
+    const { kind, index, at, text } = open;
+    const end = whole ? text.length : wholeEnd(text);
+    const rest = text.slice(end);
+    this.#open = rest === "" ? null : { ...open, text: rest, bytes: Buffer.byteLength(JSON.stringify(rest)) };
+    if (end === 0) return;
+    const offset = this.#offsets.get(index) ?? 0;
+    this.#offsets.set(index, offset + end);
+    const line = `${JSON.stringify([kind, index, offset, at, text.slice(0, end)])}\n`;
+    this.#lines += line;
+    this.#bytes += Buffer.byteLength(line);
+  }
+
+  /** A line with all that came before it. */
+  #line(line: readonly unknown[]): void {
+    this.#close(true);
+    const text = `${JSON.stringify(line)}\n`;
+    this.#lines += text;
+    // What the message itself holds is none of what is kept beside it.
+    if (line[0] !== "t") this.#bytes += Buffer.byteLength(text);
+  }
+}

@@ -1,0 +1,40 @@
+-- Keeps what a call of the active run's open step was answered; the first answer to a call counts. The last one appends the
+-- step, the reply and then the answers in the order of its calls, in one write: a call is never in the history without its
+-- answer. With the first step of a reply that is made anew, the old one goes.
+-- KEYS: the eight of base.lua
+-- ARGV: runId, token, number (of the call in its step, from 1), rowHead, rowTail (of the answer's row),
+--       logOffset (length of the part log so far), lines (for it), linesAdded (their length, in UTF-16 units), leaseMs
+-- Returns OK head | LENGTH logLength | CLOSED | NOT_FOUND | CORRUPT
+local runId, token, number, rowHead, rowTail, logOffset, lines, linesAdded, leaseMs = unpack(ARGV, 8)
+local x, code = load()
+if not x then return { code } end
+if knownOp(opId) then return { 'OK', headOf(x) } end
+local s = x.s
+local count = string.match(call('HGET', RUNS, runId .. ':step') or '', '^%d+')
+if x.none or s.active ~= runId or s.token ~= token or not count then return { 'CLOSED' } end
+local p = plan(x)
+settleLoss(p)
+if x.lost then
+  commit(p)
+  return { 'CLOSED' }
+end
+local answer = runId .. ':answer:' .. number
+if call('HEXISTS', RUNS, answer) == 0 then
+  if s.llen ~= logOffset then return { 'LENGTH', s.llen } end
+  call(publish, CH, 'P' .. runId .. '\t' .. (s.plen or '0') .. '\t\t' .. logOffset .. '\t' .. lines)
+  call('HSET', RUNS, answer, rowHead .. '\t' .. rowTail, runId .. ':log', (call('HGET', RUNS, runId .. ':log') or '') .. lines)
+  s.llen = int(tonumber(logOffset) + tonumber(linesAdded))
+  call('HSET', S, 'llen', s.llen, 'until', int(now + tonumber(leaseMs)))
+end
+for k = 1, tonumber(count) do
+  if call('HEXISTS', RUNS, runId .. ':answer:' .. k) == 0 then
+    slide(s.ttl)
+    return { 'OK', headOf(x) }
+  end
+end
+local run = runOf(runId)
+pushInPlace(p, run, stepRows(p, run), 1)
+p.runs[1] = run
+p.set['until'] = now + tonumber(leaseMs)
+commit(p)
+return { 'OK', headOf(x) }

@@ -1,0 +1,341 @@
+import fc from "fast-check";
+import { Redis } from "ioredis";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+
+import { ReplyStream } from "../../src/conversation/conversations/reply-stream.ts";
+import { RunSteps } from "../../src/conversation/conversations/run-steps.ts";
+import type { SessionEvent } from "../../src/conversation/events.ts";
+import { partsOf } from "../../src/conversation/part-log.ts";
+import type { StartedTurn } from "../../src/conversation/ports/store.ts";
+import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
+import { openBackend, partsSeen, textOf, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
+import { checkProperty } from "../support/store/property.ts";
+import { answerTo, openStep } from "../support/store/steps.ts";
+import { completed, failed, must, newOp, newTurn, owner } from "../support/store/store.ts";
+
+// The steps of an agent's run, from the process that makes them to the history and to readers of two gateways.
+
+let server: TestRedis;
+let redis: Redis;
+let one: TestBackend;
+let two: TestBackend;
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: false });
+  redis = new Redis(server.port, "127.0.0.1");
+  one = openBackend(server.port);
+  two = openBackend(server.port);
+});
+
+afterAll(async () => {
+  await Promise.all([one.backend.close(), two.backend.close()]);
+  redis.disconnect();
+  await server.stop();
+});
+
+afterEach(() => {
+  one.abortAll();
+  two.abortAll();
+});
+
+interface Running {
+  readonly turn: StartedTurn;
+  readonly stream: ReplyStream;
+  readonly steps: RunSteps;
+  say(text: string): void;
+  /** Begins to call the tool "t" by these ids. */
+  call(...callIds: readonly string[]): Promise<boolean>;
+  answer(callId: string): Promise<boolean>;
+}
+
+async function running(id: string, text: string | null = "question", at = one): Promise<Running> {
+  const turn = await at.backend.store.begin(owner, id, newTurn(id, text));
+  if (turn.kind !== "started") throw new Error(turn.kind);
+  const { store } = at.backend;
+  const stream = new ReplyStream(
+    (offset, piece, log) => store.progress(turn, offset, piece, log),
+    () => undefined,
+    100_000,
+  );
+  const steps = new RunSteps(turn, stream, store, () => Date.now());
+  const begin = () => stream.add({ kind: "message" }, steps.message.localId);
+  let isNew = true;
+  const fresh = () => {
+    if (isNew) begin();
+    isNew = false;
+  };
+  return {
+    turn,
+    stream,
+    steps,
+    say(piece) {
+      fresh();
+      stream.add({ kind: "text", text: piece });
+    },
+    async call(...callIds) {
+      fresh();
+      for (const callId of callIds) {
+        stream.add({ kind: "call", callId, name: "t" });
+        stream.add({ kind: "arguments", callId, text: "{}" });
+      }
+      const calls = callIds.map((callId) => ({ callId, name: "t" }));
+      const tool_calls = callIds.map((callId) => ({ id: callId, name: "t", args: {}, type: "tool_call" }));
+      const isOpen = await steps.open({ data: { content: stream.text, tool_calls }, calls, usage: null });
+      if (isOpen)
+        for (const callId of callIds)
+          stream.add({ kind: "change", callId, change: { status: "RUNNING", startedAt: 1 } });
+      isNew = true;
+      return isOpen;
+    },
+    answer: (callId) =>
+      steps.answer({
+        callId,
+        data: { content: `answer ${callId}`, tool_call_id: callId, name: "t", status: "success" },
+        change: { status: "DONE", finishedAt: 2, content: `answer ${callId}` },
+      }),
+  };
+}
+
+async function end({ turn, stream, steps }: Running, text: string): Promise<void> {
+  stream.stop();
+  const done = completed(turn, text);
+  if (done.kind !== "completed") throw new Error(done.kind);
+  const { head, tail } = done.reply;
+  const reply = { head: head.replace(turn.state.replyMessageId, steps.message.messageId), tail };
+  await one.backend.store.finish(turn, { ...done, reply, text, log: stream.log }, newOp().id);
+}
+
+interface StoredRow {
+  readonly type: string;
+  readonly data: { readonly content: string; readonly tool_call_id?: string; readonly status?: string };
+}
+
+async function rowsOf(id: string): Promise<readonly StoredRow[]> {
+  return (await redis.lrange(id, 0, -1)).reverse().map((row) => JSON.parse(row) as StoredRow);
+}
+
+/** Each row as its type and text, and with what came of a tool. */
+async function listOf(id: string): Promise<readonly string[]> {
+  return (await rowsOf(id)).map(({ type, data }) =>
+    [type, data.content, data.tool_call_id, data.status].filter((part) => part !== undefined).join(" "),
+  );
+}
+
+async function runAt(id: string, runId: string) {
+  return must((await two.backend.store.read(owner, id, { pages: [], runId }))?.run);
+}
+
+const lost = "The call was begun and its result was lost: it may or may not have taken effect.";
+
+const isOver = (reader: LiveReader, runId: string) =>
+  reader.until("the end of the run", () =>
+    reader.ofKind("run").some(({ run }) => run.runId === runId && run.finishedAt !== null),
+  );
+
+test("nothing of a step is in the history before its last answer, then all of it, in the order of its calls", async () => {
+  const run = await running("order");
+  run.say("Let me look. ");
+  expect(await run.call("a", "b")).toBe(true);
+  expect(await run.answer("b")).toBe(true);
+  expect(await listOf("order")).toEqual(["human question"]);
+  expect(await run.answer("a")).toBe(true);
+  const step = ["ai Let me look. ", "tool answer a a success", "tool answer b b success"];
+  expect(await listOf("order")).toEqual(["human question", ...step]);
+  run.say("Done.");
+  await end(run, "Done.");
+  expect(await listOf("order")).toEqual(["human question", ...step, "ai Done."]);
+  const { rows, replyRow, status } = await runAt("order", run.turn.runId);
+  expect([status, rows, replyRow?.position]).toEqual(["COMPLETED", { first: 1, last: 4 }, 4]);
+  expect(
+    await redis.hkeys("parley:{order}:runs").then((keys) => keys.filter((key) => /:(step|call|answer)/.test(key))),
+  ).toEqual([]);
+});
+
+test("each reader is told the parts, then the message that calls tools, the answers, and the rest", async () => {
+  const readers: LiveReader[] = [];
+  const run = await running("told");
+  for (const at of [one, two]) readers.push(await at.open("told"));
+  run.say("Let me look. ");
+  await run.call("a");
+  await run.answer("a");
+  run.say("Done.");
+  await end(run, "Done.");
+  for (const reader of readers) {
+    await isOver(reader, run.turn.runId);
+    expect(reader.events.map((event) => nameOf(event)).slice(1)).toEqual([
+      ...["progress 0 Let me look. ", "partAdded 1", "partChanged 1 RUNNING", "partChanged 1 DONE"],
+      ...["message Let me look. ", "message answer a", "progress 2 Done.", "message Done.", "run COMPLETED"],
+    ]);
+    const told = await runAt("told", run.turn.runId);
+    expect(partsSeen(reader.events, run.turn.runId)).toEqual(partsOf(told.log, told.text, told.replyLocalId));
+  }
+});
+
+function nameOf(event: SessionEvent): string {
+  switch (event.kind) {
+    case "progress":
+      return `progress ${event.index} ${event.text}`;
+    case "partAdded":
+      return `partAdded ${event.index}`;
+    case "partChanged":
+      return `partChanged ${event.index} ${event.part.status}`;
+    case "message":
+      return `message ${textOf(event.message.row.raw)}`;
+    case "run":
+      return `run ${event.run.status}`;
+    default:
+      return event.kind;
+  }
+}
+
+test.each([
+  ["cancelled", "CANCELLED", ({ turn }: Running) => one.backend.store.cancel(owner, turn.sessionId, turn.runId)],
+  [
+    "interrupted by another message",
+    "CANCELLED",
+    async ({ turn: { sessionId } }: Running) =>
+      one.backend.store.begin(owner, sessionId, newTurn(sessionId, "next", { whenBusy: "INTERRUPT" })),
+  ],
+  [
+    "failed",
+    "FAILED",
+    async ({ turn, stream }: Running) => one.backend.store.finish(turn, { ...failed(""), log: stream.log }, newOp().id),
+  ],
+] as const)("%s with a step open: it goes in, with what is known of its calls", async (how, status, close) => {
+  const id = `open ${how}`;
+  const run = await running(id);
+  await run.call("a", "b");
+  await run.answer("b");
+  await close(run);
+  const step = ["ai ", `tool ${lost} a error`, "tool answer b b success"];
+  expect((await listOf(id)).slice(0, 4)).toEqual(["human question", ...step]);
+  const { rows, replyRow, status: ended } = await runAt(id, run.turn.runId);
+  expect([ended, rows, replyRow?.position]).toEqual([status, { first: 1, last: 3 }, 1]);
+  expect(await run.answer("a")).toBe(false);
+  expect((await listOf(id)).slice(1, 4)).toEqual(step);
+});
+
+test("a run whose process died with a step open is closed with it; a stale owner changes nothing any more", async () => {
+  const brief = openBackend(server.port, { leaseMs: 1 });
+  const run = await running("died", "question", brief);
+  expect(await run.call("a")).toBe(true);
+  const { store } = two.backend;
+  await expect
+    .poll(async () => (await store.attend("died", true), (await runAt("died", run.turn.runId)).status))
+    .toBe("FAILED");
+  const rows = ["human question", "ai ", `tool ${lost} a error`];
+  expect(await listOf("died")).toEqual(rows);
+  expect((await runAt("died", run.turn.runId)).error?.code).toBe("RUN_LOST");
+  expect(await run.answer("a")).toBe(false);
+  const next = await running("died", "next");
+  const none = { offset: 0, lines: "" };
+  expect(await store.step(run.turn, openStep(run.turn, ["x"]), none)).toEqual({ kind: "closed" });
+  await next.call("x");
+  expect(await store.answer(run.turn, answerTo(run.turn, 1, "x"), none, newOp().id)).toEqual({ kind: "closed" });
+  await next.answer("x");
+  expect(await listOf("died")).toEqual([...rows, "human next", "ai ", "tool answer x x success"]);
+  await brief.backend.close();
+});
+
+test("cleared or deleted with a step open: nothing of it is left", async () => {
+  const run = await running("cleared");
+  await run.call("a");
+  await one.backend.store.clear(owner, "cleared");
+  expect(await listOf("cleared")).toEqual([]);
+  expect(await run.answer("a")).toBe(false);
+  const other = await running("deleted");
+  await other.call("a");
+  await one.backend.store.remove(owner, "deleted");
+  expect(await other.answer("a")).toBe(false);
+  expect(await redis.exists("deleted")).toBe(0);
+});
+
+test("a reply that is made anew stays until the first step is whole; what others appended meanwhile stays behind it", async () => {
+  const first = await running("anew");
+  first.say("Old.");
+  await end(first, "Old.");
+  const run = await running("anew", null);
+  await run.call("a");
+  await two.append("anew", "aside");
+  expect(await listOf("anew")).toEqual(["human question", "ai Old.", "human aside"]);
+  await run.answer("a");
+  expect(await listOf("anew")).toEqual(["human question", "ai ", "tool answer a a success", "human aside"]);
+  run.say("New.");
+  await end(run, "New.");
+  expect((await listOf("anew")).slice(-2)).toEqual(["human aside", "ai New."]);
+});
+
+test("a text that was begun behind a step is the next message's where the run is cancelled", async () => {
+  const run = await running("partial");
+  await run.call("a");
+  await run.answer("a");
+  run.say("Half");
+  await expect.poll(async () => (await runAt("partial", run.turn.runId)).text).toBe("Half");
+  await one.backend.store.cancel(owner, "partial", run.turn.runId);
+  expect(await listOf("partial")).toEqual(["human question", "ai ", "tool answer a a success", "ai Half"]);
+  const { replyRow, replyLocalId } = await runAt("partial", run.turn.runId);
+  expect(replyRow?.raw).toContain(`"id":"${run.turn.state.replyMessageId}.1"`);
+  expect(replyLocalId).toBe("~3~" + run.turn.state.replyMessageId + ".1");
+});
+
+const action = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant("say" as const), text: fc.string({ minLength: 1, maxLength: 4 }) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant("think" as const), text: fc.string({ minLength: 1, maxLength: 4 }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("step" as const), calls: fc.integer({ min: 1, max: 3 }) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("pause" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("join" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("foreign" as const) }) },
+);
+
+test("whatever an agent does, whoever comes when: every reader has the run's parts, and the history whole steps", async () => {
+  let count = 0;
+  const property = fc.asyncProperty(fc.array(action, { minLength: 1, maxLength: 16 }), async (actions) => {
+    const id = `agent ${count++}`;
+    const run = await running(id);
+    const readers = [await one.open(id), await two.open(id)];
+    const idle = await two.open(id, null, "never");
+    let calls = 0;
+    let steps = 0;
+    for (const each of actions) {
+      if (each.kind === "say") run.say(each.text);
+      if (each.kind === "think") {
+        run.say("");
+        run.stream.add({ kind: "reasoning", text: each.text });
+      }
+      if (each.kind === "pause") await new Promise(setImmediate);
+      if (each.kind === "join") readers.push(await (readers.length % 2 === 0 ? one : two).open(id));
+      if (each.kind === "foreign") await two.append(id, "aside");
+      if (each.kind === "step") {
+        const ids = Array.from({ length: each.calls }, () => `c${calls++}`);
+        steps += 1;
+        expect(await run.call(...ids)).toBe(true);
+        await Promise.all(ids.toReversed().map((callId) => run.answer(callId)));
+      }
+    }
+    const { text } = run.stream;
+    await end(run, text);
+    idle.startPulling();
+    readers.push(idle);
+    const made = await runAt(id, run.turn.runId);
+    const expected = partsOf(made.log, made.text, made.replyLocalId, true);
+    for (const reader of readers) {
+      await isOver(reader, run.turn.runId);
+      expect(partsSeen(reader.events, run.turn.runId)).toEqual(expected);
+      const twice = reader.events.flatMap((event) => [event, event]);
+      expect(partsSeen(twice, run.turn.runId)).toEqual(expected);
+    }
+    const rows = await rowsOf(id);
+    const answers = rows.filter(({ type }) => type === "tool").map(({ data }) => data.tool_call_id);
+    expect(answers).toEqual(Array.from({ length: calls }, (_, i) => `c${i}`));
+    expect(rows.filter(({ type }) => type === "ai").length).toBe(steps + 1);
+    one.abortAll();
+    two.abortAll();
+  });
+  await checkProperty(property, { runs: 25 });
+});
