@@ -1,4 +1,4 @@
-import { isObject, objectOrEmpty, parseJson, stringOrNull } from "./message/json.ts";
+import { isObject, objectOrEmpty, parseJson } from "./message/json.ts";
 
 /**
  * WRITING: the model writes its arguments. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was
@@ -39,7 +39,7 @@ export type RunPart =
   | {
       readonly kind: "data";
       readonly messageLocalId: string;
-      readonly callId: string | null;
+      readonly callId: string;
       readonly name: string;
       readonly data: unknown;
     };
@@ -51,7 +51,7 @@ export type RunPart =
  *     ["c", index, 0, at, call id, tool]                          a call of a tool begins
  *     ["a", index, offset in the part, at, "piece of its arguments"]
  *     ["s", index, revision, at, { status, … }]                   what becomes of the call
- *     ["d", index, 0, at, call id or null, name, data]
+ *     ["d", index, 0, at, call id, name, data]
  *     ["t", 0, 0, at, "text"]                                     the message has ended; all of its text
  *     ["m", index of the next part, 0, 0, local id]               another message begins
  * Together with the text it gives the parts: text between two other parts is a part of its own. The log only grows, so a
@@ -67,7 +67,7 @@ export type LogRecord = {
   | { readonly kind: "reasoning" | "arguments" | "ended"; readonly text: string }
   | { readonly kind: "call"; readonly callId: string; readonly name: string }
   | { readonly kind: "change"; readonly change: ToolChange }
-  | { readonly kind: "data"; readonly callId: string | null; readonly name: string; readonly data: unknown }
+  | { readonly kind: "data"; readonly callId: string; readonly name: string; readonly data: unknown }
   | { readonly kind: "message"; readonly localId: string }
 );
 
@@ -101,7 +101,7 @@ function recordOf(line: unknown, next: number): LogRecord | null {
     case "s":
       return { ...where, kind: "change", change: changeOf(first) };
     case "d":
-      return { ...where, kind: "data", callId: stringOrNull(first), name: String(second), data: third };
+      return { ...where, kind: "data", callId: String(first), name: String(second), data: third };
     case "m":
       return { ...where, kind: "message", localId: String(first) };
     default:

@@ -74,7 +74,7 @@ export class PartLog {
   }
 
   /** `data`: what JSON has. */
-  data(callId: string | null, name: string, data: unknown, at: number): void {
+  data(callId: string, name: string, data: unknown, at: number): void {
     if (!this.#hasRoom(JSON.stringify(data) + name)) return;
     this.#begin();
     this.#line(["d", this.#index, 0, at, callId, name, data]);

@@ -57,7 +57,7 @@ export type Piece =
   | { readonly kind: "arguments"; readonly callId: string; readonly text: string }
   | { readonly kind: "change"; readonly callId: string; readonly change: ToolChange }
   /** What a tool tells while it works, as JSON has it. */
-  | { readonly kind: "data"; readonly callId: string | null; readonly name: string; readonly data: unknown };
+  | { readonly kind: "data"; readonly callId: string; readonly name: string; readonly data: unknown };
 
 /** Where a run puts its steps: replies that call tools, and the answers to them. false: the run is closed, and nothing may begin any more. */
 export interface Steps {

@@ -99,8 +99,8 @@ const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart")
 const DataPartRef = builder.objectRef<OfKind<RunPartParent, "data">>("DataPart").implement({
   description: "What a tool tells while it works, such as how far it is.",
   fields: (t) => ({
-    messageId: t.id({ nullable: true, description: messageIdDescription, resolve: messageIdOf }),
-    callId: t.exposeString("callId", { nullable: true, description: "The call that it is of, where that is known." }),
+    messageId: t.id({ description: messageIdDescription, resolve: messageIdOf }),
+    callId: t.exposeString("callId", { description: "The call that it is of." }),
     name: t.exposeString("name", { description: "The tool's own name for it." }),
     data: t.expose("data", { type: "JSON", description: "What it tells." }),
   }),
