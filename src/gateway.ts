@@ -98,8 +98,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
 /** @internal Tests make titles without waiting for anybody. */
 export async function compose(settings: Settings, delayMs = titleDelayMs): Promise<Gateway> {
-  const { auth, authenticates, production, introspection, queryLimits, memory, model, autoTitle, replyWaitMs } =
-    settings;
+  const { auth, authenticates, introspection, queryLimits, memory, model, autoTitle, replyWaitMs } = settings;
   const { runLeaseMs: leaseMs, idle = false } = settings;
   // First: nothing is started yet that would have to be stopped if the list is wrong.
   const persisted = await persistedOf(settings, { schema, limits: queryLimits, introspection });
@@ -198,6 +197,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     now: Date.now,
   });
   const transport: Transport = createTransport({
+    settings,
     conversations,
     schema,
     authenticate,
@@ -208,16 +208,8 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
       contentType: metrics.contentType,
       token: settings.metricsToken,
     },
-    production,
-    graphiql: settings.graphiql,
-    introspection,
-    queryLimits,
     persisted,
-    hstsSeconds: settings.hstsSeconds,
-    allowedOrigins: settings.allowedOrigins,
-    allowedHosts: settings.allowedHosts,
     localOnly: !authenticates && !(auth.kind === "none" && auth.allowAnonymous === true),
-    limits: settings,
     async ready() {
       const problem = await backend.problem();
       return problem === null ? { ok: true, warnings: await backend.warnings() } : { ok: false, reason: problem };

@@ -36,8 +36,7 @@ export interface OperationsOptions {
   readonly schema: GraphQLSchema;
   readonly conversations: Conversations;
   readonly introspection: boolean;
-  /** Of the endpoint, and of its page for people; null: there is none. */
-  readonly path: string;
+  /** Renders the page for people; null: there is none. */
   readonly graphiql: (() => Promise<string>) | null;
   readonly mask: MaskError;
   readonly telemetry: Telemetry;

@@ -23,7 +23,6 @@ import type {
 } from "graphql";
 import { createYoga } from "graphql-yoga";
 import type { Plugin } from "graphql-yoga";
-
 import type { OperationResult } from "./results.ts";
 
 /** One request as Yoga's server takes it through its steps: reads it, executes what it asks for, writes the result. */
@@ -37,6 +36,9 @@ export interface ServedRequest {
   run(): Promise<OperationResult>;
   respond(result: OperationResult): Response;
 }
+
+/** Where operations are answered, over HTTP and WebSocket. */
+export const endpointPath = "/graphql";
 
 /**
  * Yoga: the server of what is no plain JSON by POST, and what graphql-js 16 does not know (@defer in the schema, its rules,
@@ -53,8 +55,6 @@ export interface YogaEngine {
 export interface YogaOptions {
   readonly schema: GraphQLSchema;
   readonly introspection: boolean;
-  /** Of the endpoint. */
-  readonly path: string;
   /** Renders the page; null: there is none. */
   readonly graphiql: (() => Promise<string>) | null;
 }
@@ -63,10 +63,10 @@ interface ServerContext {
   readonly served: ServedRequest;
 }
 
-export function createYogaEngine({ schema, introspection, path, graphiql }: YogaOptions): YogaEngine {
+export function createYogaEngine({ schema, introspection, graphiql }: YogaOptions): YogaEngine {
   const yoga = createYoga<ServerContext>({
     schema,
-    graphqlEndpoint: path,
+    graphqlEndpoint: endpointPath,
     graphiql: graphiql !== null,
     ...(graphiql === null ? {} : { renderGraphiQL: graphiql }),
     plugins: [useDeferStream(), useRules(introspection), useOperations()],

@@ -1,7 +1,6 @@
 import type { Server } from "node:http";
 import type { GraphQLSchema } from "graphql";
 import type { Conversations } from "../conversation/conversations/conversations.ts";
-import { silentTelemetry } from "../conversation/ports/telemetry.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Limits, QueryLimits } from "../config/limits.ts";
 import { createAnswers } from "./http/answers.ts";
@@ -10,51 +9,46 @@ import { OpenExchanges } from "../operations/exchange.ts";
 import type { Authenticate } from "../operations/identity.ts";
 import { graphiqlPage } from "./http/pages/graphiql.ts";
 import type { Readiness } from "./http/pages/health.ts";
-import { createOperationAnswers } from "./http/http.ts";
 import { Operations } from "../operations/operation.ts";
 import { createGuard } from "./guard/guard.ts";
 import type { Logger } from "../operations/logger.ts";
 import { createMask } from "../operations/masking.ts";
 import type { MetricsSource } from "./http/pages/metrics-endpoint.ts";
 import { identifyBy } from "./http/origins.ts";
-import { persistedOperations } from "../operations/documents.ts";
 import type { PersistedOperations } from "../operations/documents.ts";
 import { requestIdOf, requestLogger, withRequestId } from "./request-ids.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { isStream } from "./http/streams.ts";
 import { PlainAnswer } from "./http/plain-answer.ts";
+import type { TransportParts } from "./parts.ts";
 import { createWebSocketEndpoint } from "./websocket/websocket.ts";
 
-export interface TransportOptions {
-  readonly conversations: Conversations;
-  readonly schema: GraphQLSchema;
-  /** null (default): everyone is `anonymous`. */
-  readonly authenticate?: Authenticate | null;
-  readonly logger: Logger;
-  readonly ready: () => Promise<Readiness>;
-  /** What GET /metrics answers with; null (default): there is no such page. */
-  readonly metrics?: MetricsSource | null;
-  readonly telemetry?: Telemetry;
+/** As they are configured. */
+export interface TransportSettings extends Limits {
   readonly production: boolean;
   readonly graphiql: boolean;
-  /** Default: not in production. */
-  readonly introspection?: boolean;
-  /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: in development this machine's pages, else none. */
-  readonly allowedOrigins?: readonly string[] | null;
-  /** Default "/graphql". */
-  readonly path?: string;
-  /** What one operation may ask for. */
+  readonly introspection: boolean;
   readonly queryLimits: QueryLimits;
-  /** Default: those that clients register. */
-  readonly persisted?: PersistedOperations;
-  /** For how long browsers are told to come by https alone. Default null: they are not told. */
-  readonly hstsSeconds?: number | null;
-  /** What clients may ask of this process. */
-  readonly limits: Limits;
-  /** Over this machine's own addresses answers only those who call it by them, or by a name of `allowedOrigins`. Default false. */
-  readonly localOnly?: boolean;
-  /** By which names clients may call the gateway, besides addresses, this machine's own and those of `allowedOrigins`. Default null: by any. */
-  readonly allowedHosts?: readonly string[] | null;
+  /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: in development this machine's pages, else none. */
+  readonly allowedOrigins: readonly string[] | null;
+  readonly allowedHosts: readonly string[] | null;
+  readonly hstsSeconds: number | null;
+}
+
+export interface TransportOptions {
+  readonly settings: TransportSettings;
+  readonly conversations: Conversations;
+  readonly schema: GraphQLSchema;
+  /** null: everyone is `anonymous`. */
+  readonly authenticate: Authenticate | null;
+  readonly logger: Logger;
+  readonly ready: () => Promise<Readiness>;
+  /** What GET /metrics answers with; null: there is no such page. */
+  readonly metrics: MetricsSource | null;
+  readonly telemetry: Telemetry;
+  readonly persisted: PersistedOperations;
+  /** Only who calls it by an address or a name of this machine is answered over this machine's own addresses. */
+  readonly localOnly: boolean;
   /** @internal false: each query is executed by graphql-js. Tests hold both ways against each other. */
   readonly compiled?: boolean;
 }
@@ -76,68 +70,27 @@ export interface Transport {
 const closeGraceMs = 1000;
 
 export function createTransport(options: TransportOptions): Transport {
-  const { production, graphiql, ready, limits, metrics = null, telemetry = silentTelemetry } = options;
-  const { maxBodyBytes, keepAliveMs } = limits;
+  const { settings, telemetry, ready, metrics, localOnly } = options;
+  const { production, graphiql, introspection, queryLimits, maxAnswerBytes, maxBodyBytes } = settings;
   const logger = requestLogger(options.logger, telemetry);
-  const {
-    authenticate = null,
-    introspection = !production,
-    allowedOrigins = null,
-    path = "/graphql",
-    persisted = persistedOperations("auto", new Map()),
-    localOnly = false,
-    allowedHosts = null,
-    compiled = true,
-  } = options;
-  const security = securityHeaders(options.hstsSeconds ?? null);
   const mask = createMask(logger);
-  const guard = createGuard(limits, telemetry);
+  const guard = createGuard(settings, telemetry);
   const operations = new Operations({
-    schema: options.schema,
-    conversations: options.conversations,
-    introspection,
-    path,
-    graphiql: graphiql ? graphiqlPage : null,
-    mask,
-    telemetry,
-    queryLimits: options.queryLimits,
-    maxAnswerBytes: limits.maxAnswerBytes,
-    persisted,
-    compiled,
+    ...{ schema: options.schema, conversations: options.conversations, persisted: options.persisted },
+    ...{ introspection, graphiql: graphiql ? graphiqlPage : null, queryLimits, maxAnswerBytes, mask, telemetry },
+    compiled: options.compiled ?? true,
   });
-  const origins = { allowed: allowedOrigins, production };
-  const identify = identifyBy(authenticate, origins);
-  const exchanges = new OpenExchanges(identify);
-  const webSockets = createWebSocketEndpoint({
-    operations,
-    identify,
-    mask,
-    logger,
-    telemetry,
-    guard,
-    messagesPerSecond: limits.maxMessagesPerSecond,
-    path,
-    maxMessageBytes: maxBodyBytes,
-    keepAliveMs,
-    slowReaderMs: limits.slowReaderMs,
-    initTimeoutMs: limits.initTimeoutMs,
-  });
+  const origins = { allowed: settings.allowedOrigins, production };
+  const identify = identifyBy(options.authenticate, origins);
   let draining = false;
-  const isDraining = () => draining;
-  const answer = createAnswers({
-    operations,
-    answerOperation: createOperationAnswers({ operations, mask, telemetry, keepAliveMs }),
-    guard,
-    security,
-    telemetry,
-    ready,
-    isDraining,
-    metrics,
-    graphiql,
-    origins,
-    path,
-    maxBodyBytes,
-  });
+  const parts: TransportParts = {
+    ...{ operations, identify, mask, logger, telemetry, guard, origins, limits: settings },
+    security: securityHeaders(settings.hstsSeconds),
+    isDraining: () => draining,
+  };
+  const exchanges = new OpenExchanges(identify);
+  const webSockets = createWebSocketEndpoint(parts);
+  const answer = createAnswers(parts, { ready, metrics, graphiql });
   let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
 
   return {
@@ -169,21 +122,8 @@ export function createTransport(options: TransportOptions): Transport {
     },
 
     async listen(port, host) {
-      const created = createNodeServer({
-        answer,
-        exchanges,
-        webSockets,
-        guard,
-        security,
-        telemetry,
-        logger,
-        isDraining,
-        limits,
-        origins,
-        localOnly,
-        allowedHosts,
-        path,
-      });
+      const { allowedHosts } = settings;
+      const created = createNodeServer(parts, { answer, exchanges, webSockets, localOnly, allowedHosts });
       await new Promise<void>((resolve, reject) => {
         created.once("error", reject);
         created.listen(port, host, () => {

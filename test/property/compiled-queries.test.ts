@@ -10,6 +10,8 @@ import { CompiledQuery } from "../../src/operations/compiled-query.ts";
 import { toGraphQLError } from "../../src/graphql/errors.ts";
 import { schema } from "../../src/graphql/schema.ts";
 import { defaultSettings } from "../support/gateway/transport-server.ts";
+import { silentTelemetry } from "../../src/conversation/ports/telemetry.ts";
+import { persistedOperations } from "../../src/operations/documents.ts";
 import { createTransport } from "../../src/transport/transport.ts";
 import type { Transport, TransportOptions } from "../../src/transport/transport.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
@@ -108,10 +110,15 @@ function common(): TransportOptions {
     schema,
     logger: { debug() {}, info() {}, warn() {}, error() {} },
     ready: () => Promise.resolve({ ok: true }),
-    production: false,
-    graphiql: false,
-    limits: defaultSettings,
-    queryLimits: { ...defaultSettings.queryLimits, maxCost: 1_000_000, maxAliases: 1000 },
+    authenticate: null,
+    metrics: null,
+    telemetry: silentTelemetry,
+    persisted: persistedOperations("auto", new Map()),
+    localOnly: false,
+    settings: {
+      ...defaultSettings,
+      queryLimits: { ...defaultSettings.queryLimits, maxCost: 1_000_000, maxAliases: 1000 },
+    },
   };
 }
 
@@ -257,7 +264,8 @@ const laterFailures: RandomQuery = {
 
 /** Both ways, of which an answer may hold next to nothing. */
 async function startTight(): Promise<{ ofCompiled: string; ofWhole: string; close: () => Promise<void> }> {
-  const tight = { ...common(), limits: { ...defaultSettings, maxAnswerBytes: 600 } };
+  const given = common();
+  const tight = { ...given, settings: { ...given.settings, maxAnswerBytes: 600 } };
   const [compiling, whole] = [createTransport(tight), createTransport({ ...tight, compiled: false })];
   const [{ url: ofCompiled }, { url: ofWhole }] = [
     await compiling.listen(0, "127.0.0.1"),

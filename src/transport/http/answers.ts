@@ -1,22 +1,19 @@
 import { GraphQLError } from "graphql";
-import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
 import { compressPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
-import { acceptedBy } from "./http.ts";
-import type { AnswerOperation } from "./http.ts";
+import { acceptedBy, createOperationAnswers } from "./http.ts";
+import { endpointPath } from "../../operations/yoga-engine.ts";
+import type { TransportParts } from "../parts.ts";
 import { tooManySockets } from "../guard/guard.ts";
-import type { ClientAddress, Guard } from "../guard/guard.ts";
+import type { ClientAddress } from "../guard/guard.ts";
 import { metricsPage } from "./pages/metrics-endpoint.ts";
 import type { MetricsSource } from "./pages/metrics-endpoint.ts";
 import { answerOptions, corsHeaders } from "./origins.ts";
-import type { OriginPolicy } from "./origins.ts";
-import type { Operations } from "../../operations/operation.ts";
 import { payloadTooLarge, refusal } from "../../operations/refusals.ts";
 import { isPage } from "./security-headers.ts";
-import type { SecurityHeaders } from "./security-headers.ts";
 import { isStream } from "./streams.ts";
 import { PlainAnswer, refusalAnswer } from "./plain-answer.ts";
 
@@ -33,28 +30,19 @@ export interface Incoming {
   readonly read: () => Promise<string | null>;
 }
 
-export interface AnswersOptions {
-  readonly operations: Operations;
-  readonly answerOperation: AnswerOperation;
-  readonly guard: Guard;
-  readonly security: SecurityHeaders;
-  readonly telemetry: Telemetry;
+export interface Pages {
   readonly ready: () => Promise<Readiness>;
-  readonly isDraining: () => boolean;
   /** null: there is no such page. */
   readonly metrics: MetricsSource | null;
   readonly graphiql: boolean;
-  readonly origins: OriginPolicy;
-  readonly path: string;
-  readonly maxBodyBytes: number;
 }
 
 export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Response | PlainAnswer>;
 
 /** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
-export function createAnswers(options: AnswersOptions): Answer {
-  const { operations, answerOperation, guard, security, telemetry, ready, isDraining, metrics, graphiql } = options;
-  const { origins, path, maxBodyBytes } = options;
+export function createAnswers(parts: TransportParts, { ready, metrics, graphiql }: Pages): Answer {
+  const { operations, guard, security, telemetry, isDraining, origins, limits } = parts;
+  const answerOperation = createOperationAnswers(parts);
 
   return respond;
 
@@ -80,8 +68,8 @@ export function createAnswers(options: AnswersOptions): Answer {
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(isDraining(), ready);
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
-    if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: path } });
-    if (pathname !== path) return new Response("Not found\n", { status: 404 });
+    if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: endpointPath } });
+    if (pathname !== endpointPath) return new Response("Not found\n", { status: 404 });
     const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange));
     for (const [name, value] of Object.entries(corsHeaders(headers, origins))) answer.headers.set(name, value);
     return answer;
@@ -90,7 +78,7 @@ export function createAnswers(options: AnswersOptions): Answer {
   /** Until there is an answer; a stream's is there when it is open. */
   async function operateFollowed(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
-    const span = telemetry.begin({ kind: "request", method, path, headers });
+    const span = telemetry.begin({ kind: "request", method, path: endpointPath, headers });
     let status = 500;
     try {
       const answer = await span.inside(() => operate(incoming, exchange));
@@ -147,7 +135,7 @@ export function createAnswers(options: AnswersOptions): Answer {
       body = await incoming.read();
       if (body === null) {
         telemetry.refused("PAYLOAD_TOO_LARGE");
-        return refusalAnswer(payloadTooLarge(maxBodyBytes));
+        return refusalAnswer(payloadTooLarge(limits.maxBodyBytes));
       }
     }
     const place = guard.operation();

@@ -1,16 +1,16 @@
 import type { ExecutionResult } from "graphql";
-import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Exchange } from "../../operations/exchange.ts";
 import { untilExpiry, watchExpiry } from "../../operations/expiry.ts";
 import type { MaskError } from "../../operations/masking.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
-import type { Operations, OperationRequest, PreparedOperation, Refused } from "../../operations/operation.ts";
+import type { OperationRequest, PreparedOperation, Refused } from "../../operations/operation.ts";
 import { badRequest, refusal, withStatus } from "../../operations/refusals.ts";
 import { isSeveral } from "../../operations/results.ts";
 import type { OperationResult } from "../../operations/results.ts";
 import type { ServedRequest } from "../../operations/yoga-engine.ts";
 import { multipartFraming, multipartHeaders, subscriptionFraming, subscriptionHeaders } from "./multipart.ts";
 import { allowedMethods } from "./origins.ts";
+import type { TransportParts } from "../parts.ts";
 import { PlainAnswer } from "./plain-answer.ts";
 import { sseFraming, sseHeaders } from "./sse.ts";
 import { once, streamBody } from "./streams.ts";
@@ -23,20 +23,13 @@ export interface OperationCall {
   readonly body: string | null;
 }
 
-export interface HttpOptions {
-  readonly operations: Operations;
-  readonly mask: MaskError;
-  readonly telemetry: Telemetry;
-  readonly keepAliveMs: number;
-}
-
 export type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
 
 /** Plain JSON by POST goes straight through; all else (GET, streams, GraphiQL's page) Yoga serves, by the same steps. */
-export function createOperationAnswers(options: HttpOptions): AnswerOperation {
+export function createOperationAnswers(parts: TransportParts): AnswerOperation {
   return async (call, exchange) => {
-    const request = new HttpOperation(options, call, exchange);
-    if (call.method === "GET" || request.accepted.streams) return await options.operations.yoga.serve(request);
+    const request = new HttpOperation(parts, call, exchange);
+    if (call.method === "GET" || request.accepted.streams) return await parts.operations.yoga.serve(request);
     await request.prepare();
     return request.answer(await request.run());
   };
@@ -48,23 +41,23 @@ class HttpOperation implements ServedRequest {
   readonly url: string;
   readonly accept: string | null;
   readonly accepted: Accepted;
-  readonly #options: HttpOptions;
+  readonly #parts: TransportParts;
   readonly #call: OperationCall;
   readonly #exchange: Exchange;
   #prepared: PreparedOperation | Refused = { errors: [] };
 
-  constructor(options: HttpOptions, call: OperationCall, exchange: Exchange) {
+  constructor(parts: TransportParts, call: OperationCall, exchange: Exchange) {
     this.method = call.method;
     this.url = call.url;
     this.accept = call.headers.get("accept");
     this.accepted = acceptedBy(call.headers);
-    this.#options = options;
+    this.#parts = parts;
     this.#call = call;
     this.#exchange = exchange;
   }
 
   async prepare(): Promise<void> {
-    const { operations, mask } = this.#options;
+    const { operations, mask } = this.#parts;
     let request: OperationRequest;
     try {
       request = operationRequest(this.#call, this.accepted);
@@ -93,7 +86,7 @@ class HttpOperation implements ServedRequest {
       if (isSubscription) result.errors?.forEach(withStatus);
       const mediaType = accepted.json ?? "application/json";
       const status = statusOf(result, mediaType === "application/json");
-      return new PlainAnswer(status, mediaType, this.#options.operations.json(result), headersOf(result));
+      return new PlainAnswer(status, mediaType, this.#parts.operations.json(result), headersOf(result));
     }
     return this.#stream(result, shape);
   }
@@ -104,7 +97,7 @@ class HttpOperation implements ServedRequest {
   }
 
   #stream(result: OperationResult, shape: Shape): Response {
-    const { operations, mask, telemetry, keepAliveMs } = this.#options;
+    const { operations, mask, telemetry, limits } = this.#parts;
     const { accepted } = this;
     const exchange = this.#exchange;
     const several = isSeveral(result);
@@ -114,9 +107,9 @@ class HttpOperation implements ServedRequest {
     const { resume } = exchange;
     const [headers, framing] =
       shape === sseType
-        ? [sseHeaders, sseFraming(resume, stringify, keepAliveMs)]
+        ? [sseHeaders, sseFraming(resume, stringify, limits.keepAliveMs)]
         : asEvents
-          ? [subscriptionHeaders(resume), subscriptionFraming(resume, stringify, keepAliveMs)]
+          ? [subscriptionHeaders(resume), subscriptionFraming(resume, stringify, limits.keepAliveMs)]
           : [multipartHeaders, multipartFraming(stringify)];
     const streamEnded = telemetry.streamOpened();
     const expiry = watchExpiry(exchange, exchange.end);

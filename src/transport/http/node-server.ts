@@ -4,18 +4,14 @@ import type { IncomingMessage, Server, ServerResponse, IncomingHttpHeaders } fro
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { GraphQLError } from "graphql";
-import type { Telemetry } from "../../conversation/ports/telemetry.ts";
 import type { Answer } from "./answers.ts";
+import { endpointPath } from "../../operations/yoga-engine.ts";
+import type { TransportParts } from "../parts.ts";
 import type { OpenExchanges } from "../../operations/exchange.ts";
-import type { Guard } from "../guard/guard.ts";
-import type { Limits } from "../../config/limits.ts";
-import type { Logger } from "../../operations/logger.ts";
 import { writeResponse } from "./node-http.ts";
 import { machineNames, mayUpgrade } from "./origins.ts";
-import type { OriginPolicy } from "./origins.ts";
 import { refusal } from "../../operations/refusals.ts";
 import { requestIdOf, withRequestId } from "../request-ids.ts";
-import type { SecurityHeaders } from "./security-headers.ts";
 import { refusalAnswer } from "./plain-answer.ts";
 import type { PlainAnswer } from "./plain-answer.ts";
 import type { WebSocketEndpoint } from "../websocket/websocket.ts";
@@ -25,24 +21,16 @@ export interface NodeServerOptions {
   readonly answer: Answer;
   readonly exchanges: OpenExchanges;
   readonly webSockets: WebSocketEndpoint;
-  readonly guard: Guard;
-  readonly security: SecurityHeaders;
-  readonly telemetry: Telemetry;
-  readonly logger: Logger;
-  readonly isDraining: () => boolean;
-  readonly limits: Limits;
-  readonly origins: OriginPolicy;
-  /** Over this machine's own addresses answers only those who call it by them, or by a name of `origins`. */
+  /** Over this machine's own addresses answers only those who call it by them, or by a name of the origins. */
   readonly localOnly: boolean;
-  /** By which names clients may call the gateway, besides addresses, this machine's own names and those of `origins`; null: by any. */
+  /** By which names clients may call the gateway, besides addresses, this machine's own names and those of the origins; null: by any. */
   readonly allowedHosts: readonly string[] | null;
-  readonly path: string;
 }
 
 /** A server of node:http that brings requests to `answer` and upgrades to `webSockets`. It does not listen yet. */
-export function createNodeServer(options: NodeServerOptions): Server {
-  const { answer, exchanges, webSockets, guard, security, telemetry, logger, isDraining, limits } = options;
-  const { origins, localOnly, allowedHosts, path } = options;
+export function createNodeServer(parts: TransportParts, options: NodeServerOptions): Server {
+  const { guard, security, telemetry, logger, isDraining, limits, origins } = parts;
+  const { answer, exchanges, webSockets, localOnly, allowedHosts } = options;
   const { maxBodyBytes, slowReaderMs } = limits;
   const isOurs = machineNames(origins.allowed, allowedHosts ?? []);
 
@@ -102,7 +90,7 @@ export function createNodeServer(options: NodeServerOptions): Server {
         return;
       }
       const address = guard.address(headers, request.socket.remoteAddress ?? null);
-      const pathname = target === path ? path : (/^[^?#]*/.exec(target)?.[0] ?? "");
+      const pathname = target === endpointPath ? endpointPath : (/^[^?#]*/.exec(target)?.[0] ?? "");
       // The host is no part of any answer. A request target like "//x" or "*" must not become one.
       const url = `http://localhost${target.startsWith("/") ? target : "/"}`;
       const read = () => readIncoming(request, maxBodyBytes);
@@ -122,7 +110,7 @@ export function createNodeServer(options: NodeServerOptions): Server {
   function admitted(request: IncomingMessage): string | GraphQLError {
     const target = targetOf(request);
     if (target === null) return severalHosts;
-    if (late.has(request.socket) && target.split("?", 1)[0] === path) return stopping;
+    if (late.has(request.socket) && target.split("?", 1)[0] === endpointPath) return stopping;
     return isRebound(request) ? foreignHost : target;
   }
 
@@ -144,7 +132,7 @@ export function createNodeServer(options: NodeServerOptions): Server {
     socket.on("error", () => socket.destroy());
     const target = targetOf(request);
     if (target === null) refuse(400);
-    else if (target.split("?", 1)[0] !== path) refuse(404);
+    else if (target.split("?", 1)[0] !== endpointPath) refuse(404);
     else if (isDraining()) refuse(503);
     else if (isRebound(request) || !mayUpgrade(headers, origins)) {
       telemetry.refused("FORBIDDEN");

@@ -1,51 +1,28 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-
 import { GraphQLError } from "graphql";
 import type { ExecutionArgs } from "graphql";
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, makeServer } from "graphql-ws";
 import { WebSocketServer } from "ws";
-
 import { CredentialsExpired } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
-import type { Span, Telemetry } from "../../conversation/ports/telemetry.ts";
+import type { Span } from "../../conversation/ports/telemetry.ts";
 import { EndingOperations } from "./ending-operations.ts";
 import { createExchange } from "../../operations/exchange.ts";
 import type { Exchange } from "../../operations/exchange.ts";
-import type { Identify, Identity, RequestHeaders } from "../../operations/identity.ts";
+import type { Identity, RequestHeaders } from "../../operations/identity.ts";
 import { watchExpiry } from "../../operations/expiry.ts";
 import type { Expiry } from "../../operations/expiry.ts";
-import type { Operations } from "../../operations/operation.ts";
 import type { OperationResult } from "../../operations/results.ts";
-import type { Guard } from "../guard/guard.ts";
-import type { Logger } from "../../operations/logger.ts";
-import type { MaskError } from "../../operations/masking.ts";
 import { KeepAlive } from "./keep-alive.ts";
 import { requestIdOf, withRequestId } from "../request-ids.ts";
 import { nextMessage } from "../../operations/live/outcome.ts";
 import type { Outcome } from "../../operations/live/outcome.ts";
 import { formatError, formatResult } from "../../operations/results.ts";
 import type { Sink, Writer } from "../../operations/live/results.ts";
+import { endpointPath } from "../../operations/yoga-engine.ts";
+import type { TransportParts } from "../parts.ts";
 import { ClientSocket, Wire } from "./socket.ts";
-
-export interface WebSocketOptions {
-  readonly operations: Operations;
-  readonly identify: Identify;
-  readonly mask: MaskError;
-  readonly logger: Logger;
-  readonly telemetry: Telemetry;
-  readonly guard: Guard;
-  /** What is read of one socket: messages and pings a second. */
-  readonly messagesPerSecond: number;
-  /** Of the endpoint. */
-  readonly path: string;
-  /** Longer messages close the socket with 1009. */
-  readonly maxMessageBytes: number;
-  readonly keepAliveMs: number;
-  readonly slowReaderMs: number;
-  /** How long a client may take to say connection_init (else 4408). */
-  readonly initTimeoutMs: number;
-}
 
 export interface WebSocketEndpoint {
   /** How many sockets are open. */
@@ -170,23 +147,23 @@ const settled = Promise.resolve();
 /** An id comes back in each message and in close reasons, which hold 123 bytes. */
 const maxOperationIdLength = 128;
 
-export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEndpoint {
-  const { mask, logger, telemetry, guard, path, slowReaderMs, messagesPerSecond } = options;
+export function createWebSocketEndpoint(parts: TransportParts): WebSocketEndpoint {
+  const { mask, logger, telemetry, guard, limits } = parts;
   const server = new WebSocketServer({
     noServer: true,
     WebSocket: ClientSocket,
-    maxPayload: options.maxMessageBytes,
+    maxPayload: limits.maxBodyBytes,
     perMessageDeflate: false,
     clientTracking: true,
     // An unknown protocol is accepted to be closed with 4406, which tells a client more than a failed handshake.
     handleProtocols: (offered) =>
       offered.has(GRAPHQL_TRANSPORT_WS_PROTOCOL) ? GRAPHQL_TRANSPORT_WS_PROTOCOL : ([...offered][0] ?? false),
   });
-  const protocol = createProtocol(options);
+  const protocol = createProtocol(parts);
   const wireOptions = {
-    keepAlive: new KeepAlive(options.keepAliveMs),
-    slowReaderMs,
-    messagesPerSecond,
+    keepAlive: new KeepAlive(limits.keepAliveMs),
+    slowReaderMs: limits.slowReaderMs,
+    messagesPerSecond: limits.maxMessagesPerSecond,
     onPaced: () => guard.limited("messagesPerSocket"),
     onFailure: (err: unknown) => logger.error({ err }, "A WebSocket failed."),
   };
@@ -194,7 +171,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function opened(socket: ClientSocket, stream: Duplex, headers: RequestHeaders): void {
     const wire = new Wire(socket, stream, wireOptions);
     const requestId = requestIdOf(headers);
-    const handshake = telemetry.begin({ kind: "request", method: "GET", path, headers });
+    const handshake = telemetry.begin({ kind: "request", method: "GET", path: endpointPath, headers });
     handshake.tell({ status: 101 });
     handshake.end("OK");
     start(wire, new Connection(wire, headers, handshake), socket.protocol, requestId);
@@ -256,8 +233,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
 }
 
 /** The protocol over any socket: graphql-ws, with execution, rules and masking shared with HTTP. */
-function createProtocol(options: WebSocketOptions) {
-  const { operations, identify, mask, logger, telemetry, guard, path, initTimeoutMs } = options;
+function createProtocol({ operations, identify, mask, logger, telemetry, guard, limits }: TransportParts) {
   const { schema } = operations.options;
   const run = (args: ExecutionArgs) => {
     const startable = args as StartableArgs; // what onSubscribe() gives
@@ -268,7 +244,7 @@ function createProtocol(options: WebSocketOptions) {
   };
 
   return makeServer<Record<string, unknown>, Connection>({
-    connectionInitWaitTimeout: initTimeoutMs,
+    connectionInitWaitTimeout: limits.initTimeoutMs,
     async onConnect({ extra: connection, connectionParams = {} }) {
       try {
         const { headers } = connection;
@@ -317,7 +293,7 @@ function createProtocol(options: WebSocketOptions) {
       exchange.place = place;
       // Before it is prepared: a client may complete it meanwhile.
       const given = message.extensions?.["traceparent"];
-      const span = telemetry.begin({ kind: "message", path, within: connection.handshake, given });
+      const span = telemetry.begin({ kind: "message", path: endpointPath, within: connection.handshake, given });
       connection.operations.set(id, { message, exchange, span, done: settled });
       const prepared = await span.inside(() => operations.prepare({ ...message }, exchange));
       if ("errors" in prepared) {

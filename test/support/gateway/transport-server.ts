@@ -4,15 +4,17 @@ import { buildSchema, isObjectType } from "graphql";
 import type { GraphQLFieldResolver, GraphQLSchema } from "graphql";
 import { WebSocket } from "ws";
 
-import type { Limits, QueryLimits } from "../../../src/config/limits.ts";
+import type { QueryLimits } from "../../../src/config/limits.ts";
 import type { Conversations } from "../../../src/conversation/conversations/conversations.ts";
 import { ParleyError } from "../../../src/conversation/errors.ts";
 import type { ErrorCode } from "../../../src/conversation/errors.ts";
 import type { Context } from "../../../src/graphql/context.ts";
 import type { Logger } from "../../../src/operations/logger.ts";
+import { silentTelemetry } from "../../../src/conversation/ports/telemetry.ts";
+import { persistedOperations } from "../../../src/operations/documents.ts";
 import { settle } from "../../../src/options.ts";
 import { createTransport } from "../../../src/transport/transport.ts";
-import type { Transport, TransportOptions } from "../../../src/transport/transport.ts";
+import type { Transport, TransportOptions, TransportSettings } from "../../../src/transport/transport.ts";
 import { PushSource } from "../store/push-source.ts";
 
 export interface Tick {
@@ -62,7 +64,7 @@ type Resolve = GraphQLFieldResolver<unknown, Context, Record<string, unknown>>;
 /** As createGateway has them where nothing is given. */
 export const defaultSettings = settle({ redis: "redis://127.0.0.1:1" });
 
-type TestOptions = Partial<Omit<TransportOptions, "limits" | "queryLimits"> & Limits> & {
+type TestOptions = Partial<Omit<TransportOptions, "settings"> & Omit<TransportSettings, "queryLimits">> & {
   readonly queryLimits?: Partial<QueryLimits>;
 };
 
@@ -138,16 +140,24 @@ export async function startTransport(options: TestOptions = {}): Promise<TestSer
   };
   const log = (fields: object, message: string) => void probe.logged.push({ fields, message });
   const logger: Logger = { debug() {}, info() {}, warn: log, error: log };
+  const { production = false, introspection = !production } = options;
   const transport = createTransport({
     conversations: {} as Conversations, // no resolver of this schema asks them
     schema: schemaOf(resolvers),
+    authenticate: null,
     logger,
     ready: () => Promise.resolve({ ok: true }),
-    production: false,
-    graphiql: true,
+    metrics: null,
+    telemetry: silentTelemetry,
+    persisted: persistedOperations("auto", new Map()),
+    localOnly: false,
     ...options,
-    limits: { ...defaultSettings, ...options },
-    queryLimits: { ...defaultSettings.queryLimits, ...options.queryLimits },
+    settings: {
+      ...defaultSettings,
+      graphiql: true,
+      ...options,
+      ...{ production, introspection, queryLimits: { ...defaultSettings.queryLimits, ...options.queryLimits } },
+    },
   });
   const { url } = await transport.listen(0, "127.0.0.1");
   return { transport, url, endpoint: `${url}/graphql`, probe, [Symbol.asyncDispose]: () => transport.close() };
