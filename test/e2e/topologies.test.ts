@@ -2,11 +2,14 @@ import { Readable } from "node:stream";
 import { ConversationChain } from "@langchain/classic/chains";
 import { BufferMemory } from "@langchain/classic/memory";
 import type { StoredMessage } from "@langchain/core/messages";
+import { AIMessage, HumanMessage } from "@langchain/core/messages";
+import { Command, interrupt, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { ChatOpenAI } from "@langchain/openai";
 import { RedisChatMessageHistory } from "@langchain/redis";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Gateway } from "../../src/gateway.ts";
+import { CheckpointSaver } from "../../src/langgraph/saver.ts";
 import { sharedKeys } from "../../src/redis/store/keys.ts";
 import { scriptNames } from "../../src/redis/scripts/contracts.ts";
 import { Scripts } from "../../src/redis/scripts/scripts.ts";
@@ -349,6 +352,27 @@ describe("two gateways", () => {
     expect((await chat.ask(spawned.url, "spawned", "Hi! I'm Jim.")).run.status).toBe("COMPLETED");
     expect(await textsOf("spawned")).toHaveLength(2);
     expect(await spawned.stop()).toBe(0);
+  });
+
+  test("a LangGraph thread is a session: its messages are heard over another gateway, and its checkpoints are found", async () => {
+    const checkpointer = new CheckpointSaver({ redis: raw, keep: 3 });
+    const stream = await chat.follow(there, "graph");
+    const graph = new StateGraph(MessagesAnnotation)
+      .addNode("ask", () => ({ messages: [new AIMessage({ id: "answer", content: String(interrupt("Which?")) })] }))
+      .addEdge(START, "ask")
+      .compile({ checkpointer });
+    const thread = { configurable: { thread_id: "graph" } };
+    await graph.invoke({ messages: [new HumanMessage("Hi!")] }, thread);
+    await stream.waitFor(isMessage("Hi!"));
+    await graph.invoke(new Command({ resume: "This." }), thread);
+    await stream.waitFor(isMessage("This."));
+    stream.close();
+    expect(await textsOf("graph")).toEqual(["Hi!", "This."]);
+    // Of all threads of all servers.
+    const found = [];
+    for await (const { config } of checkpointer.list({})) found.push(config.configurable?.["thread_id"]);
+    expect(found).toEqual(["graph", "graph", "graph"]);
+    await checkpointer.close();
   });
 
   test("each script has run", async () => {

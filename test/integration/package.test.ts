@@ -52,7 +52,7 @@ beforeAll(async () => {
     .sort();
   const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest; // ours
   for (const name of Object.keys(dependencies)) link(name, join(installed, "node_modules"));
-  link("@types/node", join(app, "node_modules"));
+  for (const name of ["@types/node", "@langchain/langgraph-checkpoint"]) link(name, join(app, "node_modules"));
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
 });
 afterAll(() => redis.stop());
@@ -141,6 +141,7 @@ test("it runs as a library, and each of its modules finds what it imports", () =
     join(app, "library.mjs"),
     `import { readdirSync } from "node:fs";
 import { createGateway, ParleyError, ArchiveError } from "parley-gateway";
+import { CheckpointSaver } from "parley-gateway/langgraph";
 import manifest from "parley-gateway/package.json" with { type: "json" };
 
 const gateway = await createGateway({
@@ -161,10 +162,14 @@ const dist = new URL("./node_modules/parley-gateway/dist/", import.meta.url);
 const modules = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith(".js"));
 for (const name of modules) await import(new URL(name, dist));
 await gateway.close();
+const checkpointer = new CheckpointSaver({ redis: process.env.REDIS_URL });
+const thread = await checkpointer.getTuple({ configurable: { thread_id: "none" } });
+await checkpointer.close();
 console.log(JSON.stringify({
   answer: await answer.json(),
   errors: [ParleyError.name, ArchiveError.name],
   name: manifest.name,
+  thread: thread ?? null,
   schema: schema.endsWith("/parley-gateway/schema.graphql"),
   modules: modules.length,
 }));
@@ -180,26 +185,52 @@ process.exit();
   expect(answer).toMatchObject({
     data: { session: { messages: { nodes: [{ role: "USER", text: "I am Ada." }, {}] } } },
   });
-  expect(rest).toMatchObject({ errors: ["ParleyError", "ArchiveError"], name: "parley-gateway", schema: true });
+  expect(rest).toMatchObject({
+    errors: ["ParleyError", "ArchiveError"],
+    name: "parley-gateway",
+    thread: null,
+    schema: true,
+  });
   expect(rest.modules).toBeGreaterThan(100);
 });
 
-/** Each looks into the types of what Parley depends on as well, and may say nothing of them: skipLibCheck is off. */
+/**
+ * Each looks into the types of what Parley depends on as well, and may say nothing of them: skipLibCheck is off. The entry for
+ * LangGraph is a class of LangGraph's, whose own types are not whole with exactOptionalPropertyTypes.
+ */
 const compilers = {
   "the strictest options": {
-    ...strictest,
-    ...{ target: "es2024", lib: ["es2024"], module: "nodenext", moduleResolution: "nodenext" },
+    files: ["typed.ts"],
+    options: {
+      ...strictest,
+      ...{ target: "es2024", lib: ["es2024"], module: "nodenext", moduleResolution: "nodenext" },
+    },
   },
   "a bundler's options": {
-    strict: true,
-    ...{ target: "es2022", lib: ["es2022", "dom", "dom.iterable"], module: "esnext", moduleResolution: "bundler" },
+    files: ["typed.ts", "langgraph.ts"],
+    options: {
+      strict: true,
+      ...{ target: "es2022", lib: ["es2022", "dom", "dom.iterable"], module: "esnext", moduleResolution: "bundler" },
+    },
   },
 };
 
-test.each(Object.entries(compilers))("its types are whole to who imports it with %s", (_name, options) => {
-  writeFileSync(
-    join(app, "typed.ts"),
-    `import { createGateway, ParleyError } from "parley-gateway";
+test.each(Object.entries(compilers))(
+  "its types are whole to who imports it with %s",
+  (_name, { files: sources, options }) => {
+    writeFileSync(
+      join(app, "langgraph.ts"),
+      `import { CheckpointSaver } from "parley-gateway/langgraph";
+import type { BaseCheckpointSaver } from "@langchain/langgraph-checkpoint";
+
+export const checkpointer: BaseCheckpointSaver = new CheckpointSaver({ redis: { host: "localhost" }, keep: 3 });
+// @ts-expect-error a saver has no Redis of its own
+new CheckpointSaver({ redis: { embedded: { directory: ".", environment: {} } } });
+`,
+    );
+    writeFileSync(
+      join(app, "typed.ts"),
+      `import { createGateway, ParleyError } from "parley-gateway";
 import type { Gateway, GatewayOptions } from "parley-gateway";
 
 const options: GatewayOptions = { redis: { host: "localhost" }, authenticate: ({ headers }) =>
@@ -214,10 +245,11 @@ await createGateway({ redis: port });
 await createGateway({ redis: "redis://localhost", customModels: { mine: "gpt" } });
 export const code: string = new ParleyError("NOT_FOUND", "x").code;
 `,
-  );
-  const compilerOptions = { ...options, noEmit: true, skipLibCheck: false, types: ["node"] };
-  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["typed.ts"] }));
-  const compiler = join(root, "node_modules/typescript/bin/tsc");
-  const { stdout, stderr } = spawnSync(process.execPath, [compiler, "-p", app], { encoding: "utf8" });
-  expect([stdout, stderr]).toEqual(["", ""]);
-});
+    );
+    const compilerOptions = { ...options, noEmit: true, skipLibCheck: false, types: ["node"] };
+    writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: sources }));
+    const compiler = join(root, "node_modules/typescript/bin/tsc");
+    const { stdout, stderr } = spawnSync(process.execPath, [compiler, "-p", app], { encoding: "utf8" });
+    expect([stdout, stderr]).toEqual(["", ""]);
+  },
+);

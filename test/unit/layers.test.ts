@@ -20,6 +20,11 @@ const layers: Readonly<Record<string, Layer>> = {
     ours: ["conversation/"],
     vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser", "undici"],
   },
+  // For LangGraph programs beside the gateway: an entry of its own.
+  "langgraph/": {
+    ours: ["conversation/", "redis/", "options.ts"],
+    vendors: ["@langchain/langgraph-checkpoint", "@langchain/core"],
+  },
   "graphql/": { ours: ["conversation/", "config/limits.ts"], vendors: ["graphql", "@pothos/*"] },
   "operations/": {
     ours: ["graphql/", "conversation/", "config/limits.ts"],

@@ -115,8 +115,15 @@ export function templateOfReply(data: JsonObject, messageId: string, note: RowNo
 
 /** What a tool answered. `data`: of LangChain's stored tool message, without an id. */
 export function templateOfAnswer(data: JsonObject, messageId: string, note: RowNote): RowTemplate {
-  const { response_metadata, ...rest } = jsonOf(data);
-  return templateOf("tool", { ...rest, id: messageId }, objectOrEmpty(response_metadata), messageId, note);
+  return templateOfStored("tool", data, messageId, note);
+}
+
+/** A message of any type; `type` and `data` are those of LangChain's stored form. */
+export function templateOfStored(type: string, data: JsonObject, messageId: string, note: RowNote): RowTemplate {
+  if (type === "ai") return templateOfReply(data, messageId, note);
+  const { content = "", response_metadata, ...rest } = jsonOf(data);
+  const stored = { ...without(rest, "type"), content, id: messageId };
+  return templateOf(type, stored, objectOrEmpty(response_metadata), messageId, note);
 }
 
 export function templateOfPartial(messageId: string, note: RowNote): PartialTemplate {

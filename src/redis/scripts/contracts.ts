@@ -56,6 +56,11 @@ export const sessionScripts = {
     args: "messages...",
     answers: "OK head places... | KNOWN head places... | REUSED | NOT_FOUND",
   },
+  checkpoint: {
+    effect: "writes",
+    args: "name keep lives parent unchanged fields values...",
+    answers: "OK head | PARENT | NOT_FOUND",
+  },
   create: { effect: "writes", args: "ttl record...", answers: "OK head | KNOWN fingerprint | EXISTS | NOT_FOUND" },
   update: { effect: "writes", args: "setsTtl ttl drops record...", answers: "OK head | NOT_FOUND" },
   title: { effect: "writes", args: "generation title", answers: "OK head | TITLED | EXPIRED | NOT_FOUND" },
@@ -90,6 +95,8 @@ export const sessionScripts = {
 
 /** Scripts over keys of their own. */
 export const plainScripts = {
+  checkpoints: { effect: "reads", args: "from to most", answers: "OK found..." },
+  "checkpoint-writes": { effect: "writes", args: "historyKey lives writes...", answers: "OK" },
   "due-claim": { effect: "frees", args: "holdMs most", answers: "OK claim members..." },
   "due-settle": { effect: "frees", args: "member claim", answers: "OK removed" },
   "quota-admit": {

@@ -61,6 +61,8 @@ export interface Target {
   readonly op?: FullOp;
   /** A copy that the script puts in its place: one key more, in the session's slot. */
   readonly staging?: string;
+  /** With the checkpoints of the LangGraph thread of this session: two keys more. */
+  readonly checkpoints?: boolean;
   /** Keys of the owner's that the script counts in; none in a cluster, where they lie in another slot. */
   readonly counted?: readonly string[];
   /** Whose list and sidebar the script writes itself, where all is on one server. */
@@ -199,14 +201,16 @@ export class SessionCalls {
 
   #call<Name extends SessionScript>(name: Name, target: Target, own: ArgsOf<Name>): ScriptCall {
     const { adopts, autoTitle, maxMessages, ttlSeconds } = this.settings;
-    const { owner, key, op, staging, counted = [], indexOf } = target;
+    const { owner, key, op, staging, checkpoints = false, counted = [], indexOf } = target;
     const { mode = adopts ? foreign.adopt : foreign.leave } = target;
     const index = indexOf === undefined ? null : this.index.keysOf(indexOf);
     const publish = this.redis instanceof Cluster ? "SPUBLISH" : index ? "PUBLISH+" : "PUBLISH";
     const kept = maxMessages === null ? "" : `:${maxMessages}`;
     const common = [publish, owner, `${mode}${autoTitle ? "t" : ""}${kept}`, ttlSeconds ?? ""];
     const opArgs = [this.opId(owner, op?.id ?? ""), op?.fingerprint ?? "", op?.keptMs ?? ""];
-    const keys = [...sessionKeys(key).all, ...(staging === undefined ? [] : [staging]), ...counted, ...(index ?? [])];
+    const named = sessionKeys(key);
+    const more = [...(staging === undefined ? [] : [staging]), ...(checkpoints ? named.checkpoints : [])];
+    const keys = [...named.all, ...more, ...counted, ...(index ?? [])];
     return { name, keys, args: [...common, ...opArgs, ...ordered(name, own)] };
   }
 }

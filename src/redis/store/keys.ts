@@ -96,6 +96,8 @@ export function sessionKeys(historyKey: string) {
     events,
     /** In the order that the scripts take them; the events channel is the last. */
     all: [historyKey, session, ...others, events],
+    /** Of the LangGraph thread of this session, and their order. */
+    checkpoints: [part("checkpoints"), part("checkpoint-order")],
     staging: (id: string) => part(`staging-${id}`),
   } as const;
 }

@@ -28,6 +28,7 @@ import {
 import { view, type Absent } from "../scripts/reading/view.ts";
 import { headOf } from "../scripts/replies.ts";
 import type { Scripts } from "../scripts/scripts.ts";
+import { checkpoint } from "../scripts/checkpoints/checkpoint.ts";
 import { fork } from "../scripts/session/fork.ts";
 import { restore } from "../scripts/session/restore.ts";
 import { touch } from "../scripts/session/touch.ts";
@@ -58,6 +59,7 @@ export class RedisSessionStore implements SessionStore {
   readonly answer: SessionStore["answer"] = (...args) => answer(this.#calls, ...args);
   readonly finish: SessionStore["finish"] = (...args) => finish(this.#calls, ...args);
   readonly fork: SessionStore["fork"] = (...args) => fork(this.#calls, ...args);
+  readonly checkpoint = (...args: Rest<typeof checkpoint>) => checkpoint(this.#calls, ...args);
   readonly restore = (...args: Rest<typeof restore>) => restore(this.#calls, ...args);
   readonly list: SessionStore["list"] = (...args) => this.#calls.index.list(...args);
 
@@ -175,11 +177,12 @@ export class RedisSessionStore implements SessionStore {
   }
 
   async clear(owner: string, sessionId: string): Promise<void> {
-    await this.#calls.write("clear", this.#target(owner, sessionId), {});
+    await this.#calls.write("clear", { ...this.#target(owner, sessionId), checkpoints: true }, {});
   }
 
   async remove(owner: string, sessionId: string): Promise<void> {
-    const answer = await this.#calls.run("remove", { ...this.#target(owner, sessionId), op: ownOp() }, {});
+    const target = { ...this.#target(owner, sessionId), op: ownOp(), checkpoints: true };
+    const answer = await this.#calls.run("remove", target, {});
     if (answer.code === "NOT_FOUND") throw notFound();
     this.forget(owner, sessionId);
   }

@@ -170,6 +170,25 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       expect(result).toMatchObject([{ position: 1 }, { position: 2, mark: session.tipMark }]);
     },
   },
+  checkpoint: {
+    prepare: async (at, id) => {
+      await filled(at, id, "before");
+      const put = (by: TestStore, name: string, parent: string | null) => {
+        const messages = [{ id: name, row: newMessage(id, "USER", name, null).row }];
+        const fields = [[`c/${name}`, "{}"] as const];
+        const own = { name, parent, fields, messages, unchanged: parent === null ? [] : ["one"] };
+        return by.store.checkpoint(owner, id, { ...own, keep: 1, livesMs: null });
+      };
+      await put(at, "/1", null);
+      return (by) => put(by, "/2", "/1");
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect(await textsAt(at, id)).toEqual(["before", "/1", "/2"]);
+      const [, order] = sessionKeys(id).checkpoints;
+      expect(await at.redis.zrange(order, 0, "-1")).toEqual(["c//2"]);
+    },
+  },
   create: {
     prepare: (_at, id) => {
       const op = newOp();

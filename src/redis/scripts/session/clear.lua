@@ -1,5 +1,5 @@
--- Drops the whole history and cancels the session's runs; the session stays.
--- KEYS: the eight of base.lua
+-- Drops the whole history with the checkpoints of its LangGraph thread, and cancels the session's runs; the session stays.
+-- KEYS: the eight of base.lua, 9 checkpoints (hash), 10 their order (zset)
 -- ARGV: none of its own
 -- Returns OK head | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -20,5 +20,6 @@ if not knownOp(opId) then
   x.s.updated = p.set.updated
   x.foreign = false
   commit(p)
+  call('DEL', KEYS[9], KEYS[10])
 end
 return { 'OK', headOf(x) }

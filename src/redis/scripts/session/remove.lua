@@ -1,5 +1,5 @@
--- Deletes the session: history, record, runs. Its ops stay as its tombstone (P8).
--- KEYS: the eight of base.lua
+-- Deletes the session: history, record, runs, and the checkpoints of its LangGraph thread. Its ops stay as its tombstone (P8).
+-- KEYS: the eight of base.lua, 9 checkpoints (hash), 10 their order (zset)
 -- ARGV: none of its own
 -- Returns OK | NOT_FOUND | CORRUPT
 local x, code = load()
@@ -12,4 +12,5 @@ if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
 cancelQueue(p)
 p.removed = true
 commit(p)
+call('DEL', KEYS[9], KEYS[10])
 return { 'OK' }
