@@ -18,7 +18,7 @@ import type {
   SerializerProtocol,
 } from "@langchain/langgraph-checkpoint";
 
-import { historyKeyProblem } from "../conversation/session-id.ts";
+import { historyKeyProblem } from "../conversation/conversations/access.ts";
 import { anonymous } from "../conversation/session.ts";
 import { redisSourceOf, type GatewayOptions } from "../options.ts";
 import { keyPrefixOf } from "../redis/client/connection.ts";

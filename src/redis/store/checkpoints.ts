@@ -105,7 +105,6 @@ export class CheckpointStore {
         memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
         memoryRows: 0,
         quotas: null,
-        leaseGraceMs: () => 0,
         durable: null,
         onTurnFree: () => undefined,
         onStarted: () => undefined,
