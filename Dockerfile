@@ -10,6 +10,8 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts scripts
 COPY src src
+# The console is built of these.
+COPY packages packages
 RUN node scripts/build.ts
 
 FROM ${NODE_IMAGE} AS dependencies

@@ -6,7 +6,7 @@ export default defineConfig(
   { ignores: ["**/dist", "coverage", "**/node_modules", "test/clients/generated"] },
   js.configs.recommended,
   {
-    files: ["**/*.ts"],
+    files: ["**/*.ts", "**/*.tsx"],
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: { parserOptions: { projectService: true } },
     rules: {

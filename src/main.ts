@@ -247,6 +247,7 @@ async function start(config: Config): Promise<void> {
       version: version(),
       url,
       redisAnswers,
+      console: config.console,
       graphiql: config.graphiql,
       redis: shownRedis(config.redis, gateway.redisUrl),
       historyKeyPrefix: config.historyKeyPrefix,

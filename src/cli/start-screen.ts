@@ -2,6 +2,7 @@ export interface StartScreen {
   readonly version: string;
   /** Of the HTTP server, without a path. */
   readonly url: string;
+  readonly console: boolean;
   readonly graphiql: boolean;
   /** `directory`: where the files of Parley's own redis-server are; null where REDIS_URL names another. */
   readonly redis: { readonly url: string; readonly directory: string | null } | { readonly described: string };
@@ -20,7 +21,8 @@ export function startScreen(screen: StartScreen): string {
   const endpoint = `${url}/graphql`;
   const own = "url" in redis && redis.directory !== null;
   const rows = [
-    ...(screen.graphiql ? [["GraphiQL", `${endpoint}   open it in a browser`]] : []),
+    ...(screen.console ? [["Console", `${url}/console   chat in a browser, and see each event`]] : []),
+    ...(screen.graphiql ? [["GraphiQL", `${endpoint}   try operations in a browser`]] : []),
     ["GraphQL", `${endpoint}   queries, mutations, SSE`],
     ["", `${endpoint.replace(/^http/, "ws").padEnd(endpoint.length)}   subscriptions (graphql-transport-ws)`],
     ["Redis", "described" in redis ? redis.described : own ? redis.url : withoutPassword(redis.url)],

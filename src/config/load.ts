@@ -79,14 +79,18 @@ export function loadConfig(env: Environment): Config {
   if (mode === "only" && given.graphiql === true) {
     tell("GRAPHIQL", "cannot be on with PERSISTED_OPERATIONS=only: what is typed into it is not on the list");
   }
+  if (mode === "only" && given.console === true) {
+    tell("CONSOLE", "cannot be on with PERSISTED_OPERATIONS=only: its operations are not on the list");
+  }
   const ways = ["REDIS_URL", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"].filter((name) => isGiven(env, name));
   const config: Config = {
     ...command,
     ...options,
     models,
-    // Two defaults by what createGateway is not told: where it listens, and that nothing else may be typed.
+    // Three defaults by what createGateway is not told: where it listens, and that nothing else may be typed.
     metrics: given.metrics ?? (isLoopback(command.host) || options.metricsToken !== null),
     graphiql: given.graphiql ?? (options.graphiql && mode !== "only"),
+    console: given.console ?? (options.console && mode !== "only"),
     auth: authOptions(auth, { ...command, ...options }, tell),
     redis: redisConfig(redis, ways, tell),
     tracing: readTracing(env, tell),

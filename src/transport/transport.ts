@@ -7,6 +7,7 @@ import { createAnswers } from "./http/answers.ts";
 import { readBody, createNodeServer } from "./http/node-server.ts";
 import { OpenExchanges } from "../operations/exchange.ts";
 import type { Authenticate } from "../operations/identity.ts";
+import { createConsolePage } from "./http/pages/console.ts";
 import { graphiqlPage } from "./http/pages/graphiql.ts";
 import type { Readiness } from "./http/pages/health.ts";
 import { Operations } from "../operations/operation.ts";
@@ -27,6 +28,7 @@ import { createWebSocketEndpoint } from "./websocket/websocket.ts";
 export interface TransportSettings extends Limits {
   readonly production: boolean;
   readonly graphiql: boolean;
+  readonly console: boolean;
   readonly introspection: boolean;
   readonly queryLimits: QueryLimits;
   /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: in development this machine's pages, else none. */
@@ -77,7 +79,8 @@ export function createTransport(options: TransportOptions): Transport {
   const guard = createGuard(settings, telemetry);
   const operations = new Operations({
     ...{ schema: options.schema, conversations: options.conversations, persisted: options.persisted },
-    ...{ introspection, graphiql: graphiql ? graphiqlPage : null, queryLimits, maxAnswerBytes, mask, telemetry },
+    ...{ introspection, queryLimits, maxAnswerBytes, mask, telemetry },
+    graphiql: graphiql ? () => graphiqlPage.html() : null,
     compiled: options.compiled ?? true,
   });
   const origins = { allowed: settings.allowedOrigins, production };
@@ -90,7 +93,10 @@ export function createTransport(options: TransportOptions): Transport {
   };
   const exchanges = new OpenExchanges(identify);
   const webSockets = createWebSocketEndpoint(parts);
-  const answer = createAnswers(parts, { ready, metrics, graphiql });
+  const answer = createAnswers(parts, {
+    ...{ ready, metrics, graphiql },
+    console: settings.console ? createConsolePage(graphiql) : null,
+  });
   let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
 
   return {

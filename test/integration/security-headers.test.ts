@@ -1,13 +1,22 @@
 import { hash } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { get } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gunzipSync, gzipSync } from "node:zlib";
 
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 
+import { buildConsole } from "../../scripts/build-console.ts";
 import { unauthenticated } from "../../src/conversation/conversations/access.ts";
 import { anonymous } from "../../src/conversation/session.ts";
 import type { Authenticate } from "../../src/operations/identity.ts";
 import { tokenOf } from "../../src/transport/auth/token.ts";
+import { answerConsole, createConsolePage } from "../../src/transport/http/pages/console.ts";
 import { openRaw, post, startTransport } from "../support/gateway/transport-server.ts";
 import type { TestServer } from "../support/gateway/transport-server.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 const always = {
   "x-content-type-options": "nosniff",
@@ -52,7 +61,7 @@ test.each<[string, number, Ask]>([
   ["a wrong media type", 415, (server) => fetch(server.endpoint, { method: "POST", body: "x" })],
   ["a wrong method", 405, (server) => fetch(server.endpoint, { method: "DELETE" })],
   ["nothing there", 404, (server) => fetch(`${server.url}/elsewhere`)],
-  ["the way to GraphiQL", 302, (server) => fetch(server.url, { redirect: "manual" })],
+  ["the way to a page", 302, (server) => fetch(server.url, { redirect: "manual" })],
   ["/healthz", 200, (server) => fetch(`${server.url}/healthz`)],
   ["/readyz", 200, (server) => fetch(`${server.url}/readyz`)],
   [
@@ -138,6 +147,92 @@ describe("GraphiQL's page", () => {
       expect(response.headers.get("content-security-policy")).toContain("connect-src 'self'; base-uri 'none'");
       await response.body?.cancel();
     }
+  });
+});
+
+describe("the console's page", () => {
+  beforeAll(buildConsole);
+
+  test("may use its script and its style, writes no HTML from text, and asks nobody but this gateway", async () => {
+    await using server = await startTransport({ console: true });
+    const response = await fetch(`${server.url}/console`);
+    const html = await response.text();
+    const hashOf = (element: string) => {
+      const [, text = ""] = new RegExp(`<${element}>([^]*?)</${element}>`).exec(html) ?? [];
+      return `'sha256-${hash("sha256", text, "base64")}'`;
+    };
+    const host = new URL(server.url).host;
+    expect(shown(response)).toEqual({
+      ...always,
+      "cache-control": "no-store",
+      "content-security-policy": [
+        "default-src 'none'",
+        `script-src ${hashOf("script")}`,
+        `style-src ${hashOf("style")}`,
+        "img-src data:",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+        `connect-src 'self' ws://${host} wss://${host}`,
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+      ].join("; "),
+    });
+    expect(response.headers.get("cross-origin-opener-policy")).toBe("same-origin");
+    // Nothing of it comes from elsewhere.
+    expect(html.replace(/<(script|style)>[^]*?<\/\1>/g, "")).not.toMatch(/(src|href)="(?!data:)/);
+  });
+
+  test("is one document of at most 45 KB on the wire, and knows where GraphiQL is", async () => {
+    await using server = await startTransport({ console: true });
+    const { headers, body } = await new Promise<{ headers: IncomingHttpHeaders; body: Buffer }>((resolve, reject) => {
+      get(`${server.url}/console`, { headers: { "accept-encoding": "gzip" } }, (response) => {
+        const parts: Buffer[] = [];
+        response.on("data", (part: Buffer) => parts.push(part));
+        response.on("end", () => resolve({ headers: response.headers, body: Buffer.concat(parts) }));
+      }).on("error", reject);
+    });
+    expect(headers["content-encoding"]).toBe("gzip");
+    const html = gunzipSync(body);
+    expect(gzipSync(html, { level: 9 }).length).toBeLessThanOrEqual(45 * 1024);
+    expect(html.toString()).toContain('<html lang="en" data-endpoint="/graphql" data-graphiql="on">');
+  });
+
+  test("is where / leads; without it GraphiQL is, and without both there is nothing", async () => {
+    const at = async (pages: { readonly console: boolean; readonly graphiql: boolean }) => {
+      await using server = await startTransport(pages);
+      const start = await fetch(server.url, { redirect: "manual" });
+      const page = await fetch(`${server.url}/console`);
+      await page.body?.cancel();
+      return [start.status, start.headers.get("location"), page.status];
+    };
+    expect(await at({ console: true, graphiql: true })).toEqual([302, "/console", 200]);
+    expect(await at({ console: true, graphiql: false })).toEqual([302, "/console", 200]);
+    expect(await at({ console: false, graphiql: true })).toEqual([302, "/graphql", 404]);
+    expect(await at({ console: false, graphiql: false })).toEqual([404, null, 404]);
+  });
+
+  test("is got by GET and HEAD", async () => {
+    await using server = await startTransport({ console: true });
+    const head = await fetch(`${server.url}/console`, { method: "HEAD" });
+    expect([head.status, head.headers.get("content-type"), await head.text()]).toEqual([
+      ...[200, "text/html; charset=utf-8", ""],
+    ]);
+    const post = await fetch(`${server.url}/console`, { method: "POST" });
+    expect([post.status, post.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+  });
+
+  test("that was not built says how to build it, until it is there", async () => {
+    const folder = await temporaryDirectory();
+    const file = join(folder, "console.html");
+    const page = createConsolePage(false, pathToFileURL(file));
+    const missing = await answerConsole(page, "GET");
+    expect([missing.status, await missing.text()]).toEqual([
+      ...[503, "The console is not built yet. In the checkout, run: npm run build:console\n"],
+    ]);
+    await writeFile(file, '<html lang="en"></html>');
+    const there = await answerConsole(page, "GET");
+    expect(await there.text()).toBe('<html lang="en" data-endpoint="/graphql" data-graphiql="off"></html>');
   });
 });
 

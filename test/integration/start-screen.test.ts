@@ -114,6 +114,7 @@ const common = {
   redisAnswers: true,
   version: "1",
   url: "http://h:1",
+  console: false,
   graphiql: false,
   model: "offline",
   historyKeyPrefix: "",

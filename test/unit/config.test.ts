@@ -94,6 +94,7 @@ test("nothing set: everything has its default", () => {
     metricsToken: null,
     tracing: null,
     graphiql: true,
+    console: true,
     introspection: true,
     allowedOrigins: null,
     allowedHosts: null,
@@ -208,6 +209,7 @@ test("everything set", () => {
     METRICS: "on",
     METRICS_TOKEN: "0123456789abcdef",
     GRAPHIQL: "on",
+    CONSOLE: "on",
     INTROSPECTION: "1",
     ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
     ALLOWED_HOSTS: "chat.example, gateway",
@@ -271,6 +273,7 @@ test("everything set", () => {
     metricsToken: "0123456789abcdef",
     tracing: null,
     graphiql: true,
+    console: true,
     introspection: true,
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
     allowedHosts: ["chat.example", "gateway"],
@@ -302,6 +305,7 @@ test("all mistakes are told at once, each with its variable, none with its value
     RUN_LEASE_MS: "1.5",
     REDIS_KEYSPACE_EVENTS: "secret",
     GRAPHIQL: "secret",
+    CONSOLE: "secret",
     ALLOWED_ORIGINS: "https://chat.example/path",
     ALLOWED_HOSTS: "https://chat.example",
     LOG_LEVEL: "secret",
@@ -313,14 +317,18 @@ test("all mistakes are told at once, each with its variable, none with its value
 });
 
 describe("persisted operations", () => {
-  test("only what is listed needs a list, and leaves GraphiQL nothing to do", () => {
+  test("only what is listed needs a list, and leaves GraphiQL and the console nothing to do", () => {
     expect(problemsOf({ PERSISTED_OPERATIONS: "only" })).toHaveProperty("PERSISTED_OPERATIONS_FILE");
     expect(problemsOf({ PERSISTED_OPERATIONS: "off", PERSISTED_OPERATIONS_FILE: "a.json" })).toHaveProperty(
       "PERSISTED_OPERATIONS_FILE",
     );
     const only = { PERSISTED_OPERATIONS: "only", PERSISTED_OPERATIONS_FILE: "a.json" };
-    expect(loadConfig(only)).toMatchObject({ graphiql: false, persistedOperations: { mode: "only", file: "a.json" } });
+    expect(loadConfig(only)).toMatchObject({
+      ...{ graphiql: false, console: false },
+      persistedOperations: { mode: "only", file: "a.json" },
+    });
     expect(problemsOf({ ...only, GRAPHIQL: "on" })).toHaveProperty("GRAPHIQL");
+    expect(problemsOf({ ...only, CONSOLE: "on" })).toHaveProperty("CONSOLE");
     expect(problemsOf({ PERSISTED_OPERATIONS: "some" })).toHaveProperty("PERSISTED_OPERATIONS");
   });
 });
@@ -337,15 +345,18 @@ describe("defaults that follow from others", () => {
     expect(problemsOf({ MODEL: "openai:gpt-4o", OPENAI_BASE_URL: "http://localhost:1/v1" })).toEqual({});
   });
 
-  test("production switches GraphiQL and introspection off, unless they are switched on", () => {
-    expect(loadConfig({ NODE_ENV: "production" })).toMatchObject({ graphiql: false, introspection: false });
-    expect(loadConfig({ NODE_ENV: "production", GRAPHIQL: "true" })).toMatchObject({
-      graphiql: true,
-      introspection: false,
+  test("production switches GraphiQL, the console and introspection off, unless they are switched on", () => {
+    expect(loadConfig({ NODE_ENV: "production" })).toMatchObject({
+      ...{ graphiql: false, console: false, introspection: false },
     });
-    expect(loadConfig({ GRAPHIQL: "off", INTROSPECTION: "0" })).toMatchObject({
-      graphiql: false,
-      introspection: false,
+    expect(loadConfig({ NODE_ENV: "production", GRAPHIQL: "true" })).toMatchObject({
+      ...{ graphiql: true, console: false, introspection: false },
+    });
+    expect(loadConfig({ NODE_ENV: "production", CONSOLE: "on" })).toMatchObject({
+      ...{ graphiql: false, console: true, introspection: false },
+    });
+    expect(loadConfig({ GRAPHIQL: "off", CONSOLE: "off", INTROSPECTION: "0" })).toMatchObject({
+      ...{ graphiql: false, console: false, introspection: false },
     });
   });
 

@@ -1,7 +1,8 @@
 import { GraphQLError } from "graphql";
 import type { Exchange } from "../../operations/exchange.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
-import { compressPage } from "./pages/graphiql.ts";
+import { answerConsole, consolePath } from "./pages/console.ts";
+import { graphiqlPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
 import { acceptedBy, createOperationAnswers } from "./http.ts";
@@ -11,6 +12,7 @@ import { tooManySockets } from "../guard/guard.ts";
 import type { ClientAddress } from "../guard/guard.ts";
 import { metricsPage } from "./pages/metrics-endpoint.ts";
 import type { MetricsSource } from "./pages/metrics-endpoint.ts";
+import type { Page } from "./pages/page.ts";
 import { answerOptions, corsHeaders } from "./origins.ts";
 import { payloadTooLarge, refusal } from "../../operations/refusals.ts";
 import { isPage } from "./security-headers.ts";
@@ -35,14 +37,17 @@ export interface Pages {
   /** null: there is no such page. */
   readonly metrics: MetricsSource | null;
   readonly graphiql: boolean;
+  /** null: there is no such page. */
+  readonly console: Page | null;
 }
 
 export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Response | PlainAnswer>;
 
 /** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
-export function createAnswers(parts: TransportParts, { ready, metrics, graphiql }: Pages): Answer {
+export function createAnswers(parts: TransportParts, { ready, metrics, graphiql, console }: Pages): Answer {
   const { operations, guard, security, telemetry, isDraining, origins, limits } = parts;
   const answerOperation = createOperationAnswers(parts);
+  const start = console !== null ? consolePath : graphiql ? endpointPath : null;
 
   return respond;
 
@@ -50,10 +55,11 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql 
     const isHead = given.method === "HEAD";
     const incoming = isHead ? { ...given, method: "GET" } : given;
     let answer = await route(incoming, exchange);
-    if (!(answer instanceof PlainAnswer) && isPage(answer.headers))
-      answer = await compressPage(answer, incoming.headers);
-    const added = security.add(answer.headers, incoming.headers.get("host"));
-    if (added !== null) await added;
+    if (!(answer instanceof PlainAnswer) && isPage(answer.headers)) {
+      const page = (incoming.pathname === consolePath ? console : null) ?? graphiqlPage;
+      answer = await page.dress(answer, incoming.headers);
+    }
+    security.add(answer.headers);
     return isHead && !(answer instanceof PlainAnswer) && isStream(answer) ? await headOfStream(answer) : answer;
   }
 
@@ -68,7 +74,8 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql 
     if (pathname === "/healthz") return healthz();
     if (pathname === "/readyz") return await readyz(isDraining(), ready);
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
-    if (pathname === "/" && graphiql) return new Response(null, { status: 302, headers: { location: endpointPath } });
+    if (pathname === "/" && start !== null) return new Response(null, { status: 302, headers: { location: start } });
+    if (pathname === consolePath && console !== null) return await answerConsole(console, method);
     if (pathname !== endpointPath) return new Response("Not found\n", { status: 404 });
     const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange));
     for (const [name, value] of Object.entries(corsHeaders(headers, origins))) answer.headers.set(name, value);

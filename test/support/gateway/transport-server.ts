@@ -155,6 +155,7 @@ export async function startTransport(options: TestOptions = {}): Promise<TestSer
     settings: {
       ...defaultSettings,
       graphiql: true,
+      console: false,
       ...options,
       ...{ production, introspection, queryLimits: { ...defaultSettings.queryLimits, ...options.queryLimits } },
     },

@@ -1,7 +1,4 @@
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
-
-import type { RequestHeaders } from "../../../operations/identity.ts";
+import { Page } from "./page.ts";
 
 const examples = `# Parley: three operations to try. Put the cursor into one and press Ctrl-Enter.
 
@@ -77,31 +74,14 @@ query History {
 
 export { examples as graphiqlExamples };
 
-let page: Promise<string> | null = null;
-
-/** The page, whole: nothing of it comes from a CDN. Nine megabytes, so they are loaded when first asked for. */
-export function graphiqlPage(): Promise<string> {
-  page ??= import("@graphql-yoga/render-graphiql").then(({ renderGraphiQL }) =>
-    renderGraphiQL({ title: "Parley", defaultQuery: examples, subscriptionsProtocol: "WS" }),
-  );
-  return page;
-}
-
-let compressed: Promise<Uint8Array<ArrayBuffer>> | null = null;
-
-/** The answer that brings the page, as small as its reader takes it. It holds nobody's secret. */
-export async function compressPage(page: Response, asked: RequestHeaders): Promise<Response> {
-  page.headers.append("vary", "accept-encoding");
-  if (!takesGzip(asked.get("accept-encoding"))) return page;
-  compressed ??= graphiqlPage().then(async (html) => new Uint8Array(await promisify(gzip)(html)));
-  page.headers.set("content-encoding", "gzip");
-  return new Response(await compressed, { status: page.status, headers: page.headers });
-}
-
-function takesGzip(accepted: string | null): boolean {
-  const weightOf = (coding: string) => {
-    const entry = new RegExp(`(?:^|,)\\s*${coding}\\s*(?:;\\s*q=([\\d.]+)\\s*)?(?:,|$)`, "i").exec(accepted ?? "");
-    return entry === null ? null : Number(entry[1] ?? 1);
-  };
-  return (weightOf("gzip") ?? weightOf("\\*") ?? 0) > 0;
-}
+/**
+ * Nothing of it comes from a CDN. Nine megabytes, so they are loaded when first asked for. Its editor writes styles, and works
+ * in a worker made of a blob.
+ */
+export const graphiqlPage = new Page(
+  async () => {
+    const { renderGraphiQL } = await import("@graphql-yoga/render-graphiql");
+    return renderGraphiQL({ title: "Parley", defaultQuery: examples, subscriptionsProtocol: "WS" });
+  },
+  () => ["style-src 'unsafe-inline'", "img-src 'self' data:", "font-src data:", "worker-src blob:"],
+);

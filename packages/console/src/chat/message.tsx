@@ -1,0 +1,216 @@
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import type { Block, ChatMessage } from "../../../client/src/client.ts";
+import { Icon } from "../parts/icon.tsx";
+import type { IconName } from "../parts/icon.tsx";
+import { Markdown } from "../parts/markdown.tsx";
+import { shortTime } from "../parts/time.ts";
+
+export interface MessageActions {
+  readonly edit: (id: string, text: string) => void;
+  readonly regenerate: (id: string) => void;
+  readonly fork: (id: string) => void;
+  readonly retry: (id: string) => void;
+  /** Forgets what could not be sent, or takes what waits out of the queue. */
+  readonly drop: (message: ChatMessage) => void;
+}
+
+interface MessageProps {
+  readonly message: ChatMessage;
+  /** null: the viewer may only read. */
+  readonly actions: MessageActions | null;
+  readonly inspect: (id: string) => void;
+  /** Whether its actions are shown though it is neither pointed at nor focused. */
+  readonly isLast: boolean;
+}
+
+const names: Readonly<Record<ChatMessage["role"], string>> = {
+  ...{ USER: "You", ASSISTANT: "Assistant", SYSTEM: "System", TOOL: "Tool", FUNCTION: "Function", OTHER: "Other" },
+};
+
+/** What is to be said of how it ended, or of what becomes of it. */
+function noteOn({ status, finishReason, error }: ChatMessage): string | null {
+  if (status === "sending") return "sending";
+  if (status === "queued") return "waits for its turn";
+  if (status === "failed") return error === null ? "failed" : `failed: ${error.code}`;
+  if (finishReason === "CANCELLED") return "stopped";
+  if (finishReason === "LENGTH") return "cut off at the token limit";
+  if (finishReason === "CONTENT_FILTER") return "cut off by the provider's filter";
+  return null;
+}
+
+export function Message({ message, actions, inspect, isLast }: MessageProps): JSX.Element {
+  const { id, role, status, text, content, createdAt, position, error, name } = message;
+  const [isActive, setActive] = useState(false);
+  const [isEditing, setEditing] = useState(false);
+  const note = noteOn(message);
+  return (
+    <article
+      class={`message ${role.toLowerCase()} ${status} ${isLast ? "" : "passed"}`}
+      tabIndex={0}
+      aria-label={`${names[role]}${position === null ? "" : `, message ${position + 1}`}`}
+      onMouseEnter={() => setActive(true)}
+      onMouseLeave={() => setActive(false)}
+      onFocusCapture={() => setActive(true)}
+      onBlurCapture={({ currentTarget, relatedTarget }) =>
+        setActive(currentTarget instanceof Element && currentTarget.contains(relatedTarget as Node | null))
+      }
+    >
+      <header>
+        <b>{name ?? names[role]}</b>
+        {note !== null && <em>{note}</em>}
+        <time title={createdAt ?? undefined}>{shortTime(createdAt)}</time>
+      </header>
+      {isEditing && actions !== null ? (
+        <Editor
+          text={text}
+          close={() => setEditing(false)}
+          save={(next) => {
+            setEditing(false);
+            actions.edit(id, next);
+          }}
+        />
+      ) : (
+        <div class="body">
+          {content.map((block) => (
+            <BlockView block={block} role={role} isThinking={status === "streaming" && block === content.at(-1)} />
+          ))}
+          {message.toolCalls.map((call) => (
+            <Folded title={`calls ${call.name}`} text={JSON.stringify(call.args, null, 2)} />
+          ))}
+          {status === "streaming" && <span class="caret" aria-label="The reply is being made" role="img" />}
+        </div>
+      )}
+      {error !== null && <p class="error">{error.message}</p>}
+      {(isActive || isLast) && !isEditing && (
+        <footer class="actions">
+          <Actions message={message} actions={actions} inspect={inspect} edit={() => setEditing(true)} />
+        </footer>
+      )}
+    </article>
+  );
+}
+
+interface ActionsProps extends Pick<MessageProps, "message" | "actions" | "inspect"> {
+  readonly edit: () => void;
+}
+
+function Actions({ message, actions, inspect, edit }: ActionsProps): ComponentChildren {
+  const { id, role, status } = message;
+  const button = (icon: IconName, label: string, act: () => void) => (
+    <button type="button" class="quiet small" onClick={act}>
+      <Icon name={icon} />
+      {label}
+    </button>
+  );
+  return [
+    ...(actions === null
+      ? []
+      : [
+          ...(status === "failed" ? [button("again", "Try again", () => actions.retry(id))] : []),
+          ...(role === "USER" && status !== "sending" ? [button("pencil", "Edit", edit)] : []),
+          ...(role === "ASSISTANT" && status === "stored"
+            ? [button("again", "Regenerate", () => actions.regenerate(id))]
+            : []),
+          ...(status === "queued" || (status === "failed" && role === "USER")
+            ? [button("close", "Drop", () => actions.drop(message))]
+            : []),
+          ...(status === "stored" ? [button("fork", "Fork here", () => actions.fork(id))] : []),
+        ]),
+    ...(status === "stored" ? [button("braces", "Inspect", () => inspect(id))] : []),
+  ];
+}
+
+interface BlockViewProps {
+  readonly block: Block;
+  readonly role: ChatMessage["role"];
+  readonly isThinking: boolean;
+}
+
+function BlockView({ block, role, isThinking }: BlockViewProps): ComponentChildren {
+  switch (block.type) {
+    case "text":
+      return role === "ASSISTANT" ? <Markdown text={block.text} /> : <p class="plain">{block.text}</p>;
+    case "reasoning":
+      return <Folded title={isThinking ? "Thinking…" : "Reasoning"} text={block.text} />;
+    case "server-tool":
+      return <Folded title={`called ${block.name}`} text={JSON.stringify(block, null, 2)} />;
+    case "other":
+      return (
+        <Folded
+          title={typeof block.data["type"] === "string" ? block.data["type"] : "block"}
+          text={JSON.stringify(block.data, null, 2)}
+        />
+      );
+    default:
+      return <Attachment block={block} />;
+  }
+}
+
+/** What is not shown in the page: a file that were loaded would tell its server who reads this. */
+function Attachment({ block }: { readonly block: Extract<Block, { readonly url: string }> }): JSX.Element {
+  const name = (block.type === "file" ? block.fileName : null) ?? block.type;
+  return /^https?:\/\//i.test(block.url) ? (
+    <a class="attachment" href={block.url} target="_blank" rel="noopener noreferrer">
+      {name}
+    </a>
+  ) : (
+    <span class="attachment">{name} (inline)</span>
+  );
+}
+
+function Folded({ title, text }: { readonly title: string; readonly text: string }): JSX.Element {
+  return (
+    <details class="folded">
+      <summary>{title}</summary>
+      <p class="plain">{text}</p>
+    </details>
+  );
+}
+
+interface EditorProps {
+  readonly text: string;
+  readonly save: (text: string) => void;
+  readonly close: () => void;
+}
+
+function Editor({ text, save, close }: EditorProps): JSX.Element {
+  const [value, setValue] = useState(text);
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => field.current?.focus(), []);
+  const isReady = value.trim() !== "";
+  return (
+    <form
+      class="editor"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (isReady) save(value);
+      }}
+      onKeyDown={(event) => {
+        if (event.key === "Escape") close();
+        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+          event.preventDefault();
+          if (isReady) save(value);
+        }
+      }}
+    >
+      <textarea
+        ref={field}
+        aria-label="Edit the message"
+        rows={Math.min(10, value.split("\n").length)}
+        value={value}
+        onInput={({ currentTarget }) => setValue(currentTarget.value)}
+      />
+      <p class="hint">What comes after this message is dropped once it is sent.</p>
+      <footer>
+        <button type="button" onClick={close}>
+          Cancel
+        </button>
+        <button class="primary" disabled={!isReady}>
+          Save and send
+        </button>
+      </footer>
+    </form>
+  );
+}

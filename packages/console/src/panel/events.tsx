@@ -1,0 +1,84 @@
+import type { JSX } from "preact";
+import { useMemo, useState } from "preact/hooks";
+
+import { CopyButton } from "../parts/copy-button.tsx";
+import { Icon } from "../parts/icon.tsx";
+import { indented, Json } from "../parts/json.tsx";
+import { Scroller } from "../parts/scroller.tsx";
+import { duration, exactTime, size } from "../parts/time.ts";
+import { recorder } from "../wire/client.ts";
+import { mostEvents } from "../wire/recorder.ts";
+import type { EventKind, TapeEvent } from "../wire/recorder.ts";
+
+const kindNames: Readonly<Record<EventKind, string>> = {
+  session: "Chat",
+  list: "Sidebar",
+  connection: "Connection",
+  alive: "Pings",
+};
+
+export function Events({ events }: { readonly events: readonly TapeEvent[] }): JSX.Element {
+  const [hidden, setHidden] = useState<readonly EventKind[]>(["list", "alive"]);
+  const [chosen, choose] = useState<TapeEvent | null>(null);
+  const shown = useMemo(() => events.filter(({ kind }) => !hidden.includes(kind)), [events, hidden]);
+  return (
+    <div class="events">
+      <div class="filters" role="group" aria-label="Which events">
+        {Object.entries(kindNames).map(([key, name]) => {
+          const kind = key as EventKind; // its keys
+          const isHidden = hidden.includes(kind);
+          return (
+            <button
+              type="button"
+              class="chip"
+              aria-pressed={!isHidden}
+              onClick={() => setHidden(isHidden ? hidden.filter((one) => one !== kind) : [...hidden, kind])}
+            >
+              {name}
+            </button>
+          );
+        })}
+        <button type="button" class="quiet small" aria-label="Empty the list" onClick={recorder.clear}>
+          <Icon name="trash" />
+        </button>
+      </div>
+      {shown.length === 0 ? (
+        <p class="empty">Nothing has come yet. Of what comes, the newest {mostEvents.toLocaleString()} are kept.</p>
+      ) : (
+        <Scroller
+          label="Events"
+          items={shown}
+          keyOf={({ number }) => String(number)}
+          guess={46}
+          row={(event) => (
+            <button
+              type="button"
+              class={`event ${event.kind} ${event.name}`}
+              aria-pressed={event.number === chosen?.number}
+              onClick={() => choose(event.number === chosen?.number ? null : event)}
+            >
+              <b>{event.name}</b>
+              <time>{exactTime(event.at)}</time>
+              <small>{size(event.bytes)}</small>
+              <small>{event.lagMs === null ? "" : `lag ${duration(event.lagMs)}`}</small>
+              <code title="cursor">{event.cursor ?? ""}</code>
+            </button>
+          )}
+        />
+      )}
+      {chosen !== null && (
+        <section class="detail" aria-label={`Raw ${chosen.name}`}>
+          <header>
+            <b>{chosen.name}</b>
+            <small>{size(chosen.bytes)}</small>
+            <CopyButton text={indented(chosen.raw)} />
+            <button type="button" class="quiet small" aria-label="Close the raw event" onClick={() => choose(null)}>
+              <Icon name="close" />
+            </button>
+          </header>
+          <Json text={chosen.raw} label="The event as it came" />
+        </section>
+      )}
+    </div>
+  );
+}

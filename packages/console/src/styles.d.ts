@@ -1,0 +1,2 @@
+/** Vite takes it out of the script and writes it beside. */
+declare module "*.css";

@@ -1,0 +1,67 @@
+/** `npm run build:console`, and part of `prepare` and `npm run build`: packages/console becomes one HTML file, dist/console/console.html. */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { build } from "vite";
+
+const root = fileURLToPath(new URL("../packages/console/", import.meta.url));
+const file = fileURLToPath(new URL("../dist/console/console.html", import.meta.url));
+
+/** The whole page: its script and its style within it, nothing beside it. */
+export async function consolePage(): Promise<string> {
+  const built = await build({
+    root,
+    configFile: false,
+    logLevel: "error",
+    // The same page whatever NODE_ENV is: in a test it would be one for debugging.
+    oxc: { jsx: { runtime: "automatic", importSource: "preact", development: false } },
+    plugins: [{ name: "used-alone", transform: usedAlone }],
+    build: {
+      write: false,
+      target: "es2023",
+      cssTarget: ["chrome123", "firefox120", "safari17.5"],
+      cssCodeSplit: false,
+      modulePreload: false,
+      // One script without modules: the policy of the page allows it by its hash.
+      rolldownOptions: { input: `${root}src/main.tsx`, output: { format: "iife" } },
+    },
+  });
+  if (!("output" in built)) throw new Error("Vite gave no single output.");
+  let page = readFileSync(`${root}page.html`, "utf8");
+  for (const part of built.output) {
+    // A function, for "$" would mean something else in a text.
+    if (part.type === "chunk") page = page.replace("<script></script>", () => `<script>${inline(part.code)}</script>`);
+    else page = page.replace("<style></style>", () => `<style>${String(part.source)}</style>`);
+  }
+  return page;
+}
+
+/** What the page never calls, and no bundler can know that: it is told here. 5 kB of the page. */
+function usedAlone(code: string, id: string): string | null {
+  // The console's connection is a WebSocket.
+  if (id.endsWith("/client/src/sse.ts")) return "export const createSseLink = null;";
+  if (!id.endsWith("/marked.esm.js")) return null;
+  // Of marked its lexer is used. What writes HTML hangs on one object, which is made when the module is loaded.
+  const [, lexer] = /export\{.*\b(\w+) as Lexer\b/.exec(code) ?? [];
+  const instance = code.lastIndexOf(";var ", code.lastIndexOf(".setOptions=function("));
+  if (lexer === undefined || instance === -1)
+    throw new Error("This version of marked is built otherwise: see usedAlone.");
+  return `${code.slice(0, instance)};const lexer = ${lexer}.lex; export { lexer };`;
+}
+
+/** In HTML a script ends at the first "</script", also within a string. */
+function inline(code: string): string {
+  return code.trim().replaceAll("</script", "<\\/script");
+}
+
+/** Renamed into its place: a gateway that starts meanwhile finds the old one or the new one, whole. */
+export async function buildConsole(): Promise<void> {
+  const page = await consolePage();
+  mkdirSync(dirname(file), { recursive: true });
+  const unfinished = `${file}.${process.pid}`;
+  writeFileSync(unfinished, page);
+  renameSync(unfinished, file);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildConsole();
