@@ -6,6 +6,7 @@ import { sessionKeys } from "../../src/redis/store/keys.ts";
 import {
   commandsOf,
   cursorOf,
+  noChecks,
   openBackend,
   range,
   replyOf,
@@ -131,7 +132,11 @@ describe("messages (P3, P5)", () => {
       }
       return reading;
     };
-    const feed = new Feed(owner, "early", store, hub, { db: 0, checkMs: () => 600_000, onError: () => undefined });
+    const feed = new Feed(owner, "early", store, hub, noChecks(), {
+      db: 0,
+      checkMs: () => 600_000,
+      onError: () => undefined,
+    });
     await feed.start();
     await waitUntil("the feed tells of it", () => Promise.resolve(feed.next > 0));
     expect(feed.entry(0)).toMatchObject({ kind: "message", row: { position: 1 } });

@@ -13,6 +13,7 @@ import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 const key = "s";
 const marksOfList = `#!lua flags=no-writes
 ${readScript("base")}
+${readScript("mark")}
 local marked = {}
 for i, raw in ipairs(call('LRANGE', H, 0, -1)) do marked[i] = mark(raw) end
 return marked`;

@@ -11,18 +11,16 @@ export const pageRows = 200;
 /** Who can read a session for a follower. */
 export interface Reader {
   read(request: StoreRead): ReturnType<RedisSessionStore["read"]>;
-  readUnless(request: StoreRead, state: string): ReturnType<RedisSessionStore["readUnless"]>;
 }
 
 /**
  * Reads until the follower stands at the tip of one reading, and gives the entries that lead there; at most a page, then
- * the follower is somewhere on the way and is called again. `state`: the follower's, where it stands at the tip of a reading.
+ * the follower is somewhere on the way and is called again.
  */
 export async function catchUp(
   follower: Follower,
   reader: Reader,
   touch: (witness: Cursor) => Promise<unknown>,
-  state = "",
 ): Promise<readonly Entry[]> {
   let rewound: { readonly to: Kept; readonly generation: number } | null = null;
   for (let attempt = 0; ; attempt++) {
@@ -30,8 +28,7 @@ export async function catchUp(
     const { position, mark } = rewound?.to ?? { position: follower.end, mark: follower.tipMark };
     const place = { generation, position: position - 1, mark: position === 0 ? "" : mark };
     const page = { first: pageRows, after: encodeCursor(follower.historyKey, place), last: null, before: null };
-    const reading = await reader.readUnless({ pages: [page] }, attempt === 0 ? state : "");
-    if (reading === "same") return [];
+    const reading = await reader.read({ pages: [page] });
     if (!reading) return [{ kind: "removed", sequence: follower.sequence + 1, generation: follower.generation }];
     const { session } = reading;
     const behind = session.pages[0];
@@ -46,7 +43,7 @@ export async function catchUp(
       continue;
     }
     if (!rewound && behind.rows.length === 0 && isAsKnown(follower, session)) {
-      follower.state = session.state;
+      follower.confirm(session);
       return [];
     }
     const kept = rewound?.to ?? null;

@@ -6,6 +6,8 @@ import { catchUp, pageRows } from "./catch-up.ts";
 import { Follower, type Entry } from "./follower.ts";
 import type { Listener, PubSub } from "../client/hub.ts";
 import { sessionKeys } from "../store/keys.ts";
+import type { Checked, Checks } from "./checks.ts";
+import { KeyspaceEvents } from "./keyspace-events.ts";
 import { isBatch, parsePublication } from "./publication.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 import type { StoreRead } from "../../conversation/ports/store.ts";
@@ -25,12 +27,6 @@ const ringEntries = 512;
 const ringChars = 4_000_000;
 /** Publications that are kept while a reading is under way; beyond that the reading is made again. */
 const keptPublications = 1000;
-/** Own publications explain keyspace events that arrive this many ms around them. */
-const settleMs = 5;
-/** After a reading that failed, in ms; a Redis that is away is asked again long before the next check. */
-const retryMs = 250;
-/** They change how long the list lives, and leave its rows; own writes bring them too. */
-const lifeEvents = new Set(["expire", "persist"]);
 
 /**
  * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries,
@@ -42,12 +38,14 @@ const lifeEvents = new Set(["expire", "persist"]);
  *
  * A waiting feed writes nothing, and tells nothing: what another owner does under the id looks like nothing (P11).
  */
-export class Feed implements Listener {
+export class Feed implements Listener, Checked {
   readonly owner: string;
   readonly sessionId: string;
   readonly historyKey: string;
+  readonly sessionKey: string;
   readonly #store: RedisSessionStore;
   readonly #hub: PubSub;
+  readonly #checks: Checks;
   readonly #settings: FeedSettings;
   readonly #channels: readonly string[];
   readonly #keyspaceChannel: string;
@@ -62,22 +60,31 @@ export class Feed implements Listener {
   #follower: Follower | null = null;
   #reading: Promise<void> | null = null;
   #readAgain = false;
-  #owed = 0;
-  #lifeChanged = false;
-  #ownWrite = false;
-  #settle: NodeJS.Timeout | null = null;
-  #check: NodeJS.Timeout | null = null;
+  readonly #keyspaceEvents = new KeyspaceEvents(() => this.#readSoon());
+  /** Of a session that there is not, or that is another's: what was compared last. */
+  #absent = "";
+  /** It may have missed something, and is not compared yet. */
+  #unsure = false;
   #closed = false;
   #early: string[] = [];
 
-  constructor(owner: string, sessionId: string, store: RedisSessionStore, hub: PubSub, settings: FeedSettings) {
+  constructor(
+    owner: string,
+    sessionId: string,
+    store: RedisSessionStore,
+    hub: PubSub,
+    checks: Checks,
+    settings: FeedSettings,
+  ) {
     this.owner = owner;
     this.sessionId = sessionId;
     this.#store = store;
     this.#hub = hub;
+    this.#checks = checks;
     this.#settings = settings;
     this.historyKey = store.historyKey(sessionId);
     const keys = sessionKeys(this.historyKey);
+    this.sessionKey = keys.session;
     this.#keyspaceChannel = `__keyspace@${settings.db}__:${keys.history}`;
     this.#channels = [keys.events, this.#keyspaceChannel];
   }
@@ -97,14 +104,14 @@ export class Feed implements Listener {
     if (this.waits && this.#early.length > 0) this.#readAgain = true;
     this.#publishEarly();
     this.#readOwed();
-    this.#planCheck();
+    if (!this.#closed) this.#checks.add(this);
   }
 
   close(): void {
     this.#closed = true;
     this.#hub.unsubscribe(this.#channels, this);
-    if (this.#settle) clearTimeout(this.#settle);
-    if (this.#check) clearTimeout(this.#check);
+    this.#keyspaceEvents.close();
+    this.#checks.delete(this);
     this.#wake();
   }
 
@@ -141,6 +148,7 @@ export class Feed implements Listener {
   /** Whether all of so many subscriptions wait for more, with nothing on its way to them. */
   isQuiet(subscriptions: number): boolean {
     if (this.#waking || this.#reading !== null || this.#readAgain) return false;
+    if (this.#unsure && !this.#removed) return false;
     return this.#waiting.size >= subscriptions && [...this.#waiting].every(({ isDone }) => isDone);
   }
 
@@ -167,12 +175,21 @@ export class Feed implements Listener {
     return this.#store.read(this.owner, this.sessionId, request);
   }
 
-  readUnless(request: StoreRead, state: string): ReturnType<RedisSessionStore["readUnless"]> {
-    return this.#store.readUnless(this.owner, this.sessionId, request, state);
+  get known(): string {
+    return this.#follower ? this.#follower.known : this.#absent;
+  }
+
+  compared(state: string | null): void {
+    this.#unsure = false;
+    // Its publication may have come meanwhile.
+    if (state === null || (state !== "" && state === this.known)) return;
+    // Read behind this: what comes in between is found by the next comparison.
+    this.#absent = state;
+    this.#readSoon();
   }
 
   onMessage(channel: string, message: string): void {
-    if (channel === this.#keyspaceChannel) this.#listEvent(message);
+    if (channel === this.#keyspaceChannel) this.#keyspaceEvents.take(message);
     else if (this.#follower && !this.#reading) this.#published(message);
     // A text begins no session; behind a write that may have, it is kept.
     else if (this.waits && this.#early.length === 0 && isBatch(message)) return;
@@ -184,23 +201,24 @@ export class Feed implements Listener {
   }
 
   onResumed(): void {
-    this.#readSoon();
+    if (!this.#started) {
+      this.#readAgain = true;
+      return;
+    }
+    this.#unsure = true;
+    this.#checks.soon(this);
   }
 
-  #published(message: string): void {
+  /** `late`: it has waited, and the events that it explains have come. */
+  #published(message: string, late = false): void {
     const publication = parsePublication(message);
     if (!publication || !this.#follower) {
       this.#readSoon();
       return;
     }
-    if (publication.kind === "write") {
-      this.#ownWrite = true;
-      this.#explain(-publication.pushes);
-    } else if (this.#follower.slides) {
-      // A batch of text pushes nothing, and lets the list live longer.
-      this.#ownWrite = true;
-      this.#explain(0);
-    }
+    // A batch of text pushes nothing; where the list's life slides, it slides with it.
+    const pushes = publication.kind === "write" ? publication.pushes : 0;
+    this.#keyspaceEvents.explain(pushes, this.#follower.slides ? 1 : 0, late);
     let entries: readonly Entry[] | null;
     try {
       entries = this.#follower.apply(publication);
@@ -218,30 +236,8 @@ export class Feed implements Listener {
     for (;;) {
       const message = this.#reading || !this.#follower ? undefined : this.#early.shift();
       if (message === undefined) return;
-      this.#published(message);
+      this.#published(message, true);
     }
-  }
-
-  #listEvent(event: string): void {
-    // Retention trims what it pushes beyond its limit, in the same write.
-    if (event === "lpush" || event === "ltrim") this.#explain(1);
-    else if (lifeEvents.has(event)) {
-      this.#lifeChanged = true;
-      this.#explain(0);
-    } else this.#readSoon();
-  }
-
-  /** Events of the list and own publications cancel out; what remains a moment later was foreign. */
-  #explain(by: number): void {
-    this.#owed += by;
-    this.#settle ??= setTimeout(() => {
-      this.#settle = null;
-      const ownLife = this.#ownWrite && this.#follower?.slides === true;
-      const foreign = this.#owed > 0 || (this.#lifeChanged && !ownLife);
-      this.#owed = 0;
-      this.#lifeChanged = this.#ownWrite = false;
-      if (foreign) this.#readSoon();
-    }, settleMs);
   }
 
   #readSoon(): void {
@@ -275,7 +271,8 @@ export class Feed implements Listener {
       else this.#early.splice(0, before);
     } catch (error) {
       this.#settings.onError(error);
-      this.#planCheck(retryMs);
+      this.#absent = "";
+      this.#checks.retry(this);
     }
   }
 
@@ -298,7 +295,7 @@ export class Feed implements Listener {
 
   async #readNow(follower: Follower): Promise<void> {
     try {
-      let entries = await catchUp(follower, this, (witness) => this.touch(witness), follower.state);
+      let entries = await catchUp(follower, this, (witness) => this.touch(witness));
       // Farther behind than a page: the feed goes to the tip at once, its subscribers read on from their own places.
       if (entries.filter((entry) => entry.kind === "message").length >= pageRows) {
         const reading = await this.read({ pages: [] });
@@ -315,7 +312,8 @@ export class Feed implements Listener {
     } catch (error) {
       // Redis is away: read again until it is back; subscribers wait meanwhile.
       this.#settings.onError(error);
-      this.#planCheck(retryMs);
+      follower.stamp = "";
+      this.#checks.retry(this);
     }
   }
 
@@ -324,7 +322,9 @@ export class Feed implements Listener {
     this.#ring.push(...entries);
     for (const entry of entries) {
       this.#ringChars += charsOf(entry);
-      if (entry.kind === "removed") this.#removed = true;
+      if (entry.kind !== "removed") continue;
+      this.#removed = true;
+      this.#checks.delete(this);
     }
     let excess = Math.max(0, this.#ring.length - ringEntries);
     for (let chars = this.#ringChars; chars > ringChars && excess < this.#ring.length - 1; excess++)
@@ -348,17 +348,6 @@ export class Feed implements Listener {
       this.#waiting.clear();
       for (const reader of waiting) reader.wake();
     });
-  }
-
-  #planCheck(afterMs = this.#settings.checkMs()): void {
-    if (this.#closed) return;
-    if (this.#check) clearTimeout(this.#check);
-    const jitter = 0.8 + 0.4 * Math.random();
-    this.#check = setTimeout(() => {
-      this.#planCheck();
-      this.#readSoon();
-    }, afterMs * jitter);
-    this.#check.unref();
   }
 }
 

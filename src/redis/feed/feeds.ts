@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { Cluster } from "ioredis";
 import type { ReadRequest } from "../../conversation/conversations/api.ts";
 import {
   encodeCursor,
@@ -12,11 +13,12 @@ import type { SessionChange, SessionEvent } from "../../conversation/events.ts";
 import type { Feeds, RunWatcher, WhenAbsent } from "../../conversation/ports/feeds.ts";
 import type { Live } from "../../conversation/ports/live.ts";
 import { pageRows } from "./catch-up.ts";
+import { Checks } from "./checks.ts";
 import { Feed } from "./feed.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { Client } from "../client/connection.ts";
 import type { Listener, PubSub } from "../client/hub.ts";
-import { sessionKeys } from "../store/keys.ts";
+import { sessionKeys, slotOf } from "../store/keys.ts";
 import { isBatch, parsePublication } from "./publication.ts";
 import { stateOf } from "../scripts/replies.ts";
 import { ListFeed, ListSubscription, type ListSettings } from "./list-feed.ts";
@@ -76,6 +78,7 @@ export class RedisFeeds implements Feeds {
   readonly #redis: Client;
   readonly #hub: PubSub;
   readonly #settings: ListSettings;
+  readonly #checks: Checks;
   readonly #feeds = new Map<string, Shared<Feed>>();
   readonly #lists = new Map<string, Shared<ListFeed>>();
   /** All that are open, also those whose session went and came again. */
@@ -86,6 +89,12 @@ export class RedisFeeds implements Feeds {
     this.#redis = redis;
     this.#hub = hub;
     this.#settings = settings;
+    this.#checks = new Checks({
+      checkMs: settings.checkMs,
+      compare: (sessions) => store.compare(sessions),
+      onError: settings.onError,
+      ...(redis instanceof Cluster ? { groupOf: slotOf } : {}),
+    });
   }
 
   async open(
@@ -103,7 +112,7 @@ export class RedisFeeds implements Feeds {
     // One feed an owner and session: what it reads, it reads as that owner (P11).
     const name = JSON.stringify([owner, sessionId]);
     for (;;) {
-      const make = () => new Feed(owner, sessionId, this.#store, this.#hub, this.#settings);
+      const make = () => new Feed(owner, sessionId, this.#store, this.#hub, this.#checks, this.#settings);
       const shared = this.#join(this.#feeds, name, make);
       try {
         await shared.started;

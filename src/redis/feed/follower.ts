@@ -59,8 +59,8 @@ export class Follower {
   slides = false;
   settings = "";
   readCount = 0;
-  /** Session.state of the reading that showed what was delivered so far; "": there is more by now. */
-  state = "";
+  /** What names the newest write that was delivered; "": not known, or there is more by now. */
+  stamp = "";
 
   /** Of a reader that waits for the session to begin. */
   constructor(sessionId: string, historyKey: string) {
@@ -69,12 +69,11 @@ export class Follower {
   }
 
   static of(session: Session): Follower {
-    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount, state } =
-      session;
+    const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount } = session;
     const open = new Map(queuedRuns.map((run) => [run.runId, run.status]));
     if (activeRun) open.set(activeRun.runId, "RUNNING");
     return Object.assign(new Follower(sessionId, historyKey), {
-      ...{ generation, end, tipMark, sequence, open, readCount, state },
+      ...{ generation, end, tipMark, sequence, open, readCount, stamp: stampOf(session) },
       lastEnded: activeRun ? null : (session.lastRun?.runId ?? null),
       text: activeRun ? textOf(activeRun) : null,
       slides: session.ttlSeconds !== null,
@@ -84,6 +83,19 @@ export class Follower {
 
   get waits(): boolean {
     return this.generation === noGeneration;
+  }
+
+  /** The state that compare.lua finds where there is nothing that was not delivered; "": only reading tells. */
+  get known(): string {
+    const { stamp, sequence, text } = this;
+    if (stamp === "") return "";
+    return `${stamp} ${sequence}${text === null ? "" : ` ${text.text.length} ${text.log.length}`}`;
+  }
+
+  /** A reading has shown nothing that was not delivered. */
+  confirm(session: Session): void {
+    this.stamp = stampOf(session);
+    this.slides = session.ttlSeconds !== null;
   }
 
   copy(): Follower {
@@ -106,10 +118,7 @@ export class Follower {
 
   /** null: it does not fit; read. */
   apply(publication: Batch | Write): readonly Entry[] | null {
-    const { sequence } = this;
-    const entries = publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
-    if (entries?.length !== 0 || this.sequence !== sequence) this.state = "";
-    return entries;
+    return publication.kind === "batch" ? this.#batch(publication) : this.#write(publication);
   }
 
   #batch({ runId, offset, text, log }: Batch): readonly Entry[] | null {
@@ -147,6 +156,7 @@ export class Follower {
     if (reset && write.at > this.end) return null;
 
     this.sequence = write.sequence;
+    this.stamp = write.stamp;
     this.readCount = write.readCount;
     this.generation = write.generation;
     const entries: Entry[] = [];
@@ -194,8 +204,8 @@ export class Follower {
   ): readonly Entry[] {
     const entries: Entry[] = [];
     this.sequence = session.sequence;
-    this.state = page?.hasNextPage === true ? "" : session.state;
-    this.slides = session.ttlSeconds !== null;
+    this.confirm(session);
+    if (page?.hasNextPage === true) this.stamp = "";
     const runs = [
       ...ended,
       ...(session.activeRun ? [session.activeRun] : session.lastRun ? [session.lastRun] : []),
@@ -317,6 +327,11 @@ function lastOf({ replyRow, rows }: Run): number | null {
 /** As much of it as a place has delivered. */
 export function deliveredOf(of: RunText, offset: number, logOffset: number): RunText {
   return { ...of, text: textAt(of.log, logOffset, of.text).slice(0, offset), log: of.log.slice(0, logOffset) };
+}
+
+/** Session.state begins with it (view.lua). */
+function stampOf({ state }: Session): string {
+  return state.slice(0, Math.max(0, state.indexOf(" ")));
 }
 
 function textOf(run: Run): RunText {

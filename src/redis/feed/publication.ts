@@ -7,7 +7,7 @@ import { joinFragments } from "../../conversation/message/stored-message.ts";
  * and of lines for the run's part log where there are some,
  *     P<run id> TAB <offset> TAB <escaped text> [TAB <length of the log before it> TAB <lines>]
  * or one write, a header and a line for each thing that happened, in the order that readers are told:
- *     {"v":1,"seq":…,"gen":…,"base":…,"at":…,"prev":…,"pushes":…}
+ *     {"stamp":…,"v":1,"seq":…,"gen":…,"base":…,"at":…,"prev":…,"tip":…,"pushes":…}
  *     R<run state> TAB <input row> TAB <escaped text> [TAB <part log, a TAB behind each line>]
  *     M<stored message>
  */
@@ -25,6 +25,8 @@ export interface Batch {
 export interface Write {
   readonly kind: "write";
   readonly sequence: number;
+  /** Names it as no other; "": not known. */
+  readonly stamp: string;
   readonly generation: number;
   /** The generation before this write, where it began a new one. */
   readonly from: number | null;
@@ -32,6 +34,8 @@ export interface Write {
   /** Position of the first message in `lines`; the mark of the row before it. */
   readonly at: number;
   readonly previousMark: string;
+  /** The mark of the last message in `lines`; "": not known. */
+  readonly tipMark: string;
   /** How many keyspace events of the list this write explains. */
   readonly pushes: number;
   /** Rows from this position on are gone. */
@@ -73,6 +77,7 @@ export function parsePublication(message: string): Publication | null {
   const header = parseJson(first);
   if (!isObject(header) || header["v"] !== 1) return null;
   const number = (name: string) => (typeof header[name] === "number" ? header[name] : null);
+  const text = (name: string) => (typeof header[name] === "string" ? header[name] : "");
   const lines: Line[] = [];
   for (const line of rest) {
     if (line.startsWith("M")) {
@@ -87,11 +92,13 @@ export function parsePublication(message: string): Publication | null {
   return {
     kind: "write",
     sequence: number("seq") ?? 0,
+    stamp: text("stamp"),
     generation: number("gen") ?? 0,
     from: number("from"),
     base: number("base") ?? 0,
     at: number("at") ?? 0,
-    previousMark: typeof header["prev"] === "string" ? header["prev"] : "",
+    previousMark: text("prev"),
+    tipMark: text("tip"),
     pushes: number("pushes") ?? 0,
     reset: number("reset"),
     updated: header["upd"] === 1,

@@ -97,6 +97,7 @@ export const sessionScripts = {
 export const plainScripts = {
   checkpoints: { effect: "reads", args: "from to most", answers: "OK found..." },
   "checkpoint-writes": { effect: "writes", args: "historyKey lives writes...", answers: "OK" },
+  compare: { effect: "reads", libraries: ["mark"], args: "known...", answers: "OK changed..." },
   "due-claim": { effect: "frees", args: "holdMs most", answers: "OK claim members..." },
   "due-settle": { effect: "frees", args: "member claim", answers: "OK removed" },
   "quota-admit": {

@@ -73,7 +73,7 @@ export function answerOf<Name extends ScriptName>(name: Name, [code, ...values]:
 }
 
 /** What all session scripts share, each part built on those before it. */
-export const libraries = ["base", "session", "runs", "commit"] as const;
+export const libraries = ["base", "mark", "session", "runs", "commit"] as const;
 
 const allowOom = " flags=allow-oom";
 const flags = { reads: " flags=no-writes", writes: "", frees: allowOom, notes: allowOom } as const;

@@ -12,7 +12,7 @@ import { sessionKeys } from "../store/keys.ts";
 import type { RedisQuotas } from "../store/quotas.ts";
 import type { SessionIndex } from "../store/session-index.ts";
 import type { SessionRoom } from "../store/session-room.ts";
-import { sessionScripts, type AnswerOf, type ArgsOf, type SessionScript } from "./contracts.ts";
+import { sessionScripts, type AnswerOf, type ArgsOf, type PlainScript, type SessionScript } from "./contracts.ts";
 import { headOf, text, type Head } from "./replies.ts";
 import { answerOf, ordered, type ScriptCall, type Scripts } from "./scripts.ts";
 
@@ -133,6 +133,11 @@ export class SessionCalls {
       throw new Error(`A key of session ${JSON.stringify(target.key)} holds a foreign type`);
     }
     return answerOf(name, reply);
+  }
+
+  /** A script over keys of several sessions. */
+  runPlain<Name extends PlainScript>(name: Name, keys: readonly string[], args: ArgsOf<Name>): Promise<AnswerOf<Name>> {
+    return guarded(this.#scripts.call(name, keys, args));
   }
 
   /** A change of a session that is there. `what`: is missing where it is NOT_FOUND; `through`: the place that the script was given. */

@@ -25,6 +25,7 @@ import {
   SessionCalls,
   type StoreSettings,
 } from "../scripts/session-calls.ts";
+import { compare, type Followed } from "../scripts/reading/compare.ts";
 import { view, type Absent } from "../scripts/reading/view.ts";
 import { headOf } from "../scripts/replies.ts";
 import type { Scripts } from "../scripts/scripts.ts";
@@ -95,6 +96,11 @@ export class RedisSessionStore implements SessionStore {
   /** read() or readUnless(), and why there is nothing to read. */
   find(owner: string, sessionId: string, request: StoreRead, state?: string): Promise<Reading | Absent> {
     return view(this.#calls, owner, sessionId, request, state);
+  }
+
+  /** Which of these are no longer as they are known: their places in the list, and their states. In a cluster all are of one slot. */
+  compare(sessions: readonly Followed[]): Promise<ReadonlyMap<number, string>> {
+    return compare(this.#calls, sessions);
   }
 
   /** Records what foreign code did to the list, or that a place a reader knows is gone. false: no such session. */

@@ -7,6 +7,7 @@ import type { WhenAbsent } from "../../../src/conversation/ports/feeds.ts";
 import type { Live } from "../../../src/conversation/ports/live.ts";
 import { decodeStoredMessage } from "../../../src/conversation/message/stored-message.ts";
 import { RedisBackend, type BackendOptions } from "../../../src/redis/store/backend.ts";
+import { Checks } from "../../../src/redis/feed/checks.ts";
 import { startRedis, type TestRedis } from "../redis/redis-server.ts";
 import { newMessage, newOp, owner } from "./store.ts";
 
@@ -80,6 +81,15 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     },
     [Symbol.asyncDispose]: () => backend.close(),
   };
+}
+
+/** For a feed whose session nothing compares. */
+export function noChecks(): Checks {
+  return new Checks({
+    checkMs: () => 600_000,
+    compare: () => Promise.resolve(new Map()),
+    onError: () => undefined,
+  });
 }
 
 const limitMs = 60_000;

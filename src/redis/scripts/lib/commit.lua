@@ -89,7 +89,11 @@ local function commit(p)
   if p.removed then header.gone = 1 end
   if x.foreign or p.more then header.more = 1 end
   if p.closed then header.closed = p.closed end
-  local lines = { cjson.encode(header) }
+  if #p.push > 0 then header.tip = mark(p.push[#p.push]) end
+  -- names this write as no other: also where two servers go on from one copy, by the same numbers and at the same time
+  local told = cjson.encode(header)
+  local stamp = string.sub(redis.sha1hex(table.concat({ s.stamp or '', clock[1], clock[2], opId, told }, ' ')), 1, 16)
+  local lines = { '{"stamp":"' .. stamp .. '",' .. string.sub(told, 2) }
   -- a run that starts is told before its message, one that ends behind its reply
   local function tell(run) lines[#lines + 1] = runLine(run.id, states[run.id], p) end
   local ended = {}
@@ -140,9 +144,7 @@ local function commit(p)
       if excess < whole then call('LTRIM', H, 0, whole - excess - 1) else call('DEL', H) end
     end
     local n = whole - excess
-    set.len, set.gen, set.base, set.seq = n, x.gen, x.base + excess, x.seq
-    -- names this write as no other: also where two servers go on from one copy, by the same numbers and at the same time
-    set.stamp = string.sub(redis.sha1hex(table.concat({ s.stamp or '', clock[1], clock[2], opId, lines[1] }, ' ')), 1, 16)
+    set.len, set.gen, set.base, set.seq, set.stamp = n, x.gen, x.base + excess, x.seq, stamp
     if s.trimmed and x.base == 0 and excess == 0 then p.drop[#p.drop + 1] = 'trimmed' end
     if s.cuts and not set.cuts and tonumber(s.gen) ~= x.gen then
       -- a new era: of the one before nothing holds

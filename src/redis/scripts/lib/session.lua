@@ -29,7 +29,7 @@ local function load()
     end
     x.seq, x.token = tonumber(s.seq), tonumber(s.token)
     x.gen, x.base, x.len = tonumber(s.gen), tonumber(s.base), len
-    if len > 0 and (x.n < len or mark(call('LINDEX', H, -len)) ~= s.newest or mark(call('LINDEX', H, -1)) ~= s.oldest) then
+    if len > 0 and (x.n < len or not isMarkOf(s.newest, call('LINDEX', H, -len)) or not isMarkOf(s.oldest, call('LINDEX', H, -1))) then
       x.lost = true -- Redis or foreign code took rows that were recorded (P4)
       x.oldGen, x.gen, x.base = x.gen, newGeneration(x), 0
     end

@@ -11,5 +11,6 @@ if not x then return { code } end
 if x.s.owner == newOwner then return { 'KNOWN', headOf(x) } end
 if x.none or x.s.owner ~= from then return { 'NOT_FOUND' } end
 call(publish, CH, '{"v":0}')
-call('HSET', S, 'owner', newOwner)
+local stamp = redis.sha1hex(table.concat({ x.s.stamp or '', clock[1], clock[2], newOwner }, ' '))
+call('HSET', S, 'owner', newOwner, 'stamp', string.sub(stamp, 1, 16))
 return { 'OK', headOf(x) }
