@@ -74,7 +74,7 @@ export const optionSettings = {
     "FEED_CHECK_MS",
     whole(100, 600_000),
     5000,
-    "How often a followed session is read, to find changes that came without a notification.",
+    "How often a followed session is compared with what is known of it, to find changes that came without a notification; once a second where notifications are off.",
   ),
   historyKeyPrefix: setting(
     "HISTORY_KEY_PREFIX",

@@ -327,12 +327,13 @@ describe("two gateways", () => {
 
   test("a client that the program has is duplicated and left open; its keyPrefix counts", async () => {
     const client = redis.raw({ keyPrefix: "app:" });
-    const own = await startGateway({ redis: client, autoTitle: true });
+    const own = await startGateway({ redis: client, autoTitle: true, feedCheckMs: 1000 });
     await ready(own.url);
     await chat.ask(own.url, "own", "Hi! I'm Jim.");
     const stream = await chat.follow(own.url, "own");
     await client.lpush("own", foreignRow("from the program"));
     await stream.waitFor(isMessage("from the program"));
+    await expect.poll(() => run.mock.calls.some(([call]) => call.name === "compare")).toBe(true);
     stream.close();
     expect(await raw.llen("app:own")).toBe(3);
     const title = () => execute(own.url, `{ session(sessionId: "own") { title } }`);
