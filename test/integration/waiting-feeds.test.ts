@@ -236,7 +236,11 @@ test("what starts it during the first reading is not forgotten, also where no ke
     }
     return reading;
   };
-  const feed = new Feed(owner, "early", store, hub, noChecks(), { db: 0, checkMs: () => 600_000, onError: () => undefined });
+  const feed = new Feed(owner, "early", store, hub, noChecks(), {
+    db: 0,
+    checkMs: () => 600_000,
+    onError: () => undefined,
+  });
   await feed.start();
   await waitUntil("the feed tells of it", () => Promise.resolve(feed.next > 1));
   expect([feed.entry(0), feed.entry(1)]).toMatchObject([
