@@ -1,3 +1,4 @@
+import type { UpdateSession } from "./api.ts";
 import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
@@ -84,7 +85,7 @@ export class InputChecks {
       );
   }
 
-  settings(settings: CheckedSettings, field = "input"): void {
+  settings(settings: Pick<UpdateSession, "title" | "instructions" | "model" | "metadata">, field = "input"): void {
     const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#limits;
     const { title, instructions, model, metadata } = settings;
     this.model(model, `${field}.model`);
@@ -97,11 +98,4 @@ export class InputChecks {
       throw badInput(`${field}.metadata`, `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
     }
   }
-}
-
-interface CheckedSettings {
-  readonly title?: string | null | undefined;
-  readonly instructions?: string | null | undefined;
-  readonly model?: string | null | undefined;
-  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
 }

@@ -1,4 +1,4 @@
-import type { ReadRequest, WhenBusy } from "../conversations/api.ts";
+import type { ReadRequest, UpdateSession, WhenBusy } from "../conversations/api.ts";
 import type { Anchor, Cursor } from "../message/cursor.ts";
 import type { ParleyError } from "../errors.ts";
 import type { Refusal } from "./quotas.ts";
@@ -262,14 +262,8 @@ export interface NewRecord {
 }
 
 /** undefined: unchanged; null: back to the default. */
-export interface RecordChange {
-  readonly title?: string | null | undefined;
-  readonly instructions?: string | null | undefined;
-  readonly model?: string | null | undefined;
-  readonly memory?: MemorySettings | null | undefined;
-  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+export interface RecordChange extends Omit<UpdateSession, "sessionId" | "archived"> {
   readonly archived?: boolean | undefined;
-  readonly ttlSeconds?: number | null | undefined;
 }
 
 /** A stretch of an owner's sessions by updatedAt, from a place on (exclusive), newest first or oldest first. */

@@ -1,7 +1,6 @@
 import type { Redis } from "ioredis";
 import { historyKeyProblem } from "../../conversation/conversations/access.ts";
-import { guarded } from "../client/failure.ts";
-import { keysOf } from "./session-records.ts";
+import { scannedKeys } from "./session-records.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 
 export interface AdoptResult {
@@ -16,8 +15,6 @@ export interface AdoptProgress extends AdoptResult {
   readonly share: number | null;
 }
 
-const keysAScan = 500;
-
 /** Looks through all lists of all primaries for histories that foreign code made, and gives them records, so that they are listed. */
 export async function adoptAll(
   primaries: readonly Redis[],
@@ -29,23 +26,14 @@ export async function adoptAll(
   let scanned = 0;
   let adopted = 0;
   let skipped = 0;
-  for (const [index, redis] of primaries.entries()) {
-    const whole = await keysOf(redis);
-    let looked = 0;
-    let cursor = "0";
-    do {
-      const [next, keys] = await guarded(redis.scan(cursor, "MATCH", match, "COUNT", keysAScan, "TYPE", "list"));
-      cursor = next;
-      for (const key of keys) {
-        scanned++;
-        const sessionId = historyKeyProblem(key) === null ? store.sessionIdOf(key) : null;
-        if (sessionId && (await store.adopt(owner, key))) adopted++;
-        else skipped++;
-      }
-      looked += keysAScan;
-      const share = whole === null ? null : (index + Math.min(1, looked / whole)) / primaries.length;
-      onProgress({ scanned, adopted, skipped, share });
-    } while (cursor !== "0");
+  for await (const { keys, shareAt } of scannedKeys(primaries, match, "list")) {
+    for (const key of keys) {
+      scanned++;
+      const sessionId = historyKeyProblem(key) === null ? store.sessionIdOf(key) : null;
+      if (sessionId && (await store.adopt(owner, key))) adopted++;
+      else skipped++;
+    }
+    onProgress({ scanned, adopted, skipped, share: shareAt(1) });
   }
   return { scanned, adopted, skipped };
 }

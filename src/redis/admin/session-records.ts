@@ -12,7 +12,29 @@ export interface RecordedSession {
   readonly share: number | null;
 }
 
-const keysAScan = 1000;
+const keysAScan = 500;
+
+interface Scanned {
+  readonly redis: Redis;
+  readonly keys: readonly string[];
+  /** How much of all keys was looked through, about, from 0 to 1, where so much of these was; null: not known. */
+  readonly shareAt: (part: number) => number | null;
+}
+
+/** All keys of a type on these servers, as SCAN gives them: some may come twice. */
+export async function* scannedKeys(primaries: readonly Redis[], match: string, type: string): AsyncGenerator<Scanned> {
+  for (const [index, redis] of primaries.entries()) {
+    // A user's ACL may forbid to ask.
+    const whole = await redis.dbsize().catch(() => 0);
+    let cursor = "0";
+    for (let looked = 0; looked === 0 || cursor !== "0"; looked += keysAScan) {
+      const [next, keys] = await guarded(redis.scan(cursor, "MATCH", match, "COUNT", keysAScan, "TYPE", type));
+      cursor = next;
+      const shareOf = (keysLooked: number) => (index + Math.min(1, keysLooked / whole)) / primaries.length;
+      yield { redis, keys, shareAt: (part) => (whole === 0 ? null : shareOf(looked + part * keysAScan)) };
+    }
+  }
+}
 
 /**
  * All sessions that have a record, or those of one owner, looked for by SCAN: an owner's list is written beside the
@@ -25,34 +47,18 @@ export async function* recordedSessions(
   owner: string | null,
 ): AsyncGenerator<RecordedSession> {
   const given = new Set<string>();
-  for (const [index, redis] of primaries.entries()) {
-    const whole = await keysOf(redis);
-    let looked = 0;
-    let cursor = "0";
-    do {
-      const scan = redis.scan(cursor, "MATCH", "parley:{*}:session:*", "COUNT", keysAScan, "TYPE", "hash");
-      const [next, keys] = await guarded(scan);
-      cursor = next;
-      const owners = await guarded(Promise.all(keys.map((key) => redis.hget(key, "owner"))));
-      for (const [i, key] of keys.entries()) {
-        const [, historyKey = ""] = /^parley:\{[^}]*\}:session:(.*)$/s.exec(key) ?? [];
-        const sessionId = store.sessionIdOf(historyKey);
-        const found = owners[i] ?? null;
-        if (sessionId === null || sessionKeys(historyKey).session !== key || given.has(key)) continue;
-        if (found === null || (owner !== null && found !== owner)) continue;
-        given.add(key);
-        const part = whole === null ? null : Math.min(1, (looked + (i / keys.length) * keysAScan) / whole);
-        yield { owner: found, sessionId, share: part === null ? null : (index + part) / primaries.length };
-      }
-      looked += keysAScan;
-    } while (cursor !== "0");
+  for await (const { redis, keys, shareAt } of scannedKeys(primaries, "parley:{*}:session:*", "hash")) {
+    const owners = await guarded(Promise.all(keys.map((key) => redis.hget(key, "owner"))));
+    for (const [i, key] of keys.entries()) {
+      const [, historyKey = ""] = /^parley:\{[^}]*\}:session:(.*)$/s.exec(key) ?? [];
+      const sessionId = store.sessionIdOf(historyKey);
+      const found = owners[i] ?? null;
+      if (sessionId === null || sessionKeys(historyKey).session !== key || given.has(key)) continue;
+      if (found === null || (owner !== null && found !== owner)) continue;
+      given.add(key);
+      yield { owner: found, sessionId, share: shareAt(i / keys.length) };
+    }
   }
-}
-
-/** SCAN looks at about COUNT of these at a time. null: that may not be asked (a user's ACL). */
-export async function keysOf(redis: Redis): Promise<number | null> {
-  const keys = await redis.dbsize().catch(() => 0);
-  return keys > 0 ? keys : null;
 }
 
 /** Makes sessions of one owner another's, each whole; a run that is going goes on. Gives how many there were. */
