@@ -34,8 +34,8 @@ beforeAll(async () => {
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, `parley-client-${version}.tgz`), "-C", installed, "--strip-components=1"]);
   mkdirSync(join(app, "node_modules/@types"));
-  mkdirSync(join(app, "node_modules/@ai-sdk"));
-  for (const name of ["react", "@types/react", "@types/node", "ai", "@ai-sdk/react"]) {
+  for (const scope of ["@ai-sdk", "@assistant-ui"]) mkdirSync(join(app, "node_modules", scope));
+  for (const name of ["react", "@types/react", "@types/node", "ai", "@ai-sdk/react", "@assistant-ui/react"]) {
     symlinkSync(join(root, "node_modules", name), join(app, "node_modules", name));
   }
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
@@ -53,7 +53,7 @@ test("it holds JavaScript, types and the list of its operations, depends on noth
   const others = filesOf(installed).filter((name) => !/\.(js|d\.ts)$/.test(name));
   expect(others.sort()).toEqual(["LICENSE", "README.md", "operations.json", "package.json"]);
   // React Server Components tell by it what runs in the page.
-  for (const name of ["react", "kits/ai-sdk-react"]) {
+  for (const name of ["react", "kits/ai-sdk-react", "kits/assistant-ui"]) {
     expect(readFileSync(join(installed, `dist/${name}.js`), "utf8")).toMatch(/^"use client";/);
   }
   // It may be used in Server Components.
@@ -113,8 +113,8 @@ createParleyClient({ url: "/graphql", noSuchOption: true });
 });
 
 test("what the docs show of the kits compiles with their types", () => {
-  const files = ["ai-sdk"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
-  expect(files).toHaveLength(2);
+  const files = ["ai-sdk", "assistant-ui"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
+  expect(files).toHaveLength(3);
   const compilerOptions = {
     ...{ ...strictest, jsx: "react-jsx", target: "es2022", lib: ["es2022", "dom"], types: [] },
     // The kits' own types are not this package's to check.
@@ -144,6 +144,7 @@ test.each([
   ["react.ts", 1_000],
   ["kits/ai-sdk.ts", 3_000],
   ["kits/ai-sdk-react.ts", 4_500],
+  ["kits/assistant-ui.ts", 4_500],
 ])("%s weighs little in a page", async (entry, most) => {
   const built = await build({
     configFile: false,
@@ -154,7 +155,7 @@ test.each([
       minify: true,
       lib: { entry: join(root, "packages/client/src", entry), formats: ["iife"], name: "parley" },
       rolldownOptions: {
-        external: ["react", "ai", "@ai-sdk/react"],
+        external: ["react", "ai", "@ai-sdk/react", "@assistant-ui/react"],
         output: { globals: (id) => id.replace(/\W/g, "_") },
       },
     },

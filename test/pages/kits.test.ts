@@ -1,10 +1,13 @@
-import { createElement, StrictMode } from "react";
+import { AssistantRuntimeProvider, ThreadPrimitive } from "@assistant-ui/react";
+import type { AssistantRuntime } from "@assistant-ui/react";
+import { createElement, StrictMode, useState } from "react";
 import type { ReactNode } from "react";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import type { ParleyClient } from "../../packages/client/src/client.ts";
 import { useParleyChat } from "../../packages/client/src/kits/ai-sdk-react.ts";
 import type { ParleyChatHelpers } from "../../packages/client/src/kits/ai-sdk-react.ts";
+import { useParleyRuntime, useParleyThreadList } from "../../packages/client/src/kits/assistant-ui.ts";
 import { elementFor, startReactPage } from "../support/gateway/react-page.ts";
 import type { ReactPage } from "../support/gateway/react-page.ts";
 
@@ -107,4 +110,130 @@ test("useParleyChat: what fails is told by error and rejects nothing; it is dism
     .toEqual(["error", "That message is not in the chat any more."]);
   const refused = Promise.resolve(chat().addToolOutput({ tool: "x", toolCallId: "x", output: "x" }));
   await expect(refused).rejects.toThrow("A reply of Parley's takes no tool outputs or approvals.");
+});
+
+/** A tab with assistant-ui's own components: its text, and the runtime of the newest render. */
+function threadTab(first: string, client = page.clientOf()) {
+  let runtime: AssistantRuntime | undefined;
+  const Tab = (): ReactNode => {
+    const [sessionId, setSessionId] = useState(first);
+    const adapters = { threadList: useParleyThreadList(sessionId, setSessionId) };
+    runtime = useParleyRuntime({ sessionId, adapters });
+    // assistant-ui's own component for a text shows it letter by letter.
+    const messages = createElement(ThreadPrimitive.Messages, {
+      children: ({ message }) => `[${message.role}]`,
+    });
+    return createElement(AssistantRuntimeProvider, { runtime }, messages);
+  };
+  const text = page.show(createElement(StrictMode, null, elementFor(client, createElement(Tab))));
+  const now = () => {
+    if (runtime === undefined) throw new Error("It was not rendered yet.");
+    return runtime;
+  };
+  const lines = () =>
+    now()
+      .thread.getState()
+      .messages.map(({ role, content, status }) => {
+        const parts = content.map((part) =>
+          part.type === "reasoning" ? `(${part.text})` : part.type === "text" ? part.text : part.type,
+        );
+        return `${role}${status === undefined ? "" : ` ${status.type}`}: ${parts.join("")}`;
+      });
+  return { text, now, lines };
+}
+
+const textOf = (content: string) => ({ role: "user" as const, content: [{ type: "text" as const, text: content }] });
+
+test("assistant-ui: a reply streams in each tab, reasoning too; what is sent meanwhile is queued; stop keeps the text", async () => {
+  page.openai.behave({ kind: "gated", reasoning: ["Hm."], tokens: ["one", " two"] });
+  const tabs = [threadTab("thread"), threadTab("thread")] as const;
+  const [tab, other] = tabs;
+  for (const { text } of tabs) await expect.poll(text).toBe("");
+  await expect.poll(() => tab.now().thread.getState().isLoading).toBe(false);
+  tab.now().thread.append(textOf("Count."));
+  page.openai.release();
+  page.openai.release();
+  for (const { lines } of tabs) await expect.poll(lines).toEqual(["user: Count.", "assistant running: (Hm.)one"]);
+  for (const { text } of tabs) await expect.poll(text).toBe("[user][assistant]");
+  expect(tab.now().thread.getState().isRunning).toBe(true);
+  const queue = ({ now }: typeof tab) =>
+    now()
+      .thread.composer.getState()
+      .queue.flatMap(({ parts }) => parts.map((part) => (part.type === "text" ? part.text : part.type)));
+  other.now().thread.append(textOf("And on."));
+  for (const one of tabs) await expect.poll(() => queue(one)).toEqual(["And on."]);
+  other.now().thread.append(textOf("Never."));
+  for (const one of tabs) await expect.poll(() => queue(one)).toEqual(["And on.", "Never."]);
+  const [, never] = other.now().thread.composer.getState().queue;
+  other.now().thread.composer.removeQueueItem(never?.id ?? "");
+  for (const one of tabs) await expect.poll(() => queue(one)).toEqual(["And on."]);
+  page.openai.behave({ kind: "reply", text: "three" });
+  other.now().thread.cancelRun();
+  for (const { lines } of tabs) {
+    await expect
+      .poll(lines)
+      .toEqual([...["user: Count.", "assistant incomplete: one"], ...["user: And on.", "assistant complete: three"]]);
+  }
+});
+
+test("assistant-ui: made anew, edited twice, a failure says why; older pages come", async () => {
+  const client = page.clientOf();
+  await add(client, "pages", 60);
+  const { now, lines } = threadTab("pages");
+  const messages = () => now().thread.getState().messages;
+  await expect.poll(() => messages().length).toBe(50);
+  const runtime = now().thread;
+  await runtime.loadEarlier();
+  await expect.poll(() => messages().length).toBe(60);
+  page.openai.behave({ kind: "reply", text: "Another." });
+  runtime.getMessageById(messages().at(-1)?.id ?? "").reload();
+  await expect.poll(lines).toContain("assistant complete: Another.");
+  expect(messages()).toHaveLength(60);
+  page.openai.behave(null);
+  for (const name of ["Ada", "Eve"]) {
+    const composer = now().thread.getMessageById(messages()[0]?.id ?? "").composer;
+    composer.beginEdit();
+    composer.setText(`Hi! I'm ${name}.`);
+    composer.send();
+    await expect.poll(lines).toEqual([`user: Hi! I'm ${name}.`, `assistant complete: Hello ${name}!`]);
+  }
+  page.openai.behave({ kind: "errorFrame", code: "server_error" });
+  now().thread.append(textOf("Count."));
+  await expect.poll(() => messages().at(-1)?.status).toMatchObject({ type: "incomplete", reason: "error" });
+});
+
+test("assistant-ui: the list of threads is live: new, renamed, archived and deleted ones", async () => {
+  const client = page.clientOf();
+  const elsewhere = page.clientOf();
+  await elsewhere.create({ sessionId: "first", title: "First", metadata: { color: "red" } });
+  await add(elsewhere, "first", 1);
+  const { now, lines } = threadTab("first", client);
+  const state = () => now().threads.getState();
+  const titles = (ids: readonly string[]) => ids.map((id) => state().threadItems[id]?.title);
+  await expect.poll(() => titles(state().threadIds)).toContain("First");
+  await expect.poll(lines).toEqual(["user: n0"]);
+  const item = () => state().threadItems["first"];
+  expect(item()?.custom).toMatchObject({ color: "red", running: false, unread: 1 });
+  await elsewhere.session("first").update({ title: "Renamed" });
+  await expect.poll(() => item()?.title).toBe("Renamed");
+  await now().threads.getItemById("first").rename("Here");
+  await expect.poll(() => item()?.title).toBe("Here");
+
+  await now().threads.switchToNewThread();
+  await expect.poll(lines).toEqual([]);
+  now().thread.append(textOf("Hi! I'm Jim."));
+  await expect.poll(lines).toEqual(["user: Hi! I'm Jim.", "assistant complete: Hello Jim!"]);
+  const { mainThreadId } = state();
+  await expect.poll(() => state().threadIds).toContain(mainThreadId);
+
+  await now().threads.getItemById("first").archive();
+  await expect.poll(() => [state().threadIds.includes("first"), state().archivedThreadIds]).toEqual([false, ["first"]]);
+  await now().threads.getItemById("first").unarchive();
+  await expect.poll(() => state().threadIds).toContain("first");
+  await now().threads.switchToThread("first");
+  await expect.poll(lines).toEqual(["user: n0"]);
+  await now().threads.getItemById("first").delete();
+  await expect.poll(() => state().threadIds.includes("first")).toBe(false);
+  await expect.poll(lines).toEqual([]);
+  expect(await elsewhere.load("first")).toMatchObject({ session: null });
 });

@@ -7,6 +7,8 @@ export interface RunInfo {
   readonly replyId: string;
   readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "CANCELLED" | "FAILED";
   readonly model: string;
+  /** Of the message that it answers; null where that is not known yet. */
+  readonly userMessageId: string | null;
 }
 
 export interface RunError {
@@ -15,8 +17,13 @@ export interface RunError {
   readonly retryable: boolean;
 }
 
-export function runOf({ id, replyId, status, model }: RunRow): RunInfo {
-  return { id, replyId, status, model };
+export function runOf({ id, replyId, status, model, userMessageId }: RunRow): RunInfo {
+  return { id, replyId, status, model, userMessageId };
+}
+
+/** One that went away with its session, or is forgotten. */
+export function lostRun(id: string): RunInfo {
+  return { id, replyId: "", status: "CANCELLED", model: "", userMessageId: null };
 }
 
 export function hasEnded({ status }: RunInfo): boolean {

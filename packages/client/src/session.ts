@@ -5,7 +5,7 @@ import type { OpenSessionRow, PageRow, RunRow, SessionEvent, SessionRow } from "
 import { ParleyError } from "./error.ts";
 import { contentOf, inputOf, sentMessage, storedMessage } from "./message.ts";
 import type { ChatMessage, Content, StoredMessage } from "./message.ts";
-import { hasEnded, runOf } from "./run.ts";
+import { hasEnded, lostRun, runOf } from "./run.ts";
 import type { RunInfo } from "./run.ts";
 import { infoOf } from "./session-info.ts";
 import type { SessionInfo, SessionSettings } from "./session-info.ts";
@@ -166,7 +166,7 @@ export function createSession(
     }
     settleEnding();
     if (event.__typename === "SessionRemoved") {
-      for (const id of waiting.keys()) settle({ id, replyId: "", status: "CANCELLED", model: "" });
+      for (const id of waiting.keys()) settle(lostRun(id));
     }
   }
   /** Of a run that has ended while nobody listened no event tells any more. */
@@ -175,7 +175,7 @@ export function createSession(
     transport.request<{ readonly node: RunRow | null }>(documents.runById, { id }).then(
       ({ node }) => {
         if (node === null || hasEnded(node)) {
-          ending.set(id, node === null ? { id, replyId: "", status: "CANCELLED", model: "" } : runOf(node));
+          ending.set(id, node === null ? lostRun(id) : runOf(node));
         }
         settleEnding();
       },

@@ -1,6 +1,7 @@
 import type { UIMessage } from "ai";
 
 import type { Block, ChatMessage, SentBlock } from "../message.ts";
+import { answersOf, mimeTypeIn, sourcesIn } from "./blocks.ts";
 
 // Parley's messages as the AI SDK shows them, and the other way round.
 
@@ -27,13 +28,6 @@ export function toUIMessages(messages: readonly ChatMessage[]): ParleyUIMessage[
       ? [toUIMessage(message, roles[role], answers)]
       : [];
   });
-}
-
-/** What tools answered, by the call that it answers. */
-export function answersOf(messages: readonly ChatMessage[]): ReadonlyMap<string, ChatMessage> {
-  return new Map(
-    messages.flatMap((message) => (message.toolCallId === null ? [] : [[message.toolCallId, message] as const])),
-  );
 }
 
 const made = new WeakMap<ChatMessage, { readonly answers: string; readonly uiMessage: ParleyUIMessage }>();
@@ -71,16 +65,19 @@ export function metadataOf({ createdAt, status, finishReason, error }: ChatMessa
 function partsOf(block: Block, state: "streaming" | "done"): Part[] {
   switch (block.type) {
     case "text":
-      return [{ type: "text", text: block.text, state }, ...sourcesOf(block)];
+      return [
+        { type: "text", text: block.text, state },
+        ...sourcesIn(block).map((source) => ({ type: "source-url" as const, ...source })),
+      ];
     case "reasoning":
       return [{ type: "reasoning", text: block.text, state }];
     case "image":
-      return [{ type: "file", mediaType: inlineType(block.url) ?? "image", url: block.url }];
+      return [{ type: "file", mediaType: mimeTypeIn(block.url) ?? "image", url: block.url }];
     case "audio":
-      return [{ type: "file", mediaType: block.mimeType ?? inlineType(block.url) ?? "audio", url: block.url }];
+      return [{ type: "file", mediaType: block.mimeType ?? mimeTypeIn(block.url) ?? "audio", url: block.url }];
     case "file": {
       const { url, mimeType, fileName } = block;
-      const mediaType = mimeType ?? inlineType(url) ?? "application/octet-stream";
+      const mediaType = mimeType ?? mimeTypeIn(url) ?? "application/octet-stream";
       return [{ type: "file", mediaType, url, ...(fileName === null ? {} : { filename: fileName }) }];
     }
     case "server-tool": {
@@ -94,19 +91,6 @@ function partsOf(block: Block, state: "streaming" | "done"): Part[] {
     case "other":
       return [{ type: "data-block", data: block.data }];
   }
-}
-
-/** Each address once. */
-function sourcesOf({ citations = [] }: Extract<Block, { readonly type: "text" }>) {
-  const byUrl = new Map(citations.flatMap(({ url, title }) => (url === null ? [] : [[url, title] as const])));
-  return [...byUrl].map(([url, title]) => ({
-    ...{ type: "source-url" as const, sourceId: url, url },
-    ...(title === null ? {} : { title }),
-  }));
-}
-
-function inlineType(url: string): string | null {
-  return /^data:([^;,]+)/.exec(url)?.[1] ?? null;
 }
 
 /** What a user's message holds, as Parley takes it. Parts that only replies have are left out. */
