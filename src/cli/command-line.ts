@@ -1,5 +1,4 @@
 import { parseArgs } from "node:util";
-
 import type { NewKey } from "./api-keys.ts";
 
 export interface Adopt {
@@ -10,7 +9,7 @@ export interface Adopt {
   readonly match: string | null;
 }
 
-export type Command =
+type Command =
   | { readonly kind: "start" }
   | { readonly kind: "help" }
   | { readonly kind: "version" }

@@ -68,7 +68,7 @@ export function newOwnerOf(command: DataCommand): string | null {
   return command.kind === "adopt" || command.kind === "import" ? command.owner : null;
 }
 
-export interface Streams {
+interface Streams {
   readonly stdin: AsyncIterable<Uint8Array>;
   /** What comes on stdin in all, where it is a file; null: nobody knows. */
   readonly stdinBytes: number | null;

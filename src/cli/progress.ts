@@ -4,7 +4,7 @@ export interface Terminal {
   readonly columns?: number;
 }
 
-export interface Step {
+interface Step {
   /** What was done so far, in words. */
   readonly text: string;
   /** The same as a number, for the rate. */
@@ -13,7 +13,7 @@ export interface Step {
   readonly share: number | null;
 }
 
-export interface Progress {
+interface Progress {
   show(step: Step): void;
   /** Takes the line away. */
   end(): void;

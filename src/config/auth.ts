@@ -1,5 +1,4 @@
 import { z } from "zod";
-
 import { httpUrl, isLoopback, oneOf, onOff, orNull, text, whole } from "./forms.ts";
 import { setting, type Values } from "./setting.ts";
 
@@ -70,7 +69,7 @@ export const authSettings = {
 };
 
 /** What else of the configuration bears on access. */
-export interface Surroundings {
+interface Surroundings {
   readonly host: string;
   readonly historyKeyPrefix: string;
   readonly production: boolean;

@@ -1,8 +1,7 @@
 import { z } from "zod";
-
 import { isSetting, type Table } from "./setting.ts";
 
-export type Checks = Readonly<Record<string, z.ZodType>>;
+type Checks = Readonly<Record<string, z.ZodType>>;
 
 /** Checks the form of an option, which no compiler checks in JavaScript. `must`: "must be …". */
 export function required(must: string, holds: (value: unknown) => boolean): z.ZodType {

@@ -1,5 +1,4 @@
 import { resolve } from "node:path";
-
 import { addresses, natMap, onOff, orNull, redisUrl, text, whole, type RedisAddress } from "./forms.ts";
 import { setting, type Values } from "./setting.ts";
 
@@ -13,7 +12,7 @@ export interface RedisAccess {
 }
 
 /** Paths of PEM files; null: the system's authorities, no client certificate. */
-export interface RedisTls {
+interface RedisTls {
   readonly caFile: string | null;
   readonly certFile: string | null;
   readonly keyFile: string | null;

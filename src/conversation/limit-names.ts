@@ -1,26 +1,24 @@
 /** The name of each limit, as clients are told it (`extensions.limit`) and as it is counted. A closed list: metrics have a label for each. */
-export const limitNames = [
-  "sendsPerMinute",
-  "runs",
-  "tokensPerDay",
-  "sessions",
-  "socketsPerSubject",
-  "socketsPerAddress",
-  "subscriptionsPerSocket",
-  "messagesPerSocket",
-  "requestsPerAddress",
-  "connections",
-  "operations",
-  "eventLoopLag",
-  "queryTokens",
-  "queryNesting",
-  "queryDepth",
-  "queryRootFields",
-  "queryAliases",
-  "queryDirectives",
-  "queryDefers",
-  "queryCost",
-  "answerBytes",
-  "pendingAnswerBytes",
-] as const;
-export type LimitName = (typeof limitNames)[number];
+export type LimitName =
+  | "sendsPerMinute"
+  | "runs"
+  | "tokensPerDay"
+  | "sessions"
+  | "socketsPerSubject"
+  | "socketsPerAddress"
+  | "subscriptionsPerSocket"
+  | "messagesPerSocket"
+  | "requestsPerAddress"
+  | "connections"
+  | "operations"
+  | "eventLoopLag"
+  | "queryTokens"
+  | "queryNesting"
+  | "queryDepth"
+  | "queryRootFields"
+  | "queryAliases"
+  | "queryDirectives"
+  | "queryDefers"
+  | "queryCost"
+  | "answerBytes"
+  | "pendingAnswerBytes";

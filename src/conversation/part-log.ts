@@ -4,8 +4,8 @@ import { isObject, objectOrEmpty, parseJson } from "./message/json.ts";
  * WRITING: the model writes its arguments. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was
  * lost, CANCELLED had not.
  */
-export const toolStatuses = ["WRITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "UNKNOWN"] as const;
-export type ToolStatus = (typeof toolStatuses)[number];
+const toolStatuses = ["WRITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "UNKNOWN"] as const;
+type ToolStatus = (typeof toolStatuses)[number];
 
 /** What becomes of a call of a tool. */
 export interface ToolChange {

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 /** Environment variables; `undefined` values count as not set. Handed in, because only main.ts reads process.env. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-export interface CommandOptions {
+interface CommandOptions {
   readonly environment: Environment;
   readonly timeoutMs: number;
   readonly cwd?: string;

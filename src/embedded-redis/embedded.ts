@@ -8,7 +8,7 @@ import { findRunning, launch } from "./launch.ts";
 import { Membership } from "./membership.ts";
 import { addressUrl } from "./state-file.ts";
 
-export interface EmbeddedOptions {
+interface EmbeddedOptions {
   /** Where the append-only file, the log and the address lie. Made if missing. */
   readonly directory: string;
   readonly environment: Environment;

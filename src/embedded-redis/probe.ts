@@ -7,7 +7,7 @@ export interface Endpoint {
 }
 
 /** What one attempt to talk to a server on 127.0.0.1 found. */
-export type Probe =
+type Probe =
   | {
       readonly kind: "ready";
       readonly version: string;

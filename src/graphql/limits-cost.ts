@@ -23,7 +23,6 @@ import type {
   SelectionSetNode,
   ValueNode,
 } from "graphql";
-
 import { tooComplex } from "./limits.ts";
 
 // The cost of an operation: how many objects and plain values its answer may come to hold, each item of a list counted
@@ -31,7 +30,7 @@ import { tooComplex } from "./limits.ts";
 // however often it is spread); per request only the page sizes that variables give are put in.
 
 /** How long a field's list can be: `extensions.listSize` of the field in the schema. */
-export type ListSize =
+type ListSize =
   /** A connection: by its arguments `first` and `last`; `usual` where it has neither, never more than `most`. */
   | { readonly by: "page"; readonly usual: number; readonly most: number }
   /**

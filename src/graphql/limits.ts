@@ -7,7 +7,6 @@ import type {
   SelectionSetNode,
   Token,
 } from "graphql";
-
 import type { QueryLimits } from "../config/limits.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import type { LimitName } from "../conversation/limit-names.ts";
@@ -90,7 +89,7 @@ export function parseBounded(query: string, limits: QueryLimits): DocumentNode {
  * For a document within bounds of tokens and nesting (else the stack is none).
  * @throws {ParleyError} TOO_COMPLEX
  */
-export function checkDocument(document: DocumentNode, limits: QueryLimits): void {
+function checkDocument(document: DocumentNode, limits: QueryLimits): void {
   const meter = new Meter(document);
   let depth = 0;
   let rootFields = 0;

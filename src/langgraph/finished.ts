@@ -1,11 +1,9 @@
 import { createHash } from "node:crypto";
-
 import { AIMessage, BaseMessage, mapChatMessagesToStoredMessages, ToolMessage } from "@langchain/core/messages";
-
 import { isMessageId, sessionTag } from "../conversation/message/ids.ts";
 import { templateOfStored, type RowTemplate } from "../conversation/message/stored-message.ts";
 
-export interface FinishedMessage {
+interface FinishedMessage {
   readonly id: string;
   readonly message: BaseMessage;
 }

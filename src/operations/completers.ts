@@ -1,6 +1,5 @@
 import { GraphQLBoolean, GraphQLID, GraphQLString, locatedError, responsePathAsArray } from "graphql";
 import type { FieldNode, GraphQLError, GraphQLLeafType, GraphQLResolveInfo } from "graphql";
-
 import type { Context } from "../graphql/context.ts";
 
 // How a compiled query (compiled-query.ts) makes the answer's values of what resolvers give: in the same steps as graphql-js
@@ -12,7 +11,7 @@ export type Complete = (value: unknown, run: Run, path: Path | undefined) => unk
 export type Path = GraphQLResolveInfo["path"];
 
 /** What is known of the values of a field, or of the items of a list. */
-export interface Place {
+interface Place {
   readonly complete: Complete;
   readonly isNonNull: boolean;
   readonly nodes: readonly FieldNode[];

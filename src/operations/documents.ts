@@ -9,7 +9,7 @@ import { refusal } from "./refusals.ts";
 import type { OperationType } from "../conversation/ports/telemetry.ts";
 
 /** A document that was parsed and validated, whatever came of that. */
-export class PreparedDocument {
+class PreparedDocument {
   readonly document: DocumentNode;
   /** Of its validation; none: it can be executed. */
   readonly errors: readonly GraphQLError[];
@@ -159,7 +159,7 @@ function describeOperation({ operation, name, selectionSet }: OperationDefinitio
 // or `doc_id` as Relay apps send them.
 
 /** auto: what clients register, and the list if there is one. only: the list, and nothing else. off: texts alone. */
-export type PersistedMode = "auto" | "off" | "only";
+type PersistedMode = "auto" | "off" | "only";
 
 /** What of a request says which document is meant. Nothing of it is checked yet. */
 export interface DocumentReference {

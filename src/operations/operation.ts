@@ -32,7 +32,7 @@ import { toGraphQLError } from "../graphql/errors.ts";
 //
 // A transport reads the request and writes the result; all between is here.
 
-export interface OperationsOptions {
+interface OperationsOptions {
   readonly schema: GraphQLSchema;
   readonly conversations: Conversations;
   readonly introspection: boolean;
@@ -313,17 +313,14 @@ function changesByGet(): GraphQLError {
   return refusal(405, "BAD_REQUEST", message, { allow: "POST" });
 }
 
-export interface OperationInProgress {
+interface OperationInProgress {
   readonly span: Span;
   /** Of several results with none: what comes later is no new operation. */
   readonly end: (result: Partial<ExecutionResult>) => void;
 }
 
 /** An operation begins to be executed, over whichever transport it came. */
-export function reportOperation(
-  telemetry: Telemetry,
-  { type, field, name }: OperationDescription,
-): OperationInProgress {
+function reportOperation(telemetry: Telemetry, { type, field, name }: OperationDescription): OperationInProgress {
   const startedAt = performance.now();
   const span = telemetry.begin({ kind: "operation", type, field, name });
   return {
@@ -337,7 +334,7 @@ export function reportOperation(
 }
 
 /** An operation that was refused before it was executed. */
-export function reportUnread(telemetry: Telemetry, errors: readonly unknown[]): void {
+function reportUnread(telemetry: Telemetry, errors: readonly unknown[]): void {
   telemetry.operation({ type: "unknown", field: "", code: codeOfErrors(errors), seconds: 0 });
 }
 

@@ -52,7 +52,7 @@ export interface YogaEngine {
   readonly serve: (request: ServedRequest) => Promise<Response>;
 }
 
-export interface YogaOptions {
+interface YogaOptions {
   readonly schema: GraphQLSchema;
   readonly introspection: boolean;
   /** Renders the page; null: there is none. */

@@ -1,11 +1,10 @@
 import { pino } from "pino";
 import type { Logger as FullLogger } from "pino";
-
 import type { LogLevel } from "../config/table.ts";
 
 export type { FullLogger };
 
-export interface LoggingOptions {
+interface LoggingOptions {
   readonly level: LogLevel;
   /** For people: coloured lines, where pino-pretty is installed. Else one JSON object a line. */
   readonly pretty: boolean;
@@ -27,7 +26,7 @@ export async function createLogger({ level, pretty, toStderr = false }: LoggingO
   }
 }
 
-export interface DescribedError {
+interface DescribedError {
   readonly type: string;
   readonly message: string;
   readonly code?: string | number;

@@ -13,10 +13,10 @@ import type { Reading, SessionStore, StoreRead } from "../ports/store.ts";
 // owner. This file is the first; the scripts hold the second.
 
 export const scopes = ["chat:read", "chat:write", "admin"] as const;
-export type Scope = (typeof scopes)[number];
+type Scope = (typeof scopes)[number];
 
 /** What valid credentials say of their subject. */
-export interface Claims {
+interface Claims {
   readonly subject: string;
   readonly scopes: readonly string[];
   /** Patterns of session ids; null: those that begin with "<subject>:". */
@@ -87,7 +87,7 @@ export class CredentialsExpired extends ParleyError {
   }
 }
 
-export function hasScope({ scopes }: Viewer, scope: Scope): boolean {
+function hasScope({ scopes }: Viewer, scope: Scope): boolean {
   return scopes.includes(scope) || scopes.includes("admin");
 }
 

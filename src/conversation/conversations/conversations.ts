@@ -23,7 +23,7 @@ import type { Turns } from "./turns.ts";
  */
 export type Conversations = Pick<StoredConversations, keyof StoredConversations>;
 
-export interface ConversationSettings extends SendingSettings {
+interface ConversationSettings extends SendingSettings {
   readonly model: string;
   readonly memory: MemorySettings;
 }

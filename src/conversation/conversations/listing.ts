@@ -132,7 +132,7 @@ function tooOld(place: ListPlace, filter: SessionFilter, direction: "older" | "n
   return direction === "older" && filter.updatedAfter !== null && place.updatedAt <= filter.updatedAfter;
 }
 
-export function matches(session: Session, filter: SessionFilter): boolean {
+function matches(session: Session, filter: SessionFilter): boolean {
   const { titleContains, archived, metadata, updatedAfter } = filter;
   if (archived !== null && session.archived !== archived) return false;
   if (updatedAfter !== null && session.updatedAt <= updatedAfter) return false;

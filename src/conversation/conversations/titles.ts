@@ -7,7 +7,7 @@ import type { PageRequest, Session } from "../session.ts";
 import type { SessionStore, StartedTurn } from "../ports/store.ts";
 import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
 
-export interface TitleSettings {
+interface TitleSettings {
   /** Of sessions that have none of their own. */
   readonly model: string;
   /** How long generateTitle waits for a title, in ms. */

@@ -11,7 +11,7 @@ import { fillTemplate, templateOfReply } from "../message/stored-message.ts";
 import type { FinishedTurn, SessionStore, StartedTurn, TurnEnd } from "../ports/store.ts";
 import { silentTelemetry, type RunEnding, type Span, type Telemetry } from "../ports/telemetry.ts";
 
-export interface TurnSettings {
+interface TurnSettings {
   /** How long a lease holds without being renewed, in ms. */
   readonly leaseMs: number;
   /** The instructions of a session that has none of its own. */

@@ -26,7 +26,7 @@ export interface ArchivedSession {
   readonly record: Readonly<Record<string, string>>;
 }
 
-export type ArchiveLine =
+type ArchiveLine =
   | { readonly kind: "archive" }
   | { readonly kind: "session"; readonly session: ArchivedSession }
   | { readonly kind: "row"; readonly row: Buffer }

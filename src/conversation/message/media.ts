@@ -3,7 +3,7 @@ import { byWord, isObject, objectOrEmpty, stringOrNull, type JsonObject } from "
 export type MediaKind = "image" | "audio" | "video" | "file";
 
 /** An image, sound, video or file, in any of the forms that LangChain's writers and the providers have for it. */
-export interface Media {
+interface Media {
   readonly kind: MediaKind;
   /** An https: address or a data: URL; null where the block has neither. */
   readonly url: string | null;

@@ -228,14 +228,14 @@ export function storedContent(blocks: readonly ContentBlock[]): unknown {
   });
 }
 
-export function replyContent(content: unknown): unknown {
+function replyContent(content: unknown): unknown {
   if (typeof content === "string") return content;
   if (isObject(content)) return [content];
   return Array.isArray(content) ? content.filter((block) => typeof block === "string" || isObject(block)) : "";
 }
 
 /** Python wants every key of a call, and arguments that are an object; a call that has none goes with the invalid ones. */
-export function storedToolCalls(calls: readonly unknown[], invalid: readonly unknown[]): JsonObject {
+function storedToolCalls(calls: readonly unknown[], invalid: readonly unknown[]): JsonObject {
   const isCall = (call: JsonObject): boolean => typeof call["name"] === "string" && isObject(call["args"]);
   const given = calls.filter(isObject);
   const wellFormed = given.filter(isCall);

@@ -104,7 +104,7 @@ export interface Place {
   readonly mark: string;
 }
 
-export interface InputId {
+interface InputId {
   readonly messageId: string;
   /** By the caller; else its global id holds a hint of its place, too. */
   readonly chosen: boolean;

@@ -4,7 +4,7 @@ import type { RunErrorCode } from "../run.ts";
 
 export type OperationType = "query" | "mutation" | "subscription" | "unknown";
 
-export interface OperationReport {
+interface OperationReport {
   /** "unknown": it was refused before it could be read. */
   readonly type: OperationType;
   /** The root field of the schema that it selects, "several", or "" where it was not read. Never a name of the caller's. */
@@ -40,7 +40,7 @@ export type Work =
   /** A session gets a title by itself, off a turn's path. */
   | { readonly kind: "title" };
 
-export interface CallerHeaders {
+interface CallerHeaders {
   get(name: string): string | null;
 }
 
@@ -66,7 +66,7 @@ export interface Span {
 }
 
 /** Where in which trace the caller is. */
-export interface TraceContext {
+interface TraceContext {
   readonly traceId: string;
   readonly spanId: string;
   /** Both, as W3C Trace Context writes them, to go on with the trace elsewhere. */

@@ -1,6 +1,6 @@
 import { decodeGlobalId, encodeGlobalId, joinLocal, splitLocal } from "../../conversation/message/ids.ts";
 
-export type NodeId =
+type NodeId =
   | { readonly type: "Session"; readonly sessionId: string }
   | { readonly type: "Message" | "Run"; readonly sessionId: string; readonly local: string };
 

@@ -6,7 +6,7 @@ import { ReadMessage } from "../../conversation/message/read-message.ts";
 import { messageGlobalId } from "./global-ids.ts";
 import type { Readings } from "./readings.ts";
 
-export function cursorOf({ historyKey, generation, row }: PlacedMessage): string {
+function cursorOf({ historyKey, generation, row }: PlacedMessage): string {
   return encodeCursor(historyKey, { generation, position: row.position, mark: row.mark });
 }
 

@@ -8,7 +8,7 @@ export const limits = {
 } as const;
 
 /** Relay's paging arguments. `unknown`, because a lookahead reads them from the document. */
-export interface PageArguments {
+interface PageArguments {
   readonly first?: unknown;
   readonly after?: unknown;
   readonly last?: unknown;
@@ -48,7 +48,7 @@ function textOrNull(value: unknown): string | null {
   return typeof value === "string" ? value : null;
 }
 
-export interface Edge<Node> {
+interface Edge<Node> {
   readonly cursor: string;
   readonly node: Node;
 }

@@ -14,7 +14,7 @@ const MemoryStrategyRef = builder.enumType("MemoryStrategy", {
   } as const,
 });
 
-export interface MemoryParent extends MemorySettings {
+interface MemoryParent extends MemorySettings {
   readonly summary: string | null;
 }
 

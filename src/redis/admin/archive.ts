@@ -18,7 +18,7 @@ import { sessionKeys } from "../store/keys.ts";
 import { recordedSessions, type RecordedSession } from "./session-records.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 
-export interface ExportSelection {
+interface ExportSelection {
   /** null: everybody's. */
   readonly owner: string | null;
   /** null: all. */

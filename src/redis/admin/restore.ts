@@ -11,7 +11,7 @@ import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 
-export interface ImportOptions {
+interface ImportOptions {
   /** Whose the sessions shall be; null: whose they were. */
   readonly owner: string | null;
   /** Replace sessions that are there already. */

@@ -5,7 +5,7 @@ import { prepareSending, type SendingSettings } from "./sending.ts";
 /** ioredis' options, less the two that change what replies look like. */
 export type RedisOptions = Omit<AllOptions, "replyMapping" | "protocol">;
 /** Of each node's connection; where a node is, the cluster says. */
-export type NodeOptions = Omit<NonNullable<AllClusterOptions["redisOptions"]>, "replyMapping" | "protocol">;
+type NodeOptions = Omit<NonNullable<AllClusterOptions["redisOptions"]>, "replyMapping" | "protocol">;
 export type ClusterOptions = Omit<AllClusterOptions, "replyMapping" | "redisOptions"> & {
   readonly redisOptions?: NodeOptions | undefined;
 };
@@ -51,7 +51,7 @@ const retryStrategy = (attempt: number) => Math.min(25 * 2 ** Math.min(attempt, 
  * Commands wait for a connection that comes back, at most commandTimeoutMs, and are sent again when a reply was lost:
  * every script is safe to run twice (P2). A connection that takes commands and gives nothing is dropped by socketTimeout.
  */
-export function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role: Role): RedisOptions {
+function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role: Role): RedisOptions {
   return {
     connectionName: `parley-${role}`,
     commandTimeout: commandTimeoutMs,

@@ -7,7 +7,7 @@ import { Scripts, type ScriptCall } from "../scripts/scripts.ts";
 import { Link } from "./link.ts";
 import type { Topology } from "./topology.ts";
 
-export interface DurableSettings {
+interface DurableSettings {
   /** How many replicas must hold a write before it is acknowledged. */
   readonly replicas: number;
   /** How long they may take, in ms. */

@@ -5,7 +5,7 @@
  * `args`: names in their order, "name..." for any number of values. `answers`: a code and the names of what comes with it,
  * then the next. `libraries`: what a script needs in front of it, beside what all session scripts have.
  */
-export interface Contract {
+interface Contract {
   readonly effect: Effect;
   readonly args: string;
   readonly answers: string;

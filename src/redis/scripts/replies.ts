@@ -45,7 +45,7 @@ export function headOf(reply: Reply | undefined): Head {
 }
 
 /** A run as the scripts keep it. */
-export interface RunRecord extends RunState {
+interface RunRecord extends RunState {
   readonly inputLocalId: string | null;
   readonly replyLocalId: string;
   readonly queuedAt: number;
@@ -114,7 +114,7 @@ function errorOf({ code, msg, rt, ra }: StoredRun): RunError {
   };
 }
 
-export interface RunParts {
+interface RunParts {
   readonly input: string;
   readonly text: string;
   readonly log: string;

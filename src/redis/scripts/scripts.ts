@@ -94,7 +94,7 @@ export function readScript(name: string): string {
   return readFileSync(join(import.meta.dirname, path), "utf8");
 }
 
-export interface Script {
+interface Script {
   /** As Redis gets it. The shebang makes Redis hold a script to its declared keys. */
   readonly text: string;
   /** What EVALSHA names it by. */

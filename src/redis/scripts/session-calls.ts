@@ -48,7 +48,7 @@ export interface StoreSettings {
 }
 
 /** An op, and how long the session remembers it. */
-export interface FullOp extends Op {
+interface FullOp extends Op {
   readonly keptMs: number;
 }
 
@@ -221,14 +221,14 @@ export class SessionCalls {
 }
 
 /** A place in a history: three arguments of a script (lib/place.lua), empty where there is none. */
-export type PlaceArgs = readonly [kind: string | number, where: string | number, what: string];
+type PlaceArgs = readonly [kind: string | number, where: string | number, what: string];
 
 export function cursorArgs(cursor: Cursor | null): PlaceArgs {
   return cursor ? [cursor.generation, cursor.position, cursor.mark] : ["", "", ""];
 }
 
 /** `opId`: of the message of an id that the caller chose. */
-export function anchorArgs(anchor: Anchor | null, opId: (messageId: string) => string): PlaceArgs {
+function anchorArgs(anchor: Anchor | null, opId: (messageId: string) => string): PlaceArgs {
   if (anchor === null || "generation" in anchor) return cursorArgs(anchor);
   switch (anchor.kind) {
     case "place":

@@ -16,7 +16,7 @@ import { sessionKeys } from "./keys.ts";
 import { SessionIndex } from "./session-index.ts";
 import { RedisSessionStore } from "./session-store.ts";
 
-export interface CheckpointStoreOptions {
+interface CheckpointStoreOptions {
   readonly source: RedisSource;
   readonly historyKeyPrefix: string;
   /** null: the one owner that there is without authentication. */
@@ -29,7 +29,7 @@ export interface CheckpointStoreOptions {
 }
 
 /** Which checkpoints: the newest of a namespace, one by its id, or all. */
-export interface CheckpointQuery {
+interface CheckpointQuery {
   readonly threadId: string;
   /** undefined: all namespaces. */
   readonly namespace: string | undefined;
@@ -50,7 +50,7 @@ export interface StoredCheckpoint {
   readonly writes: readonly { readonly taskId: string; readonly index: number; readonly value: string }[];
 }
 
-export interface NewCheckpoint {
+interface NewCheckpoint {
   readonly threadId: string;
   readonly namespace: string;
   readonly checkpointId: string;
@@ -65,7 +65,7 @@ export interface NewCheckpoint {
   readonly messages: readonly { readonly id: string; readonly row: RowTemplate }[];
 }
 
-export interface NewWrite {
+interface NewWrite {
   readonly index: number;
   readonly value: string;
 }

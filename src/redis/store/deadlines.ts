@@ -10,7 +10,7 @@ const pollMs = 1000;
 const claimMs = 5000;
 const most = 50;
 
-export interface DeadlineParts {
+interface DeadlineParts {
   readonly redis: Client;
   readonly scripts: Scripts;
   readonly store: RedisSessionStore;

@@ -7,7 +7,7 @@ import { number, text } from "../scripts/replies.ts";
 import type { AnswerOf, Reply } from "../scripts/contracts.ts";
 import type { Scripts } from "../scripts/scripts.ts";
 
-export interface QuotaSettings {
+interface QuotaSettings {
   readonly historyKeyPrefix: string;
   readonly limits: QuotaLimits;
   /** How long a run counts as going when nobody holds it any more, in ms: a lease. */
@@ -16,7 +16,7 @@ export interface QuotaSettings {
 }
 
 /** What begin.lua takes along: where to count and up to what, or what came of asking before. */
-export interface TurnQuota {
+interface TurnQuota {
   readonly keys: readonly string[];
   readonly limits: string;
   /** "" where there is room, and where the script asks itself. */

@@ -6,7 +6,7 @@ import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import type { Head } from "../scripts/replies.ts";
 
 /** What a sidebar is told: which session changed, and how. */
-export interface ListNews {
+interface ListNews {
   readonly key: string;
   readonly kind: "added" | "updated" | "removed";
 }
@@ -19,7 +19,7 @@ const mostRetrying = 10_000;
  * How long before its end a session is looked at, where it has `remainingMs`: foreign code may have given the list a longer
  * life since, which the record is to have too. (Then it is looked at once more when it has ended, to be listed no longer.)
  */
-export function lookAheadMs(remainingMs: number): number {
+function lookAheadMs(remainingMs: number): number {
   return Math.max(0, Math.min(mostAheadMs, Math.floor(remainingMs / 2)));
 }
 
@@ -165,7 +165,7 @@ function beyond(member: string, place: string, older: boolean): boolean {
 }
 
 /** ZRANGE … WITHSCORES: flat under RESP2, pairs under RESP3. */
-export function scored(reply: readonly unknown[]): readonly (readonly [member: string, score: number])[] {
+function scored(reply: readonly unknown[]): readonly (readonly [member: string, score: number])[] {
   if (reply.length > 0 && Array.isArray(reply[0])) {
     return reply.map((pair) => {
       const [member, score] = pair as readonly unknown[]; // RESP3 pairs, checked by the line above

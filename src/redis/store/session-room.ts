@@ -13,7 +13,7 @@ const fewLeft = 100;
 /** Owners that are remembered; one that is forgotten is counted again. */
 const mostOwners = 10_000;
 
-export interface RoomSettings {
+interface RoomSettings {
   /** The key of an owner's list. */
   readonly listOf: (owner: string) => string;
   readonly most: number;

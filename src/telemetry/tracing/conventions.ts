@@ -4,7 +4,7 @@ import type { Facts, Work } from "../../conversation/ports/telemetry.ts";
 // How OpenTelemetry's semantic conventions call what is followed. No attribute holds what a user or a model wrote, a
 // token, an address or a session's name: documents, variables, URLs' queries and commands' arguments stay out.
 
-export interface Description {
+interface Description {
   readonly name: string;
   readonly kind: SpanKind;
   readonly attributes: Attributes;

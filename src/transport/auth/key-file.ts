@@ -1,6 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
 import { appendFile, readFile } from "node:fs/promises";
-
 import { patternsProblem, signedInProblem } from "../../conversation/conversations/access.ts";
 import { isObject, parseJson } from "../../conversation/message/json.ts";
 
@@ -14,7 +13,7 @@ export interface KeyEntry {
   readonly sha256: string;
 }
 
-export interface KeyFile {
+interface KeyFile {
   readonly entries: readonly KeyEntry[];
   /** What is wrong, with the line's number; such lines let nobody in. */
   readonly problems: readonly string[];

@@ -1,12 +1,11 @@
 import { BlockList, isIP } from "node:net";
-
 import type { RequestHeaders } from "../../operations/identity.ts";
 
 /** So many proxies stand in front, or proxies of these addresses and networks ("10.0.0.0/8", "::1"). */
 export type TrustedProxies = number | readonly string[];
 
 /** Tells by what address a client is counted; null: by none (a program calls fetch() itself). */
-export type AddressOf = (headers: RequestHeaders, peer: string | null) => string | null;
+type AddressOf = (headers: RequestHeaders, peer: string | null) => string | null;
 
 /** What a client says of itself could be anything, and long. */
 const mostForwarded = 20;

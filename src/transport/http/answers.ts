@@ -20,7 +20,7 @@ import { isStream } from "./streams.ts";
 import { PlainAnswer, refusalAnswer } from "./plain-answer.ts";
 
 /** What is known of a request before its body is read. */
-export interface Incoming {
+interface Incoming {
   readonly method: string;
   /** Absolute. */
   readonly url: string;
@@ -32,7 +32,7 @@ export interface Incoming {
   readonly read: () => Promise<string | null>;
 }
 
-export interface Pages {
+interface Pages {
   readonly ready: () => Promise<Readiness>;
   /** null: there is no such page. */
   readonly metrics: MetricsSource | null;

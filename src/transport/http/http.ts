@@ -16,14 +16,14 @@ import { sseFraming, sseHeaders } from "./sse.ts";
 import { once, streamBody } from "./streams.ts";
 
 /** A request on the endpoint, whose body was read already. */
-export interface OperationCall {
+interface OperationCall {
   readonly method: string;
   readonly url: string;
   readonly headers: RequestHeaders;
   readonly body: string | null;
 }
 
-export type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
+type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
 
 /** Plain JSON by POST goes straight through; all else (GET, streams, GraphiQL's page) Yoga serves, by the same steps. */
 export function createOperationAnswers(parts: TransportParts): AnswerOperation {
@@ -230,7 +230,7 @@ function headersOf({ errors = [] }: ExecutionResult): Record<string, string> {
 // Accept, as RFC 9110 (12.5.1) and GraphQL over HTTP have it.
 
 /** What may be answered to who sent an Accept header. */
-export interface Accepted {
+interface Accepted {
   /** The media type of a single JSON result; null: no JSON. */
   readonly json: string | null;
   readonly sse: boolean;
@@ -267,7 +267,7 @@ const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1, forSubscripti
 
 /** The first is what is sent to who takes either. */
 const jsonTypes = ["application/json", "application/graphql-response+json"] as const;
-export const sseType = "text/event-stream";
+const sseType = "text/event-stream";
 const multipartType = "multipart/mixed";
 
 function negotiate(accept: string | null): Accepted {
@@ -325,13 +325,13 @@ function weightOf(type: string, ranges: readonly MediaRange[]): { readonly weigh
 }
 
 /** "single": one JSON result. null: nothing that was asked for can be given. */
-export type Shape = "single" | typeof sseType | typeof multipartType | null;
+type Shape = "single" | typeof sseType | typeof multipartType | null;
 
 /**
  * A subscription streams as its client wants it; a deferred result as multipart, or SSE where only that is accepted; and
  * one result comes as JSON unless the client takes streams alone (graphql-sse runs queries so, too).
  */
-export function chooseShape(accepted: Accepted, several: boolean, subscription: boolean): Shape {
+function chooseShape(accepted: Accepted, several: boolean, subscription: boolean): Shape {
   const { json, sse, multipart } = accepted;
   if (several && subscription) return accepted.subscription;
   if (several) return multipart ? multipartType : sse ? sseType : null;

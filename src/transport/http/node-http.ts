@@ -1,12 +1,11 @@
 import { once as event } from "node:events";
 import type { ServerResponse } from "node:http";
-
 import { watchStall } from "../websocket/stall.ts";
 import { isStream } from "./streams.ts";
 import { PlainAnswer } from "./plain-answer.ts";
 
 /** Notes that so many bytes wait for their reader. Returns what to call when they do not any more. */
-export type Hold = (bytes: number) => () => void;
+type Hold = (bytes: number) => () => void;
 
 /** Small enough that a slow reader shows progress, large enough not to cost. */
 const pieceBytes = 64 * 1024;

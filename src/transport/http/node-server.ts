@@ -17,7 +17,7 @@ import type { PlainAnswer } from "./plain-answer.ts";
 import type { WebSocketEndpoint } from "../websocket/websocket.ts";
 import type { RequestHeaders } from "../../operations/identity.ts";
 
-export interface NodeServerOptions {
+interface NodeServerOptions {
   readonly answer: Answer;
   readonly exchanges: OpenExchanges;
   readonly webSockets: WebSocketEndpoint;
@@ -230,7 +230,7 @@ class Turns {
 // What is read of a request: headers and target of Node's, the body of Node's or the platform's.
 
 /** The headers of a request as Node has them: by lower-case name, nothing is made of them that nobody asks for. */
-export class IncomingHeaders implements RequestHeaders {
+class IncomingHeaders implements RequestHeaders {
   readonly given: IncomingHttpHeaders;
 
   constructor(given: IncomingHttpHeaders) {
@@ -249,7 +249,7 @@ export class IncomingHeaders implements RequestHeaders {
  * The path and query of a request's target (RFC 9112, section 3.2): as it was sent, or what stands behind the host where a
  * client sends the whole URL, as to a proxy. null: the request names several hosts.
  */
-export function targetOf({ url = "/", headers, rawHeaders }: IncomingMessage): string | null {
+function targetOf({ url = "/", headers, rawHeaders }: IncomingMessage): string | null {
   if (hasSeveralHosts(rawHeaders)) return null;
   if (url.startsWith("/")) return url;
   const [, authority, rest = ""] = /^https?:\/\/([^/?#]*)(.*)$/is.exec(url) ?? [];
@@ -290,7 +290,7 @@ export async function readBody(
  * The same from a socket, by events: an async iterator costs as much as the rest of a small request. What is left of a
  * body that is too long stays unread.
  */
-export function readIncoming(request: IncomingMessage, maxBytes: number): Promise<string | null> {
+function readIncoming(request: IncomingMessage, maxBytes: number): Promise<string | null> {
   if (isTooLong(request.headers["content-length"] ?? null, maxBytes)) return Promise.resolve(null);
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = [];

@@ -7,7 +7,7 @@ export interface SecurityHeaders {
 }
 
 /** As much of Headers as a Map has, too. */
-export interface AnswerHeaders {
+interface AnswerHeaders {
   get(name: string): string | null | undefined;
   has(name: string): boolean;
   set(name: string, value: string): unknown;

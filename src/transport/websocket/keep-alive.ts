@@ -1,5 +1,5 @@
 /** Whom a keep-alive looks after: told each time that a ping is due. */
-export interface KeptAlive {
+interface KeptAlive {
   keepAlive(): void;
 }
 

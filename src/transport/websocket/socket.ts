@@ -1,9 +1,7 @@
 import type { Duplex } from "node:stream";
-
 import { CloseCode } from "graphql-ws";
 import { WebSocket } from "ws";
 import type { RawData } from "ws";
-
 import type { KeepAlive } from "./keep-alive.ts";
 import { Pace, type Pausable } from "../guard/pace.ts";
 import type { Frame } from "../../operations/live/outcome.ts";
@@ -13,7 +11,7 @@ import { watchStall } from "./stall.ts";
 import type { StallWatch } from "./stall.ts";
 
 /** The same for all sockets of an endpoint. */
-export interface SocketOptions {
+interface SocketOptions {
   readonly keepAlive: KeepAlive;
   readonly slowReaderMs: number;
   /** Messages, pings and pongs: more than that are left in the network for a while. */

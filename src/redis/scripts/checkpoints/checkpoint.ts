@@ -4,7 +4,7 @@ import { headOf, text } from "../replies.ts";
 import type { SessionCalls } from "../session-calls.ts";
 
 /** A checkpoint as it is stored, and the messages that are finished with it. Names and fields are those of store/checkpoints.ts. */
-export interface CheckpointWrite {
+interface CheckpointWrite {
   readonly name: string;
   /** How many checkpoints of a namespace stay; null: all. */
   readonly keep: number | null;

@@ -3,7 +3,7 @@ import { headOf } from "../replies.ts";
 import { ownOp, type SessionCalls } from "../session-calls.ts";
 
 /** Rows of an archived session, copied into its slot. */
-export interface StagedCopy {
+interface StagedCopy {
   readonly staging: string;
   readonly rows: number;
   readonly digest: string;
