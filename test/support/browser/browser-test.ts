@@ -8,6 +8,8 @@ import type {} from "./unpack-chromium.ts";
 export interface Visitor {
   readonly context: BrowserContext;
   open(url: string): Promise<Page>;
+  /** A problem of this kind is what the test is about. */
+  expectProblem(kind: RegExp): void;
 }
 
 /** A machine that is busy with other tests keeps within it. */
@@ -36,6 +38,7 @@ export const browserTest = test
   })
   .extend("visitor", async ({ browser }, { onCleanup }): Promise<Visitor> => {
     const problems: string[] = [];
+    const expected: RegExp[] = [];
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
     context.setDefaultTimeout(slowMs);
     await context.exposeFunction("reportProblem", (problem: string) => void problems.push(problem));
@@ -46,7 +49,8 @@ export const browserTest = test
     });
     onCleanup(async () => {
       await context.close();
-      if (problems.length > 0) throw new Error(`A page had problems:\n${problems.join("\n")}`);
+      const others = problems.filter((problem) => !expected.some((kind) => kind.test(problem)));
+      if (others.length > 0) throw new Error(`A page had problems:\n${others.join("\n")}`);
     });
     return {
       context,
@@ -55,5 +59,6 @@ export const browserTest = test
         await page.goto(url);
         return page;
       },
+      expectProblem: (kind) => void expected.push(kind),
     };
   });
