@@ -145,6 +145,55 @@ describe("messages (P3, P5)", () => {
     opened.close();
   });
 
+  test("a publication that comes during a reading hides no foreign push behind it", async ({ server, redis, one }) => {
+    await one.append("late", "first");
+    const opened = openStore(server.port);
+    const { store } = opened;
+    const subscriber = new Redis(server.port, "127.0.0.1", { autoResubscribe: false });
+    const hub = new Hub(subscriber, opened.redis, 5000, () => undefined);
+    const feed = new Feed(owner, "late", store, hub, noChecks(), {
+      db: 0,
+      checkMs: () => 600_000,
+      onError: () => undefined,
+    });
+    await feed.start();
+    const read = store.read.bind(store);
+    let readings = 0;
+    store.read = async (...args) => {
+      const reading = await read(...args);
+      if (readings++ === 0) {
+        const come = new Promise((resolve) =>
+          subscriber.on("message", (_, event) => event === "lpush" && resolve(event)),
+        );
+        await one.append("late", "own");
+        await come;
+        // Longer than a publication explains events.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      } else if (!pushed) await push();
+      return reading;
+    };
+    // While the feed has just looked at the publication, and Redis has answered what it may have asked then.
+    let pushed = false;
+    const push = async () => {
+      pushed = true;
+      const come = new Promise((resolve) => subscriber.once("message", resolve));
+      await redis.lpush("late", foreignRow("behind it"));
+      await come;
+    };
+    await redis.lpush("late", foreignRow("before it"));
+    const told = () => {
+      const entries = Array.from({ length: feed.next }, (_, i) => must(feed.entry(i)));
+      return entries.flatMap((entry) => (entry.kind === "message" ? [entry.row.raw] : []));
+    };
+    await waitUntil("the own message", () => Promise.resolve(told().length >= 2));
+    if (!pushed) await push();
+    await waitUntil("the push behind it", () => Promise.resolve(told().length === 3));
+    expect(told()).toEqual([foreignRow("before it"), expect.stringContaining("own"), foreignRow("behind it")]);
+    feed.close();
+    hub.close();
+    opened.close();
+  });
+
   test("what others publish on its channel neither ends the process nor loses anything", async ({ redis, one }) => {
     await one.append("noise", "first");
     const reader = await one.open("noise");
