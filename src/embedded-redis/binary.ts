@@ -2,7 +2,6 @@ import { access, constants } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
 import type { Environment } from "./command.ts";
 import { runCommand } from "./command.ts";
-import type { ServerVersion } from "./version.ts";
 import { isRecentEnough, oldestVersion, parseServerVersion } from "./version.ts";
 
 /** A program that runs as redis-server. It runs as a Sentinel, too, with `--sentinel` behind the file of its configuration. */
@@ -11,7 +10,8 @@ export interface RedisBinary {
   readonly command: string;
   /** To be set over the environment it is started with. */
   readonly env: Readonly<Record<string, string>>;
-  readonly version: ServerVersion;
+  /** E.g. "7.0.15". */
+  readonly version: string;
 }
 
 export interface FindOptions {
@@ -34,7 +34,7 @@ export async function tryBinary(
     });
     const version = parseServerVersion(result.stdout);
     if (version === null) return `${command} does not run: ${(result.stderr || result.stdout).trim()}`;
-    if (!isRecentEnough(version)) return `${command} is ${version.text}, and Parley needs ${oldestVersion} or later`;
+    if (!isRecentEnough(version)) return `${command} is ${version}, and Parley needs ${oldestVersion} or later`;
     return { command, env, version };
   } catch (error) {
     return `${command} does not run: ${error instanceof Error ? error.message : String(error)}`;

@@ -12,32 +12,6 @@ export interface Place {
   wait(): () => void;
 }
 
-/** One operation on its way: an HTTP request, or one `subscribe` message of a WebSocket. */
-export interface Exchange extends Validity, Omit<Caller, "viewer"> {
-  /** Asked once, however often it is called. */
-  identity(): Promise<Identity>;
-  /** These two are the identity's, once that is known. */
-  readonly expiresAt: number | null;
-  readonly revocation: Revocation | null;
-  readonly resume: Resume;
-  /** Made when it is first asked for: few operations need one. */
-  readonly signal: AbortSignal;
-  /** The listener is called when the operation is over: at once, if it is. */
-  onEnd(listener: () => void): void;
-  /** Safe to call twice. */
-  readonly end: () => void;
-  /** Its place among the operations that are being executed, once it has one; left at its end, if not before. */
-  place: Place | null;
-}
-
-/** `identify`: who it is, or what tells. */
-export function createExchange(
-  identify: Identity | (() => Identity | Promise<Identity>),
-  lastEventId: string | null,
-): Exchange {
-  return new OpenExchange(identify, lastEventId);
-}
-
 /** The operations that came over HTTP and are not over yet. */
 export class OpenExchanges {
   readonly #identify: Identify;
@@ -48,7 +22,7 @@ export class OpenExchanges {
   }
 
   open(headers: RequestHeaders): Exchange {
-    const exchange = createExchange(() => this.#identify(headers, null), headers.get("last-event-id"));
+    const exchange = new Exchange(() => this.#identify(headers, null), headers.get("last-event-id"));
     this.#open.add(exchange);
     exchange.onEnd(() => this.#open.delete(exchange));
     return exchange;
@@ -62,9 +36,13 @@ export class OpenExchanges {
 /** One for all: making an error for each request, with its stack, costs more than the signal. */
 const over = new DOMException("The operation is over, or its client gone.", "AbortError");
 
-/** A class without closures but one: each subscriber keeps one for as long as it listens. */
-class OpenExchange implements Exchange {
+/**
+ * One operation on its way: an HTTP request, or one `subscribe` message of a WebSocket. A class without closures but one:
+ * each subscriber keeps one for as long as it listens.
+ */
+export class Exchange implements Validity, Omit<Caller, "viewer"> {
   readonly resume: Resume;
+  /** Its place among the operations that are being executed, once it has one; left at its end, if not before. */
   place: Place | null = null;
   readonly #identify: Identity | (() => Identity | Promise<Identity>);
   #identity: Promise<Identity> | null = null;
@@ -73,11 +51,13 @@ class OpenExchange implements Exchange {
   #listeners: (() => void)[] | null = null;
   #ended = false;
 
+  /** `identify`: who it is, or what tells. */
   constructor(identify: Identity | (() => Identity | Promise<Identity>), lastEventId: string | null) {
     this.#identify = identify;
     this.resume = { lastEventId, cursor: null };
   }
 
+  /** Asked once, however often it is called. What the two below say is known from then on. */
   identity(): Promise<Identity> {
     return (this.#identity ??= this.#ask());
   }
@@ -90,6 +70,7 @@ class OpenExchange implements Exchange {
     return this.#validity.revocation ?? null;
   }
 
+  /** Made when it is first asked for: few operations need one. */
   get signal(): AbortSignal {
     if (this.#controller !== null) return this.#controller.signal;
     this.#controller = new AbortController();
@@ -108,11 +89,13 @@ class OpenExchange implements Exchange {
     return result;
   }
 
+  /** The listener is called when the operation is over: at once, if it is. */
   onEnd(listener: () => void): void {
     if (this.#ended) listener();
     else (this.#listeners ??= []).push(listener);
   }
 
+  /** Safe to call twice. */
   readonly end = (): void => {
     if (this.#ended) return;
     this.#ended = true;

@@ -1,6 +1,6 @@
 import { once as event } from "node:events";
 import type { ServerResponse } from "node:http";
-import { watchStall } from "../websocket/stall.ts";
+import { StallWatch } from "../websocket/stall.ts";
 import { isStream } from "./streams.ts";
 import { PlainAnswer } from "./plain-answer.ts";
 
@@ -78,7 +78,7 @@ async function writeBody(
 /** What is left when all is written is a piece at most, and is to be taken in the time of one. */
 function watchLast(to: ServerResponse, slowReaderMs: number): void {
   if (to.writableLength === 0) return;
-  const watch = watchStall(slowReaderMs, () => to.destroy());
+  const watch = new StallWatch(slowReaderMs, () => to.destroy());
   watch.waiting();
   to.once("close", () => watch.stop());
 }
@@ -89,7 +89,7 @@ async function writePieces(
   slowReaderMs: number,
   hold: Hold,
 ): Promise<void> {
-  const watch = watchStall(slowReaderMs, () => to.destroy());
+  const watch = new StallWatch(slowReaderMs, () => to.destroy());
   const closed = new AbortController();
   to.once("close", () => closed.abort());
   try {

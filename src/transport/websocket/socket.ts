@@ -7,8 +7,7 @@ import { Pace, type Pausable } from "../guard/pace.ts";
 import type { Frame } from "../../operations/live/outcome.ts";
 import { SocketClosing } from "../../operations/live/socket-closing.ts";
 import type { Sink, Writer } from "../../operations/live/results.ts";
-import { watchStall } from "./stall.ts";
-import type { StallWatch } from "./stall.ts";
+import { StallWatch } from "./stall.ts";
 
 /** The same for all sockets of an endpoint. */
 interface SocketOptions {
@@ -218,7 +217,7 @@ export class Wire implements Pausable {
   }
 
   #waiting(): void {
-    this.#stall ??= watchStall(this.#options.slowReaderMs, () => this.#socket.terminate());
+    this.#stall ??= new StallWatch(this.#options.slowReaderMs, () => this.#socket.terminate());
     this.#stall.waiting();
   }
 

@@ -2,19 +2,7 @@
  * Tells a reader that doesn't read from one that has nothing to read (P10): bytes that wait while none are taken for
  * `afterMs` are a stall. Any progress starts the time anew.
  */
-export interface StallWatch {
-  /** Bytes were handed over that the reader has not taken yet. */
-  waiting(): void;
-  /** Some that waited were taken. */
-  taken(): void;
-  stop(): void;
-}
-
-export function watchStall(afterMs: number, onStall: () => void): StallWatch {
-  return new Watch(afterMs, onStall);
-}
-
-class Watch implements StallWatch {
+export class StallWatch {
   readonly #afterMs: number;
   readonly #onStall: () => void;
   #waiting = 0;
@@ -25,6 +13,7 @@ class Watch implements StallWatch {
     this.#onStall = onStall;
   }
 
+  /** Bytes were handed over that the reader has not taken yet. */
   waiting(): void {
     this.#waiting += 1;
     if (this.#waiting > 1) return;
@@ -37,6 +26,7 @@ class Watch implements StallWatch {
     }
   }
 
+  /** Some that waited were taken. */
   taken(): void {
     this.#waiting -= 1;
     if (this.#waiting > 0) this.#timer?.refresh();

@@ -8,8 +8,7 @@ import { CredentialsExpired } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import type { Span } from "../../conversation/ports/telemetry.ts";
 import { EndingOperations } from "./ending-operations.ts";
-import { createExchange } from "../../operations/exchange.ts";
-import type { Exchange } from "../../operations/exchange.ts";
+import { Exchange } from "../../operations/exchange.ts";
 import type { Identity, RequestHeaders } from "../../operations/identity.ts";
 import { watchExpiry } from "../../operations/expiry.ts";
 import type { Expiry } from "../../operations/expiry.ts";
@@ -286,7 +285,7 @@ function createProtocol({ operations, identify, mask, logger, telemetry, guard, 
       }
       const tooMany = guard.subscription(connection.operations.size);
       if (tooMany !== null) return [tooMany];
-      const exchange = createExchange(identity, null);
+      const exchange = new Exchange(identity, null);
       const place = guard.operation();
       if (place instanceof GraphQLError) return [place];
       // One that is completed before it is run is never answered: its end gives the place back.
