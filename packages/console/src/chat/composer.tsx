@@ -77,7 +77,7 @@ export function Composer({ sessionId, sessionModel, isRunning, send, stop }: Com
       <div class="choices">
         <label>
           <span>Model</span>
-          <select value={model} onChange={({ currentTarget }) => setModel(currentTarget.value)}>
+          <select aria-label="Model" value={model} onChange={({ currentTarget }) => setModel(currentTarget.value)}>
             <option value="">{normal}</option>
             {models
               .filter(({ name }) => name !== normal)
@@ -89,6 +89,7 @@ export function Composer({ sessionId, sessionModel, isRunning, send, stop }: Com
         <label>
           <span>When busy</span>
           <select
+            aria-label="When busy"
             value={whenBusy}
             onChange={({ currentTarget }) => setWhenBusy(currentTarget.value as WhenBusy) /* one of the options */}
           >
@@ -97,7 +98,7 @@ export function Composer({ sessionId, sessionModel, isRunning, send, stop }: Com
             ))}
           </select>
         </label>
-        <span class="hint">Enter sends, Shift+Enter breaks the line</span>
+        <span class="hint">Shift+Enter breaks the line</span>
         {isRunning && (
           <button type="button" class="stop" onClick={stop}>
             <Icon name="stop" />
