@@ -8,6 +8,7 @@ import { redisSourceOf, settle, type GatewayOptions, type Settings } from "./opt
 import type { AuthOptions } from "./config/auth.ts";
 import type { MemoryOptions } from "./config/table.ts";
 import { schema } from "./graphql/schema.ts";
+import { agentSpecs } from "./langchain/agents/agent-options.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
@@ -126,6 +127,8 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     offlineWordDelayMs: settings.offlineWordDelayMs,
     onFailure: (failure) => logger.warn({ ...failure }, "A call of a model has failed."),
     ...(settings.customModels ? { custom: settings.customModels } : {}),
+    agents: agentSpecs(settings.agents ?? {}),
+    onToolFailure: (failure) => logger.warn({ ...failure }, "A tool of an agent has failed."),
   });
   const tellRedisError = redisErrors(logger);
   let leaving = false;

@@ -7,6 +7,7 @@ import { withDefaults, type Given } from "./config/setting.ts";
 import { commandSettings, optionSettings, type CommandSettings, type OptionSettings } from "./config/table.ts";
 import type { TracingOptions } from "./config/tracing.ts";
 import { isObject } from "./conversation/message/json.ts";
+import { agentProblems, type AgentOptions } from "./langchain/agents/agent-options.ts";
 import type { CustomModel } from "./langchain/models/custom-model.ts";
 import type { Logger } from "./operations/logger.ts";
 import type { ClusterOptions, RedisOptions, RedisSource } from "./redis/client/connection.ts";
@@ -52,6 +53,8 @@ export interface GatewayOptions extends Given<typeof optionSettings> {
   readonly auth?: AuthOptions;
   /** LangChain chat models of the program's own, or functions that make them, by the names that `model` and callers choose them by. */
   readonly customModels?: Readonly<Record<string, CustomModel>>;
+  /** Agents, which callers choose as "agent:<name>": a model with instructions and tools. */
+  readonly agents?: Readonly<Record<string, AgentOptions>>;
   readonly persistedOperations?: PersistedOptions;
   /**
    * A collector of the gateway's own. Left out: OpenTelemetry's TracerProvider, where the program has registered one
@@ -84,7 +87,11 @@ export type Settings = GatewayOptions &
 
 /** @throws {GatewayOptionsError} */
 export function settle(options: GatewayOptions): Settings {
-  const problems = [...optionProblems(options, checks), ...modelProblems(options)];
+  const problems = [
+    ...optionProblems(options, checks),
+    ...modelProblems(options),
+    ...(isObject(options.agents) ? agentProblems(options.agents) : []),
+  ];
   if (problems.length > 0) {
     throw new GatewayOptionsError(
       ["createGateway's options have mistakes:", ...problems.map((one) => `  ${one}`)].join("\n"),
@@ -121,6 +128,8 @@ const checks = {
   customModels: optional("must be an object of LangChain chat models, or of functions that make them", (value) => {
     return isObject(value) && Object.values(value).every((one) => isObject(one) || isFunction(one));
   }),
+  // agentProblems() says what is wrong with it.
+  agents: optional("must be an object of agents by name", isObject),
   tracing: optional("must be an object with the url of a collector, or null", (value) => {
     return value === null || (isObject(value) && typeof value["url"] === "string");
   }),
@@ -132,7 +141,11 @@ const checks = {
 
 /** What is no name of a model would fail with each reply. */
 function modelProblems(options: unknown): readonly string[] {
-  const { model, customModels } = isObject(options) ? options : {};
+  const { model, customModels, agents } = isObject(options) ? options : {};
+  if (typeof model === "string" && model.startsWith("agent:")) {
+    const isKnown = isObject(agents) && Object.hasOwn(agents, model.slice("agent:".length));
+    return isKnown ? [] : [`model names an agent that is not among agents: ${model}`];
+  }
   if (typeof model !== "string" || model === "offline" || /^[^:]+:\S/.test(model)) return [];
   return isObject(customModels) && Object.hasOwn(customModels, model) ? [] : [`model ${optionModelForm}`];
 }

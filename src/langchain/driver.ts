@@ -1,28 +1,26 @@
-import type { BaseCallbackHandler } from "@langchain/core/callbacks/base";
 import { SystemMessage, type BaseMessage } from "@langchain/core/messages";
 
 import { objectOrEmpty, type JsonObject } from "../conversation/message/json.ts";
+import type { TokenUsage } from "../conversation/message/message.ts";
 import type { Piece, ReplyOutcome } from "../conversation/ports/model.ts";
 import type { Facts, Span } from "../conversation/ports/telemetry.ts";
 import { failureOf, runError } from "./models/failure.ts";
 import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./history/media.ts";
 import type { LoadedModel } from "./models/models.ts";
-import { Listener } from "./listener.ts";
+import type { Listener } from "./listener.ts";
 import { replyData, withUsage } from "./reply-data.ts";
 import { inStrictOrder, markOwn } from "./history/role-order.ts";
 import { symptomsOf } from "./models/symptoms.ts";
 import { estimatedUsage } from "./models/usage-estimate.ts";
 import { watched } from "./models/watched.ts";
 
-/**
- * What answers, as the driver calls it. Whatever it does with the messages (the last one is the input): its models report to
- * the callbacks, and it ends with its signal.
- */
-export type Adapter = (
-  messages: readonly BaseMessage[],
-  signal: AbortSignal,
-  callbacks: [BaseCallbackHandler],
-) => Promise<void>;
+/** What answers, as the driver calls it. */
+export interface Adapter {
+  /** What hears its models, of one attempt. `beginCall`: when a model is asked. */
+  readonly listen: (beginCall: () => Span) => Listener;
+  /** Whatever it does with the messages (the last one is the input): its models report to the listener, and it ends with its signal. */
+  readonly answer: (messages: readonly BaseMessage[], signal: AbortSignal, listener: Listener) => Promise<void>;
+}
 
 export interface Turn {
   readonly answers: Adapter;
@@ -58,7 +56,7 @@ export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
 
   let pieces = 0;
   const emit = (piece: Piece): void => {
-    pieces += 1;
+    if (piece.kind !== "message") pieces += 1;
     turn.emit(piece);
   };
   const thrown: unknown[] = [];
@@ -92,7 +90,7 @@ function isRefusal(outcome: ReplyOutcome, thrown: unknown): boolean {
 const mediaWords = /\b(?:images?|audio|videos?|files?|vision|multi-?modal|mmproj)\b/i;
 
 async function attempt(turn: Turn): Promise<ReplyOutcome> {
-  const listener = new Listener(turn.beginCall);
+  const listener = turn.answers.listen(turn.beginCall);
   const outcome = await carryOut(turn, listener);
   listener.call.end(outcome.kind === "failed" ? outcome.error.code : "OK");
   return outcome;
@@ -101,13 +99,13 @@ async function attempt(turn: Turn): Promise<ReplyOutcome> {
 async function carryOut(turn: Turn, listener: Listener): Promise<ReplyOutcome> {
   const messages = messagesOf(turn);
   const end = await watched(turn.signal, turn.idleMs, async (signal, touch) => {
-    listener.onPiece = (kind, text) => {
+    listener.onPiece = (piece) => {
       // A model that ignores its signal goes on to talk after the turn has ended.
       if (signal.aborted) return;
       touch();
-      if (text !== "") turn.emit({ kind, text });
+      if (!("text" in piece) || piece.text !== "") turn.emit(piece);
     };
-    await turn.answers(messages, signal, [listener]);
+    await turn.answers.answer(messages, signal, listener);
   });
 
   switch (end.kind) {
@@ -139,7 +137,17 @@ async function completed(
   if (finishReason === null && model.speaksOpenAI) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   const empty = text === "" ? failureOfNothing.get(finishReason?.toLowerCase() ?? "") : undefined;
   if (empty !== undefined) return { kind: "failed", error: runError(empty) };
-  return { kind: "completed", data, text, usage };
+  return { kind: "completed", data, text, usage: sumOf(listener.earlierUsage, usage) };
+}
+
+/** What both have cost, as far as it is known. */
+export function sumOf(one: TokenUsage | null, other: TokenUsage | null): TokenUsage | null {
+  if (one === null || other === null) return one ?? other;
+  return {
+    inputTokens: one.inputTokens + other.inputTokens,
+    outputTokens: one.outputTokens + other.outputTokens,
+    totalTokens: one.totalTokens + other.totalTokens,
+  };
 }
 
 /** A reply that ended for one of these before it had any text. */

@@ -6,7 +6,9 @@ import {
 import type { BaseMessage } from "@langchain/core/messages";
 import type { Generation, LLMResult } from "@langchain/core/outputs";
 
+import type { TokenUsage } from "../conversation/message/message.ts";
 import { objectOrEmpty } from "../conversation/message/json.ts";
+import type { Piece } from "../conversation/ports/model.ts";
 import { noSpan, type Span } from "../conversation/ports/telemetry.ts";
 import type { Generated } from "./reply-data.ts";
 import { reasoningOf, textOf } from "./text.ts";
@@ -23,7 +25,10 @@ export class Listener extends BaseCallbackHandler {
   started = false;
   text = "";
   generated: Generated | null = null;
-  onPiece: (kind: "text" | "reasoning", text: string) => void = () => undefined;
+  /** What requests before the newest one have cost; null: nothing is known of any. */
+  earlierUsage: TokenUsage | null = null;
+  /** Also of empty text, as a sign of life. */
+  onPiece: (piece: Piece) => void = () => undefined;
   call: Span = noSpan;
   readonly #beginCall: () => Span;
 
@@ -48,11 +53,11 @@ export class Listener extends BaseCallbackHandler {
     const chunk = fields?.chunk;
     const message = completion === 0 && isChatGeneration(chunk) ? chunk.message : null;
     const reasoning = message === null ? "" : reasoningOf(message);
-    if (reasoning !== "") this.onPiece("reasoning", reasoning);
+    if (reasoning !== "") this.onPiece({ kind: "reasoning", text: reasoning });
     // Beside both there are chunks of tool calls: signs of life, but no text.
     const text = completion > 0 ? "" : message === null ? token : textOf(message.content);
     this.text += text;
-    this.onPiece("text", text);
+    this.onPiece({ kind: "text", text });
   }
 
   override handleLLMEnd(output: LLMResult): void {

@@ -1,7 +1,19 @@
-import type { Replies, ReplyOutcome, ReplyRequest, SummaryRequest, TitleRequest } from "../conversation/ports/model.ts";
+import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
+
+import type {
+  ModelChoice,
+  Replies,
+  ReplyOutcome,
+  ReplyRequest,
+  SummaryRequest,
+  TitleRequest,
+  ToolChoice,
+} from "../conversation/ports/model.ts";
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/ports/telemetry.ts";
+import type { AgentSpec, AgentTool } from "./agents/spec.ts";
+import type { Adapter } from "./driver.ts";
 import { failureOf, runError } from "./models/failure.ts";
 import type { CustomModel } from "./models/custom-model.ts";
 import { createModels, type LoadedModel, type OpenAIOptions } from "./models/models.ts";
@@ -22,6 +34,10 @@ export interface RepliesOptions {
   readonly memoryDefaults: { readonly maxTurns: number; readonly maxTokens: number };
   /** Models of the program that uses Parley as a library, by the name that a caller chooses them by. */
   readonly custom?: Readonly<Record<string, CustomModel>>;
+  /** What a caller chooses as "agent:<name>". */
+  readonly agents?: readonly AgentSpec[];
+  /** For the operator: a tool of an agent has failed, with what it threw. */
+  readonly onToolFailure?: (failure: ToolFailure) => void;
   /** Between two words of the offline model. */
   readonly offlineWordDelayMs: number;
   readonly telemetry?: Telemetry;
@@ -36,6 +52,13 @@ export interface ModelCallFailure extends ProviderFacts {
   readonly runId: string | null;
   readonly model: string;
   readonly code: RunErrorCode;
+}
+
+export interface ToolFailure {
+  readonly runId: string;
+  readonly agent: string;
+  readonly tool: string;
+  readonly err: unknown;
 }
 
 export interface LangChainReplies extends Replies {
@@ -63,6 +86,11 @@ const turnModules = once(async () => {
   return { runTurn, conversationChain, messageOfRow, selectRows };
 });
 
+const agentModules = once(async () => {
+  const [{ toolAgent }] = await Promise.all([import("./agents/agent.ts"), turnModules()]);
+  return { toolAgent };
+});
+
 /** What a turn imports, in the order in which it depends on each other: alone each keeps Node busy for 20 to 250 ms. */
 const pieces = [
   () => import("@langchain/core/messages"),
@@ -83,7 +111,9 @@ const loadPieces = once(async () => {
 export function createReplies(options: RepliesOptions): LangChainReplies {
   const { defaultModel, timeoutMs, memoryDefaults, custom = {}, telemetry = silentTelemetry } = options;
   const { onFailure = () => undefined } = options;
-  const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom)])];
+  const { agents: specs = [], onToolFailure = () => undefined } = options;
+  const agents = new Map(specs.map((spec) => [agentModel(spec.name), spec]));
+  const names = [...new Set([defaultModel, ...options.models, ...Object.keys(custom), ...agents.keys()])];
   const load = createModels({
     openai: options.openai,
     custom,
@@ -97,7 +127,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     }
     try {
       await loadPieces();
-      return await load(name);
+      const model = agents.get(name)?.model ?? name;
+      return typeof model === "string" ? await load(model) : given(model);
     } catch (error) {
       return failureOf(error, false);
     }
@@ -115,10 +146,16 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       return { kind: "failed", error: runError("OTHER", { message, retryable: false }) };
     }
     const history = await historyOf(request, memoryDefaults);
-    const { instructions, signal, emit } = request;
+    const { signal, emit, systemPrompt } = request;
+    const agent = agents.get(request.model);
+    const answers =
+      agent === undefined ? conversationChain(model.chat) : await agentOf(agent, request, model, onThrown);
+    if ("code" in answers) return { kind: "failed", error: answers };
+    // Of an agent they are its own, unless the session has others.
+    const instructions = request.instructions ?? agent?.instructions ?? systemPrompt;
     const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "reply" });
     return runTurn({
-      answers: conversationChain(model.chat),
+      answers,
       model,
       instructions,
       history,
@@ -128,6 +165,37 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       idleMs: timeoutMs,
       onFailure: onThrown,
       beginCall,
+    });
+  };
+
+  const agentOf = async (
+    spec: AgentSpec,
+    request: ReplyRequest,
+    model: LoadedModel,
+    onThrown: (error: unknown) => void,
+  ): Promise<Adapter | RunError> => {
+    const { runId, steps, signal } = request;
+    const { toolAgent } = await agentModules();
+    let tools: readonly AgentTool[];
+    try {
+      tools = await spec.tools(signal);
+    } catch (error) {
+      onThrown(error);
+      return runError("MODEL_UNAVAILABLE", {
+        message: "The agent's tools cannot be reached right now. Try again in a moment.",
+      });
+    }
+    const asking = tools.find(({ needsApproval }) => needsApproval);
+    if (asking !== undefined) {
+      const message = `The tool "${asking.tool.name}" needs an approval, which this gateway cannot ask for.`;
+      return runError("MODEL_UNAVAILABLE", { message, retryable: false });
+    }
+    const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
+    const { limits } = spec;
+    return toolAgent({
+      ...{ model, limits, steps, tools: tools.map(({ tool }) => tool) },
+      onToolFailure: onTool,
+      now: Date.now,
     });
   };
 
@@ -144,7 +212,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     onFailure({ ...call, ...providerFactsOf(thrown) });
 
   return {
-    models: names.map((name) => ({ name, isDefault: name === defaultModel })),
+    models: names.map((name) => choiceOf(name, agents.get(name), name === defaultModel)),
     defaultModel,
 
     async reply(request) {
@@ -188,10 +256,33 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     },
 
     async warm() {
-      const [model] = await Promise.all([loadOffered(defaultModel), turnModules()]);
+      const [model] = await Promise.all([loadOffered(defaultModel), agents.size > 0 ? agentModules() : turnModules()]);
       return "code" in model ? model : null;
     },
   };
+}
+
+export function agentModel(name: string): string {
+  return `agent:${name}`;
+}
+
+function choiceOf(name: string, agent: AgentSpec | undefined, isDefault: boolean): ModelChoice {
+  if (agent === undefined)
+    return { name, isDefault, kind: "MODEL", description: null, tools: () => Promise.resolve([]) };
+  const tools = async (signal: AbortSignal): Promise<readonly ToolChoice[]> => {
+    const { toJsonSchema } = await import("@langchain/core/utils/json_schema");
+    return (await agent.tools(signal)).map(({ tool: { name: called, description, schema }, needsApproval }) => ({
+      ...{ name: called, description, needsApproval },
+      // Typed as any of the forms that there are.
+      parameters: toJsonSchema(schema as Parameters<typeof toJsonSchema>[0]),
+    }));
+  };
+  return { name, isDefault, kind: "AGENT", description: agent.description, tools };
+}
+
+/** A model of the program's own. */
+function given(chat: BaseChatModel): LoadedModel {
+  return { chat, modelName: chat._llmType(), speaksOpenAI: false, strictOrder: false, isOffline: false };
 }
 
 async function historyOf(request: ReplyRequest, defaults: RepliesOptions["memoryDefaults"]) {

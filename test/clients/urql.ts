@@ -68,6 +68,7 @@ const caching: CacheExchangeOpts = {
     TextBlock: embedded,
     TextPart: embedded,
     TokenUsage: embedded,
+    Tool: embedded,
     ToolCall: embedded,
     ToolPart: embedded,
     Viewer: embedded,

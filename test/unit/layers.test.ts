@@ -45,6 +45,7 @@ const layers: Readonly<Record<string, Layer>> = {
         "config/",
         "conversation/message/json.ts",
         "langchain/models/custom-model.ts",
+        "langchain/agents/agent-options.ts",
         "redis/client/connection.ts",
         "transport/auth/",
       ],

@@ -27,6 +27,41 @@ test.each<readonly [unknown, readonly string[]]>([
   ],
   [{ redis, allowedOrigins: "https://a" }, ["allowedOrigins must be a list of texts, or null"]],
   [{ redis, queryLimits: { maxCots: 1 } }, ["queryLimits.maxCots is no option"]],
+  [{ redis, agents: [] }, ["agents must be an object of agents by name"]],
+  [{ redis, model: "agent:nobody" }, ["model names an agent that is not among agents: agent:nobody"]],
+  [
+    {
+      redis,
+      agents: {
+        "a b": {},
+        bare: { model: 1, approvals: [] },
+        twice: {
+          model: "offline",
+          instructions: 1,
+          tools: [
+            { name: "t", invoke: () => null },
+            { name: "t", invoke: () => null, returnDirect: true },
+            { name: "o.k" },
+          ],
+          limits: { toolCalls: 0, runTimeoutMs: null, calls: 1 },
+        },
+        bad: { model: "agent:twice", tools: [{ name: "o.k", invoke: () => null }] },
+      },
+    },
+    [
+      "agents.a b: a name has letters",
+      "agents.bare.approvals is not known",
+      "agents.bare.model must be the name of a model",
+      "agents.twice.instructions must be a text",
+      'agents.twice.tools[1]: there is another tool of the name "t"',
+      'agents.twice.tools[1] ("t") must not have returnDirect',
+      "agents.twice.tools[2] must be a LangChain tool",
+      "agents.twice.limits.toolCalls must be a whole number",
+      "agents.twice.limits.calls is not known",
+      "agents.bad.model must be the name of a model",
+      "agents.bad.tools[0].name must have letters",
+    ],
+  ],
   [{ redis, logger: console.log }, ["logger must have the methods debug, info, warn and error"]],
 ])("createGateway(%j) names what is wrong", async (options, problems) => {
   const failed = createGateway(options as GatewayOptions); // what the types refuse

@@ -4,7 +4,7 @@ import { parseAnchor } from "../message/cursor.ts";
 import { notFound } from "../errors.ts";
 import { placed, type PlacedMessage, type SessionChange, type SessionEvent } from "../events.ts";
 import type { Feeds, WhenAbsent } from "../ports/feeds.ts";
-import { localMessageId, parseLocalId } from "../message/ids.ts";
+import { localMessageId, ownNote, parseLocalId } from "../message/ids.ts";
 import { listSessions } from "./listing.ts";
 import type { Live } from "../ports/live.ts";
 import { beginMessages, messagesOf } from "./messages-only.ts";
@@ -83,6 +83,15 @@ export class StoredConversations extends Sending {
 
   readRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run | null> {
     return this.sessions.readRun(viewer, sessionId, runId);
+  }
+
+  async messagesOfRun(viewer: Viewer, { runId, sessionId, historyKey, rows }: Run): Promise<readonly PlacedMessage[]> {
+    if (rows === null) return [];
+    const reading = await this.sessions.read(viewer, sessionId, { pages: [], ranges: [[rows.first, rows.last]] });
+    const [found = []] = reading?.ranges ?? [];
+    // Others may have appended in between, and what lies there by now may be another's.
+    const own = found.filter((row) => ownNote(historyKey, row, decodeStoredMessage(row.raw))?.runId === runId);
+    return reading === null ? [] : own.map((row) => placed(reading.session, row));
   }
 
   async createSession(viewer: Viewer, input: CreateSession, read: ReadRequest): Promise<Session> {

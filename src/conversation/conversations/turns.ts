@@ -266,7 +266,8 @@ export class Turns {
         this.#replies.reply({
           runId: turn.runId,
           model: turn.state.model,
-          instructions: turn.instructions ?? this.#settings.systemPrompt,
+          instructions: turn.instructions,
+          systemPrompt: this.#settings.systemPrompt,
           memory: turn.memory,
           summary: turn.summary,
           rows: turn.rows,

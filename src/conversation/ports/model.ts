@@ -23,17 +23,32 @@ export interface Replies {
 }
 
 export interface ModelChoice {
-  /** "provider:name", or "offline". */
+  /** "provider:name", "offline", the name of a program's own model, or "agent:<name>". */
   readonly name: string;
   readonly isDefault: boolean;
+  readonly kind: "MODEL" | "AGENT";
+  /** The operator's words for it. */
+  readonly description: string | null;
+  /** What an agent may call. Rejects where a server of them cannot be reached. */
+  readonly tools: (signal: AbortSignal) => Promise<readonly ToolChoice[]>;
+}
+
+export interface ToolChoice {
+  readonly name: string;
+  readonly description: string;
+  /** The JSON Schema of its arguments. */
+  readonly parameters: unknown;
+  readonly needsApproval: boolean;
 }
 
 export interface ReplyRequest {
   /** For the log. */
   readonly runId: string;
   readonly model: string;
-  /** System prompt, taken literally (braces are no template). */
+  /** The session's own, taken literally (braces are no template), as is what stands in for them. */
   readonly instructions: string | null;
+  /** Of a session and an agent that have none. */
+  readonly systemPrompt: string | null;
   readonly memory: MemorySettings;
   readonly summary: string | null;
   /** Stored rows below the message to be answered, oldest first, as they lie in Redis (rows that are no message among them). */

@@ -83,7 +83,7 @@ RunRef.implement({
     }),
     status: t.field({ type: RunStatusRef, description: "How far it is.", resolve: ({ run }) => run.status }),
     model: t.string({
-      description: 'The model that replies: "provider:name", or "offline".',
+      description: 'The model that replies: "provider:name", "offline", or "agent:" and a name.',
       resolve: ({ run }) => run.model,
     }),
     queuedAt: t.field({ type: "DateTime", description: "When it was accepted.", resolve: ({ run }) => run.queuedAt }),
@@ -122,11 +122,13 @@ RunRef.implement({
       },
     }),
     replyId: t.id({
-      description: "The Message.id that the reply has, or will have.",
+      description:
+        "The Message.id that the reply has, or will have. Of an agent's run: that of the message which is being made.",
       resolve: ({ run }) => messageGlobalId(run.sessionId, run.replyLocalId),
     }),
     text: t.string({
-      description: "The reply as far as it is generated. It stays after the end, and `reply.text` equals it.",
+      description:
+        "The reply as far as it is generated. It stays after the end, and `reply.text` equals it. Of an agent's run: the message that is being made, or was made last; `parts` has all.",
       resolve: ({ run }) => run.text,
     }),
     parts: t.field({
@@ -139,8 +141,18 @@ RunRef.implement({
       type: MessageRef,
       nullable: true,
       description:
-        "The stored reply; never waits. COMPLETED: the message. CANCELLED: the partial text as a message, null if there was none. FAILED: null.",
+        "The newest message of the run's that is stored; never waits. COMPLETED: the reply. CANCELLED: the partial text as a message, null if there was none. FAILED: null. While an agent works, and where it ends without a reply: its newest message that calls tools.",
       resolve: (parent) => messageOfRun(parent, parent.run.replyRow),
+    }),
+    messages: t.field({
+      type: [MessageRef],
+      description:
+        "What the run has appended, oldest first, as far as it is in the history: the reply, and before it an agent's messages that call tools, each with the tools' answers behind it.",
+      resolve: async ({ run, readings }, _args, context) => {
+        const messages = await context.conversations.messagesOfRun(readings.viewer(context), run);
+        context.answer?.read(messages.map(({ row }) => row));
+        return messages.map((message) => new MessageParent(message, readings));
+      },
     }),
     error: t.field({
       type: RunErrorRef,

@@ -208,7 +208,7 @@ builder.mutationField("regenerateReply", (t) =>
   t.field({
     type: RegenerateReplyPayload,
     description:
-      "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete. Errors as with sendMessage.",
+      "Answers again; also the retry of a run that FAILED. The old reply stays until the new one is complete, with an agent until its first step or its reply is stored. Errors as with sendMessage.",
     args: { input: t.arg({ type: RegenerateReplyInput, required: true, description: "Which reply to make anew." }) },
     resolve: (_root, { input }, context, info) => {
       const regenerate = {

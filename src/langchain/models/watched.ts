@@ -72,3 +72,17 @@ export function watched<T>(
   );
   return promise;
 }
+
+/** Work within what is watched during which nothing is to be heard of it. */
+export async function unheard<T>(work: () => Promise<T>): Promise<T> {
+  const watch = currentWatch();
+  if (watch === null) return await work();
+  watch.touch();
+  const touching = setInterval(watch.touch, Math.max(10, Math.min(1000, watch.remainingMs() / 3)));
+  try {
+    return await work();
+  } finally {
+    clearInterval(touching);
+    watch.touch();
+  }
+}

@@ -59,11 +59,15 @@ const startLimitMs = 60_000;
 
 /**
  * Resolves when it listens, on a free port; `env` is its whole environment besides PATH, HOME and PORT. Ends with this
- * process. Rejects with its output where it does not start. An empty folder is its working directory.
+ * process. Rejects with its output where it does not start. An empty folder is its working directory. `program`: one that
+ * prints the address of its gateway, in place of `parley`.
  */
-export async function spawnGateway(env: Readonly<Record<string, string>>): Promise<GatewayProcess> {
+export async function spawnGateway(
+  env: Readonly<Record<string, string>>,
+  program = startProgram,
+): Promise<GatewayProcess> {
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, [...startFlags, startProgram], {
+  const child = spawn(process.execPath, [...startFlags, program], {
     cwd: await temporaryDirectory(),
     env: { PATH, HOME, PORT: "0", ...withoutTitles.variable, ...env },
     stdio: ["ignore", "pipe", "pipe"],

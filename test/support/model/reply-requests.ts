@@ -44,6 +44,7 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     runId: "a-run",
     model,
     instructions: null,
+    systemPrompt: null,
     memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },
     summary: null,
     rows: [],

@@ -14,11 +14,13 @@ type Method = {
   [Name in keyof Conversations]: Conversations[Name] extends (...args: never) => unknown ? Name : never;
 }[keyof Conversations];
 
+const plainModel = { kind: "MODEL", description: null, tools: () => Promise.resolve([]) } as const;
+
 /** The port in plain memory: no rules, only what it was told, what it answers and what was asked of it. */
 export class FakeConversations implements Conversations {
   readonly models = [
-    { name: "offline", isDefault: true },
-    { name: "openai:gpt-4o-mini", isDefault: false },
+    { name: "offline", isDefault: true, ...plainModel },
+    { name: "openai:gpt-4o-mini", isDefault: false, ...plainModel },
   ];
   readonly defaults = {
     model: "offline",
@@ -100,6 +102,11 @@ export class FakeConversations implements Conversations {
   readRun: Conversations["readRun"] = (...args) => {
     this.calls.push({ method: "readRun", args });
     return Promise.resolve(this.#runs.get(args[2]) ?? null);
+  };
+
+  messagesOfRun: Conversations["messagesOfRun"] = (...args) => {
+    this.calls.push({ method: "messagesOfRun", args });
+    return Promise.resolve([]);
   };
 
   createSession: Conversations["createSession"] = (...args) => {

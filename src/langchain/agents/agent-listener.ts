@@ -1,0 +1,177 @@
+import { randomUUID } from "node:crypto";
+
+import type { HandleLLMNewTokenCallbackFields, NewTokenIndices } from "@langchain/core/callbacks/base";
+import type { Serialized } from "@langchain/core/load/serializable";
+import type { BaseMessage } from "@langchain/core/messages";
+import type { LLMResult } from "@langchain/core/outputs";
+
+import {
+  arrayOrEmpty,
+  isObject,
+  objectOrEmpty,
+  stringOrNull,
+  type JsonObject,
+} from "../../conversation/message/json.ts";
+import { argsOf } from "../../conversation/part-log.ts";
+import { Listener } from "../listener.ts";
+
+/** A call of a tool as its message has it. */
+export interface AskedCall {
+  /** The only one of its run. */
+  readonly callId: string;
+  readonly name: string;
+  /** null: what the model wrote is no JSON object, as where its stream broke off. */
+  readonly args: JsonObject | null;
+  readonly argsText: string;
+}
+
+interface Writing {
+  readonly callId: string;
+  name: string;
+  /** Its beginning has been told. */
+  isTold: boolean;
+  /** Not told yet. */
+  text: string;
+}
+
+/** Hears the model of an agent in all its requests, and what its tools tell. What agents within it do is the affair of their tools. */
+export class AgentListener extends Listener {
+  /** Of the requests to the agent's own model. */
+  readonly #own = new Set<string>();
+  /** The calls of the message that is being made, by their index in it. */
+  #writing = new Map<unknown, Writing>();
+  readonly #used = new Set<string>();
+  /** The tools that run: the run id that LangChain gives them -> call id. */
+  readonly #tools = new Map<string, string>();
+
+  override handleChatModelStart(
+    _llm?: Serialized,
+    _messages?: BaseMessage[][],
+    runId = "",
+    _parentRunId?: string,
+    _extra?: Record<string, unknown>,
+    tags: readonly string[] = [],
+    metadata: Record<string, unknown> = {},
+  ): void {
+    if (isWithin(metadata) || tags.some((tag) => tag === "nostream" || tag === "langsmith:nostream")) return;
+    this.#own.add(runId);
+    this.#writing = new Map();
+    this.text = "";
+    this.generated = null;
+    super.handleChatModelStart();
+    this.onPiece({ kind: "message" });
+  }
+
+  override handleLLMNewToken(
+    token: string,
+    indices: NewTokenIndices,
+    runId: string,
+    parentRunId?: string,
+    tags?: string[],
+    fields?: HandleLLMNewTokenCallbackFields,
+  ): void {
+    if (!this.#own.has(runId)) return;
+    super.handleLLMNewToken(token, indices, runId, parentRunId, tags, fields);
+    const chunk = objectOrEmpty(fields?.chunk);
+    for (const piece of chunksOf(chunk["message"])) {
+      const text = stringOrNull(piece["args"]) ?? "";
+      this.#write(keyOf(piece), stringOrNull(piece["id"]), stringOrNull(piece["name"]), text);
+    }
+  }
+
+  override handleLLMEnd(output: LLMResult, runId = ""): void {
+    if (this.#own.has(runId)) super.handleLLMEnd(output);
+  }
+
+  override handleToolStart(
+    _tool: Serialized,
+    _input: string,
+    runId: string,
+    _parentRunId?: string,
+    _tags?: string[],
+    metadata: Record<string, unknown> = {},
+    _name?: string,
+    callId?: string,
+  ): void {
+    if (callId !== undefined && !isWithin(metadata)) this.#tools.set(runId, callId);
+  }
+
+  /** What a tool tells by dispatchCustomEvent. */
+  override handleCustomEvent(name: string, data: unknown, runId: string): void {
+    const callId = this.#tools.get(runId);
+    if (callId !== undefined) this.tellData(callId, name, data);
+  }
+
+  /** What a tool tells of how far it is; what is no JSON is not told. */
+  tellData(callId: string, name: string, data: unknown): void {
+    const text = jsonOf(data);
+    if (text !== null) this.onPiece({ kind: "data", callId, name, data: JSON.parse(text) });
+  }
+
+  /** The calls of the message that is whole. Those that the model has not streamed are told now. */
+  calls(): readonly AskedCall[] {
+    // Safe: a message is an object, and which kind of message a provider makes of its reply is not known here.
+    const message = objectOrEmpty(this.generated?.message);
+    const chunks = chunksOf(message);
+    const streamed = chunks.map((chunk) => ({ ...chunk, key: keyOf(chunk), text: stringOrNull(chunk["args"]) ?? "" }));
+    const whole = arrayOrEmpty(message["tool_calls"]).filter(isObject);
+    const broken = arrayOrEmpty(message["invalid_tool_calls"]).filter(isObject);
+    const unstreamed = [
+      ...whole.map((call, i) => ({ ...call, key: `whole ${i}`, text: JSON.stringify(call["args"] ?? {}) })),
+      ...broken.map((call, i) => ({ ...call, key: `broken ${i}`, text: stringOrNull(call["args"]) ?? "" })),
+    ];
+    // Where there are chunks, LangChain has mended what broke off: a tool would run with half of its arguments.
+    return (streamed.length > 0 ? streamed : unstreamed).map((call: JsonObject & { key: unknown; text: string }) => {
+      const { key, text } = call;
+      const isNew = !this.#writing.has(key);
+      const writing = this.#write(key, stringOrNull(call["id"]), stringOrNull(call["name"]), isNew ? text : "");
+      this.#tell(writing);
+      return { callId: writing.callId, name: writing.name, args: argsOf(text), argsText: text };
+    });
+  }
+
+  #write(key: unknown, id: string | null, name: string | null, text: string): Writing {
+    let writing = this.#writing.get(key);
+    if (writing === undefined) {
+      // Some models give none, or the same one to each.
+      const callId = id !== null && id !== "" && !this.#used.has(id) ? id : `call_${randomUUID()}`;
+      this.#used.add(callId);
+      writing = { callId, name: "", isTold: false, text: "" };
+      this.#writing.set(key, writing);
+    }
+    if (writing.name === "" && name !== null) writing.name = name;
+    writing.text += text;
+    if (writing.name !== "") this.#tell(writing);
+    return writing;
+  }
+
+  #tell(writing: Writing): void {
+    const { callId, name, isTold, text } = writing;
+    if (!isTold) this.onPiece({ kind: "call", callId, name });
+    if (text !== "") this.onPiece({ kind: "arguments", callId, text });
+    writing.isTold = true;
+    writing.text = "";
+  }
+}
+
+/** Whether it happens in a graph within the agent's: its namespace names both. */
+function isWithin(metadata: Record<string, unknown>): boolean {
+  return stringOrNull(metadata["langgraph_checkpoint_ns"])?.includes("|") ?? false;
+}
+
+function chunksOf(message: unknown): readonly JsonObject[] {
+  return arrayOrEmpty(objectOrEmpty(message)["tool_call_chunks"]).filter(isObject);
+}
+
+function keyOf(chunk: JsonObject): unknown {
+  return chunk["index"] ?? chunk["id"] ?? 0;
+}
+
+function jsonOf(data: unknown): string | null {
+  try {
+    const json: unknown = JSON.stringify(data); // typed as a text, which it is not always
+    return typeof json === "string" ? json : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,105 @@
+import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
+import type { StructuredToolInterface } from "@langchain/core/tools";
+
+import { isObject, type JsonObject } from "../../conversation/message/json.ts";
+import type { ChatModel } from "../models/custom-model.ts";
+import { defaultAgentLimits, type AgentLimits, type AgentSpec } from "./spec.ts";
+
+/**
+ * A LangChain tool of the program that uses Parley as a library, as far as its type is looked at: the program may have
+ * another copy of @langchain/core than we have, and compile more strictly than its types allow.
+ */
+export interface Tool {
+  name: string;
+  description: string;
+  invoke(...args: never[]): Promise<unknown>;
+}
+
+/** An agent of the program that uses Parley as a library. */
+export interface AgentOptions {
+  /** "provider:name", "offline", one of customModels, or a LangChain chat model. */
+  readonly model: string | ChatModel;
+  readonly description?: string | undefined;
+  /** Of sessions that have none of their own. */
+  readonly instructions?: string | undefined;
+  readonly tools?: readonly Tool[] | undefined;
+  readonly limits?: { readonly [Name in keyof AgentLimits]?: AgentLimits[Name] | undefined } | undefined;
+}
+
+export function agentSpecs(agents: Readonly<Record<string, AgentOptions>>): readonly AgentSpec[] {
+  return Object.entries(agents).map(([name, { model, description, instructions, tools = [], limits = {} }]) => {
+    // Safe: a chat model and tools by their methods, as agentProblems() has seen.
+    const own = tools as unknown as readonly StructuredToolInterface[];
+    return {
+      kind: "agent",
+      name,
+      description: description ?? null,
+      model: typeof model === "string" ? model : (model as unknown as BaseChatModel),
+      instructions: instructions ?? null,
+      tools: () => Promise.resolve(own.map((tool) => ({ tool, needsApproval: false }))),
+      limits: { ...defaultAgentLimits, ...withoutUndefined(limits) },
+    };
+  });
+}
+
+function withoutUndefined(limits: NonNullable<AgentOptions["limits"]>): Partial<AgentLimits> {
+  return Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
+}
+
+const isText = (value: unknown): boolean => value === undefined || typeof value === "string";
+const options = new Set(["model", "description", "instructions", "tools", "limits"]);
+const agentName = /^[A-Za-z0-9._-]{1,64}$/;
+/** What OpenAI takes; the others take more. */
+const toolName = /^[A-Za-z0-9_-]{1,64}$/;
+
+/** What is wrong with the option `agents`, each with its place in it. */
+export function agentProblems(agents: JsonObject): readonly string[] {
+  return Object.entries(agents).flatMap(([name, agent]) => {
+    const at = `agents.${name}`;
+    if (!agentName.test(name)) return [`${at}: a name has letters, digits, ".", "_" and "-", at most 64`];
+    if (!isObject(agent)) return [`${at} must be an object with model, instructions, tools, …`];
+    return [
+      ...Object.keys(agent).flatMap((key) => (options.has(key) ? [] : [`${at}.${key} is not known`])),
+      ...(isModel(agent["model"]) ? [] : [`${at}.model must be the name of a model, or a LangChain chat model`]),
+      ...["description", "instructions"].flatMap((key) => (isText(agent[key]) ? [] : [`${at}.${key} must be a text`])),
+      ...toolProblems(`${at}.tools`, agent["tools"]),
+      ...limitProblems(`${at}.limits`, agent["limits"]),
+    ];
+  });
+}
+
+function isModel(value: unknown): boolean {
+  if (typeof value === "string") return value !== "" && !value.startsWith("agent:");
+  return isObject(value) && "generatePrompt" in value && "_llmType" in value;
+}
+
+function toolProblems(at: string, tools: unknown): readonly string[] {
+  if (tools === undefined) return [];
+  if (!Array.isArray(tools)) return [`${at} must be a list of LangChain tools`];
+  const names = new Set<unknown>();
+  return tools.flatMap((tool: unknown, i) => {
+    const where = `${at}[${i}]`;
+    if (!isObject(tool) || typeof tool["invoke"] !== "function") return [`${where} must be a LangChain tool`];
+    const { name } = tool;
+    if (typeof name !== "string" || !toolName.test(name))
+      return [`${where}.name must have letters, digits, "_" and "-" only, at most 64`];
+    const isTwice = names.has(name);
+    names.add(name);
+    return [
+      ...(isTwice ? [`${where}: there is another tool of the name "${name}"`] : []),
+      // A call's answer is no reply: the run would end without one.
+      ...(tool["returnDirect"] === true ? [`${where} ("${name}") must not have returnDirect`] : []),
+    ];
+  });
+}
+
+function limitProblems(at: string, limits: unknown): readonly string[] {
+  if (limits === undefined) return [];
+  if (!isObject(limits)) return [`${at} must be an object of numbers`];
+  return Object.entries(limits).flatMap(([name, value]) => {
+    if (!Object.hasOwn(defaultAgentLimits, name)) return [`${at}.${name} is not known`];
+    if (value === undefined || (name === "runTimeoutMs" && value === null)) return [];
+    const isGood = Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) < 2 ** 31;
+    return isGood ? [] : [`${at}.${name} must be a whole number from 1 to 2147483647`];
+  });
+}

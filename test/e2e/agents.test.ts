@@ -1,0 +1,344 @@
+import { once } from "node:events";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+
+import { ConversationChain } from "@langchain/classic/chains";
+import { BufferMemory } from "@langchain/classic/memory";
+import { mapStoredMessagesToChatMessages, type StoredMessage } from "@langchain/core/messages";
+import { ChatOpenAI } from "@langchain/openai";
+import type { Cluster, Redis } from "ioredis";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+
+import { ask, cancel, send, texts } from "../support/gateway/conversation.ts";
+import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
+import { payer } from "../support/model/agent-gateway.ts";
+import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
+import { startTopology } from "../support/redis/project-topology.ts";
+import { waitUntil } from "../support/redis/redis-command.ts";
+import type { TestTopology } from "../support/redis/topologies.ts";
+import { IoRedisHistory } from "../support/store/ioredis-history.ts";
+
+// An agent with a tool, as a chat frontend and a LangChain program see it. The tool's effects are counted where they happen.
+
+/** Of the process that is killed: its end comes within the test. */
+const leaseMs = 1500;
+const model = "agent:payer";
+
+let redis: TestTopology;
+let raw: Redis | Cluster;
+let openai: OpenAIServer;
+let tools: Tools;
+let here: TestGateway;
+let there: TestGateway;
+
+beforeAll(async () => {
+  [redis, openai, tools] = await Promise.all([startTopology(), startOpenAI(), startTools()]);
+  raw = redis.raw();
+  const options = { ...optionsOf(), agents: payer(tools.url) };
+  [here, there] = await Promise.all([startGateway(options), startGateway(options)]);
+});
+beforeEach(() => openai.behave(null));
+afterAll(async () => {
+  tools.close();
+  await Promise.all([here.close(), there.close()]);
+  await openai.close();
+  await redis.stop();
+});
+
+function optionsOf() {
+  return {
+    redis: redis.redis,
+    model: "openai:gpt-4o-mini",
+    models: ["offline"],
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    modelMaxRetries: 0,
+    offlineWordDelayMs: 0,
+    autoTitle: false,
+  };
+}
+
+interface Tools {
+  readonly url: string;
+  /** Whom it was told to pay, each as often as it was. */
+  readonly effects: readonly string[];
+  /** Whom it pays, but does not say so before the release. */
+  hold(to: string): void;
+  release(to: string): void;
+  /** How many of the calls that it has not answered were given up. */
+  readonly abandoned: number;
+  close(): void;
+}
+
+async function startTools(): Promise<Tools> {
+  const effects: string[] = [];
+  const held = new Map<string, ServerResponse | null>();
+  let abandoned = 0;
+  const server: Server = createServer((request, response: ServerResponse) => {
+    const to = new URL(request.url ?? "", "http://tools").searchParams.get("to") ?? "";
+    effects.push(to);
+    if (!held.has(to)) {
+      response.end(`Paid ${to}.`);
+      return;
+    }
+    held.set(to, response);
+    response.once("close", () => {
+      if (!response.writableEnded) abandoned += 1;
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo; // it listens on TCP
+  return {
+    url: `http://127.0.0.1:${port}/pay`,
+    effects,
+    hold: (to) => void held.set(to, null),
+    release(to) {
+      held.get(to)?.end(`Paid ${to}.`);
+      held.delete(to);
+    },
+    get abandoned() {
+      return abandoned;
+    },
+    close() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+const pays = (...names: readonly string[]): Reply => ({
+  kind: "reply",
+  text: "Let me see.",
+  finishReason: "tool_calls",
+  toolCalls: names.map((to) => ({ id: `call-${to}`, name: "pay", arguments: JSON.stringify({ to }) })),
+});
+
+/** The stored rows as a LangChain program reads them. */
+async function listOf(sessionId: string): Promise<readonly string[]> {
+  const rows = (await raw.lrange(sessionId, 0, -1)).reverse().map((row) => JSON.parse(row) as StoredMessage);
+  return mapStoredMessagesToChatMessages(rows).map((message) => `${message.type}: ${message.text}`);
+}
+
+interface Part {
+  readonly __typename: string;
+  readonly name?: string;
+  readonly argsText?: string;
+  readonly args?: unknown;
+  readonly status?: string;
+  readonly result?: readonly { readonly text?: string }[];
+  readonly text?: string;
+}
+
+interface AgentRun {
+  readonly id: string;
+  readonly status: string;
+  readonly replyId: string;
+  readonly text: string;
+  readonly parts: readonly Part[];
+  readonly messages: readonly { readonly role: string; readonly text: string }[];
+  readonly reply: { readonly text: string } | null;
+  readonly error: { readonly code: string } | null;
+}
+
+type Event =
+  | { readonly __typename: "StreamWaiting" }
+  | { readonly __typename: "StreamOpened"; readonly session: { readonly activeRun: AgentRun | null } }
+  | { readonly __typename: "MessageAdded"; readonly message: { readonly role: string; readonly text: string } }
+  | { readonly __typename: "ReplyProgress"; readonly index: number; readonly offset: number; readonly text: string }
+  | { readonly __typename: "PartAdded" | "PartChanged"; readonly index: number; readonly part: Part }
+  | { readonly __typename: "PartProgress"; readonly index: number; readonly offset: number; readonly text: string }
+  | { readonly __typename: "RunChanged"; readonly run: AgentRun }
+  | { readonly __typename: "SessionUpdated" };
+
+const partFields = `fragment P on RunPart { __typename
+  ... on TextPart { text } ... on ReasoningPart { text }
+  ... on ToolPart { name argsText args status result { ... on TextBlock { text } } }
+}`;
+const runFields = `fragment R on Run {
+  id status replyId text parts { ...P } messages { role text } reply { text } error { code }
+} ${partFields}`;
+
+async function follow(url: string, sessionId: string): Promise<Collector<Event>> {
+  const query = `subscription ($sessionId: String!) { sessionEvents(sessionId: $sessionId) { __typename
+    ... on StreamOpened { session { activeRun { ...R } } }
+    ... on MessageAdded { message { role text } }
+    ... on ReplyProgress { index offset text }
+    ... on PartAdded { index part { ...P } }
+    ... on PartChanged { index part { ...P } }
+    ... on PartProgress { index offset text }
+    ... on RunChanged { run { ...R } }
+  } } ${runFields}`;
+  const stream = subscribe<Event>(url, query, { sessionId });
+  await stream.waitFor(({ __typename }) => /^Stream/.test(__typename), "the beginning");
+  return stream;
+}
+
+async function runOf(url: string, id: string): Promise<AgentRun | null> {
+  const query = `query ($id: ID!) { node(id: $id) { ... on Run { ...R } } } ${runFields}`;
+  return (await execute<{ node: AgentRun | null }>(url, query, { id })).node;
+}
+
+/** The events without how they are cut, a line each. */
+function outline({ events }: Collector<Event>): readonly string[] {
+  const lines = events.map((event) => {
+    switch (event.__typename) {
+      case "MessageAdded":
+        return `${event.message.role} ${event.message.text}`;
+      case "RunChanged":
+        return `run ${event.run.status}`;
+      case "PartAdded":
+        return `part ${event.index} ${event.part.name ?? ""}`;
+      case "PartChanged":
+        return `part ${event.index} ${event.part.status ?? ""}`;
+      case "ReplyProgress":
+        return `text ${event.index}`;
+      default:
+        return event.__typename;
+    }
+  });
+  const parts = lines.filter((line) => !/^(?:Stream|PartProgress|SessionUpdated)/.test(line));
+  return parts.filter((line, i) => line !== parts[i - 1]);
+}
+
+const ended = (runId: string) => (event: Event) =>
+  event.__typename === "RunChanged" &&
+  event.run.id === runId &&
+  event.run.error === null &&
+  event.run.status !== "RUNNING";
+
+test("`models` has the agent, with what it may call", async () => {
+  const query = `{ models { name kind description tools { name description parameters needsApproval } } }`;
+  const { models } = await execute<{ models: readonly object[] }>(here.url, query);
+  expect(models).toMatchObject([
+    { name: "openai:gpt-4o-mini", kind: "MODEL", description: null, tools: [] },
+    { name: "offline", kind: "MODEL" },
+    {
+      ...{ name: model, kind: "AGENT", description: "Pays." },
+      tools: [
+        {
+          ...{ name: "pay", description: "Pays somebody.", needsApproval: false },
+          parameters: { type: "object", properties: { to: { type: "string" } }, required: ["to"] },
+        },
+      ],
+    },
+  ]);
+});
+
+test("two tabs at two gateways and one that comes late see each step; LangChain reads the list and goes on with it", async () => {
+  const id = "seen";
+  const tabs = [await follow(here.url, id), await follow(there.url, id)];
+  tools.hold("ann");
+  openai.next(pays("ann", "bob"), { kind: "reply", text: "Both are paid." });
+  const { run } = await send(here.url, id, "Pay ann and bob", { model });
+  const running = (event: Event) => event.__typename === "PartChanged" && event.part.status === "DONE";
+  for (const tab of tabs) await tab.waitFor(running, "bob is paid");
+  // A step is in the history when it is whole.
+  expect(await listOf(id)).toEqual(["human: Pay ann and bob"]);
+  const late = await follow(there.url, id);
+  const [opened] = late.events;
+  const soFar = opened?.__typename === "StreamOpened" ? opened.session.activeRun : null;
+  expect(soFar?.parts).toMatchObject([
+    { __typename: "TextPart", text: "Let me see." },
+    { __typename: "ToolPart", name: "pay", args: { to: "ann" }, status: "RUNNING", result: [] },
+    { __typename: "ToolPart", args: { to: "bob" }, status: "DONE", result: [{ text: "Paid bob." }] },
+  ]);
+  tools.release("ann");
+  for (const tab of [...tabs, late]) await tab.waitFor(ended(run.id), "the end");
+  const told = [
+    ...["run RUNNING", "USER Pay ann and bob", "text 0", "part 1 pay", "part 2 pay"],
+    ...["part 1 RUNNING", "part 2 RUNNING", "part 2 DONE", "part 1 DONE"],
+    ...["ASSISTANT Let me see.", "TOOL Paid ann.", "TOOL Paid bob.", "text 3"],
+    ...["ASSISTANT Both are paid.", "run COMPLETED"],
+  ];
+  for (const tab of tabs) expect(outline(tab)).toEqual(told);
+  expect(outline(late)).toEqual(told.slice(8));
+  expect(await listOf(id)).toEqual([
+    ...["human: Pay ann and bob", "ai: Let me see.", "tool: Paid ann.", "tool: Paid bob.", "ai: Both are paid."],
+  ]);
+  const made = await runOf(there.url, run.id);
+  expect(made).toMatchObject({
+    ...{ status: "COMPLETED", text: "Both are paid.", reply: { text: "Both are paid." } },
+    parts: [
+      { text: "Let me see." },
+      { status: "DONE", result: [{ text: "Paid ann." }] },
+      { status: "DONE" },
+      { __typename: "TextPart", text: "Both are paid." },
+    ],
+    messages: [
+      { role: "ASSISTANT", text: "Let me see." },
+      { role: "TOOL", text: "Paid ann." },
+      { role: "TOOL", text: "Paid bob." },
+      { role: "ASSISTANT", text: "Both are paid." },
+    ],
+  });
+  expect(tools.effects.filter((to) => to === "ann" || to === "bob")).toEqual(["ann", "bob"]);
+  for (const tab of [...tabs, late]) tab.close();
+
+  // The conversation goes on with a model alone, with the offline model, with the agent, and in a LangChain program.
+  expect((await ask(there.url, id, "Thanks")).run.status).toBe("COMPLETED");
+  expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
+    ...["user", "assistant", "tool", "tool", "assistant", "user"],
+  ]);
+  expect((await ask(there.url, id, "My name is Eve", { model: "offline" })).run.status).toBe("COMPLETED");
+  expect((await ask(here.url, id, "And now?", { model })).run.status).toBe("COMPLETED");
+  const llm = new ChatOpenAI({ model: "x", apiKey: "sk-x", configuration: { baseURL: openai.baseUrl } });
+  const memory = new BufferMemory({ returnMessages: true, chatHistory: new IoRedisHistory(raw, id) });
+  await new ConversationChain({ llm, memory }).invoke({ input: "From LangChain" });
+  expect((await texts(here.url, id)).at(-2)).toBe("USER: From LangChain");
+});
+
+test("cancel at another gateway reaches the tool; what was begun is told in the history", async () => {
+  tools.hold("cid");
+  openai.next(pays("cid"));
+  const { run } = await send(here.url, "cancelled", "Pay cid", { model });
+  await waitUntil("cid is paid", () => Promise.resolve(tools.effects.includes("cid")));
+  const before = tools.abandoned;
+  expect((await cancel(there.url, run.id)).status).toBe("CANCELLED");
+  await waitUntil("the tool's request is given up", () => Promise.resolve(tools.abandoned > before));
+  expect(await listOf("cancelled")).toEqual([
+    ...["human: Pay cid", "ai: Let me see."],
+    "tool: The call was begun and its result was lost: it may or may not have taken effect.",
+  ]);
+  expect((await runOf(here.url, run.id))?.parts).toMatchObject([{ __typename: "TextPart" }, { status: "UNKNOWN" }]);
+  expect((await ask(here.url, "cancelled", "Go on", { model })).run.status).toBe("COMPLETED");
+});
+
+test("SIGKILL while the model writes a call, in a tool, and between two answers: no tool begins twice, what was begun is told", async () => {
+  const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
+  const victim = await spawnGateway(
+    { AGENT_GATEWAY: JSON.stringify({ ...optionsOf(), runLeaseMs: leaseMs, toolUrl: tools.url }) },
+    program,
+  );
+  // The first turn imports LangChain, which a lease so short may not outlast.
+  const first = async () => (await ask(victim.url, "first", "Hello", { model })).run.status === "COMPLETED";
+  await waitUntil("it has answered", first);
+  for (const to of ["dan", "eli"]) tools.hold(to);
+  openai.behave(({ messages }) => {
+    const text = JSON.stringify(messages.at(-1));
+    if (text.includes("in a tool")) return pays("dan");
+    if (text.includes("between")) return pays("fay", "eli");
+    return { kind: "gated", tokens: ["Let me ", "see."] };
+  });
+  const writing = await send(victim.url, "killed 1", "while it writes", { model });
+  const running = await send(victim.url, "killed 2", "in a tool", { model });
+  const between = await send(victim.url, "killed 3", "between", { model });
+  const statuses = async (id: string) => (await runOf(there.url, id))?.parts.map(({ status }) => status) ?? [];
+  await waitUntil("both tools are begun, one has answered", async () => {
+    return (await statuses(running.run.id)).includes("RUNNING") && (await statuses(between.run.id)).includes("DONE");
+  });
+  await waitUntil("each is paid", () => Promise.resolve(["dan", "eli"].every((to) => tools.effects.includes(to))));
+  await victim.kill();
+  const runs = [writing, running, between];
+  for (const { run } of runs) {
+    await waitUntil("it is closed", async () => (await runOf(there.url, run.id))?.error?.code === "RUN_LOST");
+  }
+  const lost = "tool: The call was begun and its result was lost: it may or may not have taken effect.";
+  expect(await listOf("killed 1")).toEqual(["human: while it writes"]);
+  expect(await listOf("killed 2")).toEqual(["human: in a tool", "ai: Let me see.", lost]);
+  expect(await listOf("killed 3")).toEqual(["human: between", "ai: Let me see.", "tool: Paid fay.", lost]);
+  expect(tools.effects.filter((to) => ["dan", "eli", "fay"].includes(to)).sort()).toEqual(["dan", "eli", "fay"]);
+  openai.behave(null);
+  expect((await ask(there.url, "killed 3", "And now?", { model })).run.status).toBe("COMPLETED");
+});

@@ -1,0 +1,355 @@
+import { tool } from "@langchain/core/tools";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+
+import type { Answer, Piece, Step } from "../../src/conversation/ports/model.ts";
+import { defaultAgentLimits, type AgentLimits, type AgentSpec } from "../../src/langchain/agents/spec.ts";
+import { unheard, watched } from "../../src/langchain/models/watched.ts";
+import type { ToolFailure } from "../../src/langchain/replies.ts";
+import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
+import { completedOf, human, model, repliesAt, requestOf } from "../support/model/reply-requests.ts";
+
+// An agent by the real createAgent over the real ChatOpenAI, without a gateway around it.
+
+let server: OpenAIServer;
+
+beforeAll(async () => {
+  server = await startOpenAI();
+});
+afterAll(() => server.close());
+
+const weather = tool(({ city }) => `Sunny in ${city}.`, {
+  name: "weather",
+  description: "The weather of a city.",
+  schema: z.object({ city: z.string() }),
+});
+
+const calls = (...given: readonly (readonly [id: string, args: string, name?: string])[]): Reply => ({
+  kind: "reply",
+  text: "",
+  finishReason: "tool_calls",
+  toolCalls: given.map(([id, args, name = "weather"]) => ({ id, name, arguments: args })),
+});
+
+/** What LangChain gives a tool; its types say any. */
+function signalOf(config: unknown): AbortSignal | undefined {
+  return (config as { readonly signal?: AbortSignal }).signal;
+}
+
+interface Run {
+  readonly pieces: Piece[];
+  readonly opened: Step[];
+  readonly answers: Answer[];
+  readonly failures: ToolFailure[];
+  readonly outcome: Awaited<ReturnType<ReturnType<typeof repliesAt>["reply"]>>;
+}
+
+interface Options {
+  readonly tools?: readonly unknown[];
+  readonly limits?: Partial<AgentLimits>;
+  readonly signal?: AbortSignal;
+  readonly rows?: readonly string[];
+  readonly open?: (step: Step) => Promise<boolean>;
+  readonly onAnswer?: (answer: Answer) => void;
+}
+
+async function answered(options: Options = {}): Promise<Run> {
+  const { tools = [weather], limits = {}, signal, rows = [], open, onAnswer } = options;
+  const spec = {
+    ...{ kind: "agent", name: "helper", description: "Helps.", model, instructions: "Be {brief}." },
+    tools: () => Promise.resolve(tools.map((one) => ({ tool: one, needsApproval: false }))),
+    limits: { ...defaultAgentLimits, ...limits },
+  } as AgentSpec; // tools of this very copy of LangChain
+  const pieces: Piece[] = [];
+  const opened: Step[] = [];
+  const answers: Answer[] = [];
+  const failures: ToolFailure[] = [];
+  const replies = repliesAt(server.baseUrl, { agents: [spec], onToolFailure: (one) => failures.push(one) });
+  const outcome = await replies.reply(
+    requestOf({
+      ...{ model: "agent:helper", rows, input: human("How is it in Rome?") },
+      ...(signal === undefined ? {} : { signal }),
+      emit: (piece) => pieces.push(piece),
+      steps: {
+        open(step) {
+          opened.push(step);
+          return open?.(step) ?? Promise.resolve(true);
+        },
+        answer(answer) {
+          answers.push(answer);
+          onAnswer?.(answer);
+          return Promise.resolve(true);
+        },
+      },
+    }),
+  );
+  return { pieces, opened, answers, failures, outcome };
+}
+
+const lastRequest = () => server.requests.at(-1)?.messages ?? [];
+
+test("a call in pieces, its answer and the reply: pieces, step, answer and outcome, and what the model is sent", async () => {
+  server.next(calls(["c1", '{"city":"Rome"}']), { kind: "reply", text: "It is sunny." });
+  const { pieces, opened, answers, outcome } = await answered();
+  expect(completedOf(outcome).text).toBe("It is sunny.");
+  expect(opened).toMatchObject([
+    {
+      data: { content: "", tool_calls: [{ id: "c1", name: "weather", args: { city: "Rome" } }] },
+      calls: [{ callId: "c1", name: "weather" }],
+    },
+  ]);
+  expect(answers).toMatchObject([
+    {
+      callId: "c1",
+      data: { content: "Sunny in Rome.", tool_call_id: "c1", name: "weather", status: "success" },
+      change: { status: "DONE", content: "Sunny in Rome." },
+    },
+  ]);
+  const args = pieces.flatMap((piece) => (piece.kind === "arguments" ? [piece.text] : []));
+  expect(args.join("")).toBe('{"city":"Rome"}');
+  expect(pieces.map(({ kind }) => kind).filter((kind, i, all) => kind !== all[i - 1])).toEqual([
+    ...["message", "call", "arguments", "change", "message", "text"],
+  ]);
+  expect(lastRequest()).toMatchObject([
+    { role: "system", content: "Be {brief}." },
+    { role: "user", content: "How is it in Rome?" },
+    { role: "assistant", tool_calls: [{ id: "c1", function: { name: "weather", arguments: '{"city":"Rome"}' } }] },
+    { role: "tool", tool_call_id: "c1", content: "Sunny in Rome." },
+  ]);
+  expect(lastRequest()[2]).not.toHaveProperty("name");
+  const usage = completedOf(outcome).usage?.totalTokens ?? 0;
+  const last = completedOf(outcome).data["usage_metadata"] as { readonly total_tokens: number };
+  expect(usage).toBe((opened[0]?.usage?.totalTokens ?? 0) + last.total_tokens);
+});
+
+test("parallel calls: one step, both answered, in the order of the calls in the next request", async () => {
+  const oslo = Promise.withResolvers<undefined>();
+  const slow = tool(
+    async ({ city }) => {
+      if (city === "Rome") await oslo.promise;
+      return `Sunny in ${city}.`;
+    },
+    { name: "weather", description: "The weather.", schema: z.object({ city: z.string() }) },
+  );
+  server.next(calls(["a", '{"city":"Rome"}'], ["b", '{"city":"Oslo"}']), { kind: "reply", text: "Fine." });
+  const { opened, answers } = await answered({ tools: [slow], onAnswer: () => oslo.resolve(undefined) });
+  expect(opened.map((step) => step.calls.map(({ callId }) => callId))).toEqual([["a", "b"]]);
+  expect(answers.map(({ callId }) => callId)).toEqual(["b", "a"]);
+  expect(lastRequest().slice(-2)).toMatchObject([{ tool_call_id: "a" }, { tool_call_id: "b" }]);
+});
+
+test("no tool begins before its step is open; where the run is closed none begins, and the model is asked no more", async () => {
+  let begun = 0;
+  const counted = tool(() => String((begun += 1)), { name: "weather", description: "Counts.", schema: z.object({}) });
+  const order: string[] = [];
+  const controller = new AbortController();
+  server.next(calls(["a", "{}"], ["b", "{}"]));
+  const { length } = server.requests;
+  const { outcome } = await answered({
+    tools: [counted],
+    signal: controller.signal,
+    async open() {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      order.push(`begun ${begun}`);
+      controller.abort();
+      return false;
+    },
+  });
+  expect([outcome.kind, order, begun, server.requests.length - length]).toEqual(["cancelled", ["begun 0"], 0, 1]);
+});
+
+describe("what a tool may not tell, and what never runs one", () => {
+  const broken = tool(
+    () => {
+      throw new Error("secret sk-do-not-show");
+    },
+    { name: "weather", description: "Fails.", schema: z.object({ city: z.string() }) },
+  );
+
+  test.each([
+    ["what a tool throws", [broken], "weather", '{"city":"Rome"}', "The tool failed."],
+    [
+      "arguments that miss the schema",
+      [weather],
+      "weather",
+      '{"town":"Rome"}',
+      "The arguments do not fit the tool's schema.",
+    ],
+    ["arguments that are torn", [weather], "weather", '{"city":"Ro', "The arguments are not valid JSON."],
+    ["arguments that are no object", [weather], "weather", "[1]", "The arguments are not valid JSON."],
+    ["a tool that there is not", [weather], "snow", "{}", 'There is no tool "snow".'],
+  ])("%s", async (what, tools, name, args, told) => {
+    server.next(calls(["c1", args, name]), { kind: "reply", text: "Sorry." });
+    const { opened, answers, outcome, failures } = await answered({ tools });
+    expect(completedOf(outcome).text).toBe("Sorry.");
+    expect(answers).toMatchObject([{ data: { content: told, status: "error" }, change: { status: "FAILED" } }]);
+    // The call has a partner in the history and in the next request.
+    expect(opened[0]?.data["tool_calls"]).toMatchObject([{ id: "c1", name }]);
+    expect(lastRequest().slice(-2)).toMatchObject([
+      { role: "assistant", tool_calls: [{ id: "c1" }] },
+      { role: "tool", tool_call_id: "c1", content: told },
+    ]);
+    expect(failures.map(({ agent, tool: failed, err }) => [agent, failed, String(err)])).toEqual(
+      what === "what a tool throws" ? [["helper", "weather", "Error: secret sk-do-not-show"]] : [],
+    );
+    if (args.startsWith('{"city":"Ro') && args.length < 15) {
+      expect(opened[0]?.data).toMatchObject({
+        tool_calls: [{ args: {} }],
+        response_metadata: { broken_arguments: { c1: '{"city":"Ro' } },
+      });
+    }
+  });
+});
+
+test.each([["length"], [null]])("calls of a reply that was cut off (%s) never run", async (finishReason) => {
+  server.next({ ...calls(["c1", '{"city":"Rome"}']), finishReason });
+  const { opened, outcome } = await answered();
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "REPLY_CUT_OFF" } });
+  expect(opened).toEqual([]);
+});
+
+test.each([
+  ["model calls", { modelCalls: 2 }, 2],
+  ["tool calls", { toolCalls: 3 }, 3],
+] as const)("TOOL_LIMIT: %s", async (_what, limits, steps) => {
+  server.behave(() => calls(["c", '{"city":"Rome"}']));
+  const { opened, answers, outcome } = await answered({ limits });
+  server.behave(null);
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "TOOL_LIMIT" } });
+  expect([opened.length, answers.length]).toEqual([steps, steps]);
+  // The model gave each the same id.
+  const ids = opened.flatMap((step) => step.calls.map(({ callId }) => callId));
+  expect(new Set(ids).size).toBe(steps);
+  expect(ids[0]).toBe("c");
+});
+
+const forever = tool(
+  (_args, config) =>
+    new Promise((_, reject) => signalOf(config)?.addEventListener("abort", () => reject(new Error("aborted")))),
+  {
+    name: "weather",
+    description: "Never ends by itself.",
+    schema: z.object({}),
+  },
+);
+
+test("a tool that takes too long is left, its signal aborted, and the model goes on", async () => {
+  let aborted = false;
+  const late = tool(
+    (_args, config) => new Promise(() => signalOf(config)?.addEventListener("abort", () => (aborted = true))),
+    { name: "weather", description: "Ignores its signal.", schema: z.object({}) },
+  );
+  server.next(calls(["c1", "{}"]), { kind: "reply", text: "Sorry." });
+  const { answers, outcome } = await answered({ tools: [late], limits: { toolTimeoutMs: 30 } });
+  expect(completedOf(outcome).text).toBe("Sorry.");
+  expect(answers).toMatchObject([{ data: { content: "The tool took too long.", status: "error" } }]);
+  expect(aborted).toBe(true);
+});
+
+test("the model's silence is none while a tool runs", async () => {
+  const { signal } = new AbortController();
+  const slow = () => new Promise<string>((resolve) => setTimeout(() => resolve("done"), 300));
+  expect(await watched(signal, 50, () => unheard(slow))).toEqual({ kind: "done", value: "done" });
+  expect(await watched(signal, 50, slow)).toEqual({ kind: "timedOut" });
+});
+
+test("RUN_TIMEOUT ends the run, and its tool", async () => {
+  server.behave(() => calls(["c1", "{}"]));
+  const { answers, outcome } = await answered({ tools: [forever], limits: { runTimeoutMs: 300 } });
+  server.behave(null);
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "RUN_TIMEOUT" } });
+  expect(answers).toEqual([]);
+});
+
+test("cancel reaches the tool's signal", async () => {
+  server.next(calls(["c1", "{}"]));
+  const controller = new AbortController();
+  let told = false;
+  const cancelled = tool(
+    (_args, config) =>
+      new Promise((_, reject) => {
+        signalOf(config)?.addEventListener("abort", () => {
+          told = true;
+          reject(new Error("aborted"));
+        });
+        controller.abort();
+      }),
+    { name: "weather", description: "Is cancelled.", schema: z.object({}) },
+  );
+  const { outcome, answers, failures } = await answered({ tools: [cancelled], signal: controller.signal });
+  expect(outcome.kind).toBe("cancelled");
+  await expect.poll(() => told).toBe(true);
+  expect([answers, failures]).toEqual([[], []]);
+});
+
+test("a result that is too long is cut off for model, row and part alike", async () => {
+  const long = tool(() => "é".repeat(100), { name: "weather", description: "Long.", schema: z.object({}) });
+  server.next(calls(["c1", "{}"]), { kind: "reply", text: "Done." });
+  const { answers } = await answered({ tools: [long], limits: { resultBytes: 11 } });
+  const content = "ééééé… (cut off: it was too long)";
+  expect(answers).toMatchObject([{ data: { content }, change: { content } }]);
+  expect(lastRequest().at(-1)).toMatchObject({ content });
+});
+
+test("only so many tools run at a time", async () => {
+  let going = 0;
+  let most = 0;
+  const two = Promise.withResolvers<undefined>();
+  const counted = tool(
+    async () => {
+      most = Math.max(most, (going += 1));
+      if (going === 2) two.resolve(undefined);
+      await two.promise;
+      await new Promise(setImmediate);
+      going -= 1;
+      return "done";
+    },
+    { name: "weather", description: "Counts.", schema: z.object({}) },
+  );
+  server.next(calls(["a", "{}"], ["b", "{}"], ["c", "{}"], ["d", "{}"]), { kind: "reply", text: "Done." });
+  const { answers } = await answered({ tools: [counted], limits: { parallelTools: 2 } });
+  expect([most, answers.length]).toEqual([2, 4]);
+});
+
+test("a tool that works tells what it writes, as data of its call", async () => {
+  const telling = tool(
+    (_args, config) => {
+      // Typed by none of LangChain's configs.
+      (config as { writer?: (data: unknown) => void }).writer?.({ percent: 50 });
+      return "done";
+    },
+    { name: "weather", description: "Tells.", schema: z.object({}) },
+  );
+  server.next(calls(["c1", "{}"]), { kind: "reply", text: "Done." });
+  const { pieces } = await answered({ tools: [telling] });
+  expect(pieces.filter(({ kind }) => kind === "data")).toEqual([
+    { kind: "data", callId: "c1", name: "custom", data: { percent: 50 } },
+  ]);
+});
+
+test("a failure of the model behind a step is the run's, in the same words as of a model alone", async () => {
+  server.next(calls(["c1", '{"city":"Rome"}']), "429");
+  const { answers, outcome } = await answered();
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_RATE_LIMITED" } });
+  expect(answers.length).toBe(1);
+});
+
+test("a tool that needs an approval is refused by name: no gateway asks for one yet", async () => {
+  const spec: AgentSpec = {
+    ...{ kind: "agent", name: "asking", description: null, model, instructions: null, limits: defaultAgentLimits },
+    tools: () => Promise.resolve([{ tool: weather, needsApproval: true }]),
+  };
+  const outcome = await repliesAt(server.baseUrl, { agents: [spec] }).reply(requestOf({ model: "agent:asking" }));
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_UNAVAILABLE", retryable: false } });
+  expect(JSON.stringify(outcome)).toContain('The tool \\"weather\\" needs an approval');
+});
+
+test("two messages of one id in the history are two for the model", async () => {
+  const row = (text: string) => JSON.stringify({ type: "human", data: { content: text, id: "same" } });
+  server.next({ kind: "reply", text: "Hello." });
+  await answered({
+    rows: [row("one"), JSON.stringify({ type: "ai", data: { content: "ok", id: "same" } }), row("two")],
+  });
+  expect(JSON.stringify(lastRequest())).toContain("one");
+  expect(lastRequest().filter(({ role }) => role === "assistant").length).toBe(1);
+});

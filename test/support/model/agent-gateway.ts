@@ -1,0 +1,28 @@
+import { tool } from "@langchain/core/tools";
+import { z } from "zod";
+
+import { createGateway, type GatewayOptions } from "../../../src/gateway.ts";
+
+/** The agent "payer", whose tool asks the address for each call, and answers with what that says. */
+export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
+  const pay = tool(
+    async ({ to }, config) => {
+      const url = `${toolUrl}?${new URLSearchParams({ to }).toString()}`;
+      const { signal } = config as { readonly signal?: AbortSignal }; // typed as any
+      const response = await fetch(url, signal === undefined ? {} : { signal });
+      return await response.text();
+    },
+    { name: "pay", description: "Pays somebody.", schema: z.object({ to: z.string() }) },
+  );
+  return {
+    payer: { model: "openai:gpt-4o-mini", description: "Pays.", instructions: "Pay who is named.", tools: [pay] },
+  };
+}
+
+/** As a process of its own: what the test's gateways have, from AGENT_GATEWAY. Prints its address. */
+if (process.env["AGENT_GATEWAY"] !== undefined) {
+  type Given = GatewayOptions & { readonly toolUrl: string };
+  const { toolUrl, ...options } = JSON.parse(process.env["AGENT_GATEWAY"]) as Given; // as the test has written it
+  const gateway = await createGateway({ ...options, agents: payer(toolUrl) });
+  console.log((await gateway.listen({ port: 0 })).url);
+}
