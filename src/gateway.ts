@@ -8,7 +8,7 @@ import { redisSourceOf, settle, type GatewayOptions, type Settings } from "./opt
 import type { AuthOptions } from "./config/auth.ts";
 import type { MemoryOptions } from "./config/table.ts";
 import { schema } from "./graphql/schema.ts";
-import { agentSpecs } from "./langchain/agents/agent-options.ts";
+import { agentSpecs } from "./langchain/agents/given-agents.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";

@@ -87,11 +87,7 @@ export type Settings = GatewayOptions &
 
 /** @throws {GatewayOptionsError} */
 export function settle(options: GatewayOptions): Settings {
-  const problems = [
-    ...optionProblems(options, checks),
-    ...modelProblems(options),
-    ...(isObject(options.agents) ? agentProblems(options.agents) : []),
-  ];
+  const problems = [...optionProblems(options, checks), ...modelProblems(options), ...agentsProblems(options)];
   if (problems.length > 0) {
     throw new GatewayOptionsError(
       ["createGateway's options have mistakes:", ...problems.map((one) => `  ${one}`)].join("\n"),
@@ -138,6 +134,11 @@ const checks = {
   }),
   idle: optional("must be true or false", (value) => typeof value === "boolean"),
 };
+
+function agentsProblems(options: unknown): readonly string[] {
+  const { agents } = isObject(options) ? options : {};
+  return isObject(agents) ? agentProblems(agents) : [];
+}
 
 /** What is no name of a model would fail with each reply. */
 function modelProblems(options: unknown): readonly string[] {

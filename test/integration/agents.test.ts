@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 
 import type { Answer, Piece, Step } from "../../src/conversation/ports/model.ts";
-import { defaultAgentLimits, type AgentLimits, type AgentSpec } from "../../src/langchain/agents/spec.ts";
+import { defaultAgentLimits, type AgentLimits } from "../../src/langchain/agents/limits.ts";
+import type { AgentSpec } from "../../src/langchain/agents/spec.ts";
 import { unheard, watched } from "../../src/langchain/models/watched.ts";
 import type { ToolFailure } from "../../src/langchain/replies.ts";
 import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";

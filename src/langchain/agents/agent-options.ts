@@ -1,9 +1,8 @@
-import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
-import type { StructuredToolInterface } from "@langchain/core/tools";
+// Its types are those of the package: they name none of LangChain's, which not every program's compiler takes.
 
 import { isObject, type JsonObject } from "../../conversation/message/json.ts";
 import type { ChatModel } from "../models/custom-model.ts";
-import { defaultAgentLimits, type AgentLimits, type AgentSpec } from "./spec.ts";
+import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
 
 /**
  * A LangChain tool of the program that uses Parley as a library, as far as its type is looked at: the program may have
@@ -24,26 +23,6 @@ export interface AgentOptions {
   readonly instructions?: string | undefined;
   readonly tools?: readonly Tool[] | undefined;
   readonly limits?: { readonly [Name in keyof AgentLimits]?: AgentLimits[Name] | undefined } | undefined;
-}
-
-export function agentSpecs(agents: Readonly<Record<string, AgentOptions>>): readonly AgentSpec[] {
-  return Object.entries(agents).map(([name, { model, description, instructions, tools = [], limits = {} }]) => {
-    // Safe: a chat model and tools by their methods, as agentProblems() has seen.
-    const own = tools as unknown as readonly StructuredToolInterface[];
-    return {
-      kind: "agent",
-      name,
-      description: description ?? null,
-      model: typeof model === "string" ? model : (model as unknown as BaseChatModel),
-      instructions: instructions ?? null,
-      tools: () => Promise.resolve(own.map((tool) => ({ tool, needsApproval: false }))),
-      limits: { ...defaultAgentLimits, ...withoutUndefined(limits) },
-    };
-  });
-}
-
-function withoutUndefined(limits: NonNullable<AgentOptions["limits"]>): Partial<AgentLimits> {
-  return Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
 }
 
 const isText = (value: unknown): boolean => value === undefined || typeof value === "string";

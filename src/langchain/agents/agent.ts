@@ -1,4 +1,4 @@
-import { AIMessage, ToolMessage, type BaseMessage } from "@langchain/core/messages";
+import { AIMessage, ToolMessage, type AIMessageFields, type BaseMessage } from "@langchain/core/messages";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 import { createAgent, createMiddleware, MiddlewareError, ToolInvocationError } from "langchain";
 
@@ -14,7 +14,7 @@ import { unheard } from "../models/watched.ts";
 import { AgentListener, type AskedCall } from "./agent-listener.ts";
 import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import { Places } from "./places.ts";
-import type { AgentLimits } from "./spec.ts";
+import type { AgentLimits } from "./limits.ts";
 
 export interface AgentRun {
   readonly model: LoadedModel;
@@ -197,7 +197,7 @@ function messageOf({ message, generationInfo }: Generated, calls: readonly Asked
     },
     ...(usage_metadata === undefined ? {} : { usage_metadata }),
   };
-  return new AIMessage(fields as ConstructorParameters<typeof AIMessage>[0]);
+  return new AIMessage(fields as unknown as AIMessageFields);
 }
 
 /** The tool with a signal that ends with its time, and with a writer that tells what it writes as data of its call. */
