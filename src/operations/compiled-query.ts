@@ -41,8 +41,11 @@ const mostConditions = 4;
 /** So many choices come again and again; the executor has the others. */
 const mostPlans = 4;
 
+/** Executes one event of a subscription; `event`: what the root field is resolved from. */
+export type ExecuteEvent = (context: Context, event: object) => ExecutionResult | Promise<ExecutionResult>;
+
 /**
- * A query of a valid document. Subscriptions and mutations are the executor's; so are @defer and introspection.
+ * A query of a valid document, or the events of a subscription. Mutations are the executor's; so are @defer and introspection.
  */
 export class CompiledQuery {
   readonly #schema: GraphQLSchema;
@@ -67,22 +70,22 @@ export class CompiledQuery {
     context: Context,
     variables: Readonly<Record<string, unknown>>,
   ): ExecutionResult | Promise<ExecutionResult> | null {
-    const definitions = this.#operation.variableDefinitions ?? [];
-    const { errors, coerced } = getVariableValues(this.#schema, definitions, variables, { maxErrors: 50 });
+    const { errors, coerced } = this.#coerced(variables);
     if (errors !== undefined) return { errors };
     const plan = this.#plan(coerced);
-    if (plan === null) return null;
-    const run = new Run(context, coerced);
-    const failed = (error: unknown) => {
-      run.add(error as GraphQLError, undefined); // completers throw what they have located
-      return resultOf(null, run);
-    };
-    try {
-      const data = plan(undefined, run, undefined);
-      return data instanceof Promise ? data.then((settled) => resultOf(settled, run), failed) : resultOf(data, run);
-    } catch (error) {
-      return failed(error);
-    }
+    return plan && carryOut(plan, new Run(context, coerced, undefined));
+  }
+
+  /** Of a subscription that has begun with these variables. null: no plan is made of it. */
+  events(variables: Readonly<Record<string, unknown>>): ExecuteEvent | null {
+    const { coerced } = this.#coerced(variables);
+    const plan = coerced === undefined ? null : this.#plan(coerced);
+    if (plan === null || coerced === undefined) return null;
+    return (context, event) => carryOut(plan, new Run(context, coerced, event));
+  }
+
+  #coerced(variables: Readonly<Record<string, unknown>>): ReturnType<typeof getVariableValues> {
+    return getVariableValues(this.#schema, this.#operation.variableDefinitions ?? [], variables, { maxErrors: 50 });
   }
 
   #plan(variableValues: Readonly<Record<string, unknown>>): Complete | null {
@@ -98,15 +101,28 @@ export class CompiledQuery {
   }
 
   #compile(variableValues: Readonly<Record<string, unknown>>): Complete | null {
-    const root = this.#schema.getQueryType();
+    const root = this.#schema.getRootType(this.#operation.operation);
     if (!root) return null;
     const compiler = new Compiler(this.#schema, this.#document, this.#operation, variableValues, this.#mostFields);
     try {
-      return compiler.query(root);
+      return compiler.operation(root);
     } catch (error) {
       if (error === unusual) return null;
       throw error;
     }
+  }
+}
+
+function carryOut(plan: Complete, run: Run): ExecutionResult | Promise<ExecutionResult> {
+  const failed = (error: unknown) => {
+    run.add(error as GraphQLError, undefined); // completers throw what they have located
+    return resultOf(null, run);
+  };
+  try {
+    const data = plan(run.rootValue, run, undefined);
+    return data instanceof Promise ? data.then((settled) => resultOf(settled, run), failed) : resultOf(data, run);
+  } catch (error) {
+    return failed(error);
   }
 }
 
@@ -152,7 +168,7 @@ class Compiler {
       if (definition.kind === Kind.FRAGMENT_DEFINITION) this.#fragments[definition.name.value] = definition;
   }
 
-  query(type: GraphQLObjectType): Complete {
+  operation(type: GraphQLObjectType): Complete {
     const { selectionSet } = this.#operation;
     return this.#object(type, collectFields(this.#schema, this.#fragments, this.#variableValues, type, selectionSet));
   }
@@ -214,8 +230,7 @@ class Compiler {
     const schema = this.#schema;
     const fragments = this.#fragments;
     const operation = this.#operation;
-    const rootValue = undefined;
-    return ({ variableValues }, path = rootPath) => ({
+    return ({ variableValues, rootValue }, path = rootPath) => ({
       ...{ fieldName, fieldNodes, returnType, parentType, path },
       ...{ schema, fragments, rootValue, operation, variableValues },
     });

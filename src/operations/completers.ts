@@ -31,12 +31,15 @@ export interface FieldPlan extends Place {
 export class Run {
   readonly context: Context;
   readonly variableValues: Readonly<Record<string, unknown>>;
+  /** Of a subscription: its event. */
+  readonly rootValue: object | undefined;
   readonly errors: GraphQLError[] = [];
   readonly #failed = new Set<Path | undefined>();
 
-  constructor(context: Context, variableValues: Readonly<Record<string, unknown>>) {
+  constructor(context: Context, variableValues: Readonly<Record<string, unknown>>, rootValue: object | undefined) {
     this.context = context;
     this.variableValues = variableValues;
+    this.rootValue = rootValue;
   }
 
   /** What fails inside of what has failed as a whole is told no more. */

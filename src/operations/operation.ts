@@ -11,6 +11,7 @@ import { checkCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
 import type { QueryLimits } from "../config/limits.ts";
 import type { KnownSession, Readings } from "../graphql/reading/readings.ts";
+import type { ExecuteEvent } from "./compiled-query.ts";
 import { Documents, type OperationDescription } from "./documents.ts";
 import type { KnownOperation, DocumentReference, PersistedOperations } from "./documents.ts";
 import type { Exchange } from "./exchange.ts";
@@ -221,9 +222,20 @@ export class PreparedOperation {
     const { broadcasts, yoga } = this.#operations;
     const args = this.#args();
     const results = await (this.operation.deferred ? yoga.execute(args) : subscribe(args));
-    const shared = isSeveral(results) ? broadcasts.share(args, this.operation.node) : null;
+    const executing = () => this.#executingEvents(args);
+    const shared = isSeveral(results) ? broadcasts.share(args, this.operation.node, executing) : null;
     if (sink !== null) shared?.deliverTo(sink);
     return shared ?? results;
+  }
+
+  /** It outlives the subscriber that it is made for, and holds nothing of it but the operation and its variables. */
+  #executingEvents({ schema, document, operationName, variableValues }: ExecutionArgs): ExecuteEvent {
+    const compiled = this.#operations.options.compiled ? this.operation.compiled(schema) : null;
+    return (
+      compiled?.events(variableValues ?? {}) ??
+      ((contextValue, rootValue) =>
+        execute({ schema, document, operationName, variableValues, contextValue, rootValue }))
+    );
   }
 
   #args(): ExecutionArgs & { readonly contextValue: Context } {

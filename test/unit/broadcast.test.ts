@@ -1,4 +1,4 @@
-import { buildSchema, GraphQLError, Kind, parse } from "graphql";
+import { buildSchema, execute, GraphQLError, Kind, parse } from "graphql";
 import type { DocumentNode, ExecutionResult, OperationDefinitionNode } from "graphql";
 import { describe, expect, test } from "vitest";
 
@@ -12,6 +12,7 @@ import type { Frame } from "../../src/operations/live/outcome.ts";
 import { Results } from "../../src/operations/live/results.ts";
 import type { Sink } from "../../src/operations/live/results.ts";
 import { ShareKeys } from "../../src/operations/live/share-key.ts";
+import { FakeConversations } from "../support/store/fake-conversations.ts";
 
 const mask = (error: unknown) => new GraphQLError(`masked: ${String(error)}`);
 
@@ -193,15 +194,16 @@ class Stage {
   readonly #broadcast: Broadcast;
 
   constructor() {
-    const context = { viewer: anonymous, resume: { lastEventId: null, cursor: null } };
-    const args = { schema, document, contextValue: context };
+    const context = { viewer: anonymous, conversations: new FakeConversations() };
+    const executing = (contextValue: object, rootValue: object) =>
+      execute({ schema, document, contextValue, rootValue });
     const parentOf = (event: SessionEvent) => {
       const { sessionId } = event as SessionEvent & { readonly kind: "removed" }; // all events here are
       this.executed += 1;
       if (sessionId === "throws") throw new Error("broken");
       return sessionId === "nothing" ? null : { name: this.resolve(sessionId) };
     };
-    this.#broadcast = new Broadcast(operation, args, parentOf, mask, () => (this.ended += 1));
+    this.#broadcast = new Broadcast(operation, context, executing, parentOf, mask, () => (this.ended += 1));
   }
 
   subscribe(mode: "pushed" | "pulled" = "pushed"): Subscriber {

@@ -1,11 +1,12 @@
-import { execute, GraphQLError } from "graphql";
-import type { ExecutionArgs, ExecutionResult, OperationDefinitionNode } from "graphql";
+import { GraphQLError } from "graphql";
+import type { ExecutionResult, OperationDefinitionNode } from "graphql";
 
 import type { SessionEvent } from "../../conversation/events.ts";
 import type { Live, LiveReader } from "../../conversation/ports/live.ts";
 import { beginEvent } from "../../graphql/context.ts";
 import type { Context, LiveSource } from "../../graphql/context.ts";
 import { resumesFrom } from "../../graphql/reading/live.ts";
+import type { ExecuteEvent } from "../compiled-query.ts";
 import type { MaskError } from "../masking.ts";
 import { Outcome } from "./outcome.ts";
 import type { Results } from "./results.ts";
@@ -28,8 +29,8 @@ export class Broadcast {
   /** How many readers it has. */
   readers = 0;
   readonly #operation: OperationDefinitionNode;
-  readonly #args: ExecutionArgs;
   readonly #context: Context;
+  readonly #executeEvent: ExecuteEvent;
   readonly #parentOf: LiveSource["parentOf"];
   readonly #mask: MaskError;
   readonly #onEnd: () => unknown;
@@ -41,15 +42,14 @@ export class Broadcast {
   /** `onEnd`: it has no subscribers any more. */
   constructor(
     operation: OperationDefinitionNode,
-    args: ExecutionArgs,
+    { conversations, viewer, answer }: Pick<Context, "conversations" | "viewer" | "answer">,
+    executeEvent: ExecuteEvent,
     parentOf: LiveSource["parentOf"],
     mask: MaskError,
     onEnd: () => unknown,
   ) {
-    const { schema, document, operationName, variableValues } = args;
-    const { conversations, viewer, answer } = args.contextValue as Context; // made by our context factory
     this.#operation = operation;
-    this.#args = { schema, document, operationName, variableValues };
+    this.#executeEvent = executeEvent;
     // No subscriber's own: it outlives the first one.
     this.#context = { ...caller, conversations, viewer, ...(answer === undefined ? {} : { answer }) };
     this.#parentOf = parentOf;
@@ -99,7 +99,7 @@ export class Broadcast {
     // Of several events that are executed at a time each counts for itself.
     const contextValue = { ...this.#context };
     beginEvent(contextValue);
-    const result = execute({ ...this.#args, contextValue, rootValue });
+    const result = this.#executeEvent(contextValue, rootValue);
     const outcomeOf = (ready: ExecutionResult) => new Outcome(ready, this.#mask, resumesFrom(event));
     return result instanceof Promise ? result.then(outcomeOf) : outcomeOf(result);
   }

@@ -1,6 +1,7 @@
 import type { ExecutionArgs, OperationDefinitionNode } from "graphql";
 
 import type { Context } from "../../graphql/context.ts";
+import type { ExecuteEvent } from "../compiled-query.ts";
 import type { MaskError } from "../masking.ts";
 import { Broadcast } from "./broadcast.ts";
 import { Results } from "./results.ts";
@@ -16,9 +17,17 @@ export class Broadcasts {
     this.#mask = mask;
   }
 
-  /** The results of an operation that has subscribed, in place of the executor's own stream; null: they are not shared. */
-  share(args: ExecutionArgs, operation: OperationDefinitionNode): Results | null {
-    const { live, resume, viewer, signal } = args.contextValue as Context; // of all operations
+  /**
+   * The results of an operation that has subscribed, in place of the executor's own stream; null: they are not shared.
+   * `executing`: makes what executes its events.
+   */
+  share(
+    args: ExecutionArgs & { readonly contextValue: Context },
+    operation: OperationDefinitionNode,
+    executing: () => ExecuteEvent,
+  ): Results | null {
+    const { contextValue } = args;
+    const { live, resume, viewer, signal } = contextValue;
     if (live === undefined) return null;
     const key = this.#keys.of(args.document, operation, args.variableValues, viewer);
     if (key === null) {
@@ -31,7 +40,8 @@ export class Broadcasts {
       known ??
       new Broadcast(
         operation,
-        args,
+        contextValue,
+        executing(),
         (event) => live.parentOf(event),
         this.#mask,
         () => this.#broadcasts.delete(key),

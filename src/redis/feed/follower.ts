@@ -1,10 +1,10 @@
 import { noGeneration, type Kept } from "../../conversation/message/cursor.ts";
 import { hasEnd, textAt } from "../../conversation/part-log.ts";
-import { markOf } from "../../conversation/message/ids.ts";
 import type { Row } from "../../conversation/message/message.ts";
 import { isFinal, type Run, type RunStatus } from "../../conversation/run.ts";
 import type { MessagePage, Session } from "../../conversation/session.ts";
 import type { Batch, Line, Write } from "./publication.ts";
+import { ReadRow } from "../scripts/reading/view.ts";
 import { runOf, stateOf } from "../scripts/replies.ts";
 
 /**
@@ -167,11 +167,11 @@ export class Follower {
       told = true;
       entries.push(this.#reset({ position: write.at, mark: write.previousMark }));
     };
-    const rows: Row[] = [];
-    for (const line of write.lines) {
-      if (line.kind === "message")
-        rows.push({ position: write.at + rows.length, mark: markOf(line.raw), raw: line.raw });
-    }
+    const raws = write.lines.flatMap((line) => (line.kind === "message" ? line.raw : []));
+    const rows = raws.map((raw, i) => {
+      const mark = i === raws.length - 1 && write.tipMark !== "" ? write.tipMark : null;
+      return new ReadRow(write.at + i, raw, mark);
+    });
     let next = 0;
     for (const [i, line] of write.lines.entries()) {
       if (line.kind === "message") {
@@ -188,6 +188,7 @@ export class Follower {
       }
     }
     tellReset();
+    this.tipMark = rows.at(-1)?.mark ?? this.tipMark;
     if (write.updated) entries.push(this.#entry({ kind: "updated" }));
     return entries;
   }
@@ -243,6 +244,7 @@ export class Follower {
           told.add(run.runId);
         }
       }
+      this.tipMark = page.rows.at(-1)?.mark ?? this.tipMark;
     }
     for (const run of runs) if (!told.has(run.runId)) entries.push(...this.#tell(run));
     const settings = settingsOf(session);
@@ -310,7 +312,6 @@ export class Follower {
 
   #message(row: Row): Entry {
     this.end = row.position + 1;
-    this.tipMark = row.mark;
     return this.#entry({ kind: "message", row });
   }
 

@@ -106,14 +106,16 @@ function rowsOf(low: number, newestFirst: Reply | undefined): readonly Row[] {
 }
 
 /** A row whose mark is worked out when it is asked for: most of a page's never are. */
-class ReadRow implements Row {
+export class ReadRow implements Row {
   readonly position: number;
   readonly raw: string;
-  #mark: string | null = null;
+  #mark: string | null;
 
-  constructor(position: number, raw: string) {
+  /** `mark`: where it is known. */
+  constructor(position: number, raw: string, mark: string | null = null) {
     this.position = position;
     this.raw = raw;
+    this.#mark = mark;
   }
 
   get mark(): string {
