@@ -28,7 +28,7 @@ import type {
 } from "graphql";
 import { collectFields, collectSubfields } from "graphql/execution/collectFields.js";
 import { completeLeaf, completeList, completeObject, Run } from "./completers.ts";
-import type { Complete, FieldPlan, Path } from "./completers.ts";
+import type { Arguments, Complete, FieldPlan, Path } from "./completers.ts";
 import type { Context } from "../graphql/context.ts";
 import { uncountedResolver } from "../graphql/answer-budget.ts";
 
@@ -81,7 +81,8 @@ export class CompiledQuery {
     const { coerced } = this.#coerced(variables);
     const plan = coerced === undefined ? null : this.#plan(coerced);
     if (plan === null || coerced === undefined) return null;
-    return (context, event) => carryOut(plan, new Run(context, coerced, event));
+    const args = new Map<readonly FieldNode[], Arguments>();
+    return (context, event) => carryOut(plan, new Run(context, coerced, event, args));
   }
 
   #coerced(variables: Readonly<Record<string, unknown>>): ReturnType<typeof getVariableValues> {
@@ -209,7 +210,10 @@ class Compiler {
     return (source, run, path) => {
       let args = noArguments;
       try {
-        if (field.args.length > 0) args = getArgumentValues(field, node, run.variableValues);
+        if (field.args.length > 0) {
+          args = run.args?.get(nodes) ?? getArgumentValues(field, node, run.variableValues);
+          run.args?.set(nodes, args);
+        }
       } catch (error) {
         return error;
       }
@@ -281,7 +285,7 @@ class Compiler {
   }
 }
 
-const noArguments: Readonly<Record<string, unknown>> = Object.freeze({});
+const noArguments: Arguments = Object.freeze({});
 
 /** Never seen outside: it says that no plan is made. */
 const unusual = new Error("Not foreseen by the compiled query.");

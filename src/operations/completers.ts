@@ -27,19 +27,29 @@ export interface FieldPlan extends Place {
   readonly read: (source: unknown, run: Run, path: Path | undefined) => unknown;
 }
 
+export type Arguments = Readonly<Record<string, unknown>>;
+
 /** One execution. */
 export class Run {
   readonly context: Context;
   readonly variableValues: Readonly<Record<string, unknown>>;
   /** Of a subscription: its event. */
   readonly rootValue: object | undefined;
+  /** Arguments by the place of their field, where other runs have the same variables; null: worked out in each. */
+  readonly args: Map<readonly FieldNode[], Arguments> | null;
   readonly errors: GraphQLError[] = [];
   readonly #failed = new Set<Path | undefined>();
 
-  constructor(context: Context, variableValues: Readonly<Record<string, unknown>>, rootValue: object | undefined) {
+  constructor(
+    context: Context,
+    variableValues: Readonly<Record<string, unknown>>,
+    rootValue: object | undefined,
+    args: Run["args"] = null,
+  ) {
     this.context = context;
     this.variableValues = variableValues;
     this.rootValue = rootValue;
+    this.args = args;
   }
 
   /** What fails inside of what has failed as a whole is told no more. */

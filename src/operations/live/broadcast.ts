@@ -5,7 +5,6 @@ import type { SessionEvent } from "../../conversation/events.ts";
 import type { Live, LiveReader } from "../../conversation/ports/live.ts";
 import { beginEvent } from "../../graphql/context.ts";
 import type { Context, LiveSource } from "../../graphql/context.ts";
-import { resumesFrom } from "../../graphql/reading/live.ts";
 import type { ExecuteEvent } from "../compiled-query.ts";
 import type { MaskError } from "../masking.ts";
 import { Outcome } from "./outcome.ts";
@@ -100,7 +99,7 @@ export class Broadcast {
     const contextValue = { ...this.#context };
     beginEvent(contextValue);
     const result = this.#executeEvent(contextValue, rootValue);
-    const outcomeOf = (ready: ExecutionResult) => new Outcome(ready, this.#mask, resumesFrom(event));
+    const outcomeOf = (ready: ExecutionResult) => new Outcome(ready, this.#mask, event);
     return result instanceof Promise ? result.then(outcomeOf) : outcomeOf(result);
   }
 

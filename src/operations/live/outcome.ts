@@ -1,5 +1,7 @@
 import type { ExecutionResult } from "graphql";
 
+import type { SessionEvent } from "../../conversation/events.ts";
+import { resumesFrom } from "../../graphql/reading/live.ts";
 import type { MaskError } from "../masking.ts";
 import { formatResult } from "../results.ts";
 
@@ -26,21 +28,25 @@ export class Outcome implements ExecutionResult {
   readonly errors?: NonNullable<ExecutionResult["errors"]>;
   readonly extensions?: NonNullable<ExecutionResult["extensions"]>;
   readonly #mask: MaskError;
-  readonly #cursor: string | null;
+  readonly #event: SessionEvent | null;
+  /** undefined: nobody has asked for it. */
+  #cursor: string | null | undefined = undefined;
   #json: string | null = null;
   #rest: Buffer | null = null;
   #frame: OwnFrame | null = null;
 
-  /** `cursor`: what a client resumes from behind it; null: from the one before it. */
-  constructor({ data, errors, extensions }: ExecutionResult, mask: MaskError, cursor: string | null) {
+  /** `event`: what was executed; null: nothing that a client resumes from. */
+  constructor({ data, errors, extensions }: ExecutionResult, mask: MaskError, event: SessionEvent | null) {
     if (data !== undefined) this.data = data;
     if (errors !== undefined) this.errors = errors;
     if (extensions !== undefined) this.extensions = extensions;
     this.#mask = mask;
-    this.#cursor = cursor;
+    this.#event = event;
   }
 
+  /** What a client resumes from behind it; null: from the one before it. */
   get cursor(): string | null {
+    if (this.#cursor === undefined) this.#cursor = this.#event && resumesFrom(this.#event);
     return this.#cursor;
   }
 
@@ -48,6 +54,7 @@ export class Outcome implements ExecutionResult {
   get json(): string {
     if (this.#json !== null) return this.#json;
     const { data, extensions } = this;
+    if (this.errors === undefined && extensions === undefined) return (this.#json = JSON.stringify({ data }));
     const errors = this.errors?.map(this.#mask);
     return (this.#json = JSON.stringify(formatResult({ data, errors, extensions }, this.#mask)));
   }

@@ -88,10 +88,10 @@ export class Results implements AsyncIterableIterator<ExecutionResult>, Writer {
 
   /** Called while it is free. */
   take(outcome: Outcome): void {
-    this.#resume.cursor = outcome.cursor ?? this.#resume.cursor;
     // Before it is written: a sink that waits may go on at once.
     this.isFree = false;
     if (this.#sink === null) {
+      this.#resume.cursor = outcome.cursor ?? this.#resume.cursor;
       const pending = this.#pending;
       this.#pending = null;
       pending?.resolve({ done: false, value: outcome });

@@ -245,12 +245,17 @@ export class Place {
   #eventOf(entry: Exclude<QuickEntry, { readonly kind: "progress" }>): SessionEvent {
     const { sessionId, historyKey, generation } = this.me;
     switch (entry.kind) {
-      case "message":
+      case "message": {
+        const { row } = entry;
         return {
           kind: "message",
-          cursor: this.cursor(),
-          message: { sessionId, historyKey, generation, row: entry.row },
+          // Over WebSockets nobody asks for it, but where it is selected.
+          get cursor() {
+            return placeCursor(historyKey, generation, row.position, row.mark);
+          },
+          message: { sessionId, historyKey, generation, row },
         };
+      }
       case "run":
         return { kind: "run", run: entry.run };
       case "removed":
