@@ -133,21 +133,14 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
   const tellRedisError = redisErrors(logger);
   let leaving = false;
   const backend: RedisBackend = new RedisBackend({
+    ...settings,
     source,
     commandTimeoutMs: settings.redisCommandTimeoutMs,
-    enableKeyspaceEvents: settings.enableKeyspaceEvents,
     listEvents: settings.listKeyspaceEvents,
-    feedCheckMs: settings.feedCheckMs,
     historyKeyPrefix,
     adopts: !authenticates,
-    sessionTtlSeconds: settings.sessionTtlSeconds,
-    autoTitle,
     leaseMs,
-    waitReplicas: settings.waitReplicas,
-    waitTimeoutMs: settings.waitTimeoutMs,
-    maxQueuedRuns: settings.maxQueuedRuns,
     maxMessages: settings.maxMessagesPerSession,
-    model,
     memory: memorySettings,
     memoryRows: memory.maxMessages,
     quotas: {
@@ -187,8 +180,10 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     partsBytes: settings.runPartsBytes,
     quotas: backend.quotas,
     telemetry,
-    // Also here: another gateway may have started the session.
-    ...(autoTitle ? { onFirstReply: (turn) => titles.afterFirstReply(turn) } : {}),
+    onFirstReply(turn) {
+      // Also here: another gateway may have started the session.
+      if (autoTitle) titles.afterFirstReply(turn);
+    },
     onError,
     now: Date.now,
   });

@@ -26,13 +26,13 @@ import {
   templateOfPartial,
   type RowTemplate,
 } from "../message/stored-message.ts";
-import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
+import { type Telemetry } from "../ports/telemetry.ts";
 import type { Turns } from "./turns.ts";
 
 export interface SendingSettings extends InputLimits {
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
-  readonly telemetry?: Telemetry;
+  readonly telemetry: Telemetry;
   readonly now: () => number;
 }
 
@@ -248,7 +248,7 @@ export abstract class Sending {
           },
         );
       case "limited":
-        (this.settings.telemetry ?? silentTelemetry).limited(answer.refusal.limit);
+        this.settings.telemetry.limited(answer.refusal.limit);
         throw rateLimited(answer.refusal);
       case "full":
         throw new ParleyError(
@@ -283,7 +283,7 @@ export abstract class Sending {
       ...rest,
       runId,
       replyMessageId,
-      origin: (this.settings.telemetry ?? silentTelemetry).here()?.traceparent ?? null,
+      origin: this.settings.telemetry.here()?.traceparent ?? null,
       partial: templateOfPartial(replyMessageId, { session, runId, hint: 0, createdAt: now }),
     };
   }

@@ -1,11 +1,11 @@
 import { tokensIn } from "./cost.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import { uuidv7 } from "../message/ids.ts";
-import { noQuotas, type Quotas } from "../ports/quotas.ts";
+import { type Quotas } from "../ports/quotas.ts";
 import type { Replies } from "../ports/model.ts";
 import type { PageRequest, Session } from "../session.ts";
 import type { SessionStore, StartedTurn } from "../ports/store.ts";
-import { silentTelemetry, type Telemetry } from "../ports/telemetry.ts";
+import { type Telemetry } from "../ports/telemetry.ts";
 
 interface TitleSettings {
   /** Of sessions that have none of their own. */
@@ -14,8 +14,8 @@ interface TitleSettings {
   readonly replyWaitMs: number;
   /** How long after a session's first reply its title is made. */
   readonly delayMs: number;
-  readonly quotas?: Quotas;
-  readonly telemetry?: Telemetry;
+  readonly quotas: Quotas;
+  readonly telemetry: Telemetry;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
 }
@@ -42,7 +42,7 @@ export class Titles {
     this.#store = store;
     this.#replies = replies;
     this.#settings = settings;
-    this.#quotas = settings.quotas ?? noQuotas;
+    this.#quotas = settings.quotas;
   }
 
   /**
@@ -50,7 +50,7 @@ export class Titles {
    * @throws {ParleyError} BAD_USER_INPUT where there are no messages; RATE_LIMITED
    */
   async ask(session: Session, model: string | null): Promise<Made> {
-    const { telemetry = silentTelemetry, replyWaitMs, now } = this.#settings;
+    const { telemetry, replyWaitMs, now } = this.#settings;
     const rows = rowsOf(session);
     if (rows.length === 0)
       throw badInput("input.sessionId", "The session has no messages yet that a title could be made of.");
@@ -98,7 +98,7 @@ export class Titles {
   }
 
   #give(turn: StartedTurn): void {
-    const { telemetry = silentTelemetry, onError } = this.#settings;
+    const { telemetry, onError } = this.#settings;
     const span = telemetry.begin({ kind: "title" });
     span
       .inside(() => this.#giveTitle(turn))

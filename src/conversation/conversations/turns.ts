@@ -2,14 +2,14 @@ import { randomUUID } from "node:crypto";
 import { costOf, stepCost, tokensIn } from "./cost.ts";
 import type { Feeds, RunWatcher } from "../ports/feeds.ts";
 import { markOf, sessionTag } from "../message/ids.ts";
-import { noQuotas, type Quotas } from "../ports/quotas.ts";
+import { type Quotas } from "../ports/quotas.ts";
 import type { Replies, ReplyOutcome, Step } from "../ports/model.ts";
 import { ReplyStream } from "./reply-stream.ts";
 import { RunSteps } from "./run-steps.ts";
 import { isFinal, type Run, type RunErrorCode } from "../run.ts";
 import { fillTemplate, templateOfReply } from "../message/stored-message.ts";
 import type { FinishedTurn, SessionStore, StartedTurn, TurnEnd } from "../ports/store.ts";
-import { silentTelemetry, type RunEnding, type Span, type Telemetry } from "../ports/telemetry.ts";
+import { type RunEnding, type Span, type Telemetry } from "../ports/telemetry.ts";
 
 interface TurnSettings {
   /** How long a lease holds without being renewed, in ms. */
@@ -18,10 +18,10 @@ interface TurnSettings {
   readonly systemPrompt: string | null;
   /** What is kept of a run's parts beside its text, in bytes. */
   readonly partsBytes: number;
-  readonly quotas?: Quotas;
-  readonly telemetry?: Telemetry;
+  readonly quotas: Quotas;
+  readonly telemetry: Telemetry;
   /** The session is to get a title by itself. */
-  readonly onFirstReply?: (turn: StartedTurn) => void;
+  readonly onFirstReply: (turn: StartedTurn) => void;
   readonly onError: (error: unknown) => void;
   readonly now: () => number;
 }
@@ -60,8 +60,8 @@ export class Turns {
     this.#feeds = feeds;
     this.#replies = replies;
     this.#settings = settings;
-    this.#quotas = settings.quotas ?? noQuotas;
-    this.#telemetry = settings.telemetry ?? silentTelemetry;
+    this.#quotas = settings.quotas;
+    this.#telemetry = settings.telemetry;
   }
 
   get size(): number {
@@ -299,7 +299,7 @@ export class Turns {
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
       if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
-      if (finished?.wantsTitle) this.#settings.onFirstReply?.(turn);
+      if (finished?.wantsTitle) this.#settings.onFirstReply(turn);
       return finished?.run ?? null;
     } finally {
       chain.end("INTERNAL_SERVER_ERROR");
