@@ -133,6 +133,13 @@ test("it runs as a server with its console, on the pinned Node", async () => {
   expect(child.exitCode).toBe(0);
 });
 
+test("an installation does not fail where the console cannot be built, and says what builds it", async () => {
+  const folder = await temporaryDirectory();
+  cpSync(join(root, "scripts"), join(folder, "scripts"), { recursive: true });
+  const { status, stderr } = spawnSync(process.execPath, [join(folder, "scripts/prepare.js")], { encoding: "utf8" });
+  expect([status, stderr]).toEqual([0, expect.stringContaining("To build it: npm run build:console")]);
+});
+
 // npx runs the command that is called as the package is.
 test.each(["parley", "parley-gateway"])("the package brings the command %s", (command) => {
   const installed = join(app, "node_modules/parley-gateway");

@@ -190,6 +190,28 @@ describe("a reply that is being made", () => {
   });
 });
 
+test("a reply that failed says why, and is tried again; what waits is taken out of the queue", async ({
+  gateway,
+  openai,
+  visitor,
+}) => {
+  const page = await open(visitor, gateway.url, "failed");
+  openai.next("context_length");
+  await say(page, "Too long.");
+  await messages(page).last().getByText("failed: CONTEXT_TOO_LONG").waitFor();
+  openai.behave({ kind: "gated", tokens: ["one"] });
+  await messages(page).last().getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("button", { name: "Stop" }).waitFor();
+  await say(page, "Not this.");
+  await page.getByText("waits for its turn").waitFor();
+  await page.getByRole("button", { name: "Drop" }).click();
+  await messages(page).nth(2).waitFor({ state: "detached" });
+  openai.releaseAll();
+  await expect.poll(() => shown(page)).toEqual(["Too long.", "one"]);
+  await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached" });
+  expect(await historyOf(gateway.url, "failed")).toEqual(["Too long.", "one"]);
+});
+
 test("a message is edited twice, and a reply is made anew", async ({ gateway, visitor }) => {
   const page = await open(visitor, gateway.url, "edited");
   await say(page, "I am Ada.");

@@ -10,7 +10,6 @@ import { ChatHeader } from "./chat-header.tsx";
 import { Composer } from "./composer.tsx";
 import { Message } from "./message.tsx";
 import type { MessageActions } from "./message.tsx";
-import { dropQueued } from "./queue.ts";
 
 interface ChatProps {
   readonly sessionId: string;
@@ -41,7 +40,11 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
     retry: (id) => start(store.retry(id)),
     drop(message) {
       if (message.status === "failed") store.discard(message.id);
-      else start(dropQueued(store, message.id));
+      else {
+        const waiting = chat.queued.find(({ userMessageId }) => userMessageId === message.id);
+        // Its turn may have come in the meantime: then there is nothing to take out.
+        if (waiting !== undefined) start(store.cancel(waiting.id));
+      }
     },
   };
   const send = (text: string, choice: Parameters<typeof store.send>[1]) => {
