@@ -17,6 +17,7 @@ import { payer } from "../support/model/agent-gateway.ts";
 import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
 import { startTopology } from "../support/redis/project-topology.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
+import { quotaKeys } from "../../src/redis/store/keys.ts";
 import type { TestTopology } from "../support/redis/topologies.ts";
 import { IoRedisHistory } from "../support/store/ioredis-history.ts";
 
@@ -54,6 +55,7 @@ function optionsOf() {
     models: ["offline"],
     openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
     modelMaxRetries: 0,
+    maxTokensPerDay: 1_000_000,
     offlineWordDelayMs: 0,
     autoTitle: false,
   };
@@ -140,6 +142,7 @@ interface AgentRun {
   readonly messages: readonly { readonly role: string; readonly text: string }[];
   readonly reply: { readonly text: string } | null;
   readonly error: { readonly code: string } | null;
+  readonly usage: { readonly totalTokens: number } | null;
 }
 
 type Event =
@@ -157,7 +160,7 @@ const partFields = `fragment P on RunPart { __typename
   ... on ToolPart { name argsText args status result { ... on TextBlock { text } } }
 }`;
 const runFields = `fragment R on Run {
-  id status replyId text parts { ...P } messages { role text } reply { text } error { code }
+  id status replyId text parts { ...P } messages { role text } reply { text } error { code } usage { totalTokens }
 } ${partFields}`;
 
 async function follow(url: string, sessionId: string): Promise<Collector<Event>> {
@@ -178,6 +181,12 @@ async function follow(url: string, sessionId: string): Promise<Collector<Event>>
 async function runOf(url: string, id: string): Promise<AgentRun | null> {
   const query = `query ($id: ID!) { node(id: $id) { ... on Run { ...R } } } ${runFields}`;
   return (await execute<{ node: AgentRun | null }>(url, query, { id })).node;
+}
+
+/** The tokens that have been counted today. */
+async function spent(): Promise<number> {
+  const counts = await raw.hvals(quotaKeys("", "anonymous").tokens);
+  return counts.reduce((sum, count) => sum + Number(count), 0);
 }
 
 /** The events without how they are cut, a line each. */
@@ -229,6 +238,7 @@ test("`models` has the agent, with what it may call", async () => {
 test("two tabs at two gateways and one that comes late see each step; LangChain reads the list and goes on with it", async () => {
   const id = "seen";
   const tabs = [await follow(here.url, id), await follow(there.url, id)];
+  const before = await spent();
   tools.hold("ann");
   openai.next(pays("ann", "bob"), { kind: "reply", text: "Both are paid." });
   const { run } = await send(here.url, id, "Pay ann and bob", { model });
@@ -236,6 +246,9 @@ test("two tabs at two gateways and one that comes late see each step; LangChain 
   for (const tab of tabs) await tab.waitFor(running, "bob is paid");
   // A step is in the history when it is whole.
   expect(await listOf(id)).toEqual(["human: Pay ann and bob"]);
+  // The first request to the model is counted while the run goes on.
+  await expect.poll(async () => (await spent()) - before).toBeGreaterThan(0);
+  const first = (await spent()) - before;
   const late = await follow(there.url, id);
   const [opened] = late.events;
   const soFar = opened?.__typename === "StreamOpened" ? opened.session.activeRun : null;
@@ -273,6 +286,9 @@ test("two tabs at two gateways and one that comes late see each step; LangChain 
       { role: "ASSISTANT", text: "Both are paid." },
     ],
   });
+  const total = made?.usage?.totalTokens ?? 0;
+  expect(total).toBeGreaterThan(first);
+  await expect.poll(async () => (await spent()) - before).toBe(total);
   expect(tools.effects.filter((to) => to === "ann" || to === "bob")).toEqual(["ann", "bob"]);
   for (const tab of [...tabs, late]) tab.close();
 

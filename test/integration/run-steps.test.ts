@@ -96,13 +96,13 @@ async function running(id: string, text: string | null = "question", at = one): 
   };
 }
 
-async function end({ turn, stream, steps }: Running, text: string): Promise<void> {
+async function end({ turn, stream, steps }: Running, text: string, at = one): Promise<void> {
   stream.stop();
   const done = completed(turn, text);
   if (done.kind !== "completed") throw new Error(done.kind);
   const { head, tail } = done.reply;
   const reply = { head: head.replace(turn.state.replyMessageId, steps.message.messageId), tail };
-  await one.backend.store.finish(turn, { ...done, reply, text, log: stream.log }, newOp().id);
+  await at.backend.store.finish(turn, { ...done, reply, text, log: stream.log }, newOp().id);
 }
 
 interface StoredRow {
@@ -277,6 +277,34 @@ test("a text that was begun behind a step is the next message's where the run is
   expect(replyRow?.raw).toContain(`"id":"${run.turn.state.replyMessageId}.1"`);
   expect(replyLocalId).toBe("~3~" + run.turn.state.replyMessageId + ".1");
 });
+
+const step = ["ai", "tool", "tool"];
+
+test.each([
+  // A step that is longer than the history may be goes whole.
+  [1, [], []],
+  [2, [], []],
+  [3, step, step],
+  [4, ["human", ...step], step],
+  [6, ["human", ...step], [...step, ...step]],
+])(
+  "MAX_MESSAGES_PER_SESSION %i: never an answer without its call, nor a call without its answers; the run goes on",
+  async (maxMessages, first, second) => {
+    const small = openBackend(server.port, { maxMessages });
+    const id = `small ${maxMessages}`;
+    const run = await running(id, "question", small);
+    for (const [callId, types] of [["a", first] as const, ["b", second] as const]) {
+      expect(await run.call(callId, `${callId}2`)).toBe(true);
+      expect(await run.answer(callId)).toBe(true);
+      expect(await run.answer(`${callId}2`)).toBe(true);
+      expect((await rowsOf(id)).map(({ type }) => type)).toEqual(types);
+    }
+    await end(run, "Done.", small);
+    expect((await runAt(id, run.turn.runId)).status).toBe("COMPLETED");
+    expect((await listOf(id)).at(-1)).toBe("ai Done.");
+    await small.backend.close();
+  },
+);
 
 const action = fc.oneof(
   {

@@ -158,6 +158,31 @@ describe("the client's list of messages", () => {
     expect(messagesOf(late).at(-1)?.content).toEqual([{ type: "text", text: "late" }]);
   });
 
+  test("an agent's messages follow one another: each begins with its own text, and what came of a stored one is passed over", () => {
+    const text = (replyId: string, index: number, offset: number, piece: string): SessionEvent => ({
+      ...{ __typename: "ReplyProgress", runId: "run-0", replyId, index, offset, text: piece },
+    });
+    const events: readonly SessionEvent[] = [
+      { __typename: "StreamOpened", cursor: "start", session: session() },
+      changed(run("RUNNING", 0)),
+      added(message(0, "q")),
+      text("m0-1", 0, 0, "Let me look."),
+      added(message(1, "Let me look.")),
+      text("m0-1", 0, 0, "Let me look."),
+      added({ ...message(2, "Sunny."), role: "TOOL" }),
+      text("m0-3", 2, 0, "Fine"),
+    ];
+    const chat = events.reduce(applyEvent, emptyChat);
+    expect(shown(chat).slice(1)).toEqual([
+      "ASSISTANT stored: Let me look.",
+      "TOOL stored: Sunny.",
+      "ASSISTANT streaming: Fine",
+    ]);
+    // Where the message that calls the tools is not there yet, the next one has its own text all the same.
+    const early = [...events.slice(0, 4), text("m0-3", 2, 0, "Fine")].reduce(applyEvent, emptyChat);
+    expect(shown(early).at(-1)).toBe("ASSISTANT streaming: Fine");
+  });
+
   test("a stored message has its blocks by their kind, and kinds that it does not know are left out", () => {
     const citation = { url: "https://example.org", title: "Example", quote: null, start: 0, end: 4 };
     const file = { url: "https://example.org/a.pdf", mimeType: "application/pdf", fileName: "a.pdf" };

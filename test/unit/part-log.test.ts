@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { partsOf, recordAt, textIndexAt, type RunPart } from "../../src/conversation/part-log.ts";
+import { partsOf, recordAt, textAt, textIndexAt, toolPartAt, type RunPart } from "../../src/conversation/part-log.ts";
 import { PartLog } from "../../src/conversation/part-writer.ts";
 import { checkProperty } from "../support/store/property.ts";
 
@@ -120,4 +120,53 @@ test("the log never holds more bytes than it may; text goes on, and parts keep t
     }
   });
   await checkProperty(property, { runs: 200 });
+});
+
+test("an agent's run: calls with their arguments, what becomes of them, data, and the next message", () => {
+  const log = new PartLog(10_000);
+  log.message("m0");
+  log.text();
+  log.call("c1", "weather", 5);
+  log.args("c1", '{"ci', 5);
+  log.call("c2", "time", 5);
+  log.args("c1", 'ty":"Rome"}', 5);
+  log.ended("Look.");
+  log.change("c1", { status: "RUNNING", startedAt: 1 }, 0);
+  log.data("c1", "percent", 50, 0);
+  log.change("c1", { status: "DONE", finishedAt: 2, content: "Sunny." }, 0);
+  log.message("m1");
+  log.text();
+  const parts = partsOf(log.whole, "Fine", "m1", true);
+  expect(parts).toEqual([
+    { kind: "text", messageLocalId: "m0", start: 0, text: "Look." },
+    {
+      ...{
+        kind: "tool",
+        messageLocalId: "m0",
+        callId: "c1",
+        name: "weather",
+        argsText: '{"city":"Rome"}',
+        revision: 2,
+      },
+      ...{ status: "DONE", startedAt: 1, finishedAt: 2, content: "Sunny." },
+    },
+    // Of a run that is over, what has not begun never will.
+    { kind: "tool", messageLocalId: "m0", callId: "c2", name: "time", argsText: "", revision: 0, status: "CANCELLED" },
+    { kind: "data", messageLocalId: "m0", callId: "c1", name: "percent", data: 50 },
+    { kind: "text", messageLocalId: "m1", start: 0, text: "Fine" },
+  ]);
+  expect(toolPartAt(log.whole, 1, log.whole.length, "none")).toEqual(parts[1]);
+  expect([textAt(log.whole, 0, "Fine"), textIndexAt(log.whole, log.whole.length)]).toEqual(["Look.", 4]);
+});
+
+test("what is too much for the log is left out of it: arguments, results and data, never a call or its status", () => {
+  const log = new PartLog(200);
+  log.call("c1", "weather", 0);
+  log.args("c1", "x".repeat(300), 0);
+  log.change("c1", { status: "DONE", content: "y".repeat(300) }, 0);
+  log.data("c1", "big", "z".repeat(300), 0);
+  expect(partsOf(log.whole, "", "m0")).toEqual([
+    { kind: "tool", messageLocalId: "m0", callId: "c1", name: "weather", argsText: "", revision: 1, status: "DONE" },
+  ]);
+  expect(log.isFull).toBe(true);
 });

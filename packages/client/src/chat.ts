@@ -57,7 +57,10 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
     }
     case "ReplyProgress": {
       const { runId, replyId, index, offset, text } = event;
-      const active = chat.active?.id === runId ? chat.active : unknownRun(runId, replyId);
+      const known = chat.active?.id === runId ? chat.active : unknownRun(runId, replyId);
+      // Behind a message that is stored an agent goes on with the next one.
+      if (chat.active === null && chat.stored.some(({ id }) => id === replyId)) return chat;
+      const active = known.replyId === replyId ? known : { ...known, replyId, text: "" };
       // Text is only ever added: what ends within what is there came before.
       if (offset + text.length <= active.text.length) return chat;
       const parts = active.parts[index]
