@@ -111,19 +111,25 @@ function Beginning({ connection, send }: BeginningProps): JSX.Element {
       </div>
     );
   }
+  if (send === null) {
+    return (
+      <div class="beginning">
+        <h2>Nothing was said yet</h2>
+        <p>Choose a session from the list, or wait: what somebody says in this one is shown at once.</p>
+      </div>
+    );
+  }
   return (
     <div class="beginning">
       <h2>Say something</h2>
       <p>The first message starts the session. Each event that follows is in the panel beside it.</p>
-      {send !== null && (
-        <div class="suggestions">
-          {suggestions.map((text) => (
-            <button type="button" onClick={() => send(text)}>
-              {text}
-            </button>
-          ))}
-        </div>
-      )}
+      <div class="suggestions">
+        {suggestions.map((text) => (
+          <button type="button" onClick={() => send(text)}>
+            {text}
+          </button>
+        ))}
+      </div>
     </div>
   );
 }
