@@ -3,7 +3,7 @@ import type { FieldNode, GraphQLError, GraphQLLeafType, GraphQLResolveInfo } fro
 import type { Context } from "../graphql/context.ts";
 
 // How a compiled query (compiled-query.ts) makes the answer's values of what resolvers give: in the same steps as graphql-js
-// with the resolvers of counted-fields.ts, so that errors come in the same order. What is too much is a rejected promise.
+// with the resolvers of answer-budget.ts, so that errors come in the same order. What is too much is a rejected promise.
 
 /** What a value that is here comes to in the answer, or a promise of that. Throws what is wrong with it. */
 export type Complete = (value: unknown, run: Run, path: Path | undefined) => unknown;

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 
 import ts from "typescript";
@@ -206,6 +206,18 @@ describe("src/", () => {
     );
     expect(outside).toEqual([]);
     expect(inside).toContain("operations/operation.ts imports execute");
+  });
+
+  test("each file that a comment names is there", () => {
+    const sources = everything.filter((path) => path.startsWith("src/"));
+    const missing = sources.flatMap((path) => {
+      const comments = readFileSync(new URL(path, root), "utf8").match(/(^| )(\/\/|\/?\*+|--) .*/gm) ?? [];
+      const named = comments.flatMap((comment) => comment.match(/[\w./-]+\.(ts|lua)\b/g) ?? []);
+      const isThere = (name: string) =>
+        sources.some((one) => one.endsWith(`/${name}`)) || existsSync(new URL(name, root));
+      return named.filter((name) => name !== "x.lua" && !isThere(name)).map((name) => `${path} names ${name}`);
+    });
+    expect(missing).toEqual([]);
   });
 
   test("main.ts alone reads the environment and hears signals", () => {

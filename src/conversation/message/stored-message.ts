@@ -65,7 +65,7 @@ export function fillTemplate(template: RowTemplate, position: number): string {
   return `${template.head}${position}${template.tail}`;
 }
 
-/** The same of a message's row, whose hint is the position too where the gateway made the id: as fill() of lib.lua. */
+/** The same of a message's row, whose hint is the position too where the gateway made the id: as fill() of lib/session.lua. */
 export function fillMessage({ head, tail }: RowTemplate, position: number): string {
   return fillTemplate(
     { head: head.replace(/"hint":0,"position":$/, `"hint":${position},"position":`), tail },

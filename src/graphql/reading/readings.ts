@@ -11,7 +11,7 @@ import { samePage } from "./paging.ts";
 // way leads back to a session, it leads to the reading that was made already: all fields agree.
 
 export interface SessionParent extends Session {
-  /** The same object wherever it recurs (conversation/recurring.ts): the parent is a copy of it. */
+  /** The reading itself: the parent is a copy of it. */
   readonly session: Session;
   /** What session.pages answers, in this order. */
   readonly requests: readonly PageRequest[];

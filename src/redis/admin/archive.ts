@@ -37,7 +37,7 @@ const pageBytes = 4_000_000;
 const mostRows = 1000;
 const attempts = 5;
 
-/** Gives an archive piece by piece (see conversation/archive.ts). It holds no more than a page at a time. */
+/** Gives an archive piece by piece (see conversation/message/archive.ts). It holds no more than a page at a time. */
 export class Exporter {
   readonly #redis: Client;
   readonly #primaries: () => Promise<readonly Redis[]>;

@@ -31,7 +31,7 @@ const admission = { count: 0, countAsInterrupting: 1, ask: 2 } as const;
 /** For one script; a process may have more runs of one owner than that. */
 const mostHeldAtOnce = 500;
 
-/** What subjects may cost over all gateways (lua/quota.lua). */
+/** What subjects may cost over all gateways (scripts/quota/quota.lua). */
 export class RedisQuotas implements Quotas {
   readonly #redis: Client;
   readonly #scripts: Scripts;
