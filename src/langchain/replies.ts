@@ -153,7 +153,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     if ("code" in answers) return { kind: "failed", error: answers };
     // Of an agent they are its own, unless the session has others.
     const instructions = request.instructions ?? agent?.instructions ?? systemPrompt;
-    const beginCall = () => telemetry.begin({ kind: "model", model: request.model, purpose: "reply" });
+    const asked = typeof agent?.model === "string" ? agent.model : request.model;
+    const beginCall = () => telemetry.begin({ kind: "model", model: asked, purpose: "reply" });
     return runTurn({
       answers,
       model,

@@ -343,7 +343,7 @@ describe("on one server a turn's scripts write the index", () => {
     const id = newId("another's");
     await at.store.create("ann", id, { ...newRecord("Ann's"), ttlSeconds: null }, newOp());
     expect((await at.store.begin(owner, id, newTurn(id, "question"))).kind).toBe("notFound");
-    expect(await at.redis.exists(sessions(owner), due)).toBe(0);
+    expect(await Promise.all([sessions(owner), due].map((key) => at.redis.zscore(key, id)))).toEqual([null, null]);
   });
 
   test("what fails there is told, and the turn stands", async () => {

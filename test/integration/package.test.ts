@@ -72,7 +72,10 @@ function environment(env: Readonly<Record<string, string>>): Record<string, stri
 test("the tarball holds what is run, read and operated with, and nothing else", () => {
   const [expected, others] = [new Set<string>(), [] as string[]];
   for (const file of files) {
-    if (/^dist\/.*\.(js|d\.ts|lua)$/.test(file) || /^(ops\/[^/]+\.(json|ya?ml)|docs\/[^/]+\.md)$/.test(file))
+    if (
+      /^dist\/.*\.(js|d\.ts|lua)$/.test(file) ||
+      /^(ops\/[^/]+\.(json|ya?ml)|docs\/(?:clients\/)?[^/]+\.md)$/.test(file)
+    )
       expected.add(dirname(file));
     else others.push(file);
   }

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { ReplyStream } from "../../src/conversation/conversations/reply-stream.ts";
 import { RunSteps } from "../../src/conversation/conversations/run-steps.ts";
+import { ParleyError } from "../../src/conversation/errors.ts";
 import type { SessionEvent } from "../../src/conversation/events.ts";
 import { partsOf } from "../../src/conversation/part-log.ts";
 import type { StartedTurn } from "../../src/conversation/ports/store.ts";
@@ -276,6 +277,34 @@ test("a text that was begun behind a step is the next message's where the run is
   const { replyRow, replyLocalId } = await runAt("partial", run.turn.runId);
   expect(replyRow?.raw).toContain(`"id":"${run.turn.state.replyMessageId}.1"`);
   expect(replyLocalId).toBe("~3~" + run.turn.state.replyMessageId + ".1");
+});
+
+test("a step waits for a store that is away, and is written once; what else goes wrong is told", async () => {
+  const { turn, stream } = await running("away");
+  const { store } = one.backend;
+  let failures = 2;
+  const steps = new RunSteps(
+    turn,
+    stream,
+    {
+      async step(...args) {
+        const reply = await store.step(...args);
+        // It was written, and the answer lost.
+        if (failures-- > 0) throw new ParleyError("STORE_UNAVAILABLE", "Away.");
+        return reply;
+      },
+      answer: () => Promise.reject(new Error("A bug")),
+    },
+    () => Date.now(),
+  );
+  const calls = [{ callId: "a", name: "t" }];
+  const tool_calls = [{ id: "a", name: "t", args: {}, type: "tool_call" }];
+  expect(await steps.open({ data: { content: "", tool_calls }, calls, usage: null })).toBe(true);
+  expect(failures).toBe(-1);
+  const answer = { callId: "a", data: { content: "x", tool_call_id: "a" }, change: { status: "DONE" } } as const;
+  await expect(steps.answer(answer)).rejects.toThrow("A bug");
+  await one.backend.store.cancel(owner, "away", turn.runId);
+  expect(await listOf("away")).toEqual(["human question", "ai ", `tool ${lost} a error`]);
 });
 
 const step = ["ai", "tool", "tool"];

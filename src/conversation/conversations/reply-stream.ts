@@ -1,4 +1,5 @@
 import type { Piece } from "../ports/model.ts";
+import { isStoreUnavailable } from "../errors.ts";
 import { wholeEnd } from "../part-log.ts";
 import { PartLog } from "../part-writer.ts";
 import type { LogBatch, ProgressAnswer, StepReply } from "../ports/store.ts";
@@ -104,39 +105,42 @@ export class ReplyStream {
    */
   async write(store: (log: LogBatch) => Promise<StepReply>, before: () => void): Promise<boolean> {
     const written = this.#tail.then(() => this.#write(store, before));
-    this.#tail = written;
+    this.#tail = written.catch(() => undefined);
     return await written;
   }
 
   async #write(store: (log: LogBatch) => Promise<StepReply>, before: () => void): Promise<boolean> {
     this.#sending = true;
-    before();
-    while (!this.#done) {
-      const lines = this.#log.whole.slice(this.#storedLog);
-      let answer: StepReply;
-      try {
-        answer = await store({ offset: this.#storedLog, lines });
-      } catch {
-        // The store is away: what was made may not go on without it.
-        await new Promise((resolve) => setTimeout(resolve, retryMs));
-        continue;
+    try {
+      before();
+      while (!this.#done) {
+        const lines = this.#log.whole.slice(this.#storedLog);
+        const answer = await this.#tried(() => store({ offset: this.#storedLog, lines }));
+        if (answer?.kind === "length") this.#storedLog = answer.logLength;
+        else if (answer?.kind === "closed") {
+          this.stop();
+          this.#onClosed();
+        } else if (answer !== null) {
+          this.#storedLog += lines.length;
+          return true;
+        }
       }
-      if (answer.kind === "length") {
-        this.#storedLog = answer.logLength;
-        continue;
-      }
-      if (answer.kind === "closed") {
-        this.stop();
-        this.#onClosed();
-        break;
-      }
-      this.#storedLog += lines.length;
+      return false;
+    } finally {
       this.#sending = false;
       if (this.#lags) this.#plan();
-      return true;
     }
-    this.#sending = false;
-    return false;
+  }
+
+  /** null: the store is away, and what was made may not go on without it. */
+  async #tried(write: () => Promise<StepReply>): Promise<StepReply | null> {
+    try {
+      return await write();
+    } catch (error) {
+      if (!isStoreUnavailable(error)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, retryMs));
+      return null;
+    }
   }
 
   get #lags(): boolean {
