@@ -209,8 +209,8 @@ export class Feed implements Listener, Checked {
     this.#checks.soon(this);
   }
 
-  /** `late`: it has waited, and the events that it explains have come. */
-  #published(message: string, late = false): void {
+  /** `waited`: for a reading, and the events that it explains have come meanwhile. */
+  #published(message: string, waited = false): void {
     const publication = parsePublication(message);
     if (!publication || !this.#follower) {
       this.#readSoon();
@@ -218,7 +218,7 @@ export class Feed implements Listener, Checked {
     }
     // A batch of text pushes nothing; where the list's life slides, it slides with it.
     const pushes = publication.kind === "write" ? publication.pushes : 0;
-    this.#keyspaceEvents.explain(pushes, this.#follower.slides ? 1 : 0, late);
+    if (!waited) this.#keyspaceEvents.explain(pushes, this.#follower.slides ? 1 : 0);
     let entries: readonly Entry[] | null;
     try {
       entries = this.#follower.apply(publication);

@@ -39,15 +39,16 @@ export class KeyspaceEvents {
     }, settleMs);
   }
 
-  /** A publication explains so many events of each kind. `late`: it has waited, and its events came before it. */
-  explain(pushes: number, lives: number, late: boolean): void {
+  /**
+   * A publication explains so many events of each kind. Not of one that has waited for a reading: its events came before,
+   * and what it would explain now are foreign ones.
+   */
+  explain(pushes: number, lives: number): void {
     const now = performance.now();
     this.#forgetMissing(now);
     this.#publishedAt = now;
-    const left = (unexplained: number, explained: number) =>
-      late ? Math.max(Math.min(unexplained, 0), unexplained - explained) : unexplained - explained;
-    this.#pushes = left(this.#pushes, pushes);
-    this.#lives = left(this.#lives, lives);
+    this.#pushes -= pushes;
+    this.#lives -= lives;
   }
 
   close(): void {

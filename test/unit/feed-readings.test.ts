@@ -1,0 +1,80 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { markOf } from "../../src/conversation/message/ids.ts";
+import type { Session } from "../../src/conversation/session.ts";
+import { Feed } from "../../src/redis/feed/feed.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
+import type { RedisSessionStore } from "../../src/redis/store/session-store.ts";
+import { FakeConversations, stored } from "../support/store/fake-conversations.ts";
+import { noChecks } from "../support/store/feeds.ts";
+import { must } from "../support/store/store.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const id = "jim";
+const raw = stored("human", "own");
+const events = sessionKeys(id).events;
+const keyspace = `__keyspace@0__:${id}`;
+
+function sessionOf(sequence: number, ...texts: readonly string[]): Session {
+  const fake = new FakeConversations();
+  fake.put(id, texts);
+  const page = { rows: [], hasNextPage: false, hasPreviousPage: false };
+  return { ...fake.session(id, []), sequence, pages: [page] };
+}
+
+/** A write of a gateway as it is published (commit.lua). */
+function publicationOf({ sequence, generation, end, tipMark }: Session): string {
+  const header = { v: 1, seq: sequence + 1, gen: generation, base: 0, at: end, prev: tipMark, pushes: 1, read: 0 };
+  return `${JSON.stringify(header)}\nM${raw}`;
+}
+
+test("a publication that has waited for a reading explains no foreign write that comes behind it", async () => {
+  const before = sessionOf(7, stored("human", "first"));
+  const behind = sessionOf(8, stored("human", "first"), raw);
+  const readings: PromiseWithResolvers<{ readonly session: Session }>[] = [];
+  const store = {
+    historyKey: () => id,
+    read: () => {
+      const reading = Promise.withResolvers<{ readonly session: Session }>();
+      readings.push(reading);
+      return reading.promise;
+    },
+  };
+  const hub = {
+    ready: true,
+    subscribe: () => Promise.resolve(),
+    unsubscribe: () => undefined,
+    settled: () => Promise.resolve(),
+    close: () => undefined,
+  };
+  const settings = { db: 0, checkMs: () => 600_000, onError: (error: unknown) => expect(error).toBeNull() };
+  // As much of a store as a feed asks for.
+  const feed = new Feed("somebody", id, store as unknown as RedisSessionStore, hub, noChecks(), settings);
+  const moment = () => vi.advanceTimersByTimeAsync(10);
+  const answer = async (session: Session) => {
+    must(readings.at(-1)).resolve({ session });
+    await vi.advanceTimersByTimeAsync(0);
+  };
+  const started = feed.start();
+  await vi.advanceTimersByTimeAsync(0);
+  await answer(before);
+  await started;
+
+  feed.onMessage(keyspace, "lpush");
+  await moment();
+  expect(readings).toHaveLength(2);
+  // A gateway writes while the reading is under way.
+  feed.onMessage(events, publicationOf(before));
+  feed.onMessage(keyspace, "lpush");
+  await moment();
+  await answer(before);
+  expect(feed.entry(0)).toMatchObject({ kind: "message", row: { position: 1, mark: markOf(raw) } });
+  // What came meanwhile is read. It is behind that reading that a program pushes.
+  expect(readings).toHaveLength(3);
+  feed.onMessage(keyspace, "lpush");
+  await moment();
+  await answer(behind);
+  expect(readings).toHaveLength(4);
+  feed.close();
+});
