@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Stage, type Benchmark, type BenchmarkResult } from "./benchmark.ts";
-import { chatsOf1000, chatsOf300 } from "./benchmarks/chats.ts";
+import { chatsOf1000, chatsOf300, chatsOfReplies } from "./benchmarks/chats.ts";
 import { delivery } from "./benchmarks/delivery.ts";
 import { firstToken } from "./benchmarks/first-token.ts";
 import { flat } from "./benchmarks/flat.ts";
@@ -19,6 +19,7 @@ import { differencesText, resultText, type BenchReport } from "./report.ts";
 const benchmarks: readonly Benchmark[] = [
   chatsOf300,
   chatsOf1000,
+  chatsOfReplies,
   pages,
   typename,
   delivery,

@@ -4,7 +4,8 @@ import { compare, inRounds, warm, type Benchmark, type Contender, type Figures, 
 import type { Publisher, Writer } from "../clients/publisher.ts";
 import type { Readers } from "../clients/readers.ts";
 import type { BenchProcess } from "../processes.ts";
-import { chatMessageSubscription } from "../queries.ts";
+import { replyText } from "../model.ts";
+import { chatMessageSubscription, eventSubscription, tokenSubscription } from "../queries.ts";
 import { redisUsage } from "../redis-usage.ts";
 import { fillSessions } from "../sessions.ts";
 
@@ -156,6 +157,63 @@ function chats(sessions: number): Benchmark {
     },
   };
 }
+
+const replies = 200;
+/** 50 tokens a second. */
+const streamed = { tokens: 250, firstTokenMs: 0, tokenMs: 20 };
+
+/** Each reader must have its reply whole, character for character. The replies are made in another process. */
+async function repliesContender(
+  stage: Stage,
+  publisher: BenchProcess<Publisher>,
+  { name, note, file }: Pick<Server, "name" | "note" | "file">,
+): Promise<Contender> {
+  const sessionIds = Array.from({ length: replies }, (_, i) => `replies-${file.replaceAll(/\W+/g, "-")}-${i}`);
+  await fillSessions(stage.redisUrl, sessionIds, 1);
+  const server = await stage.start(file, { pace });
+  const readers = await stage.start<Readers>("clients/readers.ts");
+  const isParley = file === parley.file;
+  const query = isParley ? eventSubscription : tokenSubscription;
+  const variables = sessionIds.map((sessionId) => ({ sessionId }));
+  await readers.order("open", { url: `${server.url}/graphql`, count: replies, query, variables });
+  // Nobody says when a subscription over graphql-ws has begun: it has when a token reaches its reader.
+  for (let tries = 0; (await readers.order("answered", undefined)) < replies; tries++) {
+    if (tries > 20) throw new Error(`${name}: some subscribers get nothing`);
+    if (!isParley) await publisher.order("stream", { sessionIds, tokens: 1, tokenMs: 0 });
+    await sleep(500);
+  }
+  const { tokens, tokenMs } = streamed;
+  const window = async () => {
+    const before = await server.usage();
+    if (isParley) await publisher.order("replies", { sessionIds });
+    else await publisher.order("stream", { sessionIds, tokens, tokenMs });
+    await readers.order("reply", { text: replyText(tokens), limitMs: 60_000 });
+    const after = await server.usage();
+    return { cpuMs: (after.cpuUs - before.cpuUs) / 1000 / replies };
+  };
+  return { name, note, window };
+}
+
+export const chatsOfReplies: Benchmark = {
+  name: "chats-replies",
+  title: `${replies} replies at a time of ${streamed.tokens} tokens at 50/s, made elsewhere, each to one WebSocket reader: CPU of the readers' server a reply`,
+  async run(stage) {
+    const publisher = await stage.start<Publisher>("clients/publisher.ts", { pace: streamed });
+    const servers = [
+      { name: "Parley", ...parley },
+      { name: "Yoga, one event a token", note: "createPubSub + redis-event-target", file: "baselines/yoga.ts" },
+    ];
+    const contenders: Contender[] = [];
+    for (const server of servers) contenders.push(await repliesContender(stage, publisher, server));
+    const results = await inRounds(contenders, 2);
+    const what = "a streamed reply to its one reader, against one event a token on Yoga";
+    const against = { of: "Parley", to: "Yoga, one event a token" };
+    return {
+      contenders: results,
+      comparisons: [compare(results, { what, ...against, metric: "cpuMs", form: "ratio", goal: 0.25 })],
+    };
+  },
+};
 
 export const chatsOf300 = chats(300);
 export const chatsOf1000 = chats(1000);

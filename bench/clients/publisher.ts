@@ -3,15 +3,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { anonymous } from "../../src/conversation/session.ts";
 import { createGateway } from "../../src/gateway.ts";
 import type { BaselineMessage } from "../baselines/history.ts";
-import { tokenText } from "../model.ts";
+import { PacedModel, tokenText, type Pace } from "../model.ts";
 import { machineMs, settings, takeOrders } from "../orders.ts";
 import { newMessage } from "../sessions.ts";
 
 // Writes what subscribers get, in a process of its own: what the servers are measured at is delivery alone.
 
-const { redisUrl } = settings<{ readonly redisUrl: string }>();
+/** `pace`: of the replies that it makes; left out: it makes none. */
+const { redisUrl, pace } = settings<{ readonly redisUrl: string; readonly pace?: Pace }>();
 const redis = new Redis(redisUrl);
-const gateway = await createGateway({ redis: redisUrl, production: true });
+const gateway = await createGateway({
+  redis: redisUrl,
+  production: true,
+  // As for the servers that are measured (parley.ts).
+  autoTitle: false,
+  ...(pace ? { model: "paced", customModels: { paced: new PacedModel(pace) } } : {}),
+});
 
 /** Says its number and when it was written, and is as long as a sentence or two. */
 function text(seq: number): string {
@@ -64,6 +71,21 @@ export const orders = {
       if (waitMs > 0) await sleep(waitMs);
       await writers[how](sessionIds[i % sessionIds.length] ?? "", from + Math.floor(i / sessionIds.length));
     }
+  },
+
+  /** A reply to each session at once, made by Parley. */
+  async replies({ sessionIds }: { readonly sessionIds: readonly string[] }): Promise<void> {
+    const reply = (sessionId: string) =>
+      gateway.conversations.sendMessage(
+        { viewer: anonymous, signal: new AbortController().signal, whileWaiting: (work) => work() },
+        {
+          ...{ sessionId, newSession: null, content: [{ kind: "text" as const, text: "Hello" }], messageId: null },
+          ...{ idempotencyKey: null, whenBusy: "QUEUE" as const, replaceFrom: null, model: null },
+        },
+        null,
+        true,
+      );
+    await Promise.all(sessionIds.map(reply));
   },
 
   /**
