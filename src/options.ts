@@ -34,7 +34,7 @@ export interface ClusterSource {
 
 /**
  * Everything but `redis` may be left out. Those with a variable are in docs/configuration.md, with their defaults. Four
- * defaults differ here: `model` ("offline"), `metrics`, `graphiql` and `console` (true, in production false). null: none, or no limit.
+ * defaults differ here: `model` ("offline"), `metrics`, `graphiql`, `console` and `agUi` (true, in production false). null: none, or no limit.
  */
 export interface GatewayOptions extends Given<typeof optionSettings> {
   /**
@@ -96,9 +96,12 @@ export function settle(options: GatewayOptions): Settings {
   const { auth = { kind: "none" }, production = false, model = "offline" } = options;
   const authenticates = options.authenticate !== undefined || auth.kind !== "none";
   const known = { authenticates, production, model };
+  const settings = withDefaults(optionSettings, options, known);
   return {
     ...withDefaults(commandSettings, {}, known),
-    ...withDefaults(optionSettings, options, known),
+    ...settings,
+    // Where only what is listed is taken, anything else has to be asked for.
+    agUi: options.agUi ?? (settings.agUi && settings.persistedOperations.mode !== "only"),
     auth,
     authenticates,
   };

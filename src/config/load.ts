@@ -87,10 +87,11 @@ export function loadConfig(env: Environment): Config {
     ...command,
     ...options,
     models,
-    // Three defaults by what createGateway is not told: where it listens, and that nothing else may be typed.
+    // Four defaults by what createGateway is not told: where it listens, and that nothing else may be typed.
     metrics: given.metrics ?? (isLoopback(command.host) || options.metricsToken !== null),
     graphiql: given.graphiql ?? (options.graphiql && mode !== "only"),
     console: given.console ?? (options.console && mode !== "only"),
+    agUi: given.agUi ?? (options.agUi && mode !== "only"),
     auth: authOptions(auth, { ...command, ...options }, tell),
     redis: redisConfig(redis, ways, tell),
     tracing: readTracing(env, tell),

@@ -205,7 +205,7 @@ export const optionSettings = {
     "NODE_ENV",
     trueFor("production", z.string()),
     derived(null, (known) => known.production),
-    "`production`: log lines are JSON; GraphiQL, the console and introspection are off unless switched on; page origins are checked strictly.",
+    "`production`: log lines are JSON; GraphiQL, the console, /ag-ui and introspection are off unless switched on; page origins are checked strictly.",
   ),
   metrics: setting(
     "METRICS",
@@ -230,6 +230,12 @@ export const optionSettings = {
     onOff,
     derived("on, in production and with PERSISTED_OPERATIONS=only off", (known) => !known.production),
     "The page at /console: a chat, and what goes over the wire meanwhile. Whoever opens it signs in as any other client.",
+  ),
+  agUi: setting(
+    "AG_UI",
+    onOff,
+    derived("on, in production and with PERSISTED_OPERATIONS=only off", (known) => !known.production),
+    "POST /ag-ui: sessions as threads of AG-UI, for CopilotKit and other clients of that protocol.",
   ),
   introspection: setting(
     "INTROSPECTION",

@@ -3,6 +3,7 @@ import type { GraphQLSchema } from "graphql";
 import type { Conversations } from "../conversation/conversations/conversations.ts";
 import type { Telemetry } from "../conversation/ports/telemetry.ts";
 import type { Limits, QueryLimits } from "../config/limits.ts";
+import { createAgUiAnswers } from "./http/ag-ui/endpoint.ts";
 import { createAnswers } from "./http/answers.ts";
 import { readBody, createNodeServer } from "./http/node-server.ts";
 import { OpenExchanges } from "../operations/exchange.ts";
@@ -29,6 +30,7 @@ export interface TransportSettings extends Limits {
   readonly production: boolean;
   readonly graphiql: boolean;
   readonly console: boolean;
+  readonly agUi: boolean;
   readonly introspection: boolean;
   readonly queryLimits: QueryLimits;
   /** Origins of pages that may use the endpoint from elsewhere, e.g. "https://chat.example". null: in development this machine's pages, else none. */
@@ -96,6 +98,7 @@ export function createTransport(options: TransportOptions): Transport {
   const answer = createAnswers(parts, {
     ...{ ready, metrics, graphiql },
     console: settings.console ? createConsolePage(graphiql) : null,
+    agUi: settings.agUi ? createAgUiAnswers(parts, options.conversations) : null,
   });
   let server: { readonly http: Server; readonly closed: Promise<unknown> } | null = null;
 

@@ -231,6 +231,20 @@ describe("an edit may keep its messageId", () => {
     expect((await send(url, sessionId, "C", { ...edit, idempotencyKey: "to C" })).run.id).toBe(two.run.id);
   });
 
+  test("a message that comes with an idempotencyKey as well is known by both: the key is no other message's", async ({
+    url,
+  }) => {
+    const input = { messageId: "mine", idempotencyKey: "key" };
+    const first = await ask(url, "both", "Hi! I'm Jim.", input);
+    expect((await send(url, "both", "Hi! I'm Jim.", input)).run.id).toBe(first.run.id);
+    const other = { sessionId: "both", text: "Hi! I'm Jim.", messageId: "another", idempotencyKey: "key" };
+    expect(await codeOf(url, sendOnly, { input: other })).toBe("MESSAGE_ID_REUSED");
+    // Without a key of its own it is no edit.
+    const replaceFrom = must(first.userMessage).id;
+    expect((await send(url, "both", "Hi! I'm Jim.", { ...input, replaceFrom })).run.id).toBe(first.run.id);
+    expect(await texts(url, "both")).toHaveLength(2);
+  });
+
   test("a message without messageId is safe to repeat by an idempotencyKey, a new session too", async ({ url }) => {
     const keyed = { idempotencyKey: "once" };
     const one = await ask(url, "keyed", "Hello", keyed);

@@ -34,8 +34,16 @@ beforeAll(async () => {
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["-xzf", join(folder, `parley-client-${version}.tgz`), "-C", installed, "--strip-components=1"]);
   mkdirSync(join(app, "node_modules/@types"));
-  for (const scope of ["@ai-sdk", "@assistant-ui"]) mkdirSync(join(app, "node_modules", scope));
-  for (const name of ["react", "@types/react", "@types/node", "ai", "@ai-sdk/react", "@assistant-ui/react"]) {
+  for (const scope of ["@ag-ui", "@ai-sdk", "@assistant-ui"]) mkdirSync(join(app, "node_modules", scope));
+  for (const name of [
+    "react",
+    "@types/react",
+    "@types/node",
+    "ai",
+    "@ai-sdk/react",
+    "@assistant-ui/react",
+    "@ag-ui/client",
+  ]) {
     symlinkSync(join(root, "node_modules", name), join(app, "node_modules", name));
   }
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
@@ -113,8 +121,8 @@ createParleyClient({ url: "/graphql", noSuchOption: true });
 });
 
 test("what the docs show of the kits compiles with their types", () => {
-  const files = ["ai-sdk", "assistant-ui"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
-  expect(files).toHaveLength(3);
+  const files = ["ai-sdk", "assistant-ui", "ag-ui"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
+  expect(files).toHaveLength(4);
   const compilerOptions = {
     ...{ ...strictest, jsx: "react-jsx", target: "es2022", lib: ["es2022", "dom"], types: [] },
     // The kits' own types are not this package's to check.

@@ -95,6 +95,7 @@ test("nothing set: everything has its default", () => {
     tracing: null,
     graphiql: true,
     console: true,
+    agUi: true,
     introspection: true,
     allowedOrigins: null,
     allowedHosts: null,
@@ -209,6 +210,7 @@ test("everything set", () => {
     METRICS: "on",
     METRICS_TOKEN: "0123456789abcdef",
     GRAPHIQL: "on",
+    AG_UI: "on",
     CONSOLE: "on",
     INTROSPECTION: "1",
     ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
@@ -274,6 +276,7 @@ test("everything set", () => {
     tracing: null,
     graphiql: true,
     console: true,
+    agUi: true,
     introspection: true,
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
     allowedHosts: ["chat.example", "gateway"],
@@ -317,18 +320,19 @@ test("all mistakes are told at once, each with its variable, none with its value
 });
 
 describe("persisted operations", () => {
-  test("only what is listed needs a list, and leaves GraphiQL and the console nothing to do", () => {
+  test("only what is listed needs a list, and leaves GraphiQL and the console nothing to do, and /ag-ui only if asked", () => {
     expect(problemsOf({ PERSISTED_OPERATIONS: "only" })).toHaveProperty("PERSISTED_OPERATIONS_FILE");
     expect(problemsOf({ PERSISTED_OPERATIONS: "off", PERSISTED_OPERATIONS_FILE: "a.json" })).toHaveProperty(
       "PERSISTED_OPERATIONS_FILE",
     );
     const only = { PERSISTED_OPERATIONS: "only", PERSISTED_OPERATIONS_FILE: "a.json" };
     expect(loadConfig(only)).toMatchObject({
-      ...{ graphiql: false, console: false },
+      ...{ graphiql: false, console: false, agUi: false },
       persistedOperations: { mode: "only", file: "a.json" },
     });
     expect(problemsOf({ ...only, GRAPHIQL: "on" })).toHaveProperty("GRAPHIQL");
     expect(problemsOf({ ...only, CONSOLE: "on" })).toHaveProperty("CONSOLE");
+    expect(loadConfig({ ...only, AG_UI: "on" })).toMatchObject({ agUi: true });
     expect(problemsOf({ PERSISTED_OPERATIONS: "some" })).toHaveProperty("PERSISTED_OPERATIONS");
   });
 });
@@ -345,10 +349,12 @@ describe("defaults that follow from others", () => {
     expect(problemsOf({ MODEL: "openai:gpt-4o", OPENAI_BASE_URL: "http://localhost:1/v1" })).toEqual({});
   });
 
-  test("production switches GraphiQL, the console and introspection off, unless they are switched on", () => {
+  test("production switches GraphiQL, the console, /ag-ui and introspection off, unless they are switched on", () => {
     expect(loadConfig({ NODE_ENV: "production" })).toMatchObject({
-      ...{ graphiql: false, console: false, introspection: false },
+      ...{ graphiql: false, console: false, agUi: false, introspection: false },
     });
+    expect(loadConfig({ NODE_ENV: "production", AG_UI: "on" })).toMatchObject({ agUi: true, console: false });
+    expect(loadConfig({ AG_UI: "off" })).toMatchObject({ agUi: false, console: true });
     expect(loadConfig({ NODE_ENV: "production", GRAPHIQL: "true" })).toMatchObject({
       ...{ graphiql: true, console: false, introspection: false },
     });

@@ -5,7 +5,9 @@ import { answerConsole, consolePath } from "./pages/console.ts";
 import { graphiqlPage } from "./pages/graphiql.ts";
 import { healthz, readyz } from "./pages/health.ts";
 import type { Readiness } from "./pages/health.ts";
+import { agUiPath } from "./ag-ui/endpoint.ts";
 import { acceptedBy, createOperationAnswers } from "./http.ts";
+import type { AnswerOperation } from "./http.ts";
 import { endpointPath } from "../../operations/yoga-engine.ts";
 import type { TransportParts } from "../parts.ts";
 import { tooManySockets } from "../guard/guard.ts";
@@ -39,12 +41,14 @@ interface Pages {
   readonly graphiql: boolean;
   /** null: there is no such page. */
   readonly console: Page | null;
+  /** null: there is no such endpoint. */
+  readonly agUi: AnswerOperation | null;
 }
 
 export type Answer = (incoming: Incoming, exchange: Exchange) => Promise<Response | PlainAnswer>;
 
 /** From a request to its answer, whoever brought it: the pages, and on `path` who is let in, what is read of it and what is executed. */
-export function createAnswers(parts: TransportParts, { ready, metrics, graphiql, console }: Pages): Answer {
+export function createAnswers(parts: TransportParts, { ready, metrics, graphiql, console, agUi }: Pages): Answer {
   const { operations, guard, security, telemetry, isDraining, origins, limits } = parts;
   const answerOperation = createOperationAnswers(parts);
   const start = console !== null ? consolePath : graphiql ? endpointPath : null;
@@ -76,19 +80,24 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql,
     if (pathname === "/metrics" && metrics !== null) return await metricsPage(method, headers, metrics);
     if (pathname === "/" && start !== null) return new Response(null, { status: 302, headers: { location: start } });
     if (pathname === consolePath && console !== null) return await answerConsole(console, method);
-    if (pathname !== endpointPath) return new Response("Not found\n", { status: 404 });
-    const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange));
+    const operation = pathname === endpointPath ? answerOperation : pathname === agUiPath ? agUi : null;
+    if (operation === null) return new Response("Not found\n", { status: 404 });
+    const answer = answerOptions(method, headers, origins) ?? (await operateFollowed(incoming, exchange, operation));
     for (const [name, value] of Object.entries(corsHeaders(headers, origins))) answer.headers.set(name, value);
     return answer;
   }
 
   /** Until there is an answer; a stream's is there when it is open. */
-  async function operateFollowed(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
-    const { method, headers } = incoming;
-    const span = telemetry.begin({ kind: "request", method, path: endpointPath, headers });
+  async function operateFollowed(
+    incoming: Incoming,
+    exchange: Exchange,
+    operation: AnswerOperation,
+  ): Promise<Response | PlainAnswer> {
+    const { method, headers, pathname } = incoming;
+    const span = telemetry.begin({ kind: "request", method, path: pathname, headers });
     let status = 500;
     try {
-      const answer = await span.inside(() => operate(incoming, exchange));
+      const answer = await span.inside(() => operate(incoming, exchange, operation));
       ({ status } = answer);
       return answer;
     } finally {
@@ -97,7 +106,11 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql,
     }
   }
 
-  async function operate(incoming: Incoming, exchange: Exchange): Promise<Response | PlainAnswer> {
+  async function operate(
+    incoming: Incoming,
+    exchange: Exchange,
+    operation: AnswerOperation,
+  ): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
     const accepted = acceptedBy(headers);
     const refuse = (error: GraphQLError) => refusalAnswer(error, accepted.json ?? "application/json");
@@ -110,10 +123,11 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql,
       telemetry.refused(String(refused.extensions["code"]));
       return refuse(refused);
     }
-    if (asks && accepted.streams && !(await takesPlace(incoming, exchange))) {
+    const streams = accepted.streams || operation === agUi;
+    if (asks && streams && !(await takesPlace(incoming, exchange))) {
       return refuse(tooManySockets());
     }
-    return await execute(incoming, exchange, refuse);
+    return await execute(incoming, exchange, operation, refuse);
   }
 
   /** What may become a stream counts as one until its exchange ends. */
@@ -129,6 +143,7 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql,
   async function execute(
     incoming: Incoming,
     exchange: Exchange,
+    operation: AnswerOperation,
     refuse: (error: GraphQLError) => PlainAnswer,
   ): Promise<Response | PlainAnswer> {
     const { method, headers } = incoming;
@@ -149,7 +164,7 @@ export function createAnswers(parts: TransportParts, { ready, metrics, graphiql,
     if (place instanceof GraphQLError) return refuse(place);
     exchange.place = place;
     try {
-      return await answerOperation({ ...incoming, body }, exchange);
+      return await operation({ ...incoming, body }, exchange);
     } finally {
       place.leave();
     }

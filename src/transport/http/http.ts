@@ -152,7 +152,7 @@ function operationRequest(call: OperationCall, { json, sse, multipart }: Accepte
   return requestOfBody(call.body ?? "");
 }
 
-function isJson(contentType: string | null): boolean {
+export function isJson(contentType: string | null): boolean {
   if (contentType === "application/json") return true;
   return contentType?.split(";", 1)[0]?.trim().toLowerCase() === "application/json";
 }
@@ -183,7 +183,7 @@ function requestOfUrl(url: string): OperationRequest {
   };
 }
 
-function parseJson(text: string, what: string): unknown {
+export function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

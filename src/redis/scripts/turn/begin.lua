@@ -80,6 +80,8 @@ p.input[run.id] = run.re and '' or (inputHead .. '\t' .. inputTail)
 p.template[run.id] = template
 p.newRun = run.id
 p.result = 'run:' .. run.id
+-- Sent again with either of them it is this call.
+if keyOp ~= '' and keyOp ~= opId then p.ops[#p.ops + 1] = { keyOp, keyFingerprint, p.result, tonumber(keptMs) } end
 
 -- Where the reply will lie, as far as one can tell now: part of its id.
 run.hint = (run.cp or (x.base + x.n + #p.push)) + (run.re and 0 or 1) + 2 * waiting

@@ -1,0 +1,101 @@
+import { badInput } from "../../../conversation/errors.ts";
+import { isObject, stringOrNull } from "../../../conversation/message/json.ts";
+import type { JsonObject } from "../../../conversation/message/json.ts";
+import type { ContentBlock } from "../../../conversation/message/message.ts";
+import { parseContent } from "../../../graphql/types/new-message.ts";
+
+/** What AG-UI's RunAgentInput asks of Parley. */
+export interface RunInput {
+  readonly threadId: string;
+  readonly runId: string;
+  /** The user's message that the client's list ends with. null: it ends with a reply, or is empty, and the client wants to see what there is. */
+  readonly question: { readonly id: string; readonly content: readonly ContentBlock[] } | null;
+  /** Clients of before AG-UI 1.0 do not tell theirs, and take fewer events. */
+  readonly protocolVersion: string | null;
+  /** What was sent along and does not reach the model. */
+  readonly ignored: readonly string[];
+}
+
+const maxIdLength = 128;
+
+/** The history is the gateway's: of `messages` only the last one counts. @throws {ParleyError} BAD_USER_INPUT with the field */
+export function parseRunInput(body: unknown): RunInput {
+  if (!isObject(body)) throw badInput("body", "Send AG-UI's RunAgentInput as a JSON object.");
+  const { messages, resume } = body;
+  if (!Array.isArray(messages)) throw badInput("messages", "Give the messages as a list.");
+  if (Array.isArray(resume) && resume.length > 0) throw badInput("resume", "No run waits for an answer.");
+  return {
+    threadId: textOf(body, "threadId"),
+    runId: textOf(body, "runId", maxIdLength),
+    question: questionOf(messages),
+    protocolVersion: stringOrNull(body["protocolVersion"]),
+    ignored: ["tools", "context"].filter((name) => Array.isArray(body[name]) && body[name].length > 0),
+  };
+}
+
+function textOf(body: JsonObject, name: string, most = Infinity): string {
+  const text = body[name];
+  if (typeof text === "string" && text !== "" && text.length <= most) return text;
+  throw badInput(name, most === Infinity ? `Give a ${name}.` : `Give a ${name} of 1 to ${most} characters.`);
+}
+
+/** Instructions to the model, its reasoning and what an app shows beside stand in the client's list as well. */
+const passedOver: ReadonlySet<unknown> = new Set(["system", "developer", "reasoning", "activity"]);
+
+function questionOf(messages: readonly unknown[]): RunInput["question"] {
+  const at = messages.findLastIndex((message) => !(isObject(message) && passedOver.has(message["role"])));
+  if (at < 0) return null;
+  const message = messages[at];
+  const field = `messages[${at}]`;
+  if (!isObject(message)) throw badInput(field, "A message must be an object.");
+  const { id, role, content } = message;
+  if (role === "assistant") return null;
+  if (role === "tool") throw badInput(field, "Tools of the page are not taken: no run waits for their results.");
+  if (role !== "user") throw badInput(`${field}.role`, "The last message must be a user's or an assistant's.");
+  if (typeof id !== "string" || id === "") throw badInput(`${field}.id`, "A message must have an id.");
+  if (typeof content === "string") return { id, content: parseContent(field, { text: content }) };
+  if (!Array.isArray(content)) throw badInput(`${field}.content`, "Give the content as text or as a list of parts.");
+  const blocks = content.map((part, index) => blockOf(part, `${field}.content[${index}]`));
+  return { id, content: parseContent(field, { content: blocks }) };
+}
+
+type GivenBlock = NonNullable<NonNullable<Parameters<typeof parseContent>[1]["content"]>[number]>;
+
+/** Of AG-UI 1.0, and the form `binary` of versions before it. */
+function blockOf(part: unknown, field: string): GivenBlock {
+  if (!isObject(part)) throw badInput(field, "A part must be an object.");
+  const { type, text } = part;
+  if (type === "text" && typeof text === "string") return { text };
+  const source = type === "binary" ? part : part["source"];
+  const kind = kinds.get(type) ?? (type === "binary" ? kindOfMimeType(part["mimeType"]) : undefined);
+  if (kind === undefined || !isObject(source)) {
+    throw badInput(field, "A part must be a text, or an image, audio, video or document with its source.");
+  }
+  const { mimeType } = source;
+  const url = source["type"] === "url" ? source["value"] : source["url"];
+  const data = source["type"] === "data" ? source["value"] : source["data"];
+  if (typeof url !== "string" && (typeof data !== "string" || typeof mimeType !== "string")) {
+    throw badInput(
+      field,
+      "A source must have a url, or data with a mimeType: what another store keeps cannot be read.",
+    );
+  }
+  if (kind === "image") {
+    return { image: { url: typeof url === "string" ? url : `data:${String(mimeType)};base64,${String(data)}` } };
+  }
+  const where = typeof url === "string" ? { url } : { data };
+  // In LangChain's own form of such a block.
+  return { other: { type: kind, ...(typeof mimeType === "string" ? { mimeType } : {}), ...where } };
+}
+
+const kinds: ReadonlyMap<unknown, string> = new Map([
+  ["image", "image"],
+  ["audio", "audio"],
+  ["video", "video"],
+  ["document", "file"],
+]);
+
+function kindOfMimeType(mimeType: unknown): string {
+  const [kind = ""] = typeof mimeType === "string" ? mimeType.split("/") : [];
+  return kind === "image" || kind === "audio" || kind === "video" ? kind : "file";
+}

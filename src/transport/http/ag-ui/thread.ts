@@ -1,0 +1,136 @@
+import { mayUse } from "../../../conversation/conversations/access.ts";
+import type { Caller } from "../../../conversation/conversations/api.ts";
+import type { Conversations } from "../../../conversation/conversations/conversations.ts";
+import { encodeCursor } from "../../../conversation/message/cursor.ts";
+import { isMessageId, localMessageId } from "../../../conversation/message/ids.ts";
+import type { ContentBlock, Row } from "../../../conversation/message/message.ts";
+import { ReadMessage } from "../../../conversation/message/read-message.ts";
+import type { Run } from "../../../conversation/run.ts";
+import type { Session, Viewer } from "../../../conversation/session.ts";
+import { messageGlobalId } from "../../../graphql/reading/global-ids.ts";
+import type { RunInput } from "./input.ts";
+
+/** So many of the newest messages a thread shows, and looks for the client's among. */
+const shownMessages = 200;
+
+export const newestMessages = {
+  pages: [{ first: null, after: null, last: shownMessages, before: null }],
+} as const;
+
+/** A thread's id is its session's, where the viewer may choose that. */
+export function sessionIdOf({ subject, ...viewer }: Viewer, threadId: string): string {
+  return mayUse({ subject, ...viewer }, threadId) ? threadId : `${subject}:${threadId}`;
+}
+
+interface StoredMessage {
+  readonly id: string;
+  readonly row: Row;
+  readonly message: ReadMessage;
+}
+
+function messagesOf({ sessionId, historyKey, pages: [page] }: Session): readonly StoredMessage[] {
+  if (page === undefined || page instanceof Error) return [];
+  return page.rows.map((row) => {
+    const message = new ReadMessage(row.raw);
+    const { messageId } = message;
+    // Under the id that AG-UI's client gave it.
+    const isOwn = message.role === "USER" && messageId !== null;
+    return {
+      id: isOwn ? messageId : messageGlobalId(sessionId, localMessageId(historyKey, row, message)),
+      row,
+      message,
+    };
+  });
+}
+
+/**
+ * Takes the client's newest message. One that is not in the history is sent: the history may have gone on elsewhere, so nothing is dropped for
+ * it. One that is there is answered again, with the content that it has now, and what follows it is dropped; the run that answers it already is
+ * joined. A runId that comes again gives its first run.
+ */
+export async function takeQuestion(
+  conversations: Conversations,
+  caller: Caller,
+  sessionId: string,
+  { runId, question }: RunInput & { readonly question: NonNullable<RunInput["question"]> },
+): Promise<Run> {
+  const { viewer } = caller;
+  const session = await conversations.readSession(viewer, sessionId, newestMessages);
+  const known = session && messagesOf(session).findLast(({ id }) => id === question.id);
+  const active = session?.activeRun ?? null;
+  const isBeingAnswered = known && active?.userRow?.position === known.row.position;
+  if (isBeingAnswered && sameContent(known.message.content, question.content)) return active;
+  const messageId = known ? known.message.messageId : question.id;
+  const replaceFrom =
+    session && known
+      ? encodeCursor(session.historyKey, {
+          generation: session.generation,
+          position: known.row.position,
+          mark: known.row.mark,
+        })
+      : null;
+  const { run } = await conversations.sendMessage(
+    caller,
+    {
+      ...{ sessionId, newSession: null, content: question.content, idempotencyKey: runId, replaceFrom, model: null },
+      messageId: messageId !== null && isMessageId(messageId) ? messageId : null,
+      whenBusy: known ? "INTERRUPT" : "QUEUE",
+    },
+    null,
+    false,
+  );
+  return run;
+}
+
+function sameContent(one: readonly ContentBlock[], other: readonly ContentBlock[]): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+/** The newest messages, as MESSAGES_SNAPSHOT has them. */
+export function snapshotOf(session: Session): readonly object[] {
+  return messagesOf(session).flatMap(({ id, message }): readonly object[] => {
+    const { role, text, name, content, toolCalls, toolCallId, toolFailed } = message;
+    const named = { id, ...(name === null ? {} : { name }) };
+    switch (role) {
+      case "USER":
+        return [
+          { ...named, role: "user", content: content.some(({ kind }) => kind === "image") ? partsOf(content) : text },
+        ];
+      case "ASSISTANT":
+        return [
+          {
+            ...named,
+            role: "assistant",
+            content: text,
+            ...(toolCalls.length === 0 ? {} : { toolCalls: toolCalls.map(callOf) }),
+          },
+        ];
+      case "SYSTEM":
+        return [{ ...named, role: "system", content: text }];
+      case "TOOL":
+        return [
+          {
+            id,
+            role: "tool",
+            content: text,
+            toolCallId: toolCallId ?? "",
+            ...(toolFailed === true ? { error: text } : {}),
+          },
+        ];
+      default:
+        return [];
+    }
+  });
+}
+
+function callOf({ callId, name, args }: ReadMessage["toolCalls"][number]): object {
+  return { id: callId ?? "", type: "function", function: { name, arguments: JSON.stringify(args) } };
+}
+
+/** Other parts than texts and images are not shown: the list is for reading, and what is stored stays as it is. */
+function partsOf(content: readonly ContentBlock[]): readonly object[] {
+  return content.flatMap((block): readonly object[] => {
+    if (block.kind === "text") return [{ type: "text", text: block.text }];
+    return block.kind === "image" ? [{ type: "image", source: { type: "url", value: block.url } }] : [];
+  });
+}

@@ -1,0 +1,398 @@
+import { HttpAgent as NewAgent } from "@ag-ui/client";
+import { HttpAgent as OldAgent } from "ag-ui-client-0";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+import { RunWriter } from "../../src/transport/http/ag-ui/run-writer.ts";
+import type { AgUiEvent } from "../../src/transport/http/ag-ui/run-writer.ts";
+import { addMessages, texts } from "../support/gateway/conversation.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
+import { secret, tokenFor } from "../support/gateway/tokens.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+
+// POST /ag-ui with AG-UI's own client, which refuses events that come in a wrong order.
+
+let openai: OpenAIServer;
+let redis: TestRedis;
+let gateway: TestGateway;
+
+beforeAll(async () => {
+  [openai, redis] = await Promise.all([startOpenAI(), startRedis({ appendonly: false })]);
+  gateway = await startGateway({
+    redis: redis.url,
+    model: "openai:small",
+    openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
+    modelMaxRetries: 0,
+  });
+});
+beforeEach(() => {
+  openai.releaseAll();
+  openai.behave(null);
+});
+afterAll(async () => {
+  await gateway.close();
+  await Promise.all([redis.stop(), openai.close()]);
+});
+
+interface Message {
+  readonly id: string;
+  readonly role: string;
+  readonly content?: unknown;
+}
+interface Event {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+/** As much of both versions' HttpAgent as is used here. */
+interface Agent {
+  readonly messages: readonly Message[];
+  setMessages(messages: unknown): void;
+  runAgent(parameters: object, subscriber: { onEvent(given: { readonly event: unknown }): void }): Promise<unknown>;
+  abortRun(): void;
+}
+type AgentClass = new (config: {
+  readonly url: string;
+  readonly threadId: string;
+  readonly headers: Record<string, string>;
+  readonly fetch?: () => Promise<Response>;
+}) => Agent;
+
+const urlOf = ({ url }: TestGateway) => new URL("/ag-ui", url).href;
+
+/** A page with an agent. `run` resolves at the end of the run; `events` is what came so far. */
+function open(version: AgentClass, threadId: string, headers: Record<string, string> = {}) {
+  const agent = new version({ url: urlOf(gateway), threadId, headers });
+  const events: Event[] = [];
+  const lines = () =>
+    agent.messages.map(
+      ({ role, content }) => `${role}: ${typeof content === "string" ? content : JSON.stringify(content)}`,
+    );
+  const run = (runId?: string) =>
+    agent.runAgent(runId === undefined ? {} : { runId }, { onEvent: ({ event }) => void events.push(event as Event) });
+  const say = (id: string, content: unknown, runId?: string) => {
+    agent.setMessages([...agent.messages, { id, role: "user", content }]);
+    return run(runId);
+  };
+  return { agent, events, lines, run, say };
+}
+const kinds = (events: readonly Event[]) => events.map(({ type }) => type);
+
+const versions: readonly [string, AgentClass][] = [
+  ["1.0.0", NewAgent],
+  ["0.0.59", OldAgent],
+];
+
+describe.each(versions)("with @ag-ui/client %s", (name, version) => {
+  const idOf = (thread: string) => `${name}-${thread}`;
+
+  test("a message is sent and its reply streams, reasoning before text; the next one has the history", async () => {
+    openai.behave({ kind: "gated", reasoning: ["Hm, ", "Jim."], tokens: ["Hello", " Jim!"] });
+    const { events, lines, say } = open(version, idOf("streams"));
+    const said = say("q-1", "Hi! I'm Jim.");
+    const deltas = () => events.flatMap(({ delta }) => (delta === undefined ? [] : [delta]));
+    for (const count of [1, 2, 3, 4]) {
+      openai.release();
+      await expect.poll(() => deltas().length).toBe(count);
+    }
+    openai.releaseAll();
+    await said;
+    expect(deltas()).toEqual(["Hm, ", "Jim.", "Hello", " Jim!"]);
+    expect(kinds(events)).toEqual([
+      ...["RUN_STARTED", "REASONING_START", "REASONING_MESSAGE_START"],
+      ...["REASONING_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "REASONING_MESSAGE_END", "REASONING_END"],
+      ...["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED"],
+    ]);
+    openai.behave(null);
+    await say("q-2", "What's my name?");
+    expect(lines().filter((line) => !line.startsWith("reasoning"))).toEqual([
+      ...["user: Hi! I'm Jim.", "assistant: Hello Jim!"],
+      ...["user: What's my name?", "assistant: Your name is Jim."],
+    ]);
+    expect(await texts(gateway.url, idOf("streams"))).toEqual([
+      ...["USER: Hi! I'm Jim.", "ASSISTANT: Hello Jim!", "USER: What's my name?", "ASSISTANT: Your name is Jim."],
+    ]);
+  });
+
+  test("a page without messages is shown the thread, and the reply that is being made; leaving it stops nothing", async () => {
+    await open(version, idOf("joined")).run();
+    openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    const first = open(version, idOf("joined"));
+    const said = first.say("q", "Count.");
+    openai.release();
+    await expect.poll(first.lines).toEqual(["user: Count.", "assistant: one"]);
+    first.agent.abortRun();
+    await said;
+    const second = open(version, idOf("joined"));
+    const joined = second.run();
+    await expect.poll(second.lines).toEqual(["user: Count.", "assistant: one"]);
+    openai.releaseAll();
+    await joined;
+    expect(second.lines()).toEqual(["user: Count.", "assistant: one two"]);
+    expect(kinds(second.events).slice(0, 3)).toEqual(["RUN_STARTED", "MESSAGES_SNAPSHOT", "TEXT_MESSAGE_START"]);
+    await second.run();
+    expect(kinds(second.events).slice(-3)).toEqual(["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]);
+    expect(second.agent.messages[0]?.id).toBe("q");
+  });
+
+  test("with parley-on-close: cancel the reply is stopped when the page leaves, and its text stays", async () => {
+    openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    const { agent, lines, say } = open(version, idOf("left"), { "parley-on-close": "cancel" });
+    const said = say("q", "Count.");
+    openai.release();
+    await expect.poll(lines).toEqual(["user: Count.", "assistant: one"]);
+    agent.abortRun();
+    await said;
+    await expect.poll(() => texts(gateway.url, idOf("left"))).toEqual(["USER: Count.", "ASSISTANT: one"]);
+  });
+
+  test("a run that comes again is the first one; a message that is run again, or edited, is answered anew", async () => {
+    const { agent, lines, say, run } = open(version, idOf("again"));
+    await say("q", "Hi! I'm Jim.", "run-1");
+    const { requests } = openai;
+    const before = requests.length;
+    const back = () => agent.setMessages(agent.messages.slice(0, 1));
+    back();
+    await run("run-1");
+    expect([lines(), requests.length - before]).toEqual([["user: Hi! I'm Jim.", "assistant: Hello Jim!"], 0]);
+    openai.behave({ kind: "reply", text: "Another." });
+    back();
+    await run("run-2");
+    expect(lines()).toEqual(["user: Hi! I'm Jim.", "assistant: Another."]);
+    openai.behave(null);
+    agent.setMessages([]);
+    await say("q", "Hi! I'm Ada.", "run-3");
+    expect(lines()).toEqual(["user: Hi! I'm Ada.", "assistant: Hello Ada!"]);
+    expect(await texts(gateway.url, idOf("again"))).toEqual(["USER: Hi! I'm Ada.", "ASSISTANT: Hello Ada!"]);
+  });
+
+  test("a reply that fails is RUN_ERROR, with its text and its code", async () => {
+    openai.behave({ kind: "errorFrame", code: "server_error" });
+    const { events, say } = open(version, idOf("failed"));
+    await say("q", "Hi! I'm Jim.").catch(() => undefined);
+    expect(kinds(events).slice(-2)).toEqual(["TEXT_MESSAGE_END", "RUN_ERROR"]);
+    expect(events.at(-1)).toMatchObject({ code: "MODEL_UNAVAILABLE", message: expect.any(String) as string });
+  });
+
+  test("a reply that others stop, and a thread that is cleared meanwhile, end the run", async () => {
+    openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    const { events, lines, say } = open(version, idOf("cleared"));
+    const said = say("q", "Count.");
+    openai.release();
+    await expect.poll(lines).toEqual(["user: Count.", "assistant: one"]);
+    await execute(
+      gateway.url,
+      "mutation ($id: String!) { clearHistory(input: { sessionId: $id }) { session { id } } }",
+      {
+        id: idOf("cleared"),
+      },
+    );
+    await said;
+    expect(events.at(-1)).toMatchObject({
+      type: "RUN_FINISHED",
+      outcome: { type: name === "1.0.0" ? "cancelled" : "success" },
+    });
+  });
+});
+
+/** Without a client: what the endpoint says. */
+async function post(input: unknown, headers: Record<string, string> = {}, url = urlOf(gateway)) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: typeof input === "string" ? input : JSON.stringify(input),
+  });
+  return { status: response.status, text: await response.text() };
+}
+const input = (threadId: string, messages: readonly unknown[], more: object = {}) => ({
+  ...{ threadId, runId: `${threadId}-run`, state: {}, messages, tools: [], context: [], forwardedProps: {}, ...more },
+});
+const question = (content: unknown) => ({ id: "q", role: "user", content });
+
+test.each([
+  ["no JSON", "{", 400, "BAD_REQUEST", ""],
+  ["a list", [], 400, "BAD_USER_INPUT", "body"],
+  ["no thread", { ...input("t", []), threadId: "" }, 400, "BAD_USER_INPUT", "threadId"],
+  ["a runId that is too long", { ...input("t", []), runId: "x".repeat(129) }, 400, "BAD_USER_INPUT", "runId"],
+  ["no messages", { ...input("t", []), messages: null }, 400, "BAD_USER_INPUT", "messages"],
+  ["an answer to an interrupt", input("t", [], { resume: [{ interruptId: "x" }] }), 400, "BAD_USER_INPUT", "resume"],
+  ["a tool's result", input("t", [{ id: "x", role: "tool", content: "x" }]), 400, "BAD_USER_INPUT", "messages[0]"],
+  ["an unknown role", input("t", [{ id: "x", role: "robot" }]), 400, "BAD_USER_INPUT", "messages[0].role"],
+  ["a message without an id", input("t", [{ role: "user", content: "x" }]), 400, "BAD_USER_INPUT", "messages[0].id"],
+  ["a blank message", input("t", [question(" ")]), 400, "BAD_USER_INPUT", "messages[0].text"],
+  ["content of no kind", input("t", [question(7)]), 400, "BAD_USER_INPUT", "messages[0].content"],
+  ["a part of no kind", input("t", [question([{ type: "smell" }])]), 400, "BAD_USER_INPUT", "messages[0].content[0]"],
+  [
+    "a file of another store",
+    input("t", [question([{ type: "document", source: { type: "file", value: "id" } }])]),
+    ...([400, "BAD_USER_INPUT", "messages[0].content[0]"] as const),
+  ],
+])("%s is refused, and says where", async (_name, given, status, code, field) => {
+  const answer = await post(given);
+  expect(answer.status).toBe(status);
+  const { errors } = JSON.parse(answer.text) as { errors: { extensions: Record<string, unknown> }[] };
+  expect(errors[0]?.extensions).toMatchObject({ code, ...(field === "" ? {} : { field }) });
+});
+
+test("anything but a POST of JSON is refused", async () => {
+  expect((await fetch(urlOf(gateway))).status).toBe(405);
+  expect((await post("threadId=t", { "content-type": "application/x-www-form-urlencoded" })).status).toBe(415);
+});
+
+test("images, sounds, videos and files are sent, of this and of former versions; what does not reach the model is named", async () => {
+  const content = [
+    { type: "text", text: "Look." },
+    { type: "image", source: { type: "data", value: "AA==", mimeType: "image/png" } },
+    { type: "audio", source: { type: "data", value: "AA==", mimeType: "audio/wav" } },
+    { type: "document", source: { type: "url", value: "https://example.org/a.pdf", mimeType: "application/pdf" } },
+    { type: "video", source: { type: "url", value: "https://example.org/a.mp4" } },
+    { type: "binary", mimeType: "image/png", url: "https://example.org/a.png" },
+    { type: "binary", mimeType: "text/plain", data: "AA==" },
+  ];
+  const more = {
+    tools: [{ name: "look", description: "x", parameters: {} }],
+    context: [{ description: "x", value: "y" }],
+  };
+  const answer = await post(
+    input("media", [{ id: "s", role: "system", content: "Be kind." }, question(content)], more),
+  );
+  expect(answer.text).toContain('data: {"type":"CUSTOM","name":"parley_ignored","value":["tools","context"]}');
+  type Data = { session: { messages: { nodes: { content: { __typename: string }[] }[] } } };
+  const query = `{ session(sessionId: "media") { messages(first: 1) { nodes { content { __typename } } } } }`;
+  const { session } = await execute<Data>(gateway.url, query);
+  expect(session.messages.nodes[0]?.content.map(({ __typename }) => __typename)).toEqual([
+    ...["TextBlock", "ImageBlock", "AudioBlock", "FileBlock", "OtherBlock", "ImageBlock", "FileBlock"],
+  ]);
+});
+
+test("a long thread is shown from its newest messages on, with images, names and calls of tools", async () => {
+  await addMessages(gateway.url, "shown", [
+    { role: "USER", content: [{ text: "Look." }, { image: { url: "https://example.org/a.png" } }], messageId: "a" },
+    { role: "ASSISTANT", text: "Wait.", toolCalls: [{ callId: "c", name: "look", args: { at: 1 } }] },
+    { role: "TOOL", text: "A cat.", toolCallId: "c" },
+  ]);
+  const { text } = await post(input("shown", []));
+  const [, snapshot] = text
+    .split("\n\n")
+    .filter((line) => line.startsWith("data: "))
+    .map((line) => JSON.parse(line.slice(6)) as Event);
+  expect(snapshot).toMatchObject({
+    type: "MESSAGES_SNAPSHOT",
+    messages: [
+      {
+        ...{ id: "a", role: "user" },
+        content: [
+          { type: "text", text: "Look." },
+          { type: "image", source: { type: "url", value: "https://example.org/a.png" } },
+        ],
+      },
+      {
+        ...{ role: "assistant", content: "Wait." },
+        toolCalls: [{ id: "c", type: "function", function: { name: "look", arguments: '{"at":1}' } }],
+      },
+      { role: "tool", content: "A cat.", toolCallId: "c" },
+    ],
+  });
+});
+
+test("with authentication a thread is the subject's own, and who may not write only reads", async () => {
+  const guarded = await startGateway({
+    redis: redis.url,
+    model: "offline",
+    auth: { kind: "jwt", key: { secret }, issuer: null, audience: null, clockSkewSeconds: 0, cookie: null },
+  });
+  try {
+    const url = urlOf(guarded);
+    const as = (token: string) => ({ authorization: `Bearer ${token}` });
+    expect((await post(input("mine", []), {}, url)).status).toBe(401);
+    const ada = as(await tokenFor("ada"));
+    expect((await post(input("mine", [question("Hi! I'm Ada.")]), ada, url)).text).toContain('"type":"RUN_FINISHED"');
+    expect((await post(input("ada:mine", []), ada, url)).text).toContain("Hi! I'm Ada.");
+    expect((await post(input("mine", []), as(await tokenFor("bob")), url)).text).not.toContain("Ada");
+    const reader = as(await tokenFor("ada", { scope: "chat:read" }));
+    expect((await post(input("mine", []), reader, url)).text).toContain("Hi! I'm Ada.");
+    expect((await post(input("mine", [question("No.")], { runId: "other" }), reader, url)).status).toBe(403);
+  } finally {
+    await guarded.close();
+  }
+});
+
+test.each([
+  ["where it is off", { agUi: false }],
+  ["where only listed operations are taken", { persistedOperations: { mode: "only", documents: {} } }],
+] as const)("%s there is no such endpoint", async (_name, options) => {
+  const closed = await startGateway({ redis: redis.url, model: "offline", ...options });
+  try {
+    expect((await post(input("t", []), {}, urlOf(closed))).status).toBe(404);
+  } finally {
+    await closed.close();
+  }
+});
+
+describe.each(versions)("an agent's run, with @ag-ui/client %s", (_name, version) => {
+  test("its calls of tools, their results and what they tell meanwhile come in order, and nothing comes twice", async () => {
+    const events: AgUiEvent[] = [{ type: "RUN_STARTED", threadId: "t", runId: "r" }];
+    const writer = new RunWriter("t", (event) => events.push(event));
+    const of = { sessionId: "t", runId: "run" } as const;
+    const call = {
+      kind: "tool",
+      messageLocalId: "m1",
+      callId: "c",
+      name: "look",
+      argsText: "",
+      revision: 0,
+      status: "WRITING",
+    } as const;
+    const story: Parameters<RunWriter["event"]>[0][] = [
+      { kind: "partAdded", ...of, index: 0, part: { kind: "reasoning", messageLocalId: "m1", text: "Hm" } },
+      { kind: "partProgress", ...of, index: 0, offset: 2, text: "." },
+      { kind: "progress", ...of, replyLocalId: "m1", index: 1, offset: 0, text: "Let me look." },
+      { kind: "partAdded", ...of, index: 2, part: { kind: "reasoning", messageLocalId: "m1", text: "Where?" } },
+      { kind: "progress", ...of, replyLocalId: "m1", index: 3, offset: 12, text: " There." },
+      { kind: "partAdded", ...of, index: 4, part: call },
+      { kind: "partProgress", ...of, index: 4, offset: 0, text: '{"at":1}' },
+      { kind: "partChanged", ...of, index: 4, part: { ...call, argsText: '{"at":1}', revision: 1, status: "RUNNING" } },
+      {
+        kind: "partAdded",
+        ...of,
+        index: 5,
+        part: { kind: "data", messageLocalId: "m1", callId: "c", name: "progress", data: { at: 50 } },
+      },
+      {
+        kind: "partChanged",
+        ...of,
+        index: 4,
+        part: { ...call, argsText: '{"at":1}', revision: 2, status: "DONE", content: "A cat." },
+      },
+      { kind: "progress", ...of, replyLocalId: "m2", index: 6, offset: 0, text: "A cat." },
+    ];
+    for (const event of story) for (const again of [event, event]) writer.event(again);
+    writer.end();
+    events.push({ type: "RUN_FINISHED", threadId: "t", runId: "r" });
+    expect(events.map(({ type, delta = "" }) => `${type} ${String(delta)}`.trim())).toEqual([
+      ...["RUN_STARTED", "REASONING_START", "REASONING_MESSAGE_START"],
+      ...["REASONING_MESSAGE_CONTENT Hm", "REASONING_MESSAGE_CONTENT .", "REASONING_MESSAGE_END", "REASONING_END"],
+      ...["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT Let me look.", "REASONING_START", "REASONING_MESSAGE_START"],
+      ...["REASONING_MESSAGE_CONTENT Where?", "REASONING_MESSAGE_END", "REASONING_END", "TEXT_MESSAGE_CONTENT  There."],
+      ...["TOOL_CALL_START", 'TOOL_CALL_ARGS {"at":1}', "TOOL_CALL_END", "CUSTOM", "TOOL_CALL_RESULT"],
+      ...["TEXT_MESSAGE_END", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT A cat.", "TEXT_MESSAGE_END", "RUN_FINISHED"],
+    ]);
+    const text = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join("");
+    const headers = { "content-type": "text/event-stream" };
+    const agent = new version({
+      ...{ url: "http://localhost/", threadId: "t", headers: {} },
+      fetch: () => Promise.resolve(new Response(text, { headers })),
+    });
+    await agent.runAgent({}, { onEvent: () => undefined });
+    const rest = agent.messages.filter(({ role }) => role !== "reasoning");
+    expect(rest.map(({ role, content }) => [role, content])).toEqual([
+      ["assistant", "Let me look. There."],
+      ["tool", "A cat."],
+      ["assistant", "A cat."],
+    ]);
+    expect(rest[0]).toMatchObject({ toolCalls: [{ id: "c", function: { name: "look", arguments: '{"at":1}' } }] });
+  });
+});
