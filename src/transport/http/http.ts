@@ -16,14 +16,14 @@ import { sseFraming, sseHeaders } from "./sse.ts";
 import { once, streamBody } from "./streams.ts";
 
 /** A request on the endpoint, whose body was read already. */
-interface OperationCall {
+export interface OperationCall {
   readonly method: string;
   readonly url: string;
   readonly headers: RequestHeaders;
   readonly body: string | null;
 }
 
-type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
+export type AnswerOperation = (call: OperationCall, exchange: Exchange) => Promise<PlainAnswer | Response>;
 
 /** Plain JSON by POST goes straight through; all else (GET, streams, GraphiQL's page) Yoga serves, by the same steps. */
 export function createOperationAnswers(parts: TransportParts): AnswerOperation {
