@@ -8,7 +8,7 @@ import { redisSourceOf, settle, type GatewayOptions, type Settings } from "./opt
 import type { AuthOptions } from "./config/auth.ts";
 import type { MemoryOptions } from "./config/table.ts";
 import { schema } from "./graphql/schema.ts";
-import { agentSpecs } from "./langchain/agents/given-agents.ts";
+import { GivenAgents } from "./langchain/agents/given-agents.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
@@ -117,6 +117,10 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
   const historyKeyPrefix = keyPrefixOf(source) + settings.historyKeyPrefix;
   const onError = (error: unknown) => logger.warn({ err: error }, "Something failed beside a request.");
 
+  const agents = new GivenAgents(settings.agents ?? {}, {
+    connectTimeoutMs: settings.mcpConnectTimeoutMs,
+    onWarning: (agent, message, err) => logger.warn(err === undefined ? { agent } : { agent, err }, message),
+  });
   const replies = createReplies({
     defaultModel: model,
     models: settings.models,
@@ -127,7 +131,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     offlineWordDelayMs: settings.offlineWordDelayMs,
     onFailure: (failure) => logger.warn({ ...failure }, "A call of a model has failed."),
     ...(settings.customModels ? { custom: settings.customModels } : {}),
-    agents: agentSpecs(settings.agents ?? {}),
+    agents: agents.specs,
     onToolFailure: (failure) => logger.warn({ ...failure }, "A tool of an agent has failed."),
   });
   const tellRedisError = redisErrors(logger);
@@ -210,7 +214,9 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     localOnly: !authenticates && !(auth.kind === "none" && auth.allowAnonymous === true),
     async ready() {
       const problem = await backend.problem();
-      return problem === null ? { ok: true, warnings: await backend.warnings() } : { ok: false, reason: problem };
+      return problem === null
+        ? { ok: true, warnings: [...(await backend.warnings()), ...agents.warnings()] }
+        : { ok: false, reason: problem };
     },
   });
   metrics?.watch({
@@ -227,6 +233,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
   let warming: NodeJS.Timeout | undefined;
   if (!idle) {
     backend.start();
+    agents.start();
     warming = setTimeout(() => void warm(), warmAfterMs).unref();
   }
 
@@ -243,6 +250,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     backend.stopPolling();
     await turns.close(graceMs);
     titles.close();
+    await agents.close();
     // Subscribers are still being sent the ends of these replies.
     await backend.feeds.settle(settleMs);
     await transport.close();

@@ -37,6 +37,11 @@ export async function main(): Promise<void> {
     case "add-key":
       await addKey(command);
       return;
+    case "pin-agents": {
+      const config = await readConfig(true);
+      if (config !== null) await pinAgents(config);
+      return;
+    }
     case "adopt":
     case "export":
     case "import":
@@ -69,6 +74,7 @@ ${dataCommandsHelp}
     --subject NAME          its owner
     --scope SCOPE           chat:read, chat:write or admin; may be repeated [chat:read and chat:write]
     --sessions PATTERN      session ids that it may use, as "team-*"; may be repeated ["NAME:*"]
+  parley agents pin         print what the tools of AGENTS_FILE's MCP servers are now, for its "pins"
   parley --help
   parley --version
 
@@ -102,6 +108,23 @@ async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
     process.stdout.write(`${key}\n`);
   } catch (error) {
     process.stderr.write(`${file} cannot be written: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+async function pinAgents({ agentsFile, mcpConnectTimeoutMs }: Config): Promise<void> {
+  if (agentsFile === null) {
+    misuse({ message: "AGENTS_FILE must name the file of the agents whose tools are pinned." });
+    return;
+  }
+  const { pinsOf, readAgentsFile } = await import("./cli/agents-file.ts");
+  const { agents } = await readAgentsFile(agentsFile, process.env);
+  const tell = (agent: string, message: string) => process.stderr.write(`${agent}: ${message}\n`);
+  try {
+    const pins = await pinsOf(agents, mcpConnectTimeoutMs, tell);
+    process.stdout.write(`${JSON.stringify(pins, null, 2)}\n`);
+  } catch {
+    // Which server it was has been told.
     process.exitCode = 1;
   }
 }
@@ -175,7 +198,7 @@ async function overData(config: Config, command: DataCommand): Promise<void> {
 /** For a command over what is stored. A signal ends the command, and takes a redis-server of ours along. */
 async function openIdle(config: Config, logger: Logger): Promise<Gateway> {
   const { createGateway } = await import("./gateway.ts");
-  const opening = createGateway({ ...optionsFrom(config, logger), idle: true });
+  const opening = optionsFrom(config, logger).then((options) => createGateway({ ...options, idle: true }));
   stopOnSignals(async () => (await opening).close({ graceMs: 0 }), 1);
   return await opening;
 }
@@ -190,15 +213,20 @@ function stdinBytes(): number | null {
   }
 }
 
-function optionsFrom(config: Config, logger: Logger): GatewayOptions {
+async function optionsFrom(config: Config, logger: Logger): Promise<GatewayOptions> {
   const onProgress = (text: string) => logger.info({}, text);
   const { tracing, ...rest } = config;
+  const { readAgentsFile } = await import("./cli/agents-file.ts");
+  const agents =
+    config.agentsFile === null ? {} : { agents: (await readAgentsFile(config.agentsFile, process.env)).agents };
   // These are not the gateway's: where it listens is listen()'s affair.
   const given: Partial<typeof rest> = { ...rest };
-  for (const name of ["host", "port", "shutdownGraceMs", "logLevel"] as const) Reflect.deleteProperty(given, name);
+  for (const name of ["host", "port", "shutdownGraceMs", "logLevel", "agentsFile"] as const) {
+    Reflect.deleteProperty(given, name);
+  }
   // With OpenTelemetry loaded ahead of Parley (`node --import`) the spans go where that sends all others.
   const own = tracing === null || hostTraces() ? {} : { tracing };
-  return { ...given, ...own, redis: redisSource(config.redis, process.env, onProgress), logger };
+  return { ...given, ...own, ...agents, redis: redisSource(config.redis, process.env, onProgress), logger };
 }
 
 async function start(config: Config): Promise<void> {
@@ -208,7 +236,7 @@ async function start(config: Config): Promise<void> {
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
   // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
   const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
-  const starting = createGateway(optionsFrom(config, logger));
+  const starting = optionsFrom(config, logger).then(createGateway);
   // From here on there may be a redis-server of ours, which must not be left behind.
   const stopping = stopOnSignals(async () => {
     logger.info({ graceMs: config.shutdownGraceMs }, "Stopping: nobody new gets in, replies may end.");

@@ -13,6 +13,7 @@ type Command =
   | { readonly kind: "start" }
   | { readonly kind: "help" }
   | { readonly kind: "version" }
+  | { readonly kind: "pin-agents" }
   | Misused
   | ({ readonly kind: "add-key" } & NewKey)
   | Adopt;
@@ -78,6 +79,11 @@ export function readCommand(args: readonly string[]): Command {
     if (subject === undefined)
       return { kind: "misused", message: "keys add needs --subject NAME, the owner of the key." };
     return { kind: "add-key", subject, scopes, sessions };
+  }
+  if (name === "agents") {
+    return rest.join() === "pin"
+      ? { kind: "pin-agents" }
+      : { kind: "misused", message: "The only command for agents is parley agents pin." };
   }
   if (rest.length > 0) return { kind: "misused", message: `One command at a time, not also ${rest.join(" ")}.` };
   if (name === "adopt") return { kind: "adopt", owner: values.owner ?? null, match: values.match ?? null };

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createSecureContext } from "node:tls";
 
+import { readAgentsFile } from "./agents-file.ts";
 import { keyFileProblem } from "./api-keys.ts";
 import type { ConfigProblem } from "../config/load.ts";
 
@@ -36,6 +37,13 @@ export async function fileProblems(env: Environment, serves: boolean): Promise<r
     tell(tls.key, "is not the key of the certificate");
   if (!serves) return problems;
 
+  const file = given("AGENTS_FILE");
+  const { agents, problems: mistakes } = file === null ? { agents: {}, problems: [] } : await readAgentsFile(file, env);
+  for (const mistake of mistakes) tell("AGENTS_FILE", mistake);
+  const [, agent] = /^agent:(.*)$/.exec(given("MODEL") ?? "") ?? [];
+  if (agent !== undefined && mistakes.length === 0 && !Object.hasOwn(agents, agent)) {
+    tell("MODEL", "names an agent that AGENTS_FILE does not have");
+  }
   const keys = given("AUTH_KEYS_FILE");
   if (keys !== null && given("AUTH") === "keys") tell("AUTH_KEYS_FILE", await keyFileProblem(keys));
   const operations = given("PERSISTED_OPERATIONS") === "off" ? null : await read("PERSISTED_OPERATIONS_FILE");

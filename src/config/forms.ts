@@ -131,7 +131,9 @@ const modelForm = `must be "provider:name", such as openai:gpt-4o-mini, or "offl
 export const optionModelForm =
   'must be "provider:name", such as openai:gpt-4o-mini, "offline", or the name of one of customModels';
 
-export const model: Form<string> = { ...text(z.string().regex(modelName, modelForm)), must: optionModelForm };
+/** An agent of AGENTS_FILE as well, or of `agents`: whether there is one of the name is looked at where these are known. */
+const isModel = (name: string) => modelName.test(name) || /^agent:\S+$/.test(name);
+export const model: Form<string> = { ...text(z.string().refine(isModel, modelForm)), must: optionModelForm };
 export const models = list((name) => modelName.test(name), `each ${modelForm}`);
 
 const parleysOwn = (prefix: string) => prefix.startsWith("parley:");

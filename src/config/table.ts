@@ -30,6 +30,12 @@ export const commandSettings = {
   port: setting("PORT", whole(0, 65_535), 4000, "Port of the endpoint; 0 picks a free one."),
   host: setting("HOST", text(), "127.0.0.1", "Address to listen on; 0.0.0.0 for all."),
   shutdownGraceMs: setting("SHUTDOWN_GRACE_MS", whole(0, dayMs), 10_000, "How long replies may go on after SIGTERM."),
+  agentsFile: setting(
+    "AGENTS_FILE",
+    orNull(text()),
+    null,
+    "Agents: a JSON file, or an ES module that exports LangChain's models and tools (docs/agents.md).",
+  ),
   logLevel: setting(
     "LOG_LEVEL",
     oneOf("fatal", "error", "warn", "info", "debug", "trace", "silent"),
@@ -127,6 +133,12 @@ export const optionSettings = {
     whole(1, dayMs),
     60_000,
     "After that long a call of the model has failed.",
+  ),
+  mcpConnectTimeoutMs: setting(
+    "MCP_CONNECT_TIMEOUT_MS",
+    whole(1, 600_000),
+    10_000,
+    "How long a reply of an agent waits for the MCP servers of its tools; then it fails with MODEL_UNAVAILABLE.",
   ),
   autoTitle: setting(
     "AUTO_TITLE",

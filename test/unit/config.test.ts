@@ -66,6 +66,7 @@ test("nothing set: everything has its default", () => {
     modelTemperature: null,
     modelMaxRetries: 2,
     modelTimeoutMs: 60_000,
+    mcpConnectTimeoutMs: 10_000,
     autoTitle: false,
     offlineWordDelayMs: 15,
     systemPrompt: null,
@@ -100,6 +101,7 @@ test("nothing set: everything has its default", () => {
     allowedOrigins: null,
     allowedHosts: null,
     logLevel: "info",
+    agentsFile: null,
   });
 });
 
@@ -216,6 +218,8 @@ test("everything set", () => {
     ALLOWED_ORIGINS: "https://chat.example, http://localhost:3000",
     ALLOWED_HOSTS: "chat.example, gateway",
     LOG_LEVEL: "debug",
+    AGENTS_FILE: "agents.json",
+    MCP_CONNECT_TIMEOUT_MS: "700",
   });
   expect(config).toEqual({
     ...limitsByDefault,
@@ -248,6 +252,7 @@ test("everything set", () => {
     modelTemperature: 0.5,
     modelMaxRetries: 0,
     modelTimeoutMs: 5000,
+    mcpConnectTimeoutMs: 700,
     autoTitle: false,
     offlineWordDelayMs: 300,
     systemPrompt: "Be brief. {literally}",
@@ -281,6 +286,7 @@ test("everything set", () => {
     allowedOrigins: ["https://chat.example", "http://localhost:3000"],
     allowedHosts: ["chat.example", "gateway"],
     logLevel: "debug",
+    agentsFile: "agents.json",
   });
 });
 

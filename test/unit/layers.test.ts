@@ -18,7 +18,7 @@ const layers: Readonly<Record<string, Layer>> = {
   "embedded-redis/": { ours: [], vendors: ["ioredis"] },
   "langchain/": {
     ours: ["conversation/"],
-    vendors: ["@langchain/*", "langchain", "js-tiktoken", "eventsource-parser", "undici"],
+    vendors: ["@langchain/*", "langchain", "@modelcontextprotocol/sdk", "js-tiktoken", "eventsource-parser", "undici"],
   },
   // For LangGraph programs beside the gateway: an entry of its own.
   "langgraph/": {
@@ -62,7 +62,10 @@ const layers: Readonly<Record<string, Layer>> = {
     vendors: [],
   },
   "cli/": {
-    ours: ["gateway.ts", "options.ts", "config/", "transport/auth/", "conversation/", "redis/client/refusal.ts"],
+    ours: [
+      ...["gateway.ts", "options.ts", "config/", "transport/auth/", "conversation/", "redis/client/refusal.ts"],
+      ...["langchain/agents/agent-options.ts", "langchain/agents/given-agents.ts"],
+    ],
     vendors: [],
   },
   "main.ts": { ours: ["gateway.ts", "config/", "telemetry/", "cli/", "conversation/"], vendors: [] },

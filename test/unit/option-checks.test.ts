@@ -34,7 +34,7 @@ test.each<readonly [unknown, readonly string[]]>([
       redis,
       agents: {
         "a b": {},
-        bare: { model: 1, approvals: [] },
+        bare: { model: 1, approves: [] },
         twice: {
           model: "offline",
           instructions: 1,
@@ -50,7 +50,7 @@ test.each<readonly [unknown, readonly string[]]>([
     },
     [
       "agents.a b: a name has letters",
-      "agents.bare.approvals is not known",
+      "agents.bare.approves is not known",
       "agents.bare.model must be the name of a model",
       "agents.twice.instructions must be a text",
       'agents.twice.tools[1]: there is another tool of the name "t"',

@@ -1,6 +1,7 @@
 // Its types are those of the package: they name none of LangChain's, which not every program's compiler takes.
 
 import { isObject, type JsonObject } from "../../conversation/message/json.ts";
+import { mcpProblems, type McpOptions } from "../mcp/server-options.ts";
 import type { ChatModel } from "../models/custom-model.ts";
 import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
 
@@ -14,19 +15,25 @@ export interface Tool {
   invoke(...args: never[]): Promise<unknown>;
 }
 
-/** An agent of the program that uses Parley as a library. */
-export interface AgentOptions {
+/** An agent of the program that uses Parley as a library, or of AGENTS_FILE. */
+export interface AgentOptions extends McpOptions {
   /** "provider:name", "offline", one of customModels, or a LangChain chat model. */
   readonly model: string | ChatModel;
   readonly description?: string | undefined;
   /** Of sessions that have none of their own. */
   readonly instructions?: string | undefined;
-  readonly tools?: readonly Tool[] | undefined;
+  /**
+   * LangChain tools, and names of the servers' tools ("<server>__<tool>", "*" for any text). Left out: all of the servers'.
+   */
+  readonly tools?: readonly (Tool | string)[] | undefined;
   readonly limits?: { readonly [Name in keyof AgentLimits]?: AgentLimits[Name] | undefined } | undefined;
 }
 
 const isText = (value: unknown): boolean => value === undefined || typeof value === "string";
-const options = new Set(["model", "description", "instructions", "tools", "limits"]);
+const options = new Set([
+  ...["model", "description", "instructions", "tools", "limits"],
+  ...["mcpServers", "approvals", "pins"],
+]);
 const agentName = /^[A-Za-z0-9._-]{1,64}$/;
 /** What OpenAI takes; the others take more. */
 const toolName = /^[A-Za-z0-9_-]{1,64}$/;
@@ -42,6 +49,7 @@ export function agentProblems(agents: JsonObject): readonly string[] {
       ...(isModel(agent["model"]) ? [] : [`${at}.model must be the name of a model, or a LangChain chat model`]),
       ...["description", "instructions"].flatMap((key) => (isText(agent[key]) ? [] : [`${at}.${key} must be a text`])),
       ...toolProblems(`${at}.tools`, agent["tools"]),
+      ...mcpProblems(at, agent),
       ...limitProblems(`${at}.limits`, agent["limits"]),
     ];
   });
@@ -54,10 +62,11 @@ function isModel(value: unknown): boolean {
 
 function toolProblems(at: string, tools: unknown): readonly string[] {
   if (tools === undefined) return [];
-  if (!Array.isArray(tools)) return [`${at} must be a list of LangChain tools`];
+  if (!Array.isArray(tools)) return [`${at} must be a list of LangChain tools and names of tools`];
   const names = new Set<unknown>();
   return tools.flatMap((tool: unknown, i) => {
     const where = `${at}[${i}]`;
+    if (typeof tool === "string") return tool === "" ? [`${where} must not be empty`] : [];
     if (!isObject(tool) || typeof tool["invoke"] !== "function") return [`${where} must be a LangChain tool`];
     const { name } = tool;
     if (typeof name !== "string" || !toolName.test(name))

@@ -1,25 +1,153 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 
-import type { AgentOptions } from "./agent-options.ts";
+import type { ServerTool } from "../mcp/chosen-tools.ts";
+import type { McpEndpoint } from "../mcp/connection.ts";
+import type { McpServerOptions } from "../mcp/server-options.ts";
+import { McpServer } from "../mcp/server.ts";
+import type { AgentOptions, Tool } from "./agent-options.ts";
 import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
-import type { AgentSpec } from "./spec.ts";
+import type { AgentSpec, AgentTool } from "./spec.ts";
 
-/** The agents that a program gave. */
-export function agentSpecs(agents: Readonly<Record<string, AgentOptions>>): readonly AgentSpec[] {
-  return Object.entries(agents).map(([name, { model, description, instructions, tools = [], limits = {} }]) => {
-    // Safe: a chat model and tools by their methods, as agentProblems() has seen.
-    const own = tools as unknown as readonly StructuredToolInterface[];
-    return {
-      kind: "agent",
-      name,
-      description: description ?? null,
-      model: typeof model === "string" ? model : (model as unknown as BaseChatModel),
-      instructions: instructions ?? null,
-      tools: () => Promise.resolve(own.map((tool) => ({ tool, needsApproval: false }))),
-      limits: { ...defaultAgentLimits, ...withoutUndefined(limits) },
-    };
-  });
+export interface AgentSettings {
+  /** How long a run waits for a server of tools. */
+  readonly connectTimeoutMs: number;
+  /** For the operator, about an agent. */
+  readonly onWarning: (agent: string, message: string, cause?: unknown) => void;
+}
+
+/** By the names of agents: pins by the names of tools. */
+export type AgentPins = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/** The agents that a program or a file gave, with what they keep open: the connections to their servers. */
+export class GivenAgents {
+  readonly #agents: readonly GivenAgent[];
+
+  constructor(given: Readonly<Record<string, AgentOptions>>, settings: AgentSettings) {
+    this.#agents = Object.entries(given).map(([name, options]) => new GivenAgent(name, options, settings));
+  }
+
+  get specs(): readonly AgentSpec[] {
+    return this.#agents;
+  }
+
+  /** Connects to their servers in the background, and tells the operator what does not fit. */
+  start(): void {
+    for (const agent of this.#agents) void agent.tools().catch(() => undefined); // told to the operator
+  }
+
+  /** Of all tools that their servers have now. */
+  async pins(): Promise<AgentPins> {
+    return Object.fromEntries(
+      await Promise.all(this.#agents.map(async (agent) => [agent.name, await agent.pins()] as const)),
+    );
+  }
+
+  /** Agents that cannot answer now. */
+  warnings(): readonly string[] {
+    return this.#agents.flatMap(({ name, problem }) => (problem === null ? [] : [`The agent ${name}: ${problem}`]));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#agents.map((agent) => agent.close()));
+  }
+}
+
+class GivenAgent implements AgentSpec {
+  readonly kind = "agent";
+  readonly name: string;
+  readonly description: string | null;
+  readonly model: string | BaseChatModel;
+  readonly instructions: string | null;
+  readonly limits: AgentSpec["limits"];
+  readonly #options: AgentOptions;
+  readonly #servers: readonly { readonly server: McpServer; readonly hidesErrors: boolean }[];
+  readonly #onWarning: (message: string, cause?: unknown) => void;
+  #told = "";
+  #problem: string | null = null;
+
+  constructor(name: string, options: AgentOptions, settings: AgentSettings) {
+    const { model, description = null, instructions = null, mcpServers = {}, limits = {} } = options;
+    this.name = name;
+    this.description = description;
+    this.instructions = instructions;
+    // Safe: an object is a LangChain chat model, which the program has from its own copy of LangChain.
+    this.model = typeof model === "string" ? model : (model as unknown as BaseChatModel);
+    this.limits = { ...defaultAgentLimits, ...withoutUndefined(limits) };
+    this.#options = options;
+    this.#onWarning = (message, cause) => settings.onWarning(name, message, cause);
+    this.#servers = Object.entries(mcpServers).map(([serverName, config]) => {
+      const server = new McpServer({
+        name: serverName,
+        endpoint: endpointOf(config),
+        connectTimeoutMs: settings.connectTimeoutMs,
+        onFailure: (error) => this.#onWarning(`The MCP server ${serverName} cannot be reached.`, error),
+        onLine: (line) => this.#onWarning(`The MCP server ${serverName} says: ${line}`),
+      });
+      return { server, hidesErrors: config.errors === "hide" };
+    });
+  }
+
+  get problem(): string | null {
+    return this.#problem;
+  }
+
+  readonly tools = async (signal?: AbortSignal): Promise<readonly AgentTool[]> => {
+    try {
+      const tools = await this.#chosen(signal);
+      this.#problem = null;
+      return tools;
+    } catch (error) {
+      signal?.throwIfAborted();
+      const problem = error instanceof Error ? error.message : String(error);
+      if (problem !== this.#problem) this.#onWarning(`It cannot answer: ${problem}`);
+      this.#problem = problem;
+      throw error;
+    }
+  };
+
+  async close(): Promise<void> {
+    await Promise.all(this.#servers.map(({ server }) => server.close()));
+  }
+
+  async pins(): Promise<Readonly<Record<string, string>>> {
+    const [{ nameOf, pinOf }, listed] = await Promise.all([import("../mcp/chosen-tools.ts"), this.#listed()]);
+    return Object.fromEntries(listed.map((one) => [nameOf(one), pinOf(one.tool)]));
+  }
+
+  /** All tools of its servers. */
+  async #listed(signal?: AbortSignal): Promise<readonly ServerTool[]> {
+    const listed = this.#servers.map(async ({ server, hidesErrors }) =>
+      (await server.tools(signal)).map((tool) => ({ server, tool, hidesErrors })),
+    );
+    return (await Promise.all(listed)).flat();
+  }
+
+  async #chosen(signal: AbortSignal | undefined): Promise<readonly AgentTool[]> {
+    const { tools, approvals = [], pins = {} } = this.#options;
+    // Safe: each has a tool's name and invoke().
+    const own = (tools ?? []).filter((one): one is Tool => typeof one !== "string");
+    const patterns = tools?.filter((one) => typeof one === "string") ?? null;
+    const [{ chosenTools }, listed] = await Promise.all([import("../mcp/chosen-tools.ts"), this.#listed(signal)]);
+    const leftOut: string[] = [];
+    const chosen = chosenTools(
+      listed,
+      own as unknown as readonly StructuredToolInterface[],
+      { tools: patterns, approvals, pins },
+      (name, why) => {
+        leftOut.push(`The tool ${name} is left out. ${why}`);
+      },
+    );
+    if (leftOut.join() !== this.#told) for (const message of leftOut) this.#onWarning(message);
+    this.#told = leftOut.join();
+    return chosen;
+  }
+}
+
+function endpointOf({ command, args = [], env = {}, cwd, url = "", headers = {} }: McpServerOptions): McpEndpoint {
+  return command === undefined
+    ? { kind: "http", url, headers }
+    : { kind: "stdio", command, args, env, cwd: cwd === undefined ? null : cwd };
 }
 
 function withoutUndefined(limits: NonNullable<AgentOptions["limits"]>): Partial<AgentLimits> {

@@ -1,16 +1,32 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { CallbackManagerForLLMRun } from "@langchain/core/callbacks/manager";
-import { BaseChatModel } from "@langchain/core/language_models/chat_models";
+import {
+  BaseChatModel,
+  type BaseChatModelCallOptions,
+  type BindToolsInput,
+} from "@langchain/core/language_models/chat_models";
 import { AIMessage, AIMessageChunk, type BaseMessage, type UsageMetadata } from "@langchain/core/messages";
+import type { Runnable } from "@langchain/core/runnables";
 import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 
+import type { BaseLanguageModelInput } from "@langchain/core/language_models/base";
+
 import { summaryIntroduction } from "../history/memory.ts";
+import { offlineAnswers, offlineCall, offlineTools, type OfflineCall, type OfflineTool } from "./offline-calls.ts";
 import { offlineReply, type Line } from "./offline-text.ts";
 import { textOfMessage } from "../text.ts";
 
-/** A LangChain chat model that needs neither key nor network. It says what it is, streams word by word, and remembers a name. */
-export class OfflineModel extends BaseChatModel {
+interface OfflineOptions extends BaseChatModelCallOptions {
+  readonly offlineTools?: readonly OfflineTool[];
+}
+
+/**
+ * A LangChain chat model that needs neither key nor network. It says what it is, streams word by word, remembers a name, and
+ * calls a tool when it is told to.
+ */
+export class OfflineModel extends BaseChatModel<OfflineOptions> {
   readonly #wordDelayMs: number;
 
   constructor({ wordDelayMs }: { readonly wordDelayMs: number }) {
@@ -22,11 +38,21 @@ export class OfflineModel extends BaseChatModel {
     return "offline";
   }
 
-  override _generate(messages: BaseMessage[]): Promise<ChatResult> {
-    const text = replyTo(messages);
-    const message = Object.assign(new AIMessage({ content: text, response_metadata: ending }), {
-      usage_metadata: usageOf(messages, text),
-    });
+  override bindTools(
+    tools: BindToolsInput[],
+    options: Partial<OfflineOptions> = {},
+  ): Runnable<BaseLanguageModelInput, AIMessageChunk, OfflineOptions> {
+    return this.withConfig({ ...options, offlineTools: offlineTools(tools) });
+  }
+
+  override _generate(messages: BaseMessage[], options: this["ParsedCallOptions"]): Promise<ChatResult> {
+    const { text, calls } = replyTo(messages, options);
+    const message = Object.assign(
+      new AIMessage({ content: text, tool_calls: calls, response_metadata: endingOf(calls) }),
+      {
+        usage_metadata: usageOf(messages, text),
+      },
+    );
     return Promise.resolve({ generations: [{ text, message }] });
   }
 
@@ -35,13 +61,21 @@ export class OfflineModel extends BaseChatModel {
     options: this["ParsedCallOptions"],
     runManager?: CallbackManagerForLLMRun,
   ): AsyncGenerator<ChatGenerationChunk> {
-    const text = replyTo(messages);
+    const { text, calls } = replyTo(messages, options);
     for (const word of text.match(/\s*\S+/g) ?? []) {
       await sleep(this.#wordDelayMs, undefined, options.signal === undefined ? {} : { signal: options.signal });
       const chunk = new ChatGenerationChunk({ text: word, message: new AIMessageChunk(word) });
       yield chunk;
       await runManager?.handleLLMNewToken(word, undefined, undefined, undefined, undefined, { chunk });
     }
+    for (const [index, { id, name, args }] of calls.entries()) {
+      const pieces = [{ id, name, args: JSON.stringify(args), index, type: "tool_call_chunk" as const }];
+      const message = new AIMessageChunk({ content: "", tool_call_chunks: pieces });
+      const chunk = new ChatGenerationChunk({ text: "", message });
+      yield chunk;
+      await runManager?.handleLLMNewToken("", undefined, undefined, undefined, undefined, { chunk });
+    }
+    const ending = endingOf(calls);
     const message = Object.assign(new AIMessageChunk({ content: "", response_metadata: ending }), {
       usage_metadata: usageOf(messages, text),
     });
@@ -49,11 +83,23 @@ export class OfflineModel extends BaseChatModel {
   }
 }
 
-const ending: Record<string, unknown> = { finish_reason: "stop", model_name: "offline" };
+interface OfflineReply {
+  readonly text: string;
+  readonly calls: (OfflineCall & { readonly id: string })[];
+}
 
-function replyTo(messages: readonly BaseMessage[]): string {
+function endingOf({ length }: OfflineReply["calls"]): Record<string, unknown> {
+  return { finish_reason: length > 0 ? "tool_calls" : "stop", model_name: "offline" };
+}
+
+function replyTo(messages: readonly BaseMessage[], { offlineTools: tools = [] }: OfflineOptions): OfflineReply {
+  const answers = offlineAnswers(messages);
+  if (answers !== null) return { text: answers, calls: [] };
   const input = messages.at(-1);
-  return offlineReply(linesOf(messages.slice(0, -1)), input === undefined ? "" : textOfMessage(input));
+  const said = input === undefined ? "" : textOfMessage(input);
+  const call = tools.length > 0 ? offlineCall(tools, said) : null;
+  if (call !== null) return { text: "", calls: [{ ...call, id: `call_${randomUUID()}` }] };
+  return { text: offlineReply(linesOf(messages.slice(0, -1)), said), calls: [] };
 }
 
 /** Instructions are left out: "You are …" is nothing that the user told. */
