@@ -3,11 +3,13 @@ import { ConversationChain } from "@langchain/classic/chains";
 import { BufferMemory } from "@langchain/classic/memory";
 import type { StoredMessage } from "@langchain/core/messages";
 import { AIMessage, HumanMessage } from "@langchain/core/messages";
+import { tool } from "@langchain/core/tools";
 import { Command, interrupt, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { ChatOpenAI } from "@langchain/openai";
 import { RedisChatMessageHistory } from "@langchain/redis";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { z } from "zod";
 import type { Gateway } from "../../src/gateway.ts";
 import { CheckpointSaver } from "../../src/langgraph/saver.ts";
 import { sharedKeys } from "../../src/redis/store/keys.ts";
@@ -23,6 +25,8 @@ import { command, waitUntil } from "../support/redis/redis-command.ts";
 import type { TestRedis } from "../support/redis/redis-server.ts";
 import { foreignRow } from "../support/store/store.ts";
 import type { TestTopology } from "../support/redis/topologies.ts";
+
+const clock = tool(() => "It is noon.", { name: "clock", description: "Tells the time.", schema: z.object({}) });
 
 // Short, so that a lease is renewed, ends and is looked after within the tests.
 const runLeaseMs = 3000;
@@ -48,6 +52,7 @@ describe("two gateways", () => {
       maxSendsPerMinute: 100_000,
       maxRunsPerSubject: 1000,
       maxTokensPerDay: 1_000_000_000,
+      agents: { clock: { model: "openai:gpt-4o-mini", tools: [clock] } },
       // What foreign code writes must be heard: reading from time to time would hide that it is not.
       feedCheckMs: 600_000,
     };
@@ -341,6 +346,20 @@ describe("two gateways", () => {
     await own.close();
     expect(await client.llen("own")).toBe(3);
     expect(client.status).toBe("ready");
+  });
+
+  test.each(["a}agent", "{tag}agent"])("an agent's step in the session %j, seen on the other", async (sessionId) => {
+    openai.next(
+      { kind: "reply", finishReason: "tool_calls", toolCalls: [{ id: "c", name: "clock", arguments: "{}" }] },
+      { kind: "reply", text: "Noon." },
+    );
+    const stream = await chat.follow(there, sessionId);
+    const { run: told } = await chat.ask(here, sessionId, "What time is it?", { model: "agent:clock" });
+    await stream.waitFor(chat.isRunEnd(told.id));
+    stream.close();
+    const said = ["What time is it?", "", "It is noon.", "Noon."];
+    expect(chat.eventsOf(stream, "MessageAdded").map(({ message }) => message.text)).toEqual(said);
+    expect(await textsOf(sessionId)).toEqual(said);
   });
 
   test("the environment alone switches a gateway to it", async () => {
