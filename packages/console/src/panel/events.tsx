@@ -59,7 +59,7 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
             >
               <b>{event.name}</b>
               <time>{exactTime(event.at)}</time>
-              <small>{size(event.bytes)}</small>
+              <small>{event.bytes === null ? event.raw : size(event.bytes)}</small>
               <small>{event.lagMs === null ? "" : `lag ${duration(event.lagMs)}`}</small>
               <code title="cursor">{event.cursor ?? ""}</code>
             </button>
@@ -70,7 +70,7 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
         <section class="detail" aria-label={`Raw ${chosen.name}`}>
           <header>
             <b>{chosen.name}</b>
-            <small>{size(chosen.bytes)}</small>
+            <small>{chosen.bytes !== null && size(chosen.bytes)}</small>
             <CopyButton text={indented(chosen.raw)} />
             <button type="button" class="quiet small" aria-label="Close the raw event" onClick={() => choose(null)}>
               <Icon name="close" />

@@ -12,7 +12,8 @@ export interface TapeEvent {
   readonly kind: EventKind;
   /** The event's GraphQL type, else the protocol's message. */
   readonly name: string;
-  readonly bytes: number;
+  /** null: nothing came over the wire, but the connection came or went. */
+  readonly bytes: number | null;
   readonly cursor: string | null;
   /** How long it was on its way, where it tells when it was made. */
   readonly lagMs: number | null;
@@ -65,7 +66,13 @@ export class Recorder implements Pick<Store<Recording>, "subscribe" | "getSnapsh
 
   event({ kind, text }: RawEvent): void {
     const at = this.#now();
-    const event = { number: this.#count++, at, bytes: bytesOf(text), raw: text, ...readEvent(kind, text, at) };
+    const event = {
+      number: this.#count++,
+      at,
+      bytes: kind === "message" ? bytesOf(text) : null,
+      raw: text,
+      ...readEvent(kind, text, at),
+    };
     const events = [...this.#recording.events, event];
     this.#change({ events: events.slice(-mostEvents) });
   }
