@@ -183,6 +183,24 @@ describe("the client's list of messages", () => {
     expect(shown(early).at(-1)).toBe("ASSISTANT streaming: Fine");
   });
 
+  test("while its tools work a run goes on, for who joins then too: it can be stopped", () => {
+    const call = { callId: "c", name: "look", args: {} };
+    const calls = added({ ...message(1, "Let me look."), toolCalls: [call] });
+    const tool = added({ ...message(2, "found"), role: "TOOL", toolCallId: "c" });
+    const before = [...story.slice(1, 4), progress(0, 0, "Let me look.")].reduce(applyEvent, emptyChat);
+    const lines = ["USER stored: q", "ASSISTANT stored: Let me look."];
+    const atWork = applyEvent(before, calls);
+    expect([shown(atWork), atWork.active?.id]).toEqual([lines, "run-0"]);
+    const ended = [tool, changed(run("COMPLETED", 0, { replyId: "m0-3" }))].reduce(applyEvent, atWork);
+    expect([shown(ended), ended.active]).toEqual([[...lines, "TOOL stored: found"], null]);
+    const opened = session({
+      messages: page(message(0, "q"), message(1, "Let me look.")),
+      activeRun: run("RUNNING", 0),
+    });
+    const joined = applyEvent(emptyChat, { __typename: "StreamOpened", cursor: "c1", session: opened });
+    expect([shown(joined), joined.active?.id]).toEqual([lines, "run-0"]);
+  });
+
   test("a stored message has its blocks by their kind, and kinds that it does not know are left out", () => {
     const citation = { url: "https://example.org", title: "Example", quote: null, start: 0, end: 4 };
     const file = { url: "https://example.org/a.pdf", mimeType: "application/pdf", fileName: "a.pdf" };

@@ -51,7 +51,9 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
       return opened(chat, event.cursor, event.session);
     case "MessageAdded": {
       const message = storedMessage(event.message);
-      const active = chat.active?.replyId === message.id ? null : chat.active;
+      // One that calls tools is not its run's last.
+      const goesOn = message.toolCalls.length > 0 && chat.active !== null && !hasEnded(chat.active);
+      const active = chat.active?.replyId === message.id && !goesOn ? null : chat.active;
       const outgoing = chat.outgoing.filter((one) => one.message.id !== message.id);
       return { ...chat, cursor: message.cursor, stored: place(chat.stored, [message]), active, outgoing };
     }
@@ -99,7 +101,7 @@ function opened(chat: Chat, cursor: string, session: OpenSessionRow): Chat {
   const isNew = chat.cursor !== null && chat.session === null;
   return {
     ...next,
-    active: kept !== null && isStored(next.stored, kept.replyId) ? null : kept,
+    active: kept !== null && hasEnded(kept) && isStored(next.stored, kept.replyId) ? null : kept,
     // What was answered, and is neither stored nor going to be: the history was cut there in the meantime.
     outgoing: next.outgoing.filter(({ runId, message }) => isNew || runId === null || known.has(message.id)),
   };
