@@ -25,5 +25,3 @@ export interface AgentTool {
   /** No call of it begins before somebody has approved it. */
   readonly needsApproval: boolean;
 }
-
-export { defaultAgentLimits } from "./limits.ts";
