@@ -139,8 +139,8 @@ const checks = {
 };
 
 function agentsProblems(options: unknown): readonly string[] {
-  const { agents } = isObject(options) ? options : {};
-  return isObject(agents) ? agentProblems(agents) : [];
+  const { agents, customModels } = isObject(options) ? options : {};
+  return isObject(agents) ? agentProblems(agents, (name) => isModelOf(customModels, name), optionModelForm) : [];
 }
 
 /** What is no name of a model would fail with each reply. */
@@ -150,8 +150,12 @@ function modelProblems(options: unknown): readonly string[] {
     const isKnown = isObject(agents) && Object.hasOwn(agents, model.slice("agent:".length));
     return isKnown ? [] : [`model names an agent that is not among agents: ${model}`];
   }
-  if (typeof model !== "string" || model === "offline" || /^[^:]+:\S/.test(model)) return [];
-  return isObject(customModels) && Object.hasOwn(customModels, model) ? [] : [`model ${optionModelForm}`];
+  return typeof model !== "string" || isModelOf(customModels, model) ? [] : [`model ${optionModelForm}`];
+}
+
+function isModelOf(customModels: unknown, name: string): boolean {
+  if (name === "offline" || /^[^:]+:\S/.test(name)) return true;
+  return isObject(customModels) && Object.hasOwn(customModels, name);
 }
 
 /** `embedded`: Parley's own redis-server, already started; null where it uses the caller's. */

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
+import { isModelName, modelForm } from "../config/forms.ts";
 import { isObject } from "../conversation/message/json.ts";
 import { agentProblems, type AgentOptions } from "../langchain/agents/agent-options.ts";
 import type { AgentPins } from "../langchain/agents/given-agents.ts";
@@ -21,16 +22,17 @@ export interface AgentsFile {
  */
 export async function readAgentsFile(path: string, env: Environment): Promise<AgentsFile> {
   const unusable = (problem: string): AgentsFile => ({ agents: {}, problems: [problem] });
+  const isJson = path.endsWith(".json");
   let given: unknown;
   try {
-    given = path.endsWith(".json") ? jsonAgents(await readFile(path, "utf8")) : await moduleAgents(path);
+    given = isJson ? jsonAgents(await readFile(path, "utf8")) : await moduleAgents(path);
   } catch (error) {
-    return unusable(explained(error));
+    return unusable(explained(error, isJson ? "JSON" : "ES module"));
   }
   if (!isObject(given) || Object.keys(given).length === 0) return unusable("holds no agents");
   const problems: string[] = [];
   const filled = withSecrets(given, env, (problem) => problems.push(problem));
-  problems.push(...agentProblems(filled));
+  problems.push(...agentProblems(filled, isModelName, modelForm));
   // Safe: each was checked.
   return { agents: problems.length === 0 ? (filled as Readonly<Record<string, AgentOptions>>) : {}, problems };
 }
@@ -69,11 +71,11 @@ async function moduleAgents(path: string): Promise<unknown> {
   return loaded.default;
 }
 
-function explained(error: unknown): string {
+function explained(error: unknown, kind: string): string {
   if (error instanceof FormError) return error.message;
   if (error instanceof Error && "code" in error && error.code === "ENOENT") return "cannot be read (ENOENT)";
   const message = error instanceof Error ? error.message : String(error);
-  return error instanceof SyntaxError ? `is not in the form of its kind: ${message}` : `cannot be loaded: ${message}`;
+  return error instanceof SyntaxError ? `is no valid ${kind}: ${message}` : `cannot be loaded: ${message}`;
 }
 
 /**

@@ -127,14 +127,15 @@ export const modelProviders = [
 ] as const;
 
 const modelName = new RegExp(`^(offline|(${modelProviders.join("|")}):\\S+)$`);
-const modelForm = `must be "provider:name", such as openai:gpt-4o-mini, or "offline"; the providers are ${modelProviders.join(", ")}`;
+export const modelForm = `must be "provider:name", such as openai:gpt-4o-mini, or "offline"; the providers are ${modelProviders.join(", ")}`;
 export const optionModelForm =
   'must be "provider:name", such as openai:gpt-4o-mini, "offline", or the name of one of customModels';
 
+export const isModelName = (name: string): boolean => modelName.test(name);
 /** An agent of AGENTS_FILE as well, or of `agents`: whether there is one of the name is looked at where these are known. */
-const isModel = (name: string) => modelName.test(name) || /^agent:\S+$/.test(name);
+const isModel = (name: string) => isModelName(name) || /^agent:\S+$/.test(name);
 export const model: Form<string> = { ...text(z.string().refine(isModel, modelForm)), must: optionModelForm };
-export const models = list((name) => modelName.test(name), `each ${modelForm}`);
+export const models = list(isModelName, `each ${modelForm}`);
 
 const parleysOwn = (prefix: string) => prefix.startsWith("parley:");
 /** What leaves session ids that make history keys (conversation/conversations/access.ts has what those must be). */

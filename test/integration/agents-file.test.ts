@@ -150,6 +150,8 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
         limits: { toolCalls: 0 },
         pins: { web__x: "1" },
       },
+      d: { model: "gpt-4o" },
+      e: { model: "opnai:gpt-4o" },
     },
     "wrong.json",
   );
@@ -162,6 +164,8 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
     "AGENTS_FILE: agents.b.mcpServers.web needs NO_SUCH_TOKEN, which is not set in the environment",
     "AGENTS_FILE: agents.b.limits.toolCalls must be a whole number",
     "AGENTS_FILE: agents.b.pins must be pins",
+    'AGENTS_FILE: agents.d.model must be "provider:name"',
+    'AGENTS_FILE: agents.e.model must be "provider:name"',
   ]) {
     expect(stderr).toContain(mistake);
   }
@@ -191,7 +195,7 @@ test("parley agents pin prints what the servers' tools are; with these pins the 
 });
 
 test.each([
-  ["{", "is not in the form of its kind"],
+  ["{", "is no valid JSON: "],
   ["[]", 'must be an object with "agents"'],
   ['{"agents":{},"other":1}', "other is not known"],
   ['{"agents":{}}', "holds no agents"],

@@ -62,6 +62,10 @@ test.each<readonly [unknown, readonly string[]]>([
       "agents.bad.tools[0].name must have letters",
     ],
   ],
+  [
+    { redis, customModels: { mine: {} }, agents: { own: { model: "mine" }, odd: { model: "yours" } } },
+    ['agents.odd.model must be "provider:name"'],
+  ],
   [{ redis, logger: console.log }, ["logger must have the methods debug, info, warn and error"]],
 ])("createGateway(%j) names what is wrong", async (options, problems) => {
   const failed = createGateway(options as GatewayOptions); // what the types refuse

@@ -38,15 +38,22 @@ const agentName = /^[A-Za-z0-9._-]{1,64}$/;
 /** What OpenAI takes; the others take more. */
 const toolName = /^[A-Za-z0-9_-]{1,64}$/;
 
-/** What is wrong with the option `agents`, each with its place in it. */
-export function agentProblems(agents: JsonObject): readonly string[] {
+/**
+ * What is wrong with the option `agents`, each with its place in it. `isModelName`: whether there can be a model of the
+ * name; `modelForm` says what a name must be.
+ */
+export function agentProblems(
+  agents: JsonObject,
+  isModelName: (name: string) => boolean,
+  modelForm: string,
+): readonly string[] {
   return Object.entries(agents).flatMap(([name, agent]) => {
     const at = `agents.${name}`;
     if (!agentName.test(name)) return [`${at}: a name has letters, digits, ".", "_" and "-", at most 64`];
     if (!isObject(agent)) return [`${at} must be an object with model, instructions, tools, …`];
     return [
       ...Object.keys(agent).flatMap((key) => (options.has(key) ? [] : [`${at}.${key} is not known`])),
-      ...(isModel(agent["model"]) ? [] : [`${at}.model must be the name of a model, or a LangChain chat model`]),
+      ...modelProblems(`${at}.model`, agent["model"], isModelName, modelForm),
       ...["description", "instructions"].flatMap((key) => (isText(agent[key]) ? [] : [`${at}.${key} must be a text`])),
       ...toolProblems(`${at}.tools`, agent["tools"]),
       ...mcpProblems(at, agent),
@@ -55,9 +62,12 @@ export function agentProblems(agents: JsonObject): readonly string[] {
   });
 }
 
-function isModel(value: unknown): boolean {
-  if (typeof value === "string") return value !== "" && !value.startsWith("agent:");
-  return isObject(value) && "generatePrompt" in value && "_llmType" in value;
+/** What is no name of a model would fail with each reply. */
+function modelProblems(at: string, model: unknown, isName: (name: string) => boolean, form: string): readonly string[] {
+  if (isObject(model) && "generatePrompt" in model && "_llmType" in model) return [];
+  if (typeof model !== "string" || model === "" || model.startsWith("agent:"))
+    return [`${at} must be the name of a model, or a LangChain chat model`];
+  return isName(model) ? [] : [`${at} ${form}`];
 }
 
 function toolProblems(at: string, tools: unknown): readonly string[] {
