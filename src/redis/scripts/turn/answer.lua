@@ -19,7 +19,7 @@ if x.lost then
   return { 'CLOSED' }
 end
 local answer = runId .. ':answer:' .. number
-if call('HEXISTS', RUNS, answer) == 0 then
+if not call('HGET', RUNS, answer) then
   if s.llen ~= logOffset then return { 'LENGTH', s.llen } end
   call(publish, CH, 'P' .. runId .. '\t' .. (s.plen or '0') .. '\t\t' .. logOffset .. '\t' .. lines)
   call('HSET', RUNS, answer, rowHead .. '\t' .. rowTail, runId .. ':log', (call('HGET', RUNS, runId .. ':log') or '') .. lines)
@@ -27,7 +27,7 @@ if call('HEXISTS', RUNS, answer) == 0 then
   call('HSET', S, 'llen', s.llen, 'until', int(now + tonumber(leaseMs)))
 end
 for k = 1, tonumber(count) do
-  if call('HEXISTS', RUNS, runId .. ':answer:' .. k) == 0 then
+  if not call('HGET', RUNS, runId .. ':answer:' .. k) then
     slide(s.ttl)
     return { 'OK', headOf(x) }
   end
