@@ -38,7 +38,7 @@ export function nameOf({ server, tool }: Pick<ServerTool, "server" | "tool">): s
 
 /** Of all that a model is told of a tool. */
 export function pinOf(tool: Tool): string {
-  const told = JSON.stringify([tool.name, tool.description ?? "", tool.inputSchema], inKeyOrder);
+  const told = JSON.stringify([tool.name, tool.description ?? tool.title ?? "", tool.inputSchema], inKeyOrder);
   return `sha256:${createHash("sha256").update(told).digest("hex")}`;
 }
 

@@ -25,6 +25,7 @@ export interface ConnectionSettings {
 /** The most that one answer may be; what is beyond it ends the connection. */
 const mostAnswerBytes = 10 * 1024 * 1024;
 const mostTools = 1000;
+const mostPages = 100;
 /** Of a call the caller's signal is the only limit. */
 const longest = 2 ** 31 - 1;
 
@@ -61,7 +62,10 @@ export class McpConnection {
   async tools(timeoutMs: number): Promise<readonly Tool[]> {
     const tools: Tool[] = [];
     let cursor: string | undefined;
+    let pages = 0;
     do {
+      pages += 1;
+      if (pages > mostPages) throw new Error(`Its list of tools has more than ${mostPages} pages.`);
       const page = await this.#client.listTools(cursor === undefined ? {} : { cursor }, { timeout: timeoutMs });
       tools.push(...page.tools);
       cursor = page.nextCursor;
