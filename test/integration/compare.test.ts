@@ -167,6 +167,19 @@ describe("what was not published is seen", () => {
     close();
   });
 
+  test("a run that was begun by a gateway which knows no part log, beside others", async () => {
+    const ids = ["no log", "beside it"];
+    for (const id of ids) await filled(id, "one");
+    const followed = await Promise.all(ids.map((id) => follow(id)));
+    const feeds = followed.map(({ feed }) => feed);
+    await started(at, "no log", "question");
+    await redis.hdel(sessionKeys("no log").session, "llen");
+    for (const feed of feeds) await isAsKnown(feed);
+    await redis.lpush("beside it", foreignRow("two"));
+    expect([...(await at.store.compare(feeds)).keys()]).toEqual([1]);
+    for (const { close } of followed) close();
+  });
+
   test("many at a time: those that differ, by their places", async () => {
     const ids = Array.from({ length: 100 }, (_, i) => `many ${i}`);
     for (const id of ids) await filled(id, "one");

@@ -238,6 +238,27 @@ test("a run whose process died with a step open is closed with it; a stale owner
   await brief.backend.close();
 });
 
+test("a call whose id holds tabs has the row that stands in for its answer", async () => {
+  const run = await running("tabs");
+  await run.call("a\tb", "\t");
+  await run.answer("\t");
+  await one.backend.store.cancel(owner, "tabs", run.turn.runId);
+  const answers = [`tool ${lost} a\tb error`, "tool answer \t \t success"];
+  expect(await listOf("tabs")).toEqual(["human question", "ai ", ...answers]);
+});
+
+test("a step of thousands of calls is closed in one write", async () => {
+  const { turn } = await running("thousands");
+  const { store } = one.backend;
+  const callIds = Array.from({ length: 4500 }, (_, i) => `c${i}`);
+  await store.step(turn, openStep(turn, callIds), { offset: 0, lines: "" });
+  await store.cancel(owner, "thousands", turn.runId);
+  expect((await runAt("thousands", turn.runId)).status).toBe("CANCELLED");
+  expect(await redis.llen("thousands")).toBe(4502);
+  const fields = await redis.hkeys("parley:{thousands}:runs");
+  expect(fields.filter((field) => /:(step|call|answer)/.test(field))).toEqual([]);
+});
+
 test("cleared or deleted with a step open: nothing of it is left", async () => {
   const run = await running("cleared");
   await run.call("a");

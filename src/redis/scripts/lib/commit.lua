@@ -152,7 +152,7 @@ local function commit(p)
       p.drop[#p.drop + 1] = 'era'
       p.drop[#p.drop + 1] = 'cuts'
     end
-    if #p.uncut > 0 then call('HDEL', RUNS, unpack(p.uncut)) end
+    for i = 1, #p.uncut, 1000 do call('HDEL', RUNS, unpack(p.uncut, i, math.min(i + 999, #p.uncut))) end
     if n > 0 then
       local newest = p.push[#p.push]
       set.newest = newest and mark(newest) or prev

@@ -11,7 +11,7 @@ local function stepRows(p, run)
   p.uncut[#p.uncut + 1] = key
   for k = 1, tonumber(count) do
     local claim, answer = run.id .. ':call:' .. k, run.id .. ':answer:' .. k
-    local row = call('HGET', RUNS, answer) or string.match(call('HGET', RUNS, claim) or '', '^[^\t]*\t(.*)$') or ''
+    local row = call('HGET', RUNS, answer) or string.match(call('HGET', RUNS, claim) or '', '^.*\t([^\t]*\t[^\t]*)$') or ''
     local from, to = string.match(row, '^([^\t]*)\t([^\t]*)$')
     if from then rows[#rows + 1] = { from, to } end
     p.uncut[#p.uncut + 1] = claim

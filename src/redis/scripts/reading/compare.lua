@@ -15,7 +15,8 @@ local function stateOf(H, S)
   local stamp, sequence, length, newest, oldest, expires, active, text, log = unpack(record)
   if sequence and not stamp then return '' end
   local state = stamp and stamp .. ' ' .. sequence or '-'
-  if active then state = state .. ' ' .. text .. ' ' .. log end
+  -- A gateway that knows no log may have started the run.
+  if active then state = state .. ' ' .. text .. ' ' .. (log or '0') end
   if type(n) ~= 'number' then return state .. ' !' end
   if n == tonumber(length or 0) and (n == 0
       or isMarkOf(newest, call('LINDEX', H, 0)) and isMarkOf(oldest, call('LINDEX', H, -1))
