@@ -19,6 +19,7 @@ import type {
 } from "@langchain/langgraph-checkpoint";
 
 import { historyKeyProblem } from "../conversation/conversations/access.ts";
+import { isObject } from "../conversation/message/json.ts";
 import { anonymous } from "../conversation/session.ts";
 import { redisSourceOf, type GatewayOptions } from "../options.ts";
 import { keyPrefixOf } from "../redis/client/connection.ts";
@@ -58,6 +59,19 @@ interface Place {
 }
 
 const pageSize = 20;
+
+/** By name: one that is not here is a slip of the pen, and what was meant by it would not hold. */
+const optionNames: { readonly [Name in keyof Required<CheckpointSaverOptions>]: true } = {
+  redis: true,
+  historyKeyPrefix: true,
+  ttlSeconds: true,
+  keep: true,
+  messages: true,
+  owner: true,
+  commandTimeoutMs: true,
+  onError: true,
+  serde: true,
+};
 
 /**
  * A LangGraph checkpointer on plain Redis or Valkey. A thread's id is the id of its session in Parley: messages that are
@@ -285,7 +299,7 @@ function problemsOf(options: CheckpointSaverOptions): readonly string[] {
   const isCount = (value: unknown) => value === null || (Number.isSafeInteger(value) && Number(value) > 0);
   const checks: readonly (readonly [holds: boolean, problem: string])[] = [
     [
-      typeof redis === "string" ? /^rediss?:\/\//.test(redis) : typeof redis === "object",
+      typeof redis === "string" ? /^rediss?:\/\//.test(redis) : isObject(redis),
       "redis must be a redis:// or rediss:// URL, ioredis' options or client, or a cluster's nodes",
     ],
     [
@@ -300,5 +314,9 @@ function problemsOf(options: CheckpointSaverOptions): readonly string[] {
     ],
     [typeof owner === "string" && owner !== "", "owner must be a text"],
   ];
-  return checks.flatMap(([holds, problem]) => (holds ? [] : [problem]));
+  const unknown = Object.keys(options).filter((name) => !Object.hasOwn(optionNames, name));
+  return [
+    ...checks.flatMap(([holds, problem]) => (holds ? [] : [problem])),
+    ...unknown.map((name) => `${name} is no option`),
+  ];
 }

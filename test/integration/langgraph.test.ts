@@ -297,6 +297,8 @@ describe("what is kept", () => {
 
 test.each<[Record<string, unknown>, RegExp]>([
   [{ redis: "http://x" }, /redis must be/],
+  [{ redis: null }, /redis must be/],
+  [{ ttlSecond: 60 }, /ttlSecond is no option/],
   [{ keep: 0 }, /keep must be a whole number above 0/],
   [{ ttlSeconds: 0.5 }, /ttlSeconds must be/],
   [{ messages: "" }, /messages must be/],
