@@ -1,3 +1,7 @@
+import type { CallbackManagerForLLMRun } from "@langchain/core/callbacks/manager";
+import { AIMessageChunk, type BaseMessage } from "@langchain/core/messages";
+import type { ToolCallChunk } from "@langchain/core/messages/tool";
+import { ChatGenerationChunk } from "@langchain/core/outputs";
 import { tool } from "@langchain/core/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -8,7 +12,7 @@ import type { AgentSpec } from "../../src/langchain/agents/spec.ts";
 import { unheard, watched } from "../../src/langchain/models/watched.ts";
 import type { ToolFailure } from "../../src/langchain/replies.ts";
 import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
-import { completedOf, human, model, repliesAt, requestOf } from "../support/model/reply-requests.ts";
+import { completedOf, human, model, repliesAt, requestOf, ScriptedModel } from "../support/model/reply-requests.ts";
 
 // An agent by the real createAgent over the real ChatOpenAI, without a gateway around it.
 
@@ -47,6 +51,7 @@ interface Run {
 
 interface Options {
   readonly tools?: readonly unknown[];
+  readonly chat?: AgentSpec["model"];
   readonly limits?: Partial<AgentLimits>;
   readonly signal?: AbortSignal;
   readonly rows?: readonly string[];
@@ -55,9 +60,9 @@ interface Options {
 }
 
 async function answered(options: Options = {}): Promise<Run> {
-  const { tools = [weather], limits = {}, signal, rows = [], open, onAnswer } = options;
+  const { tools = [weather], chat = model, limits = {}, signal, rows = [], open, onAnswer } = options;
   const spec = {
-    ...{ kind: "agent", name: "helper", description: "Helps.", model, instructions: "Be {brief}." },
+    ...{ kind: "agent", name: "helper", description: "Helps.", model: chat, instructions: "Be {brief}." },
     tools: () => Promise.resolve(tools.map((one) => ({ tool: one, needsApproval: false }))),
     limits: { ...defaultAgentLimits, ...limits },
   } as AgentSpec; // tools of this very copy of LangChain
@@ -137,6 +142,63 @@ test("parallel calls: one step, both answered, in the order of the calls in the 
   expect(opened.map((step) => step.calls.map(({ callId }) => callId))).toEqual([["a", "b"]]);
   expect(answers.map(({ callId }) => callId)).toEqual(["b", "a"]);
   expect(lastRequest().slice(-2)).toMatchObject([{ tool_call_id: "a" }, { tool_call_id: "b" }]);
+});
+
+/** Calls the weather tool in these pieces, then says what it was answered. */
+class CallingModel extends ScriptedModel {
+  readonly #pieces: readonly (readonly ToolCallChunk[])[];
+
+  constructor(pieces: readonly (readonly ToolCallChunk[])[]) {
+    super(() => []);
+    this.#pieces = pieces;
+  }
+
+  override bindTools(): this {
+    return this;
+  }
+
+  override async *_streamResponseChunks(
+    messages: BaseMessage[],
+    _options: this["ParsedCallOptions"],
+    runManager?: CallbackManagerForLLMRun,
+  ): AsyncGenerator<ChatGenerationChunk> {
+    const answers = messages.filter(({ type }) => type === "tool").map(({ text }) => text);
+    const said =
+      answers.length > 0
+        ? [new AIMessageChunk(answers.join(" "))]
+        : this.#pieces.map((tool_call_chunks) => new AIMessageChunk({ tool_call_chunks: [...tool_call_chunks] }));
+    for (const message of said) {
+      const chunk = new ChatGenerationChunk({ text: message.text, message });
+      yield chunk;
+      await runManager?.handleLLMNewToken(chunk.text, undefined, undefined, undefined, undefined, { chunk });
+    }
+  }
+}
+
+const callOf = (city: string, place: Pick<ToolCallChunk, "id" | "index">): ToolCallChunk => ({
+  ...{ name: "weather", args: JSON.stringify({ city }), type: "tool_call_chunk" },
+  ...place,
+});
+
+test.each([
+  [
+    "of one index, told apart by their ids",
+    [[callOf("Rome", { id: "a", index: 0 }), callOf("Oslo", { id: "b", index: 0 })]],
+  ],
+  [
+    "of one index, each in a piece of its own",
+    [[callOf("Rome", { id: "a", index: 0 })], [callOf("Oslo", { id: "b", index: 0 })]],
+  ],
+  ["without index or id", [[callOf("Rome", {}), callOf("Oslo", {})]]],
+])("whole calls %s: each is a call with an answer of its own", async (_how, pieces) => {
+  const run = await answered({ chat: new CallingModel(pieces) });
+  expect(completedOf(run.outcome).text).toBe("Sunny in Rome. Sunny in Oslo.");
+  const ids = run.opened.flatMap((step) => step.calls.map(({ callId }) => callId));
+  expect(new Set(ids).size).toBe(2);
+  expect(run.answers.map(({ callId }) => callId).sort()).toEqual([...ids].sort());
+  const argsTold = (callId: string) =>
+    run.pieces.flatMap((piece) => (piece.kind === "arguments" && piece.callId === callId ? [piece.text] : [])).join("");
+  expect(ids.map(argsTold)).toEqual(['{"city":"Rome"}', '{"city":"Oslo"}']);
 });
 
 test("no tool begins before its step is open; where the run is closed none begins, and the model is asked no more", async () => {

@@ -38,8 +38,9 @@ interface Writing {
 export class AgentListener extends Listener {
   /** Of the requests to the agent's own model. */
   readonly #own = new Set<string>();
-  /** The calls of the message that is being made, by their index in it. */
+  /** The calls of the message that is being made, by what its pieces tell them apart. */
   #writing = new Map<unknown, Writing>();
+  #keyOf = callKeys();
   readonly #used = new Set<string>();
   /** The tools that run: the run id that LangChain gives them -> call id. */
   readonly #tools = new Map<string, string>();
@@ -56,6 +57,7 @@ export class AgentListener extends Listener {
     if (isWithin(metadata) || tags.some((tag) => tag === "nostream" || tag === "langsmith:nostream")) return;
     this.#own.add(runId);
     this.#writing = new Map();
+    this.#keyOf = callKeys();
     this.text = "";
     this.generated = null;
     super.handleChatModelStart();
@@ -75,7 +77,7 @@ export class AgentListener extends Listener {
     const chunk = objectOrEmpty(fields?.chunk);
     for (const piece of chunksOf(chunk["message"])) {
       const text = stringOrNull(piece["args"]) ?? "";
-      this.#write(keyOf(piece), stringOrNull(piece["id"]), stringOrNull(piece["name"]), text);
+      this.#write(this.#keyOf(piece), stringOrNull(piece["id"]), stringOrNull(piece["name"]), text);
     }
   }
 
@@ -113,6 +115,7 @@ export class AgentListener extends Listener {
     // Safe: a message is an object, and which kind of message a provider makes of its reply is not known here.
     const message = objectOrEmpty(this.generated?.message);
     const chunks = chunksOf(message);
+    const keyOf = callKeys();
     const streamed = chunks.map((chunk) => ({ ...chunk, key: keyOf(chunk), text: stringOrNull(chunk["args"]) ?? "" }));
     const whole = arrayOrEmpty(message["tool_calls"]).filter(isObject);
     const broken = arrayOrEmpty(message["invalid_tool_calls"]).filter(isObject);
@@ -163,8 +166,22 @@ function chunksOf(message: unknown): readonly JsonObject[] {
   return arrayOrEmpty(objectOrEmpty(message)["tool_call_chunks"]).filter(isObject);
 }
 
-function keyOf(chunk: JsonObject): unknown {
-  return chunk["index"] ?? chunk["id"] ?? 0;
+/**
+ * Of each piece of a message's calls, asked in their order, the key of its call: as LangChain joins pieces. Some models give
+ * each call the same index, or a piece that is a whole call neither index nor id.
+ */
+function callKeys(): (piece: JsonObject) => unknown {
+  const ids = new Map<unknown, string>();
+  let alone = 0;
+  return (piece) => {
+    const id = stringOrNull(piece["id"]);
+    const place = piece["index"] ?? (id === "" ? null : id);
+    if (place === null) return `alone ${(alone += 1)}`;
+    if (id === null || id === "") return place;
+    const first = ids.get(place) ?? id;
+    ids.set(place, first);
+    return id === first ? place : JSON.stringify([place, id]);
+  };
 }
 
 function jsonOf(data: unknown): string | null {
