@@ -324,6 +324,29 @@ test("RUN_TIMEOUT ends the run, and its tool", async () => {
   expect(answers).toEqual([]);
 });
 
+test("a run that fails beside a tool which still works ends that too", async () => {
+  const begun = Promise.withResolvers<undefined>();
+  const ended = Promise.withResolvers<undefined>();
+  const waits = tool(
+    async ({ city }, config) => {
+      if (city === "Oslo") return await begun.promise.then(() => "Rain.");
+      begun.resolve(undefined);
+      signalOf(config)?.addEventListener("abort", () => ended.resolve(undefined), { once: true });
+      return await ended.promise.then(() => "Nobody waits for it.");
+    },
+    { name: "weather", description: "Waits.", schema: z.object({ city: z.string() }) },
+  );
+  server.next(calls(["a", '{"city":"Rome"}'], ["b", '{"city":"Oslo"}']));
+  const { outcome } = await answered({
+    tools: [waits],
+    onAnswer() {
+      throw new Error("The store holds something else");
+    },
+  });
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "OTHER" } });
+  await ended.promise;
+});
+
 test("cancel reaches the tool's signal", async () => {
   server.next(calls(["c1", "{}"]));
   const controller = new AbortController();

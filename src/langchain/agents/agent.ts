@@ -36,7 +36,10 @@ export function toolAgent(run: AgentRun): Adapter {
       try {
         await new Answering(run, timed.signal, listener).answer(messages);
       } catch (error) {
-        throw timed.failure() ?? unwrapped(error);
+        const failure = timed.failure() ?? unwrapped(error);
+        // Other tools may still work.
+        timed.abort(failure);
+        throw failure;
       } finally {
         timed.end();
       }
@@ -219,6 +222,7 @@ interface Limited {
   readonly signal: AbortSignal;
   /** null: its time is not over. */
   readonly failure: () => unknown;
+  readonly abort: (reason: unknown) => void;
   readonly end: () => void;
 }
 
@@ -241,6 +245,7 @@ function limited(
   return {
     signal: controller.signal,
     failure: () => failure,
+    abort: (because) => controller.abort(because),
     end() {
       clearTimeout(timer);
       outer.removeEventListener("abort", abort);
