@@ -1,5 +1,5 @@
 import { WebSocket as WsSocket } from "ws";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 
 import { createParleyClient } from "../../packages/client/src/client.ts";
 import type { ParleyClient, ParleyClientOptions } from "../../packages/client/src/client.ts";
@@ -111,5 +111,16 @@ test("a gateway that takes known operations alone takes all of the client's, by 
     });
   } finally {
     await gateway.close();
+  }
+});
+
+test("where there is no WebSocket, as in Node 20, who follows is told what to give", () => {
+  vi.stubGlobal("WebSocket", undefined);
+  const client = createParleyClient({ url: "http://127.0.0.1:1/graphql" });
+  try {
+    expect(() => client.session("jim").subscribe(() => undefined)).toThrow("give the option webSocket");
+  } finally {
+    client.close();
+    vi.unstubAllGlobals();
   }
 });

@@ -44,7 +44,8 @@ export function createSocketLink({ url, token, onEvent, silenceMs }: LinkOptions
     retry = undefined;
     if (streams.size === 0) return;
     // Taken when it is needed: where a server renders there may be none.
-    const Socket = (custom ?? WebSocket) as typeof WebSocket; // one with the same interface, like that of the package ws
+    const Socket = (custom ?? globalThis.WebSocket) as typeof WebSocket | undefined; // or one of the same interface
+    if (Socket === undefined) throw new Error('There is no WebSocket here: give the option webSocket, or live: "sse"');
     const own = new Socket(url().replace(/^http/, "ws"), "graphql-transport-ws");
     socket = own;
     listen(own);
