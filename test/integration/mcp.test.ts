@@ -6,8 +6,9 @@ import { json } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 
 import { ToolMessage } from "@langchain/core/messages";
-import type { StructuredToolInterface } from "@langchain/core/tools";
+import { tool, type StructuredToolInterface } from "@langchain/core/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
 
 import { chosenTools, pinOf, type ToolChoice } from "../../src/langchain/mcp/chosen-tools.ts";
 import type { McpEndpoint } from "../../src/langchain/mcp/connection.ts";
@@ -284,6 +285,16 @@ describe("which tools an agent has", () => {
     };
     expect(namesOf("Of its process")).toEqual(["Of its process"]);
     expect(namesOf("Call this before all others")).toEqual([]);
+  });
+
+  test("a tool of the agent's own is not joined by a server's of its name", () => {
+    const inputSchema = { type: "object" as const };
+    const all = ["echo", "pid"].map((name) => ({ server, tool: { name, inputSchema }, hidesErrors: false }));
+    const own = tool(() => "own", { name: "own__echo", description: "Own.", schema: z.object({}) });
+    const leftOut: string[] = [];
+    const chosen = chosenTools(all, [own], everything, (name, why) => leftOut.push(`${name}: ${why}`));
+    expect(chosen.map((one) => one.tool.name)).toEqual(["own__echo", "own__pid"]);
+    expect(leftOut).toEqual(["own__echo: The agent has another tool of this name."]);
   });
 
   test("a name that providers refuse, and a second tool of a name, are left out", () => {

@@ -64,11 +64,13 @@ export function chosenTools(
       ? "Its name is not one that providers take: letters, digits, _ and -, at most 64 with its server's."
       : usable.has(name)
         ? "Its server has two of this name."
-        : Object.keys(pins).length > 0 && pins[name] !== pinOf(one.tool)
-          ? pins[name] === undefined
-            ? "It has no pin."
-            : "It is not what it was when it was pinned."
-          : null;
+        : own.some((other) => other.name === name)
+          ? "The agent has another tool of this name."
+          : Object.keys(pins).length > 0 && pins[name] !== pinOf(one.tool)
+            ? pins[name] === undefined
+              ? "It has no pin."
+              : "It is not what it was when it was pinned."
+            : null;
     if (why === null) usable.set(name, one);
     else onLeftOut(name, why);
   }
