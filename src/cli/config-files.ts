@@ -40,6 +40,12 @@ export async function fileProblems(env: Environment, serves: boolean): Promise<r
   const file = given("AGENTS_FILE");
   const { agents, problems: mistakes } = file === null ? { agents: {}, problems: [] } : await readAgentsFile(file, env);
   for (const mistake of mistakes) tell("AGENTS_FILE", mistake);
+  if (given("OPENAI_API_KEY") === null && given("OPENAI_BASE_URL") === null) {
+    for (const [name, { model }] of Object.entries(agents)) {
+      if (typeof model !== "string" || !model.startsWith("openai:")) continue;
+      tell("OPENAI_API_KEY", `is needed by agents.${name} (or OPENAI_BASE_URL, for a server without keys)`);
+    }
+  }
   const [, agent] = /^agent:(.*)$/.exec(given("MODEL") ?? "") ?? [];
   if (agent !== undefined && mistakes.length === 0 && !Object.hasOwn(agents, agent)) {
     tell("MODEL", "names an agent that AGENTS_FILE does not have");

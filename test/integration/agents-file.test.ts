@@ -171,6 +171,14 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
   }
 });
 
+test("an agent whose model needs a key that is not set is told at the start", async () => {
+  const path = await fileOf({ a: { model: "openai:gpt-4o-mini" }, b: { model: "offline" } }, "keyless.json");
+  const { code, stderr } = await runParley(folder, [], { REDIS_URL: redis.url, AGENTS_FILE: path });
+  expect(code).toBe(2);
+  expect(stderr).toContain("OPENAI_API_KEY: is needed by agents.a (or OPENAI_BASE_URL");
+  expect(stderr).not.toContain("agents.b");
+});
+
 test("parley agents pin prints what the servers' tools are; with these pins the agent has its tools", async () => {
   const given = { model: "offline", mcpServers: { own: example } };
   const env = { REDIS_URL: redis.url, MCP_CONNECT_TIMEOUT_MS: "120000" };
