@@ -26,6 +26,9 @@ export async function createLogger({ level, pretty, toStderr = false }: LoggingO
   }
 }
 
+/** Of a message or a stack, in UTF-16 units. */
+const mostChars = 8192;
+
 interface DescribedError {
   readonly type: string;
   readonly message: string;
@@ -44,9 +47,13 @@ export function describeError(error: unknown, depth = 0): DescribedError {
     "code" in error && (typeof error.code === "string" || typeof error.code === "number") ? error.code : null;
   return {
     type: error.name,
-    message: error.message,
+    message: clipped(error.message),
     ...(code === null ? {} : { code }),
-    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(error.stack === undefined ? {} : { stack: clipped(error.stack) }),
     ...(error.cause === undefined || depth > 3 ? {} : { cause: describeError(error.cause, depth + 1) }),
   };
+}
+
+function clipped(text: string): string {
+  return text.length <= mostChars ? text : `${text.slice(0, mostChars)}…`;
 }

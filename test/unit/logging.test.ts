@@ -28,3 +28,9 @@ test("errors that cause each other come to an end", () => {
   first.cause = second;
   expect(JSON.stringify(describeError(first)).match(/"message"/g)?.length).toBeLessThan(10);
 });
+
+test("of an error with a long message, as a tool's server may send it, a line has the beginning", () => {
+  const error = new Error("x".repeat(5_000_000), { cause: new Error("y".repeat(5_000_000)) });
+  expect(JSON.stringify(describeError(error)).length).toBeLessThan(50_000);
+  expect(describeError(error).message).toMatch(/^x{8192}…$/);
+});
