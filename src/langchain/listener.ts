@@ -56,6 +56,10 @@ export class Listener extends BaseCallbackHandler {
     if (reasoning !== "") this.onPiece({ kind: "reasoning", text: reasoning });
     // Beside both there are chunks of tool calls: signs of life, but no text.
     const text = completion > 0 ? "" : message === null ? token : textOf(message.content);
+    this.say(text);
+  }
+
+  protected say(text: string): void {
     this.text += text;
     this.onPiece({ kind: "text", text });
   }

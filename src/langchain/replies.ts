@@ -91,6 +91,11 @@ const agentModules = once(async () => {
   return { toolAgent };
 });
 
+const flowModules = once(async () => {
+  const [{ flowAgent }] = await Promise.all([import("./agents/flow.ts"), turnModules()]);
+  return { flowAgent };
+});
+
 /** What a turn imports, in the order in which it depends on each other: alone each keeps Node busy for 20 to 250 ms. */
 const pieces = [
   () => import("@langchain/core/messages"),
@@ -127,7 +132,10 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     }
     try {
       await loadPieces();
-      const model = agents.get(name)?.model ?? name;
+      const agent = agents.get(name);
+      // It asks models of its own, which nobody else knows: titles and summaries are made without one.
+      if (agent !== undefined && agent.kind !== "agent") return { ...(await load("offline")), modelName: name };
+      const model = agent?.model ?? name;
       return typeof model === "string" ? await load(model) : given(model);
     } catch (error) {
       return failureOf(error, false);
@@ -153,7 +161,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     if ("code" in answers) return { kind: "failed", error: answers };
     // Of an agent they are its own, unless the session has others.
     const instructions = request.instructions ?? agent?.instructions ?? systemPrompt;
-    const asked = typeof agent?.model === "string" ? agent.model : request.model;
+    const asked = agent?.kind === "agent" && typeof agent.model === "string" ? agent.model : request.model;
     const beginCall = () => telemetry.begin({ kind: "model", model: asked, purpose: "reply" });
     return runTurn({
       answers,
@@ -176,6 +184,13 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     onThrown: (error: unknown) => void,
   ): Promise<Adapter | RunError> => {
     const { runId, steps, signal } = request;
+    const { limits } = spec;
+    const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
+    if (spec.kind !== "agent") {
+      const { flowAgent } = await flowModules();
+      const { kind, runs } = spec;
+      return flowAgent({ kind, runs, limits, steps, modelName: request.model, onToolFailure: onTool, now: Date.now });
+    }
     const { toolAgent } = await agentModules();
     let tools: readonly AgentTool[];
     try {
@@ -191,8 +206,6 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const message = `The tool "${asking.tool.name}" needs an approval, which this gateway cannot ask for.`;
       return runError("MODEL_UNAVAILABLE", { message, retryable: false });
     }
-    const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
-    const { limits } = spec;
     return toolAgent({
       ...{ model, limits, steps, tools: tools.map(({ tool }) => tool) },
       onToolFailure: onTool,
@@ -271,6 +284,8 @@ function choiceOf(name: string, agent: AgentSpec | undefined, isDefault: boolean
   if (agent === undefined)
     return { name, isDefault, kind: "MODEL", description: null, tools: () => Promise.resolve([]) };
   const tools = async (signal: AbortSignal): Promise<readonly ToolChoice[]> => {
+    // What a flow calls is known to itself alone.
+    if (agent.kind !== "agent") return [];
     const { toJsonSchema } = await import("@langchain/core/utils/json_schema");
     return (await agent.tools(signal)).map(({ tool: { name: called, description, schema }, needsApproval }) => ({
       ...{ name: called, description, needsApproval },

@@ -6,9 +6,13 @@ import { fileURLToPath } from "node:url";
 import { ConversationChain } from "@langchain/classic/chains";
 import { BufferMemory } from "@langchain/classic/memory";
 import { mapStoredMessagesToChatMessages, type StoredMessage } from "@langchain/core/messages";
+import { tool } from "@langchain/core/tools";
+import { MessagesAnnotation, StateGraph } from "@langchain/langgraph";
+import { ToolNode, toolsCondition } from "@langchain/langgraph/prebuilt";
 import { ChatOpenAI } from "@langchain/openai";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { z } from "zod";
 
 import { ask, cancel, send, texts } from "../support/gateway/conversation.ts";
 import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
@@ -357,4 +361,57 @@ test("SIGKILL while the model writes a call, in a tool, and between two answers:
   expect(tools.effects.filter((to) => ["dan", "eli", "fay"].includes(to)).sort()).toEqual(["dan", "eli", "fay"]);
   openai.behave(null);
   expect((await ask(there.url, "killed 3", "And now?", { model })).run.status).toBe("COMPLETED");
+});
+
+test("a compiled graph answers as an agent does: its steps are live and in the list, and the conversation goes on", async () => {
+  const id = "graph";
+  const pay = tool(({ to }) => `Paid ${to}.`, {
+    name: "pay",
+    description: "Pays.",
+    schema: z.object({ to: z.string() }),
+  });
+  const chat = new ChatOpenAI({
+    model: "x",
+    apiKey: "sk-x",
+    maxRetries: 0,
+    configuration: { baseURL: openai.baseUrl },
+  });
+  const graph = new StateGraph(MessagesAnnotation)
+    .addNode("model", async ({ messages }) => ({ messages: [await chat.bindTools([pay]).invoke(messages)] }))
+    .addNode("tools", new ToolNode([pay]))
+    .addEdge("__start__", "model")
+    .addConditionalEdges("model", toolsCondition)
+    .addEdge("tools", "model")
+    .compile();
+  const agents = { clerk: { graph, description: "Pays by a graph." }, plain: { runnable: chat } };
+  const gateway = await startGateway({ ...optionsOf(), agents });
+  try {
+    const { models } = await execute<{ models: readonly object[] }>(
+      gateway.url,
+      "{ models { name kind description tools { name } } }",
+    );
+    expect(models.slice(2)).toEqual([
+      { name: "agent:clerk", kind: "AGENT", description: "Pays by a graph.", tools: [] },
+      { name: "agent:plain", kind: "AGENT", description: null, tools: [] },
+    ]);
+    const tab = await follow(gateway.url, id);
+    openai.next(pays("ann"), { kind: "reply", text: "She is paid." });
+    const { run } = await send(gateway.url, id, "Pay ann", { model: "agent:clerk" });
+    await tab.waitFor(ended(run.id), "the end");
+    expect(outline(tab)).toEqual([
+      ...["run RUNNING", "USER Pay ann", "text 0", "part 1 pay", "part 1 RUNNING", "part 1 DONE"],
+      ...["ASSISTANT Let me see.", "TOOL Paid ann.", "text 2", "ASSISTANT She is paid.", "run COMPLETED"],
+    ]);
+    tab.close();
+    expect((await ask(gateway.url, id, "Thanks", { model: "agent:plain" })).run.status).toBe("COMPLETED");
+    expect((await ask(gateway.url, id, "Bye", { model: "openai:gpt-4o-mini" })).run.status).toBe("COMPLETED");
+    expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
+      ...["user", "assistant", "tool", "assistant", "user", "assistant", "user"],
+    ]);
+    expect((await listOf(id)).slice(0, 4)).toEqual([
+      ...["human: Pay ann", "ai: Let me see.", "tool: Paid ann.", "ai: She is paid."],
+    ]);
+  } finally {
+    await gateway.close();
+  }
 });

@@ -220,8 +220,8 @@ test("secrets come from the environment, wherever they stand in what is said of 
   const path = await fileOf({ one: { model: "offline", mcpServers: { web } } }, "secrets.json");
   const { agents, problems } = await readAgentsFile(path, { TOKEN: "secret", HOST_NAME: "x.test" });
   expect(problems).toEqual([]);
-  expect(agents["one"]?.mcpServers).toEqual({
-    web: { url: "https://x.test/mcp", headers: { authorization: "Bearer secret" } },
+  expect(agents["one"]).toMatchObject({
+    mcpServers: { web: { url: "https://x.test/mcp", headers: { authorization: "Bearer secret" } } },
   });
 });
 

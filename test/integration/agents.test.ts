@@ -3,16 +3,23 @@ import { AIMessageChunk, type BaseMessage } from "@langchain/core/messages";
 import type { ToolCallChunk } from "@langchain/core/messages/tool";
 import { ChatGenerationChunk } from "@langchain/core/outputs";
 import { tool } from "@langchain/core/tools";
+import { ChatOpenAI } from "@langchain/openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 
-import type { Answer, Piece, Step } from "../../src/conversation/ports/model.ts";
 import { defaultAgentLimits, type AgentLimits } from "../../src/langchain/agents/limits.ts";
-import type { AgentSpec } from "../../src/langchain/agents/spec.ts";
+import type { AgentSpec, ToolAgentSpec } from "../../src/langchain/agents/spec.ts";
 import { unheard, watched } from "../../src/langchain/models/watched.ts";
-import type { ToolFailure } from "../../src/langchain/replies.ts";
-import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
-import { completedOf, human, model, repliesAt, requestOf, ScriptedModel } from "../support/model/reply-requests.ts";
+import { calls, runAgent, type AgentRun, type AgentRunOptions } from "../support/model/agent-run.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
+import {
+  completedOf,
+  model,
+  repliesAt,
+  requestOf,
+  ScriptedModel,
+  textOfPiece,
+} from "../support/model/reply-requests.ts";
 
 // An agent by the real createAgent over the real ChatOpenAI, without a gateway around it.
 
@@ -29,67 +36,24 @@ const weather = tool(({ city }) => `Sunny in ${city}.`, {
   schema: z.object({ city: z.string() }),
 });
 
-const calls = (...given: readonly (readonly [id: string, args: string, name?: string])[]): Reply => ({
-  kind: "reply",
-  text: "",
-  finishReason: "tool_calls",
-  toolCalls: given.map(([id, args, name = "weather"]) => ({ id, name, arguments: args })),
-});
-
 /** What LangChain gives a tool; its types say any. */
 function signalOf(config: unknown): AbortSignal | undefined {
   return (config as { readonly signal?: AbortSignal }).signal;
 }
 
-interface Run {
-  readonly pieces: Piece[];
-  readonly opened: Step[];
-  readonly answers: Answer[];
-  readonly failures: ToolFailure[];
-  readonly outcome: Awaited<ReturnType<ReturnType<typeof repliesAt>["reply"]>>;
-}
-
-interface Options {
+interface Options extends AgentRunOptions {
   readonly tools?: readonly unknown[];
-  readonly chat?: AgentSpec["model"];
+  readonly chat?: ToolAgentSpec["model"];
   readonly limits?: Partial<AgentLimits>;
-  readonly signal?: AbortSignal;
-  readonly rows?: readonly string[];
-  readonly open?: (step: Step) => Promise<boolean>;
-  readonly onAnswer?: (answer: Answer) => void;
 }
 
-async function answered(options: Options = {}): Promise<Run> {
-  const { tools = [weather], chat = model, limits = {}, signal, rows = [], open, onAnswer } = options;
+function answered({ tools = [weather], chat = model, limits = {}, ...options }: Options = {}): Promise<AgentRun> {
   const spec = {
     ...{ kind: "agent", name: "helper", description: "Helps.", model: chat, instructions: "Be {brief}." },
     tools: () => Promise.resolve(tools.map((one) => ({ tool: one, needsApproval: false }))),
     limits: { ...defaultAgentLimits, ...limits },
   } as AgentSpec; // tools of this very copy of LangChain
-  const pieces: Piece[] = [];
-  const opened: Step[] = [];
-  const answers: Answer[] = [];
-  const failures: ToolFailure[] = [];
-  const replies = repliesAt(server.baseUrl, { agents: [spec], onToolFailure: (one) => failures.push(one) });
-  const outcome = await replies.reply(
-    requestOf({
-      ...{ model: "agent:helper", rows, input: human("How is it in Rome?") },
-      ...(signal === undefined ? {} : { signal }),
-      emit: (piece) => pieces.push(piece),
-      steps: {
-        open(step) {
-          opened.push(step);
-          return open?.(step) ?? Promise.resolve(true);
-        },
-        answer(answer) {
-          answers.push(answer);
-          onAnswer?.(answer);
-          return Promise.resolve(true);
-        },
-      },
-    }),
-  );
-  return { pieces, opened, answers, failures, outcome };
+  return runAgent(server.baseUrl, spec, options);
 }
 
 const lastRequest = () => server.requests.at(-1)?.messages ?? [];
@@ -438,4 +402,18 @@ test("two messages of one id in the history are two for the model", async () => 
   });
   expect(JSON.stringify(lastRequest())).toContain("one");
   expect(lastRequest().filter(({ role }) => role === "assistant").length).toBe(1);
+});
+
+test("a model that a tool asks is the tool's affair: what it says is no text of the reply", async () => {
+  const configuration = { baseURL: server.baseUrl };
+  const inner = new ChatOpenAI({ model: "gpt-test", apiKey: "sk-x", maxRetries: 0, configuration });
+  const asking = tool(async () => (await inner.invoke("Translate.")).text, {
+    name: "weather",
+    description: "Asks a model.",
+    schema: z.object({}),
+  });
+  server.next(calls(["c1", "{}"]), { kind: "reply", text: "Inner." }, { kind: "reply", text: "Outer." });
+  const { pieces, outcome } = await answered({ tools: [asking] });
+  expect(pieces.map(textOfPiece).join("")).toBe("Outer.");
+  expect(completedOf(outcome).data["content"]).toBe("Outer.");
 });

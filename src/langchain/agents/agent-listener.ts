@@ -4,6 +4,7 @@ import type { HandleLLMNewTokenCallbackFields, NewTokenIndices } from "@langchai
 import type { Serialized } from "@langchain/core/load/serializable";
 import type { BaseMessage } from "@langchain/core/messages";
 import type { LLMResult } from "@langchain/core/outputs";
+import type { ChainValues } from "@langchain/core/utils/types";
 
 import {
   arrayOrEmpty,
@@ -14,6 +15,7 @@ import {
 } from "../../conversation/message/json.ts";
 import { argsOf } from "../../conversation/part-log.ts";
 import { Listener } from "../listener.ts";
+import type { Generated } from "../reply-data.ts";
 
 /** A call of a tool as its message has it. */
 export interface AskedCall {
@@ -44,24 +46,63 @@ export class AgentListener extends Listener {
   readonly #used = new Set<string>();
   /** The tools that run: the run id that LangChain gives them -> call id. */
   readonly #tools = new Map<string, string>();
+  /** What runs for a tool: the tool itself, and what it calls. */
+  readonly #withinTools = new Set<string>();
+  #hasGap = false;
 
   override handleChatModelStart(
     _llm?: Serialized,
     _messages?: BaseMessage[][],
     runId = "",
-    _parentRunId?: string,
+    parentRunId = "",
     _extra?: Record<string, unknown>,
     tags: readonly string[] = [],
     metadata: Record<string, unknown> = {},
   ): void {
-    if (isWithin(metadata) || tags.some((tag) => tag === "nostream" || tag === "langsmith:nostream")) return;
+    if (isWithin(metadata) || this.#withinTools.has(parentRunId)) return;
+    if (tags.some((tag) => tag === "nostream" || tag === "langsmith:nostream")) return;
     this.#own.add(runId);
     this.#writing = new Map();
     this.#keyOf = callKeys();
-    this.text = "";
     this.generated = null;
     super.handleChatModelStart();
-    this.onPiece({ kind: "message" });
+    // Only a step ends a message: where a graph asks its models one after another, what they say is one text.
+    if (this.text === "") this.onPiece({ kind: "message" });
+    else this.leaveGap();
+  }
+
+  /** Before what is said next. */
+  protected leaveGap(): void {
+    this.#hasGap = true;
+  }
+
+  /** Whether this request is to the agent's own model. */
+  protected isOwn(runId: string): boolean {
+    return this.#own.has(runId);
+  }
+
+  /** Of a tool that runs. */
+  protected callIdOf(runId: string): string | undefined {
+    return this.#tools.get(runId);
+  }
+
+  /** A message that was not heard while it was made. */
+  protected adopt(generated: Generated): void {
+    this.#writing = new Map();
+    this.#keyOf = callKeys();
+    this.generated = generated;
+  }
+
+  protected override say(text: string): void {
+    const gap = this.#hasGap && text !== "" ? "\n\n" : "";
+    if (text !== "") this.#hasGap = false;
+    super.say(gap + text);
+  }
+
+  /** The text that the message which is being made has so far is that of a step. */
+  endMessage(): void {
+    this.text = "";
+    this.#hasGap = false;
   }
 
   override handleLLMNewToken(
@@ -85,6 +126,10 @@ export class AgentListener extends Listener {
     if (this.#own.has(runId)) super.handleLLMEnd(output);
   }
 
+  override handleChainStart(_chain: Serialized, _inputs: ChainValues, runId: string, parentRunId = ""): void {
+    if (this.#withinTools.has(parentRunId)) this.#withinTools.add(runId);
+  }
+
   override handleToolStart(
     _tool: Serialized,
     _input: string,
@@ -94,8 +139,10 @@ export class AgentListener extends Listener {
     metadata: Record<string, unknown> = {},
     _name?: string,
     callId?: string,
-  ): void {
+  ): Promise<void> | undefined {
+    this.#withinTools.add(runId);
     if (callId !== undefined && !isWithin(metadata)) this.#tools.set(runId, callId);
+    return undefined;
   }
 
   /** What a tool tells by dispatchCustomEvent. */
@@ -158,7 +205,7 @@ export class AgentListener extends Listener {
 }
 
 /** Whether it happens in a graph within the agent's: its namespace names both. */
-function isWithin(metadata: Record<string, unknown>): boolean {
+export function isWithin(metadata: Record<string, unknown>): boolean {
   return stringOrNull(metadata["langgraph_checkpoint_ns"])?.includes("|") ?? false;
 }
 

@@ -15,18 +15,49 @@ export interface Tool {
   invoke(...args: never[]): Promise<unknown>;
 }
 
+/** A LangChain Runnable of the program, as far as its type is looked at. */
+export interface Runnable {
+  invoke(...args: never[]): Promise<unknown>;
+  stream(...args: never[]): Promise<unknown>;
+}
+
 /** An agent of the program that uses Parley as a library, or of AGENTS_FILE. */
-export interface AgentOptions extends McpOptions {
-  /** "provider:name", "offline", one of customModels, or a LangChain chat model. */
-  readonly model: string | ChatModel;
+export type AgentOptions = ModelAgentOptions | FlowOptions;
+
+interface NamedOptions {
   readonly description?: string | undefined;
   /** Of sessions that have none of their own. */
   readonly instructions?: string | undefined;
+}
+
+type Limits<Name extends keyof AgentLimits> = { readonly [Key in Name]?: AgentLimits[Key] | undefined };
+
+/** A flow of the program's own: it asks its models and runs its tools itself. */
+export type FlowOptions = NamedOptions & {
+  readonly limits?: Limits<(typeof flowLimits)[number]> | undefined;
+} & (
+    | {
+        /** A compiled LangGraph graph whose state has `messages`, without a checkpointer. */
+        readonly graph: Runnable;
+      }
+    | {
+        /** Takes messages, gives a message or a text. */
+        readonly runnable: Runnable;
+      }
+  );
+
+/** What can be held of a flow from outside. */
+const flowLimits = ["modelCalls", "toolCalls", "runTimeoutMs", "resultBytes"] as const;
+
+/** A model with tools. */
+export interface ModelAgentOptions extends McpOptions, NamedOptions {
+  /** "provider:name", "offline", one of customModels, or a LangChain chat model. */
+  readonly model: string | ChatModel;
   /**
    * LangChain tools, and names of the servers' tools ("<server>__<tool>", "*" for any text). Left out: all of the servers'.
    */
   readonly tools?: readonly (Tool | string)[] | undefined;
-  readonly limits?: { readonly [Name in keyof AgentLimits]?: AgentLimits[Name] | undefined } | undefined;
+  readonly limits?: Limits<keyof AgentLimits> | undefined;
 }
 
 const isText = (value: unknown): boolean => value === undefined || typeof value === "string";
@@ -51,15 +82,66 @@ export function agentProblems(
     const at = `agents.${name}`;
     if (!agentName.test(name)) return [`${at}: a name has letters, digits, ".", "_" and "-", at most 64`];
     if (!isObject(agent)) return [`${at} must be an object with model, instructions, tools, …`];
+    if ("graph" in agent || "runnable" in agent) return flowProblems(at, agent);
     return [
       ...Object.keys(agent).flatMap((key) => (options.has(key) ? [] : [`${at}.${key} is not known`])),
       ...modelProblems(`${at}.model`, agent["model"], isModelName, modelForm),
-      ...["description", "instructions"].flatMap((key) => (isText(agent[key]) ? [] : [`${at}.${key} must be a text`])),
+      ...textProblems(at, agent),
       ...toolProblems(`${at}.tools`, agent["tools"]),
       ...mcpProblems(at, agent),
       ...limitProblems(`${at}.limits`, agent["limits"]),
     ];
   });
+}
+
+/** Not the least part of it is left out in silence: a graph does itself what these options would say. */
+function flowProblems(at: string, agent: JsonObject): readonly string[] {
+  const kind = "graph" in agent ? "graph" : "runnable";
+  const { [kind]: runs, limits } = agent;
+  const place = `${at}.${kind}`;
+  const known = new Set([kind, "description", "instructions", "limits"]);
+  const held: readonly string[] = flowLimits;
+  const unheld = Object.keys(isObject(limits) ? limits : {}).filter(
+    (name) => Object.hasOwn(defaultAgentLimits, name) && !held.includes(name),
+  );
+  return [
+    ...Object.keys(agent).flatMap((key) => (known.has(key) ? [] : [`${at}.${key} has no place beside ${kind}`])),
+    ...(kind === "graph" ? graphProblems(place, runs) : runnableProblems(place, runs)),
+    ...textProblems(at, agent),
+    ...limitProblems(`${at}.limits`, limits),
+    ...unheld.map((name) => `${at}.limits.${name} has no place beside ${kind}: it runs its tools itself`),
+  ];
+}
+
+function graphProblems(place: string, graph: unknown): readonly string[] {
+  if (!isRunnable(graph) || graph["lg_is_pregel"] !== true)
+    return [`${place} must be a compiled LangGraph graph (of createAgent's agent: its graph)`];
+  const { channels, checkpointer, interruptBefore, interruptAfter, nodes } = graph;
+  const asks = Object.keys(isObject(nodes) ? nodes : {}).some((name) => name.startsWith("HumanInTheLoopMiddleware"));
+  const waits = [interruptBefore, interruptAfter].some((one) => one === "*" || (Array.isArray(one) && one.length > 0));
+  return [
+    ...(isObject(channels) && Object.hasOwn(channels, "messages") ? [] : [`${place} must have a messages channel`]),
+    ...(checkpointer === undefined || checkpointer === null || checkpointer === false
+      ? []
+      : [`${place} must be compiled without a checkpointer: its history is the session's`]),
+    ...(waits
+      ? [`${place} must have neither interruptBefore nor interruptAfter: nothing waits for an approval yet`]
+      : []),
+    ...(asks ? [`${place} must not have humanInTheLoopMiddleware: nothing waits for an approval yet`] : []),
+  ];
+}
+
+function runnableProblems(place: string, runnable: unknown): readonly string[] {
+  if (!isRunnable(runnable)) return [`${place} must be a LangChain Runnable`];
+  return runnable["lg_is_pregel"] === true ? [`${place} is a LangGraph graph: give it as graph`] : [];
+}
+
+function isRunnable(value: unknown): value is JsonObject {
+  return isObject(value) && value["lc_runnable"] === true && "invoke" in value && "stream" in value;
+}
+
+function textProblems(at: string, agent: JsonObject): readonly string[] {
+  return ["description", "instructions"].flatMap((key) => (isText(agent[key]) ? [] : [`${at}.${key} must be a text`]));
 }
 
 /** What is no name of a model would fail with each reply. */

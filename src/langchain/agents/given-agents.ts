@@ -1,13 +1,14 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
+import type { RunnableInterface } from "@langchain/core/runnables";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 
 import type { ServerTool } from "../mcp/chosen-tools.ts";
 import type { McpEndpoint } from "../mcp/connection.ts";
 import type { McpServerOptions } from "../mcp/server-options.ts";
 import { McpServer } from "../mcp/server.ts";
-import type { AgentOptions, Tool } from "./agent-options.ts";
+import type { AgentOptions, FlowOptions, ModelAgentOptions, Tool } from "./agent-options.ts";
 import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
-import type { AgentSpec, AgentTool } from "./spec.ts";
+import type { AgentSpec, AgentTool, FlowSpec, ToolAgentSpec } from "./spec.ts";
 
 export interface AgentSettings {
   /** How long a run waits for a server of tools. */
@@ -21,14 +22,14 @@ export type AgentPins = Readonly<Record<string, Readonly<Record<string, string>>
 
 /** The agents that a program or a file gave, with what they keep open: the connections to their servers. */
 export class GivenAgents {
+  readonly specs: readonly AgentSpec[];
   readonly #agents: readonly GivenAgent[];
 
   constructor(given: Readonly<Record<string, AgentOptions>>, settings: AgentSettings) {
-    this.#agents = Object.entries(given).map(([name, options]) => new GivenAgent(name, options, settings));
-  }
-
-  get specs(): readonly AgentSpec[] {
-    return this.#agents;
+    this.specs = Object.entries(given).map(([name, options]) =>
+      "model" in options ? new GivenAgent(name, options, settings) : flowOf(name, options),
+    );
+    this.#agents = this.specs.filter((spec) => spec instanceof GivenAgent);
   }
 
   /** Connects to their servers in the background, and tells the operator what does not fit. */
@@ -53,20 +54,31 @@ export class GivenAgents {
   }
 }
 
-class GivenAgent implements AgentSpec {
+function flowOf(name: string, options: FlowOptions): FlowSpec {
+  const { description = null, instructions = null, limits = {} } = options;
+  const runs = "graph" in options ? options.graph : options.runnable;
+  return {
+    ...{ kind: "graph" in options ? "graph" : "runnable", name, description, instructions },
+    limits: { ...defaultAgentLimits, ...withoutUndefined(limits) },
+    // Safe: each was looked at (flowProblems), and the program has it from its own copy of LangChain.
+    runs: runs as unknown as RunnableInterface,
+  };
+}
+
+class GivenAgent implements ToolAgentSpec {
   readonly kind = "agent";
   readonly name: string;
   readonly description: string | null;
   readonly model: string | BaseChatModel;
   readonly instructions: string | null;
-  readonly limits: AgentSpec["limits"];
-  readonly #options: AgentOptions;
+  readonly limits: AgentLimits;
+  readonly #options: ModelAgentOptions;
   readonly #servers: readonly { readonly server: McpServer; readonly hidesErrors: boolean }[];
   readonly #onWarning: (message: string, cause?: unknown) => void;
   #told = "";
   #problem: string | null = null;
 
-  constructor(name: string, options: AgentOptions, settings: AgentSettings) {
+  constructor(name: string, options: ModelAgentOptions, settings: AgentSettings) {
     const { model, description = null, instructions = null, mcpServers = {}, limits = {} } = options;
     this.name = name;
     this.description = description;
@@ -150,6 +162,6 @@ function endpointOf({ command, args = [], env = {}, cwd, url = "", headers = {} 
     : { kind: "stdio", command, args, env, cwd: cwd === undefined ? null : cwd };
 }
 
-function withoutUndefined(limits: NonNullable<AgentOptions["limits"]>): Partial<AgentLimits> {
+function withoutUndefined(limits: NonNullable<ModelAgentOptions["limits"]>): Partial<AgentLimits> {
   return Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
 }

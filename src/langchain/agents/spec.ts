@@ -1,23 +1,37 @@
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
+import type { RunnableInterface } from "@langchain/core/runnables";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 
 import type { AgentLimits } from "./limits.ts";
 
 /** An agent of the operator's, as a turn uses it: where it came from (a file, a program) makes no difference. */
-export interface AgentSpec {
-  readonly kind: "agent";
+export type AgentSpec = ToolAgentSpec | FlowSpec;
+
+interface Named {
   readonly name: string;
+  /** The operator's words for it. */
   readonly description: string | null;
-  /** "provider:name", "offline" or the name of a custom model; or a model of the program that uses Parley as a library. */
-  readonly model: string | BaseChatModel;
   /** Of a session that has none of its own. Taken literally: braces are no template. */
   readonly instructions: string | null;
+  readonly limits: AgentLimits;
+}
+
+/** A program's own flow: a compiled LangGraph graph with a messages channel, or any Runnable from messages to a message or a text. */
+export interface FlowSpec extends Named {
+  readonly kind: "graph" | "runnable";
+  readonly runs: RunnableInterface;
+}
+
+/** A model with tools, by createAgent. */
+export interface ToolAgentSpec extends Named {
+  readonly kind: "agent";
+  /** "provider:name", "offline" or the name of a custom model; or a model of the program that uses Parley as a library. */
+  readonly model: string | BaseChatModel;
   /**
    * The tools of one run. It is asked at each run, as MCP servers come and go; where it throws, the run fails with
    * MODEL_UNAVAILABLE before any tool has begun.
    */
   readonly tools: (signal: AbortSignal) => Promise<readonly AgentTool[]>;
-  readonly limits: AgentLimits;
 }
 
 export interface AgentTool {

@@ -73,12 +73,15 @@ export function watched<T>(
   return promise;
 }
 
-/** Work within what is watched during which nothing is to be heard of it. */
-export async function unheard<T>(work: () => Promise<T>): Promise<T> {
+/** Work within what is watched during which nothing is to be heard of it, or only while `isHeard`. */
+export async function unheard<T>(work: () => Promise<T>, isHeard: () => boolean = () => false): Promise<T> {
   const watch = currentWatch();
   if (watch === null) return await work();
   watch.touch();
-  const touching = setInterval(watch.touch, Math.max(10, Math.min(1000, watch.remainingMs() / 3)));
+  const touch = (): void => {
+    if (!isHeard()) watch.touch();
+  };
+  const touching = setInterval(touch, Math.max(10, Math.min(1000, watch.remainingMs() / 3)));
   try {
     return await work();
   } finally {

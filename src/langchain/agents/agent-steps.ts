@@ -1,0 +1,97 @@
+import { AIMessage, type AIMessageFields } from "@langchain/core/messages";
+
+import { objectOrEmpty, type JsonObject } from "../../conversation/message/json.ts";
+import type { Steps } from "../../conversation/ports/model.ts";
+import { sumOf } from "../driver.ts";
+import { ModelFailure, runError } from "../models/failure.ts";
+import { unheard } from "../models/watched.ts";
+import { replyData, type Generated } from "../reply-data.ts";
+import type { AgentListener, AskedCall } from "./agent-listener.ts";
+import type { ToolAnswer } from "./answer.ts";
+import type { AgentLimits } from "./limits.ts";
+
+export interface StepsOptions {
+  /** For a row whose provider names none. */
+  readonly modelName: string;
+  /** A message without a finish reason was cut off. */
+  readonly isStrict: boolean;
+  readonly limits: Pick<AgentLimits, "modelCalls" | "toolCalls">;
+  readonly steps: Steps;
+  readonly now: () => number;
+}
+
+/** The steps of one run, within its limits. */
+export class AgentSteps {
+  readonly #options: StepsOptions;
+  readonly #listener: AgentListener;
+  #modelCalls = 0;
+  #toolCalls = 0;
+
+  constructor(options: StepsOptions, listener: AgentListener) {
+    this.#options = options;
+    this.#listener = listener;
+  }
+
+  /** Before each request to a model. */
+  beginModel(): void {
+    this.#modelCalls += 1;
+    if (this.#modelCalls > this.#options.limits.modelCalls) throw new ModelFailure(runError("TOOL_LIMIT"));
+  }
+
+  /** Behind this its tools may begin. @throws ClosedRun */
+  async open(message: AIMessage, { generationInfo }: Generated, calls: readonly AskedCall[]): Promise<void> {
+    const { modelName, isStrict, limits, steps } = this.#options;
+    const { data, usage, finishReason } = replyData({ message, generationInfo }, this.#listener.text, modelName);
+    // What is cut off may be a call with half of its arguments, or half of the calls.
+    const isCutOff = finishReason === null ? isStrict : cutOff.has(finishReason.toLowerCase());
+    if (isCutOff) throw new ModelFailure(runError("REPLY_CUT_OFF"));
+    this.#toolCalls += calls.length;
+    if (this.#toolCalls > limits.toolCalls) throw new ModelFailure(runError("TOOL_LIMIT"));
+    this.#listener.call.tell({ usage, ...(finishReason === null ? {} : { finishReason }) });
+    this.#listener.call.end("OK");
+    this.#listener.earlierUsage = sumOf(this.#listener.earlierUsage, usage);
+    if (!(await unheard(() => steps.open({ data, calls, usage })))) throw new ClosedRun();
+    this.#listener.endMessage();
+  }
+
+  /** @throws ClosedRun */
+  async answer(callId: string, name: string, answer: ToolAnswer): Promise<void> {
+    const { steps, now } = this.#options;
+    const data = { ...answer, tool_call_id: callId, name };
+    const change = {
+      status: answer.status === "error" ? ("FAILED" as const) : ("DONE" as const),
+      finishedAt: now(),
+      content: answer.content,
+    };
+    if (!(await unheard(() => steps.answer({ callId, data, change })))) throw new ClosedRun();
+  }
+}
+
+/** The run was closed by somebody else. Its signal aborts too: nobody is told this. */
+class ClosedRun extends Error {}
+
+const cutOff = new Set(["length", "max_tokens", "model_context_window_exceeded"]);
+
+/** What LangChain is given of the message, with an id of its own: providers repeat theirs. */
+export function messageOf({ message, generationInfo }: Generated, calls: readonly AskedCall[], id: string): AIMessage {
+  // Safe: a message is an object, and which kind of message a provider makes of its reply is not known here.
+  const { content, additional_kwargs, response_metadata, usage_metadata } = message as unknown as JsonObject;
+  const torn = calls
+    .filter(({ args }) => args === null)
+    .map(({ callId, argsText }) => [callId, argsText.slice(0, 4096)]);
+  const fields = {
+    id,
+    content,
+    // A call whose arguments are none has its answer like any other, which needs a call to answer.
+    tool_calls: calls.map(({ callId, name, args }) => ({ id: callId, name, args: args ?? {}, type: "tool_call" })),
+    // Its calls as the provider told them, which `tool_calls` has.
+    additional_kwargs: { ...objectOrEmpty(additional_kwargs), tool_calls: undefined },
+    response_metadata: {
+      ...generationInfo,
+      ...objectOrEmpty(response_metadata),
+      ...(torn.length === 0 ? {} : { broken_arguments: Object.fromEntries(torn) as JsonObject }),
+    },
+    ...(usage_metadata === undefined ? {} : { usage_metadata }),
+  };
+  return new AIMessage(fields as unknown as AIMessageFields);
+}
