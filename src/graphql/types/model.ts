@@ -31,7 +31,8 @@ const ModelRef = builder.objectRef<ModelChoice>("Model").implement({
     description: t.exposeString("description", { nullable: true, description: "The operator's words for it." }),
     tools: t.field({
       type: [ToolRef],
-      description: "What an agent may call; empty of a model alone, and while the tools' servers cannot be reached.",
+      description:
+        "What an agent may call; empty of a model alone, of a graph or Runnable, and while the tools' servers cannot be reached.",
       resolve: ({ tools }, _args, { signal }) => tools(signal).catch(() => []),
     }),
     isDefault: t.exposeBoolean("isDefault", { description: "Whether a session that names no model gets this one." }),

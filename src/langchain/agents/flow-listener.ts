@@ -4,7 +4,7 @@ import { AIMessage, ToolMessage, type AIMessageFields, type BaseMessage } from "
 import type { LLMResult } from "@langchain/core/outputs";
 import type { ChainValues } from "@langchain/core/utils/types";
 
-import { arrayOrEmpty, objectOrEmpty } from "../../conversation/message/json.ts";
+import { arrayOrEmpty, objectOrEmpty, type JsonObject } from "../../conversation/message/json.ts";
 import type { TokenUsage } from "../../conversation/message/message.ts";
 import type { Span } from "../../conversation/ports/telemetry.ts";
 import { sumOf } from "../driver.ts";
@@ -12,9 +12,16 @@ import { ModelFailure, runError } from "../models/failure.ts";
 import { replyData, type Generated } from "../reply-data.ts";
 import { textOf } from "../text.ts";
 import { AgentListener, isWithin, type AskedCall } from "./agent-listener.ts";
-import { AgentSteps, messageOf } from "./agent-steps.ts";
+import { AgentSteps, messageOf, type StepsOptions } from "./agent-steps.ts";
 import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
-import type { FlowRun } from "./flow.ts";
+import type { AgentLimits } from "./limits.ts";
+import type { FlowSpec } from "./spec.ts";
+
+export interface FlowRun extends Pick<FlowSpec, "kind" | "runs">, Omit<StepsOptions, "isStrict" | "limits"> {
+  readonly limits: AgentLimits;
+  /** For the operator: what a tool threw, which nobody else is told. */
+  readonly onToolFailure: (tool: string, error: unknown) => void;
+}
 
 /** A message that calls tools. Its step is opened when one of them begins, or has answered: it may be that none ever does. */
 interface Made {
@@ -194,8 +201,8 @@ export class FlowListener extends AgentListener {
     const said =
       this.#said.get(reply.id ?? "") ?? (text !== "" && this.text.endsWith(text) ? newest : undefined) ?? null;
     // Safe: a message is an object. Without what its model has cost, which is counted where it was heard.
-    const { content, additional_kwargs, response_metadata } = reply as unknown as AIMessageFields;
-    const bare = new AIMessage({ content, additional_kwargs, response_metadata } as AIMessageFields);
+    const { content, additional_kwargs, response_metadata } = reply as unknown as JsonObject;
+    const bare = new AIMessage({ content, additional_kwargs, response_metadata } as unknown as AIMessageFields);
     this.adopt(said?.generated ?? { message: bare, generationInfo: {} });
     if (said === null) this.#sayWhole(text);
     const others = [...this.#usages].filter(([runId]) => runId !== said?.runId);

@@ -5,17 +5,8 @@ import { arrayOrEmpty, objectOrEmpty } from "../../conversation/message/json.ts"
 import type { Adapter } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
-import type { StepsOptions } from "./agent-steps.ts";
-import { FlowListener } from "./flow-listener.ts";
+import { FlowListener, type FlowRun } from "./flow-listener.ts";
 import { aborted, limited } from "./limited.ts";
-import type { AgentLimits } from "./limits.ts";
-import type { FlowSpec } from "./spec.ts";
-
-export interface FlowRun extends Pick<FlowSpec, "kind" | "runs">, Omit<StepsOptions, "isStrict" | "limits"> {
-  readonly limits: AgentLimits;
-  /** For the operator: what a tool threw, which nobody else is told. */
-  readonly onToolFailure: (tool: string, error: unknown) => void;
-}
 
 /** A graph or a Runnable of the program's own, which asks its models and runs its tools itself. */
 export function flowAgent(run: FlowRun): Adapter {
