@@ -41,7 +41,8 @@ export async function fileProblems(env: Environment, serves: boolean): Promise<r
   const { agents, problems: mistakes } = file === null ? { agents: {}, problems: [] } : await readAgentsFile(file, env);
   for (const mistake of mistakes) tell("AGENTS_FILE", mistake);
   if (given("OPENAI_API_KEY") === null && given("OPENAI_BASE_URL") === null) {
-    for (const [name, { model }] of Object.entries(agents)) {
+    for (const [name, agent] of Object.entries(agents)) {
+      const model = "model" in agent ? agent.model : null;
       if (typeof model !== "string" || !model.startsWith("openai:")) continue;
       tell("OPENAI_API_KEY", `is needed by agents.${name} (or OPENAI_BASE_URL, for a server without keys)`);
     }
