@@ -121,8 +121,10 @@ export class McpServer {
   }
 
   async #drop(connection: McpConnection): Promise<void> {
-    const current = await this.#connection?.catch(() => null);
-    if (current === connection) this.#connection = null;
+    const current = this.#connection;
+    const known = await current?.catch(() => null);
+    // Another may have been opened in its place meanwhile.
+    if (known === connection && this.#connection === current) this.#connection = null;
     // A process that hangs takes its time to end, which nobody waits for.
     void connection.close().catch(() => undefined);
   }
