@@ -9,7 +9,7 @@ import type { AgentPins } from "../langchain/agents/given-agents.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-export interface AgentsFile {
+interface AgentsFile {
   /** As createGateway takes them. */
   readonly agents: Readonly<Record<string, AgentOptions>>;
   /** Everything that is wrong with it, one line each; then there are no agents. */

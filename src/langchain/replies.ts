@@ -276,7 +276,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
   };
 }
 
-export function agentModel(name: string): string {
+function agentModel(name: string): string {
   return `agent:${name}`;
 }
 

@@ -42,7 +42,7 @@ export const ContentBlockInput = builder.inputType("ContentBlockInput", {
 type GivenBlock = typeof ContentBlockInput.$inferInput;
 
 /** A message's content as a caller gives it. */
-export interface GivenContent {
+interface GivenContent {
   readonly text?: string | null | undefined;
   readonly content?: readonly GivenBlock[] | null | undefined;
 }
@@ -59,7 +59,7 @@ export function parseContent(at: string, given: GivenContent): readonly ContentB
 }
 
 /** null: neither text nor content. Both may be empty, as a tool's answer is at times. @throws BAD_USER_INPUT for both at once. */
-export function parseOptionalContent(at: string, { text, content }: GivenContent): readonly ContentBlock[] | null {
+function parseOptionalContent(at: string, { text, content }: GivenContent): readonly ContentBlock[] | null {
   const hasText = typeof text === "string";
   if (hasText && content) throw badInput(`${at}.text`, "Give either text or content, not both.");
   if (hasText) return text === "" ? [] : [{ kind: "text", text }];

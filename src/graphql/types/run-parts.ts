@@ -14,7 +14,7 @@ type Grown = OfKind<SessionEvent, "partProgress">;
 type Changed = OfKind<SessionEvent, "partChanged">;
 
 /** A part needs the session to tell the Message.id. */
-export type RunPartParent = RunPart & { readonly sessionId: string };
+type RunPartParent = RunPart & { readonly sessionId: string };
 
 const messageIdDescription = "The Message.id that the message has, or will have, which it is part of.";
 const messageIdOf = ({ sessionId, messageLocalId }: RunPartParent): string =>

@@ -10,7 +10,7 @@ import type { AgentOptions, FlowOptions, ModelAgentOptions, Tool } from "./agent
 import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
 import type { AgentSpec, AgentTool, FlowSpec, ToolAgentSpec } from "./spec.ts";
 
-export interface AgentSettings {
+interface AgentSettings {
   /** How long a run waits for a server of tools. */
   readonly connectTimeoutMs: number;
   /** For the operator, about an agent. */

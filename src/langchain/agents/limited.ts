@@ -1,6 +1,6 @@
 import { ModelFailure, runError } from "../models/failure.ts";
 
-export interface Limited {
+interface Limited {
   readonly signal: AbortSignal;
   /** null: its time is not over. */
   readonly failure: () => unknown;

@@ -25,7 +25,7 @@ export interface ServerTool {
 }
 
 /** What is configured does not fit what the servers have: the agent must not answer with other tools than were meant. */
-export class ToolChoiceError extends Error {
+class ToolChoiceError extends Error {
   override readonly name = "ToolChoiceError";
 }
 

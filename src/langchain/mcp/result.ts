@@ -1,6 +1,6 @@
 import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/sdk/types.js";
 
-export interface ToolResult {
+interface ToolResult {
   readonly isFailed: boolean;
   /** What the model gets: few providers take anything but text as a tool's answer. */
   readonly text: string;

@@ -2,7 +2,7 @@ import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
 
 import type { McpConnection, McpEndpoint } from "./connection.ts";
 
-export interface McpServerSettings {
+interface McpServerSettings {
   readonly name: string;
   readonly endpoint: McpEndpoint;
   /** How long a run waits for the server: for its handshake and its list of tools. */

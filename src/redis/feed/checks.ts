@@ -6,7 +6,7 @@ export interface Checked extends Followed {
   compared(state: string | null): void;
 }
 
-export interface CheckSettings {
+interface CheckSettings {
   /** Each is compared so often, in ms; asked anew each time. */
   readonly checkMs: () => number;
   /** Sessions of one group are compared by one script: in a cluster those of one slot. Left out: all are one group. */

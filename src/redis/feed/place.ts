@@ -13,7 +13,7 @@ export interface FeedPlace {
 }
 
 /** What a place reads of the feed that it is in. */
-export interface Ring {
+interface Ring {
   readonly sessionId: string;
   readonly historyKey: string;
   /** The number of the entry that comes next. */

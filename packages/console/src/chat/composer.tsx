@@ -6,7 +6,7 @@ import { Icon } from "../parts/icon.tsx";
 import { client } from "../wire/client.ts";
 
 type WhenBusy = NonNullable<SendOptions["whenBusy"]>;
-export type Choice = Pick<SendOptions, "model" | "whenBusy">;
+type Choice = Pick<SendOptions, "model" | "whenBusy">;
 
 interface ComposerProps {
   readonly sessionId: string;

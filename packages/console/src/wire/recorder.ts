@@ -40,7 +40,7 @@ export interface Recording {
 
 /** What is older than so many is dropped. */
 export const mostEvents = 2000;
-export const mostOperations = 500;
+const mostOperations = 500;
 /** An event that is older than this when it comes was not made just now: it is from the history. */
 const freshMs = 60_000;
 
