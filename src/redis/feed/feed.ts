@@ -8,7 +8,7 @@ import type { Listener, PubSub } from "../client/hub.ts";
 import { sessionKeys } from "../store/keys.ts";
 import type { Checked, Checks } from "./checks.ts";
 import { KeyspaceEvents } from "./keyspace-events.ts";
-import { isBatch, parsePublication } from "./publication.ts";
+import { isBatch, parsePublication, type Publication } from "./publication.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 import type { StoreRead } from "../../conversation/ports/store.ts";
 import type { FeedPlace } from "./place.ts";
@@ -66,7 +66,8 @@ export class Feed implements Listener, Checked {
   /** It may have missed something, and is not compared yet. */
   #unsure = false;
   #closed = false;
-  #early: string[] = [];
+  /** Publications that wait for a reading; null: one that is not known. */
+  #early: (Publication | null)[] = [];
 
   constructor(
     owner: string,
@@ -189,12 +190,20 @@ export class Feed implements Listener, Checked {
   }
 
   onMessage(channel: string, message: string): void {
-    if (channel === this.#keyspaceChannel) this.#keyspaceEvents.take(message);
-    else if (this.#follower && !this.#reading) this.#published(message);
+    if (channel === this.#keyspaceChannel) {
+      this.#keyspaceEvents.take(message);
+      return;
+    }
     // A text begins no session; behind a write that may have, it is kept.
-    else if (this.waits && this.#early.length === 0 && isBatch(message)) return;
+    if (this.waits && this.#early.length === 0 && isBatch(message)) return;
+    const publication = parsePublication(message);
+    // Held against the list's events now, also where it waits for a reading: they come now. A batch of text pushes nothing;
+    // where the list's life slides, it slides with it.
+    const pushes = publication?.kind === "write" ? publication.pushes : 0;
+    this.#keyspaceEvents.explain(pushes, this.#follower?.slides === true ? 1 : 0);
+    if (this.#follower && !this.#reading) this.#published(publication, this.#follower);
     else {
-      if (this.#early.length < keptPublications) this.#early.push(message);
+      if (this.#early.length < keptPublications) this.#early.push(publication);
       else this.#readAgain = true;
       if (this.waits) this.#readSoon();
     }
@@ -209,23 +218,13 @@ export class Feed implements Listener, Checked {
     this.#checks.soon(this);
   }
 
-  /** `waited`: for a reading, and the events that it explains have come meanwhile. */
-  #published(message: string, waited = false): void {
-    const publication = parsePublication(message);
-    if (!publication || !this.#follower) {
-      this.#readSoon();
-      return;
-    }
-    // A batch of text pushes nothing; where the list's life slides, it slides with it.
-    const pushes = publication.kind === "write" ? publication.pushes : 0;
-    if (!waited) this.#keyspaceEvents.explain(pushes, this.#follower.slides ? 1 : 0);
-    let entries: readonly Entry[] | null;
+  #published(publication: Publication | null, follower: Follower): void {
+    let entries: readonly Entry[] | null = null;
     try {
-      entries = this.#follower.apply(publication);
+      if (publication) entries = follower.apply(publication);
     } catch (error) {
       // Not what a script of ours publishes. The list is the truth, whoever sent it.
       this.#settings.onError(error);
-      entries = null;
     }
     if (entries) this.#tell(entries);
     else this.#readSoon();
@@ -234,9 +233,10 @@ export class Feed implements Listener, Checked {
   /** What came while a reading was under way; a publication among it may start the next one. */
   #publishEarly(): void {
     for (;;) {
-      const message = this.#reading || !this.#follower ? undefined : this.#early.shift();
-      if (message === undefined) return;
-      this.#published(message, true);
+      const publication = this.#reading ? undefined : this.#early[0];
+      if (publication === undefined || !this.#follower) return;
+      this.#early.shift();
+      this.#published(publication, this.#follower);
     }
   }
 
@@ -278,11 +278,10 @@ export class Feed implements Listener, Checked {
 
   /** From the write that started it on, where that was heard: all is told as it was published. Else it is read. */
   #begin(session: Session): void {
-    const heard = this.#early.map(parsePublication);
-    const first = heard.findLastIndex(
+    const first = this.#early.findLastIndex(
       (one) => one?.kind === "write" && one.added && one.generation === session.generation,
     );
-    const write = heard[first];
+    const write = this.#early[first];
     const before = write?.kind === "write" ? write.sequence - 1 : null;
     this.#early.splice(0, Math.max(first, 0));
     const started = startedBy(session, before ?? session.sequence);

@@ -39,10 +39,7 @@ export class KeyspaceEvents {
     }, settleMs);
   }
 
-  /**
-   * A publication explains so many events of each kind. Not of one that has waited for a reading: its events came before,
-   * and what it would explain now are foreign ones.
-   */
+  /** A publication has come that explains so many events of each kind. */
   explain(pushes: number, lives: number): void {
     const now = performance.now();
     this.#forgetMissing(now);

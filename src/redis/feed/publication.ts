@@ -11,7 +11,7 @@ import { joinFragments } from "../../conversation/message/stored-message.ts";
  *     R<run state> TAB <input row> TAB <escaped text> [TAB <part log, a TAB behind each line>]
  *     M<stored message>
  */
-type Publication = Batch | Write;
+export type Publication = Batch | Write;
 
 export interface Batch {
   readonly kind: "batch";
