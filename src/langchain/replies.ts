@@ -77,13 +77,13 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 
 const turnModules = once(async () => {
   await loadPieces();
-  const [{ runTurn }, { conversationChain }, { messageOfRow }, { selectRows }] = await Promise.all([
+  const [{ runTurn }, { conversationChain }, { inputOfRow }, { selectRows }] = await Promise.all([
     import("./driver.ts"),
     import("./chain.ts"),
     import("./history/rows.ts"),
     import("./models/select.ts"),
   ]);
-  return { runTurn, conversationChain, messageOfRow, selectRows };
+  return { runTurn, conversationChain, inputOfRow, selectRows };
 });
 
 const agentModules = once(async () => {
@@ -147,8 +147,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     model: LoadedModel,
     onThrown: (error: unknown) => void,
   ): Promise<ReplyOutcome> => {
-    const { runTurn, conversationChain, messageOfRow } = await turnModules();
-    const input = messageOfRow(request.input);
+    const { runTurn, conversationChain, inputOfRow } = await turnModules();
+    const input = inputOfRow(request.input);
     if (input === null) {
       const message = "There is nothing in this message that the model could answer.";
       return { kind: "failed", error: runError("OTHER", { message, retryable: false }) };
@@ -168,7 +168,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       model,
       instructions,
       history,
-      input: input.message,
+      input,
       signal,
       emit,
       idleMs: timeoutMs,

@@ -89,6 +89,7 @@ export interface SendMessage {
   /** Cursor or id of a message: drop it and all after it first. */
   readonly replaceFrom: string | null;
   readonly model: string | null;
+  readonly context?: NonNullable<NewMessage["context"]>;
 }
 
 export interface RegenerateReply {

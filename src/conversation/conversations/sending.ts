@@ -119,6 +119,7 @@ export abstract class Sending {
       toolCallId: null,
       toolFailed: null,
       toolCalls: [],
+      ...(input.context === undefined ? {} : { context: input.context }),
     };
     this.checks.length(message, "input");
     if (newSession) this.checks.settings(newSession, "input.newSession");

@@ -71,4 +71,11 @@ export interface NewMessage {
   readonly toolCallId: string | null;
   readonly toolFailed: boolean | null;
   readonly toolCalls: readonly ToolCall[];
+  /** Of a USER message: what the page knows besides. It is for the model that answers the message, and no part of the conversation. */
+  readonly context?: readonly ContextEntry[];
+}
+
+export interface ContextEntry {
+  readonly description: string;
+  readonly value: string;
 }

@@ -73,6 +73,16 @@ export function fillMessage({ head, tail }: RowTemplate, position: number): stri
   );
 }
 
+/** In `additional_kwargs` of a human row: NewMessage.context. */
+const contextKey = "parley_context";
+
+/** What was sent along with a message that is to be answered. */
+export function contextOfRow(raw: string): readonly unknown[] {
+  if (!raw.includes(contextKey)) return [];
+  const data = objectOrEmpty(objectOrEmpty(parseJson(raw))["data"]);
+  return arrayOrEmpty(objectOrEmpty(data["additional_kwargs"])[contextKey]);
+}
+
 /** @throws RangeError where JSON is nested deeper than the stack holds (thousands of levels); the input checks bound that. */
 export function templateOfMessage(message: NewMessage, messageId: string, note: RowNote): RowTemplate {
   const data = {
@@ -81,8 +91,11 @@ export function templateOfMessage(message: NewMessage, messageId: string, note: 
     ...(message.name === null ? {} : { name: message.name }),
   };
   switch (message.role) {
-    case "USER":
-      return templateOf("human", data, {}, messageId, note);
+    case "USER": {
+      const { context = [] } = message;
+      const beside = context.length === 0 ? {} : { additional_kwargs: { [contextKey]: context } };
+      return templateOf("human", { ...data, ...beside }, {}, messageId, note);
+    }
     case "SYSTEM":
       return templateOf("system", data, {}, messageId, note);
     case "ASSISTANT": {

@@ -1,7 +1,7 @@
 import { badInput } from "../../../conversation/errors.ts";
 import { isObject, stringOrNull } from "../../../conversation/message/json.ts";
 import type { JsonObject } from "../../../conversation/message/json.ts";
-import type { ContentBlock } from "../../../conversation/message/message.ts";
+import type { ContentBlock, ContextEntry } from "../../../conversation/message/message.ts";
 import { parseContent } from "../../../graphql/types/new-message.ts";
 
 /** What AG-UI's RunAgentInput asks of Parley. */
@@ -12,6 +12,8 @@ export interface RunInput {
   readonly question: { readonly id: string; readonly content: readonly ContentBlock[] } | null;
   /** Clients of before AG-UI 1.0 do not tell theirs, and take fewer events. */
   readonly protocolVersion: string | null;
+  /** What the page knows besides: for the model that answers the question. */
+  readonly context: readonly ContextEntry[];
   /** What was sent along and does not reach the model. */
   readonly ignored: readonly string[];
 }
@@ -29,8 +31,19 @@ export function parseRunInput(body: unknown): RunInput {
     runId: textOf(body, "runId", maxIdLength),
     question: questionOf(messages),
     protocolVersion: stringOrNull(body["protocolVersion"]),
-    ignored: ["tools", "context"].filter((name) => Array.isArray(body[name]) && body[name].length > 0),
+    context: contextOf(body["context"]),
+    ignored: ["tools"].filter((name) => Array.isArray(body[name]) && body[name].length > 0),
   };
+}
+
+function contextOf(context: unknown): readonly ContextEntry[] {
+  if (context === undefined || context === null) return [];
+  if (!Array.isArray(context)) throw badInput("context", "Give the context as a list.");
+  return context.map((entry: unknown, index) => {
+    const { description, value } = isObject(entry) ? entry : {};
+    if (typeof description === "string" && typeof value === "string") return { description, value };
+    throw badInput(`context[${index}]`, "An entry of the context must have a description and a value, both texts.");
+  });
 }
 
 function textOf(body: JsonObject, name: string, most = Infinity): string {

@@ -52,7 +52,7 @@ export async function takeQuestion(
   conversations: Conversations,
   caller: Caller,
   sessionId: string,
-  { runId, question }: RunInput & { readonly question: NonNullable<RunInput["question"]> },
+  { runId, question, context }: RunInput & { readonly question: NonNullable<RunInput["question"]> },
 ): Promise<Run> {
   const { viewer } = caller;
   const session = await conversations.readSession(viewer, sessionId, newestMessages);
@@ -75,6 +75,7 @@ export async function takeQuestion(
       ...{ sessionId, newSession: null, content: question.content, idempotencyKey: runId, replaceFrom, model: null },
       messageId: messageId !== null && isMessageId(messageId) ? messageId : null,
       whenBusy: known ? "INTERRUPT" : "QUEUE",
+      context,
     },
     null,
     false,
