@@ -144,6 +144,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     historyKeyPrefix,
     adopts: !authenticates,
     leaseMs,
+    approvalTimeoutMs: settings.approvalTimeoutSeconds * 1000,
     maxMessages: settings.maxMessagesPerSession,
     memory: memorySettings,
     memoryRows: memory.maxMessages,
@@ -181,6 +182,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
   const turns: Turns = new Turns(backend.store, backend.feeds, replies, {
     leaseMs,
     systemPrompt: settings.systemPrompt,
+    approvalTimeoutMs: settings.approvalTimeoutSeconds * 1000,
     partsBytes: settings.runPartsBytes,
     quotas: backend.quotas,
     telemetry,
@@ -195,6 +197,8 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     ...settings,
     historyKeyPrefix,
     memory: memorySettings,
+    quotas: backend.quotas,
+    partsBytes: settings.runPartsBytes,
     telemetry,
     now: Date.now,
   });

@@ -57,6 +57,12 @@ export const limits = {
   maxTitleChars: setting("MAX_TITLE_CHARS", whole(1, million), 500, "Length of a session's title, in UTF-16 units."),
   maxMetadataBytes: setting("MAX_METADATA_BYTES", whole(2, 100 * million), 16_384, "Of a session's metadata, as JSON."),
   maxMessagesPerAdd: setting("MAX_MESSAGES_PER_ADD", whole(1, 100_000), 1000, "Messages in one addMessages."),
+  approvalTimeoutSeconds: setting(
+    "APPROVAL_TIMEOUT_SECONDS",
+    whole(1, 100 * million),
+    86_400,
+    "How long an agent's run waits for somebody to approve a call of a tool. Then it is FAILED with APPROVAL_EXPIRED.",
+  ),
   runPartsBytes: setting(
     "RUN_PARTS_BYTES",
     whole(0, 100 * million),

@@ -1,4 +1,5 @@
 import type { LimitName } from "./limit-names.ts";
+import type { RunStatus } from "./run.ts";
 
 /**
  * Refusals, as a closed union of codes. They reach a client as `extensions.code` of a GraphQL error; whatever is
@@ -9,6 +10,7 @@ export const errorCodes = [
   "INVALID_CURSOR",
   "CURSOR_EXPIRED",
   "NOT_FOUND",
+  "NOT_WAITING",
   "UNAUTHENTICATED",
   "FORBIDDEN",
   "SESSION_BUSY",
@@ -31,6 +33,8 @@ export interface ErrorDetails {
   readonly field?: string;
   /** "<sessionId>:<runId>" of the run that is going (SESSION_BUSY); a client gets it as a global id. */
   readonly runId?: string;
+  /** Of that run. */
+  readonly status?: RunStatus;
   /** Whole seconds (RATE_LIMITED, QUEUE_FULL, STORE_UNAVAILABLE, OVERLOADED). */
   readonly retryAfterSeconds?: number;
   /** Which one, by its name in limits.ts (RATE_LIMITED, LIMIT_REACHED, OVERLOADED). */

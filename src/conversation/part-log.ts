@@ -1,11 +1,24 @@
-import { isObject, objectOrEmpty, parseJson } from "./message/json.ts";
+import { arrayOrEmpty, isObject, objectOrEmpty, parseJson, type JsonObject } from "./message/json.ts";
 
 /**
- * WRITING: the model writes its arguments. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was
- * lost, CANCELLED had not.
+ * WRITING: the model writes its arguments. NEEDS_APPROVAL: it is not to begin before somebody has decided on it, and on all
+ * others of its step. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was lost, CANCELLED had not.
  */
-const toolStatuses = ["WRITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "UNKNOWN"] as const;
+const toolStatuses = [
+  "WRITING",
+  "NEEDS_APPROVAL",
+  "RUNNING",
+  "DONE",
+  "FAILED",
+  "REJECTED",
+  "CANCELLED",
+  "UNKNOWN",
+] as const;
 type ToolStatus = (typeof toolStatuses)[number];
+
+/** What may be decided on a call that waits. */
+export const decisionKinds = ["APPROVE", "EDIT", "REJECT"] as const;
+export type DecisionKind = (typeof decisionKinds)[number];
 
 /** What becomes of a call of a tool. */
 export interface ToolChange {
@@ -15,6 +28,11 @@ export interface ToolChange {
   readonly finishedAt?: number;
   /** What the tool answered, as LangChain stores a message's content; left out: nothing yet, or too much for the log. */
   readonly content?: unknown;
+  /** What may be decided on it now. */
+  readonly allowed?: readonly DecisionKind[];
+  readonly decided?: DecisionKind;
+  /** The arguments that it is called with, where they are others than the model wrote, or the log has not all of these. */
+  readonly args?: JsonObject;
 }
 
 export interface ToolPart extends ToolChange {
@@ -110,13 +128,17 @@ function recordOf(line: unknown, next: number): LogRecord | null {
 }
 
 function changeOf(value: unknown): ToolChange {
-  const { status, startedAt, finishedAt, content } = objectOrEmpty(value);
+  const { status, startedAt, finishedAt, content, allowed, decided, args } = objectOrEmpty(value);
+  const decision = decisionKinds.find((one) => one === decided);
   return {
     // A later version may have more of them.
     status: toolStatuses.find((one) => one === status) ?? "UNKNOWN",
     ...(typeof startedAt === "number" ? { startedAt } : {}),
     ...(typeof finishedAt === "number" ? { finishedAt } : {}),
     ...(content === undefined ? {} : { content }),
+    ...(allowed === undefined ? {} : { allowed: decisionKinds.filter((one) => arrayOrEmpty(allowed).includes(one)) }),
+    ...(decision === undefined ? {} : { decided: decision }),
+    ...(isObject(args) ? { args } : {}),
   };
 }
 
@@ -239,7 +261,13 @@ export function partsOf(log: string, text: string, localId: string, isOver = fal
 function over(part: RunPart): RunPart {
   if (part.kind !== "tool") return part;
   if (part.status === "RUNNING") return { ...part, status: "UNKNOWN" };
+  if (part.status === "NEEDS_APPROVAL") return { ...part, status: "CANCELLED", allowed: [] };
   return part.status === "WRITING" ? { ...part, status: "CANCELLED" } : part;
+}
+
+/** Whether somebody has yet to decide on the call. */
+export function isUndecided(part: RunPart): part is ToolPart {
+  return part.kind === "tool" && part.status === "NEEDS_APPROVAL" && (part.allowed ?? []).length > 0;
 }
 
 /** The arguments of a call; null where they are not (or not yet) a JSON object. */

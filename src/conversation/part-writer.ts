@@ -1,5 +1,4 @@
-import type { ToolChange } from "./part-log.ts";
-import { wholeEnd } from "./part-log.ts";
+import { partsOf, recordAt, wholeEnd, type ToolChange } from "./part-log.ts";
 
 /** What a line has beside its text, at most, in bytes. */
 const lineBytes = 64;
@@ -26,11 +25,26 @@ export class PartLog {
   /** How much of each part has lines. */
   readonly #offsets = new Map<number, number>();
   readonly #calls = new Map<string, { readonly index: number; revision: number }>();
+  /** Calls of whose arguments there is less here than the model wrote. */
+  readonly #cutCalls = new Set<string>();
   /** There was more than the log may hold: the rest is not in it. */
   isFull = false;
 
-  constructor(mostBytes: number) {
+  /** `log`: what another process has written of it, up to the end of a message. */
+  constructor(mostBytes: number, log = "") {
     this.#mostBytes = mostBytes;
+    this.#lines = log;
+    this.#index = partsOf(log, "", "").length - 1;
+    for (let at = 0, record = recordAt(log, 0); record !== null; at = record.next, record = recordAt(log, at)) {
+      const { index, offset } = record;
+      if (record.kind === "reasoning" || record.kind === "arguments")
+        this.#offsets.set(index, offset + record.text.length);
+      if (record.kind === "call") this.#calls.set(record.callId, { index, revision: 0 });
+      if (record.kind === "change") {
+        for (const call of this.#calls.values()) if (call.index === index) call.revision = offset;
+      }
+      if (record.kind !== "ended") this.#bytes += Buffer.byteLength(log.slice(at, record.next));
+    }
   }
 
   /** The text of the message goes on. */
@@ -60,15 +74,24 @@ export class PartLog {
 
   args(callId: string, piece: string, at: number): void {
     const call = this.#calls.get(callId);
-    if (call === undefined || this.#mostBytes === 0 || !this.#hasRoom(piece)) return;
+    if (call === undefined) return;
+    if (this.#mostBytes === 0 || !this.#hasRoom(piece)) {
+      this.#cutCalls.add(callId);
+      return;
+    }
     this.#add("a", call.index, piece, at);
   }
 
   change(callId: string, change: ToolChange, at: number): void {
     const call = this.#calls.get(callId);
     if (call === undefined) return;
-    const { content, ...small } = change;
-    const told = content === undefined || this.#hasRoom(JSON.stringify(content)) ? change : small;
+    const { content, args, ...small } = change;
+    const told = {
+      ...small,
+      ...(content !== undefined && this.#hasRoom(JSON.stringify(content)) ? { content } : {}),
+      // Who decides is to see them.
+      ...(args !== undefined && (change.decided !== undefined || this.#cutCalls.has(callId)) ? { args } : {}),
+    };
     call.revision += 1;
     this.#line(["s", call.index, call.revision, at, told]);
   }

@@ -3,6 +3,10 @@ import type { Row, TokenUsage } from "./message/message.ts";
 /**
  * A run is one reply being made.
  *
+ *                      WAITING ──cancel──▶ CANCELLED
+ *                       ▲   │ └──expire──▶ FAILED
+ *                     wait  └─respond─┐
+ *                       │             ▼
  *     QUEUED ──take──▶ RUNNING ──finish──▶ COMPLETED
  *        │                │ ├───cancel───▶ CANCELLED
  *        └────cancel──▶ CANCELLED
@@ -10,7 +14,7 @@ import type { Row, TokenUsage } from "./message/message.ts";
  *
  * COMPLETED, CANCELLED and FAILED are final. Each arrow is one Lua script.
  */
-export const runStatuses = ["QUEUED", "RUNNING", "COMPLETED", "CANCELLED", "FAILED"] as const;
+export const runStatuses = ["QUEUED", "RUNNING", "WAITING", "COMPLETED", "CANCELLED", "FAILED"] as const;
 export type RunStatus = (typeof runStatuses)[number];
 
 export const runErrorCodes = [
@@ -23,6 +27,7 @@ export const runErrorCodes = [
   "REPLY_CUT_OFF",
   "TOOL_LIMIT",
   "RUN_TIMEOUT",
+  "APPROVAL_EXPIRED",
   "RUN_LOST",
   "OTHER",
 ] as const;
@@ -49,6 +54,8 @@ export interface Run {
   readonly queuedAt: number;
   readonly startedAt: number | null;
   readonly finishedAt: number | null;
+  /** Until when it waits for decisions; null: it does not wait. */
+  readonly waitsUntil: number | null;
   /** The stored message that was sent; null when regenerating. */
   readonly inputRow: string | null;
   /** The message that it answers, where it is (still) in the history. */

@@ -5,6 +5,7 @@ import "./types/model.ts";
 import "./types/new-message.ts";
 import "./types/node.ts";
 import "./types/run.ts";
+import "./types/run-decisions.ts";
 import "./types/scalars.ts";
 import "./types/session-mutations.ts";
 import "./types/session.ts";

@@ -22,6 +22,9 @@ export interface Adapter {
   readonly answer: (messages: readonly BaseMessage[], signal: AbortSignal, listener: Listener) => Promise<void>;
 }
 
+/** Thrown by what answers: the run waits for somebody, and nothing of it goes on here. */
+export class RunWaits extends Error {}
+
 export interface Turn {
   readonly answers: Adapter;
   readonly model: LoadedModel;
@@ -75,7 +78,9 @@ export async function runTurn(turn: Turn): Promise<ReplyOutcome> {
 }
 
 function noted(outcome: ReplyOutcome, notes: readonly string[]): ReplyOutcome {
-  return outcome.kind === "cancelled" || notes.length === 0 ? outcome : { ...outcome, notes };
+  return outcome.kind === "cancelled" || outcome.kind === "waiting" || notes.length === 0
+    ? outcome
+    : { ...outcome, notes };
 }
 
 /** The request itself was not accepted, as far as can be told. */
@@ -114,6 +119,7 @@ async function carryOut(turn: Turn, listener: Listener): Promise<ReplyOutcome> {
     case "timedOut":
       return { kind: "failed", error: runError("MODEL_TIMEOUT") };
     case "threw":
+      if (end.error instanceof RunWaits) return { kind: "waiting" };
       turn.onFailure(end.error);
       return { kind: "failed", error: failureOf(end.error, listener.started) };
     case "done":

@@ -183,7 +183,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     model: LoadedModel,
     onThrown: (error: unknown) => void,
   ): Promise<Adapter | RunError> => {
-    const { runId, steps, signal } = request;
+    const { runId, steps, signal, resumed } = request;
     const { limits } = spec;
     const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
     if (spec.kind !== "agent") {
@@ -201,13 +201,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
         message: "The agent's tools cannot be reached right now. Try again in a moment.",
       });
     }
-    const asking = tools.find(({ needsApproval }) => needsApproval);
-    if (asking !== undefined) {
-      const message = `The tool "${asking.tool.name}" needs an approval, which this gateway cannot ask for.`;
-      return runError("MODEL_UNAVAILABLE", { message, retryable: false });
-    }
     return toolAgent({
-      ...{ model, limits, steps, tools: tools.map(({ tool }) => tool) },
+      ...{ model, limits, steps, resumed, tools },
       onToolFailure: onTool,
       now: Date.now,
     });
@@ -237,6 +232,12 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
         tell({ purpose: "reply", runId, model, code: outcome.error.code }, thrown);
       }
       return outcome;
+    },
+
+    async takes(schema, args) {
+      const { Validator } = await import("@langchain/core/utils/json_schema");
+      // Safe: as toJsonSchema() has made it.
+      return new Validator(schema as ConstructorParameters<typeof Validator>[0]).validate(args).valid;
     },
 
     async title(request: TitleRequest) {

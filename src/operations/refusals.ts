@@ -30,6 +30,7 @@ const statusOfCode: Readonly<Record<ErrorCode, number>> = {
   UNAUTHENTICATED: 401,
   FORBIDDEN: 403,
   NOT_FOUND: 404,
+  NOT_WAITING: 409,
   SESSION_BUSY: 409,
   SESSION_EXISTS: 409,
   MESSAGE_ID_REUSED: 409,

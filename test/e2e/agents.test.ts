@@ -1,6 +1,3 @@
-import { once } from "node:events";
-import { createServer, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 
 import { ConversationChain } from "@langchain/classic/chains";
@@ -18,7 +15,8 @@ import { ask, cancel, send, texts } from "../support/gateway/conversation.ts";
 import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
 import { payer } from "../support/model/agent-gateway.ts";
-import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
+import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
+import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { startTopology } from "../support/redis/project-topology.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { quotaKeys } from "../../src/redis/store/keys.ts";
@@ -64,62 +62,6 @@ function optionsOf() {
     autoTitle: false,
   };
 }
-
-interface Tools {
-  readonly url: string;
-  /** Whom it was told to pay, each as often as it was. */
-  readonly effects: readonly string[];
-  /** Whom it pays, but does not say so before the release. */
-  hold(to: string): void;
-  release(to: string): void;
-  /** How many of the calls that it has not answered were given up. */
-  readonly abandoned: number;
-  close(): void;
-}
-
-async function startTools(): Promise<Tools> {
-  const effects: string[] = [];
-  const held = new Map<string, ServerResponse | null>();
-  let abandoned = 0;
-  const server: Server = createServer((request, response: ServerResponse) => {
-    const to = new URL(request.url ?? "", "http://tools").searchParams.get("to") ?? "";
-    effects.push(to);
-    if (!held.has(to)) {
-      response.end(`Paid ${to}.`);
-      return;
-    }
-    held.set(to, response);
-    response.once("close", () => {
-      if (!response.writableEnded) abandoned += 1;
-    });
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  return {
-    url: `http://127.0.0.1:${port}/pay`,
-    effects,
-    hold: (to) => void held.set(to, null),
-    release(to) {
-      held.get(to)?.end(`Paid ${to}.`);
-      held.delete(to);
-    },
-    get abandoned() {
-      return abandoned;
-    },
-    close() {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
-}
-
-const pays = (...names: readonly string[]): Reply => ({
-  kind: "reply",
-  text: "Let me see.",
-  finishReason: "tool_calls",
-  toolCalls: names.map((to) => ({ id: `call-${to}`, name: "pay", arguments: JSON.stringify({ to }) })),
-});
 
 /** The stored rows as a LangChain program reads them. */
 async function listOf(sessionId: string): Promise<readonly string[]> {
@@ -236,6 +178,7 @@ test("`models` has the agent, with what it may call", async () => {
         },
       ],
     },
+    { name: "agent:careful", kind: "AGENT", tools: [{ name: "pay", needsApproval: true }] },
   ]);
 });
 

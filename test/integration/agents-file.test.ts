@@ -107,12 +107,24 @@ test("`models` has the agents of the file with their servers' tools", async () =
   });
 });
 
-test("a name in `tools` that means nothing, and an approval that cannot be asked for, stop the agent: no tool runs", async () => {
-  for (const model of ["agent:broken", "agent:careful"]) {
-    const { run } = await ask(gateway.url, "broken", 'Use echo with {"text":"hi"}', { model });
-    expect(run).toMatchObject({ status: "FAILED", error: { code: "MODEL_UNAVAILABLE" } });
-  }
-  expect(await typesOf("broken")).toEqual(["human", "human"]);
+test("a tool of a server waits for its approval, which `approvals` asks for", async () => {
+  const { run } = await ask(gateway.url, "careful", 'Use own__echo with {"text":"hi"}', { model: "agent:careful" });
+  expect(run.status).toBe("WAITING");
+  expect(await typesOf("careful")).toEqual(["human"]);
+  const waiting = await execute<{
+    session: { activeRun: { approvals: readonly { callId: string; args: unknown }[] } };
+  }>(gateway.url, `{ session(sessionId: "careful") { activeRun { approvals { callId args } } } }`);
+  const [call] = waiting.session.activeRun.approvals;
+  expect(call?.args).toEqual({ text: "hi" });
+  const decide = `mutation ($input: RespondToRunInput!) { respondToRun(input: $input) { run { id } } }`;
+  await execute(gateway.url, decide, { input: { runId: run.id, decisions: [{ approve: { callId: call?.callId } }] } });
+  await expect.poll(() => typesOf("careful"), { timeout: 30_000 }).toEqual(["human", "ai", "tool", "ai"]);
+});
+
+test("a name in `tools` that means nothing stops the agent: no tool runs", async () => {
+  const { run } = await ask(gateway.url, "broken", 'Use echo with {"text":"hi"}', { model: "agent:broken" });
+  expect(run).toMatchObject({ status: "FAILED", error: { code: "MODEL_UNAVAILABLE" } });
+  expect(await typesOf("broken")).toEqual(["human"]);
   const ready = await fetch(gateway.url.replace("/graphql", "/readyz"));
   expect(JSON.stringify(await ready.json())).toContain('The agent broken: tools: \\"own__mail\\" means no tool');
 });

@@ -7,6 +7,7 @@ import { ChatOpenAI } from "@langchain/openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 
+import type { Answer, WaitingStep } from "../../src/conversation/ports/model.ts";
 import { defaultAgentLimits, type AgentLimits } from "../../src/langchain/agents/limits.ts";
 import type { AgentSpec, ToolAgentSpec } from "../../src/langchain/agents/spec.ts";
 import { unheard, watched } from "../../src/langchain/models/watched.ts";
@@ -14,6 +15,7 @@ import { calls, runAgent, type AgentRun, type AgentRunOptions } from "../support
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import {
   completedOf,
+  human,
   model,
   repliesAt,
   requestOf,
@@ -384,14 +386,96 @@ test("a failure of the model behind a step is the run's, in the same words as of
   expect(answers.length).toBe(1);
 });
 
-test("a tool that needs an approval is refused by name: no gateway asks for one yet", async () => {
-  const spec: AgentSpec = {
+test("a call that needs an approval lets the run wait; what it goes on with asks the model as if it had not", async () => {
+  const asking: AgentSpec = {
     ...{ kind: "agent", name: "asking", description: null, model, instructions: null, limits: defaultAgentLimits },
     tools: () => Promise.resolve([{ tool: weather, needsApproval: true }]),
   };
-  const outcome = await repliesAt(server.baseUrl, { agents: [spec] }).reply(requestOf({ model: "agent:asking" }));
-  expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_UNAVAILABLE", retryable: false } });
-  expect(JSON.stringify(outcome)).toContain('The tool \\"weather\\" needs an approval');
+  const replies = repliesAt(server.baseUrl, { agents: [asking] });
+  const waited: WaitingStep[] = [];
+  const answers: Answer[] = [];
+  let claims = 0;
+  const steps = {
+    open: () => Promise.reject(new Error("A step that does not wait")),
+    wait: (step: WaitingStep) => Promise.resolve(waited.push(step) > 0),
+    claim: () => Promise.resolve(++claims > 0),
+    answer: (answer: Answer) => Promise.resolve(answers.push(answer) > 0),
+  };
+  const request = requestOf({ model: "agent:asking", input: human("How is it in Rome and Pisa?"), steps });
+  server.next(
+    calls(["c1", '{"city":"Rome"}'], ["c2", '{"city":"Pisa"}'], ["c3", '{"city":"Bar'], ["c4", "{}", "none"]),
+  );
+  expect(await replies.reply(request)).toEqual({ kind: "waiting" });
+  const [step] = waited;
+  if (step === undefined) throw new Error("It does not wait");
+  // Nobody is asked about what cannot be carried out.
+  expect(step.calls.map(({ callId, asks }) => [callId, asks?.args])).toEqual([
+    ["c1", { city: "Rome" }],
+    ["c2", { city: "Pisa" }],
+    ["c3", undefined],
+    ["c4", undefined],
+  ]);
+  const schema = step.calls[0]?.asks?.schema;
+  expect([await replies.takes(schema, { city: "Bari" }), await replies.takes(schema, { town: "Bari" })]).toEqual([
+    true,
+    false,
+  ]);
+
+  const rejected = { content: "The call was rejected.", tool_call_id: "c2", name: "weather", status: "error" };
+  const resumed = {
+    rows: [JSON.stringify({ type: "ai", data: { ...step.data, additional_kwargs: {}, response_metadata: {} } })],
+    answers: new Map([["c2", rejected]]),
+    // As it comes out of a store.
+    state: JSON.parse(JSON.stringify(step.state)) as WaitingStep["state"],
+  };
+  server.next({ kind: "reply", text: "It is sunny." });
+  const outcome = completedOf(await replies.reply({ ...request, resumed }));
+  expect(outcome.text).toBe("It is sunny.");
+  expect(claims).toBe(1);
+  expect(answers.map(({ callId, data }) => [callId, data["content"]]).sort()).toEqual([
+    ["c1", "Sunny in Rome."],
+    ["c3", "The arguments are not valid JSON."],
+    ["c4", 'There is no tool "none".'],
+  ]);
+  expect(lastRequest().slice(1)).toMatchObject([
+    { role: "assistant", tool_calls: [{ id: "c1" }, { id: "c2" }, { id: "c3" }, { id: "c4" }] },
+    { role: "tool", tool_call_id: "c1", content: "Sunny in Rome." },
+    { role: "tool", tool_call_id: "c2", content: "The call was rejected." },
+    { role: "tool", tool_call_id: "c3" },
+    { role: "tool", tool_call_id: "c4" },
+  ]);
+  // Of both requests.
+  expect(outcome.usage?.totalTokens).toBeGreaterThan(step.usage?.totalTokens ?? 0);
+});
+
+test("the limits of a run that has waited count all of it, but not the time that it waited", async () => {
+  const spec: AgentSpec = {
+    ...{ kind: "agent", name: "asking", description: null, model, instructions: null },
+    limits: { ...defaultAgentLimits, modelCalls: 1 },
+    tools: () => Promise.resolve([{ tool: weather, needsApproval: true }]),
+  };
+  const waited: WaitingStep[] = [];
+  const steps = {
+    open: () => Promise.reject(new Error("A step that does not wait")),
+    wait: (step: WaitingStep) => Promise.resolve(waited.push(step) > 0),
+    claim: () => Promise.resolve(true),
+    answer: () => Promise.resolve(true),
+  };
+  const request = requestOf({ model: "agent:asking", steps });
+  server.next(calls(["c1", '{"city":"Rome"}']));
+  expect(await repliesAt(server.baseUrl, { agents: [spec] }).reply(request)).toEqual({ kind: "waiting" });
+  const [step] = waited;
+  if (step === undefined) throw new Error("It does not wait");
+  const { data, state } = step;
+  const rows = [JSON.stringify({ type: "ai", data: { ...data, additional_kwargs: {}, response_metadata: {} } })];
+  const goesOn = (elapsedMs: number, limits: Partial<AgentLimits>) =>
+    repliesAt(server.baseUrl, { agents: [{ ...spec, limits: { ...defaultAgentLimits, ...limits } }] }).reply({
+      ...request,
+      resumed: { rows, answers: new Map(), state: { ...state, elapsedMs } },
+    });
+  expect(await goesOn(0, { modelCalls: 1 })).toMatchObject({ kind: "failed", error: { code: "TOOL_LIMIT" } });
+  server.next({ kind: "gated", tokens: ["It ", "is."] });
+  expect(await goesOn(900_000, {})).toMatchObject({ kind: "failed", error: { code: "RUN_TIMEOUT" } });
 });
 
 test("two messages of one id in the history are two for the model", async () => {

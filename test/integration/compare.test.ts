@@ -73,7 +73,7 @@ describe("a feed knows its session from publications alone behind", () => {
       "title",
       "mark-read",
     ] as const),
-    ...(["step", "answer", "summary", "clear", "view"] as const),
+    ...(["step", "answer", "waiting", "respond", "claim", "summary", "clear", "view"] as const),
   ];
 
   test.each(scripts)("%s", async (name) => {

@@ -314,6 +314,8 @@ test("a step waits for a store that is away, and is written once; what else goes
         if (failures-- > 0) throw new ParleyError("STORE_UNAVAILABLE", "Away.");
         return reply;
       },
+      wait: () => Promise.reject(new Error("A bug")),
+      claimCalls: () => Promise.reject(new Error("A bug")),
       answer: () => Promise.reject(new Error("A bug")),
     },
     () => Date.now(),

@@ -25,6 +25,7 @@ const run = (status: RunRow["status"], answered: number, more: Partial<RunRow> =
     text: "",
     parts: [],
     queuedAt: "now",
+    approvals: [],
   },
   ...{ input: [{ __typename: "TextBlock", text: "q" }], userMessageId: `m0-${answered}`, error: null },
   userMessage: status === "QUEUED" ? null : { position: answered },

@@ -30,7 +30,7 @@ describe("limits", () => {
       [loadConfig(withAuth), settle({ redis, auth })],
     ] as const) {
       const names = Object.keys(limits);
-      expect(names).toHaveLength(30);
+      expect(names).toHaveLength(31);
       for (const name of names) expect([name, Reflect.get(settled, name)]).toEqual([name, Reflect.get(config, name)]);
       expect(settled.queryLimits).toEqual(config.queryLimits);
     }
@@ -40,7 +40,7 @@ describe("limits", () => {
     const shown = Object.values(limits).flatMap(({ variable, shownDefault }) =>
       shownDefault === null || !/^\d+$/.test(shownDefault) ? [] : [[variable, shownDefault] as const],
     );
-    expect(shown).toHaveLength(25);
+    expect(shown).toHaveLength(26);
     expect(loadConfig(Object.fromEntries(shown))).toEqual(loadConfig({}));
     const { maxSendsPerMinute, maxRunsPerSubject, maxSessionsPerOwner } = limits;
     expect([maxSendsPerMinute, maxRunsPerSubject, maxSessionsPerOwner].map((one) => one.shownDefault)).toEqual([

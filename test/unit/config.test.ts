@@ -25,6 +25,7 @@ const limitsByDefault = {
   maxTitleChars: 500,
   maxMetadataBytes: 16_384,
   maxMessagesPerAdd: 1000,
+  approvalTimeoutSeconds: 86_400,
   runPartsBytes: 262_144,
   maxSubscriptionsPerSocket: 500,
   maxSocketsPerSubject: 1000,

@@ -73,6 +73,8 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
     case "PartAdded":
     case "PartProgress":
       return partChanged(chat, event);
+    case "PartChanged":
+      return decided(chat, event);
     case "RunChanged":
       return runChanged(chat, event.run);
     case "SessionUpdated":
@@ -151,6 +153,14 @@ function partChanged(
   return { ...chat, active: { ...active, parts: withPart(active.parts, index, part) } };
 }
 
+/** Somebody has decided on a call, here or elsewhere. */
+function decided(chat: Chat, { runId, part }: Extract<SessionEvent, { readonly __typename: "PartChanged" }>): Chat {
+  const { active } = chat;
+  if (active?.id !== runId || part.allowed?.length !== 0) return chat;
+  const approvals = active.approvals.filter(({ callId }) => callId !== part.callId);
+  return approvals.length === active.approvals.length ? chat : { ...chat, active: { ...active, approvals } };
+}
+
 function withPart(parts: readonly PartRow[], index: number, part: PartRow): readonly PartRow[] {
   // Unlike a spread, slice keeps what is not there yet away from filter and map.
   const next = parts.slice();
@@ -194,7 +204,7 @@ function replacedBy(run: RunRow | null, stored: readonly StoredMessage[]): Chat[
 function unknownRun(id: string, replyId: string): RunRow {
   return {
     ...{ id, replyId, status: "RUNNING", model: "", text: "", parts: [], queuedAt: "", input: [] },
-    ...{ userMessageId: null, userMessage: null, error: null },
+    ...{ userMessageId: null, userMessage: null, error: null, approvals: [] },
   };
 }
 

@@ -8,20 +8,21 @@ const block =
 // The text of a TextPart is a piece of the run's text.
 const part = "__typename ...on TextPart{messageId start}...on ReasoningPart{messageId text}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
-const run = `fragment R on Run{id status replyId model text parts{${part}}queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
+const run = `fragment R on Run{id status replyId model text parts{${part}}approvals{callId name args allowed}queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
   "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id}}";
 const page = "nodes{...M}pageInfo{hasPreviousPage}";
 const runs = "queuedRuns{...R}activeRun{...R}lastRun{...R}";
 
 /** One stream brings the newest page and all that follows: StreamOpened has both, so nothing is missed between them. */
-export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId index offset text}...on PartAdded{runId index part{${part}}}...on PartProgress{runId index offset text}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
+export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId index offset text}...on PartAdded{runId index part{${part}}}...on PartProgress{runId index offset text}...on PartChanged{runId part{...on ToolPart{callId allowed}}}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
 export const load = `query ParleyLoad($sessionId:String!,$last:Int!){session(sessionId:$sessionId){cursor ...S ${runs} messages(last:$last){${page}}}}${message}${run}${session}`;
 export const older = `query ParleyOlder($sessionId:String!,$before:String!,$last:Int!){session(sessionId:$sessionId){messages(last:$last,before:$before){${page}}}}${message}`;
 export const runById = `query ParleyRun($id:ID!){node(id:$id){...R}}${run}`;
 export const send = `mutation ParleySend($input:SendMessageInput!){sendMessage(input:$input){run{...R}}}${run}`;
 export const regenerate = `mutation ParleyRegenerate($input:RegenerateReplyInput!){regenerateReply(input:$input){run{...R}}}${run}`;
 export const cancel = "mutation ParleyCancel($input:CancelRunInput!){cancelRun(input:$input){run{id}}}";
+export const respond = `mutation ParleyRespond($input:RespondToRunInput!){respondToRun(input:$input){run{...R}}}${run}`;
 export const markRead = "mutation ParleyMarkRead($input:MarkReadInput!){markRead(input:$input){session{id}}}";
 export const update = `mutation ParleyUpdate($input:UpdateSessionInput!){updateSession(input:$input){session{...S}}}${session}`;
 export const create = `mutation ParleyCreate($input:CreateSessionInput!){createSession(input:$input){session{...S}}}${session}`;
@@ -132,6 +133,12 @@ export type SessionEvent =
       readonly index: number;
       readonly offset: number;
       readonly text: string;
+    }
+  /** Of a call of a tool. */
+  | {
+      readonly __typename: "PartChanged";
+      readonly runId: string;
+      readonly part: { readonly callId?: string; readonly allowed?: readonly string[] };
     }
   | { readonly __typename: "RunChanged"; readonly run: RunRow }
   | { readonly __typename: "SessionUpdated"; readonly session: SessionRow }

@@ -5,11 +5,30 @@ export interface RunInfo {
   readonly id: string;
   /** Of the message that it makes. */
   readonly replyId: string;
-  readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "CANCELLED" | "FAILED";
+  /** WAITING: somebody has to decide on the calls of tools in `approvals`. */
+  readonly status: "QUEUED" | "RUNNING" | "WAITING" | "COMPLETED" | "CANCELLED" | "FAILED";
   readonly model: string;
   /** Of the message that it answers; null where that is not known yet. */
   readonly userMessageId: string | null;
+  /** What it waits for; empty unless it is WAITING. */
+  readonly approvals: readonly Approval[];
 }
+
+/** A call of a tool that does not begin before somebody has decided on it. */
+export interface Approval {
+  readonly callId: string;
+  readonly name: string;
+  readonly args: Readonly<Record<string, unknown>>;
+  /** What may be decided; a gateway of a later version may have more of them. */
+  readonly allowed: readonly string[];
+}
+
+/** What becomes of a call. The first decision on a call counts. */
+export type Decision =
+  | { readonly approve: { readonly callId: string } }
+  /** All of the arguments that it is called with. */
+  | { readonly edit: { readonly callId: string; readonly args: Readonly<Record<string, unknown>> } }
+  | { readonly reject: { readonly callId: string; readonly reason?: string } };
 
 export interface RunError {
   readonly code: string;
@@ -17,13 +36,13 @@ export interface RunError {
   readonly retryable: boolean;
 }
 
-export function runOf({ id, replyId, status, model, userMessageId }: RunRow): RunInfo {
-  return { id, replyId, status, model, userMessageId };
+export function runOf({ id, replyId, status, model, userMessageId, approvals }: RunRow): RunInfo {
+  return { id, replyId, status, model, userMessageId, approvals };
 }
 
 /** One that went away with its session, or is forgotten. */
 export function lostRun(id: string): RunInfo {
-  return { id, replyId: "", status: "CANCELLED", model: "", userMessageId: null };
+  return { id, replyId: "", status: "CANCELLED", model: "", userMessageId: null, approvals: [] };
 }
 
 export function hasEnded({ status }: RunInfo): boolean {

@@ -6,7 +6,7 @@ import { ParleyError } from "./error.ts";
 import { contentOf, inputOf, sentMessage, storedMessage } from "./message.ts";
 import type { ChatMessage, Content, StoredMessage } from "./message.ts";
 import { hasEnded, lostRun, runOf } from "./run.ts";
-import type { RunInfo } from "./run.ts";
+import type { Decision, RunInfo } from "./run.ts";
 import { infoOf } from "./session-info.ts";
 import type { SessionInfo, SessionSettings } from "./session-info.ts";
 import { createStore } from "./store.ts";
@@ -56,6 +56,11 @@ export interface SessionStore extends Store<SessionSnapshot> {
   readonly discard: (id: string) => void;
   /** Stops the reply that streams, or a run that waits. The text so far stays. */
   readonly cancel: (runId?: string) => Promise<void>;
+  /**
+   * Decides on calls of tools that the run waits with: all of the decisions are taken, or none. Without `runId` of the run
+   * whose reply streams.
+   */
+  readonly respond: (decisions: readonly Decision[], runId?: string) => Promise<RunInfo>;
   /** Resolves when the run has ended. */
   readonly settled: (runId: string) => Promise<RunInfo>;
   readonly loadOlder: () => Promise<void>;
@@ -275,6 +280,15 @@ export function createSession(
     },
     async cancel(runId = chat.active?.id) {
       if (runId !== undefined) await mutate(documents.cancel, { runId });
+    },
+    async respond(decisions, runId = chat.active?.id) {
+      if (runId === undefined) throw new ParleyError("NOT_WAITING", "There is no run that waits.");
+      const input = { runId, decisions, idempotencyKey: uuid() };
+      const { respondToRun } = await transport.request<{ readonly respondToRun: { readonly run: RunRow } }>(
+        documents.respond,
+        { input },
+      );
+      return runOf(respondToRun.run);
     },
     settled(runId) {
       const run = ended.get(runId);

@@ -1,4 +1,11 @@
-import type { CreateSession, ForkSession, IfMissing, ReadRequest, UpdateSession } from "./api.ts";
+import {
+  recordOnly,
+  type CreateSession,
+  type ForkSession,
+  type IfMissing,
+  type ReadRequest,
+  type UpdateSession,
+} from "./api.ts";
 import { makeSessionId, mayReach, mayUse, mustUse, reachableChanges } from "./access.ts";
 import { parseAnchor } from "../message/cursor.ts";
 import { notFound } from "../errors.ts";
@@ -42,7 +49,7 @@ export class StoredConversations extends Sending {
     titles: Titles,
     settings: ConversationSettings,
   ) {
-    super(store, replies.models, turns, settings);
+    super(store, replies, turns, settings);
     this.models = replies.models;
     this.defaults = { model: settings.model, memory: settings.memory };
     this.#feeds = feeds;
@@ -140,13 +147,21 @@ export class StoredConversations extends Sending {
 
   async deleteSession(viewer: Viewer, sessionId: string): Promise<void> {
     this.sessions.mustExist(viewer, sessionId);
-    await this.sessions.owning(viewer, sessionId, () => this.store.remove(viewer.subject, sessionId));
+    await this.#freeing(viewer, sessionId, () => this.store.remove(viewer.subject, sessionId));
   }
 
   async clearHistory(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session> {
     this.sessions.mustExist(viewer, sessionId);
-    await this.sessions.owning(viewer, sessionId, () => this.store.clear(viewer.subject, sessionId));
+    await this.#freeing(viewer, sessionId, () => this.store.clear(viewer.subject, sessionId));
     return this.sessions.mustRead(viewer, sessionId, read);
+  }
+
+  /** Does what ends the session's run; the place of one that waits nobody else frees. */
+  async #freeing(viewer: Viewer, sessionId: string, act: () => Promise<void>): Promise<void> {
+    const reading = await this.sessions.read(viewer, sessionId, recordOnly);
+    await this.sessions.owning(viewer, sessionId, act);
+    const run = reading?.session.activeRun;
+    if (run?.status === "WAITING") this.settings.quotas.drop(viewer.subject, run.runId, false);
   }
 
   async forkSession(viewer: Viewer, input: ForkSession, read: ReadRequest): Promise<Session> {

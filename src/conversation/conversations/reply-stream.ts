@@ -36,15 +36,17 @@ export class ReplyStream {
   /** The last of the writes that come one after another: batches, and what write() is given. */
   #tail: Promise<unknown> = Promise.resolve();
 
-  /** `logBytes`: what the part log may hold. */
+  /** `logBytes`: what the part log may hold. `log`: of a run that has waited. */
   constructor(
     send: (offset: number, text: string, log: LogBatch) => Promise<ProgressAnswer>,
     onClosed: () => void,
     logBytes: number,
+    log = "",
   ) {
     this.#send = send;
     this.#onClosed = onClosed;
-    this.#log = new PartLog(logBytes);
+    this.#log = new PartLog(logBytes, log);
+    this.#storedLog = log.length;
   }
 
   get text(): string {

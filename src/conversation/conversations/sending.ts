@@ -13,9 +13,9 @@ import { ParleyError, badInput, messageIdReused, notFound } from "../errors.ts";
 import { placed, type PlacedMessage } from "../events.ts";
 import { joinLocal, markOf, sessionTag, uuidv7 } from "../message/ids.ts";
 import { InputChecks, type InputLimits } from "./input-checks.ts";
-import { rateLimited } from "../ports/quotas.ts";
+import { rateLimited, type Quotas } from "../ports/quotas.ts";
 import type { NewMessage, Row } from "../message/message.ts";
-import type { ModelChoice } from "../ports/model.ts";
+import type { Replies } from "../ports/model.ts";
 import { isFinal, type Run } from "../run.ts";
 import type { Session, Viewer } from "../session.ts";
 import type { BeginAnswer, BeginTurn, SessionStore, Op } from "../ports/store.ts";
@@ -27,12 +27,16 @@ import {
   type RowTemplate,
 } from "../message/stored-message.ts";
 import { type Telemetry } from "../ports/telemetry.ts";
+import { Responding, type Decision } from "./responding.ts";
 import type { Turns } from "./turns.ts";
 
 export interface SendingSettings extends InputLimits {
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
   readonly telemetry: Telemetry;
+  readonly quotas: Quotas;
+  /** What is kept of a run's parts beside its text, in bytes. */
+  readonly partsBytes: number;
   readonly now: () => number;
 }
 
@@ -53,13 +57,15 @@ export abstract class Sending {
   protected readonly checks: InputChecks;
   protected readonly settings: SendingSettings;
   readonly #turns: Turns;
+  readonly #responding: Responding;
 
-  constructor(store: SessionStore, models: readonly ModelChoice[], turns: Turns, settings: SendingSettings) {
+  constructor(store: SessionStore, replies: Replies, turns: Turns, settings: SendingSettings) {
     this.store = store;
     this.sessions = new OwnedSessions(store, settings.historyKeyPrefix);
-    this.checks = new InputChecks(models, settings);
+    this.checks = new InputChecks(replies.models, settings);
     this.settings = settings;
     this.#turns = turns;
+    this.#responding = new Responding({ ...settings, store, takes: (...given) => replies.takes(...given) });
   }
 
   async addMessages(
@@ -173,11 +179,36 @@ export abstract class Sending {
   async cancelRun(viewer: Viewer, sessionId: string, runId: string): Promise<Run> {
     if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
     await this.sessions.owning(viewer, sessionId, () => this.store.cancel(viewer.subject, sessionId, runId));
+    // Of one that waited nobody else does.
+    this.settings.quotas.drop(viewer.subject, runId, false);
     return this.#settled(await this.sessions.mustReadRun(viewer, sessionId, runId));
   }
 
+  /** All of the decisions are taken, or none. With the last one that it waits for the run goes on, here. */
+  async respondToRun(
+    viewer: Viewer,
+    sessionId: string,
+    runId: string,
+    decisions: readonly Decision[],
+    idempotencyKey: string | null,
+    read: ReadRequest,
+  ): Promise<{ readonly run: Run; readonly session: Session }> {
+    if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
+    const op = keyedOp("respond", idempotencyKey, [runId, decisions]);
+    const turn = await this.sessions.owning(viewer, sessionId, () =>
+      this.#responding.respond(viewer.subject, sessionId, runId, decisions, op),
+    );
+    if (turn !== null) {
+      this.settings.quotas.drop(turn.owner, runId, true);
+      this.#turns.start(turn);
+    }
+    const reading = await this.sessions.read(viewer, sessionId, { ...read, runId });
+    if (!reading?.run) throw notFound(reading ? "run" : "session");
+    return { run: await this.#settled(reading.run), session: reading.session };
+  }
+
   /**
-   * Resolves when the run has ended, or with the run as it is when the configured limit or the caller's signal comes first.
+   * Resolves when the run has ended or waits for decisions, or with the run as it is when the configured limit or the caller's signal comes first.
    * NOT_FOUND when it is gone.
    */
   async awaitRun(caller: Caller, sessionId: string, runId: string): Promise<Run> {
@@ -246,6 +277,7 @@ export abstract class Sending {
           "Another reply is being made in this session. Wait for it, cancel it, or send with whenBusy QUEUE or INTERRUPT.",
           {
             runId: joinLocal(sessionId, answer.runId),
+            status: answer.status,
           },
         );
       case "limited":

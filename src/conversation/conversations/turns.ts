@@ -1,19 +1,22 @@
 import { randomUUID } from "node:crypto";
-import { costOf, stepCost, tokensIn } from "./cost.ts";
+import { costOf, stepCost } from "./cost.ts";
 import type { Feeds, RunWatcher } from "../ports/feeds.ts";
-import { markOf, sessionTag } from "../message/ids.ts";
+import { sessionTag } from "../message/ids.ts";
 import { type Quotas } from "../ports/quotas.ts";
 import type { Replies, ReplyOutcome, Step } from "../ports/model.ts";
 import { ReplyStream } from "./reply-stream.ts";
 import { RunSteps } from "./run-steps.ts";
+import { Summaries } from "./summaries.ts";
 import { isFinal, type Run, type RunErrorCode } from "../run.ts";
-import { fillTemplate, templateOfReply } from "../message/stored-message.ts";
+import { templateOfReply } from "../message/stored-message.ts";
 import type { FinishedTurn, SessionStore, StartedTurn, TurnEnd } from "../ports/store.ts";
 import { type RunEnding, type Span, type Telemetry } from "../ports/telemetry.ts";
 
 interface TurnSettings {
   /** How long a lease holds without being renewed, in ms. */
   readonly leaseMs: number;
+  /** How long a run waits for decisions on its calls of tools. */
+  readonly approvalTimeoutMs: number;
   /** The instructions of a session that has none of its own. */
   readonly systemPrompt: string | null;
   /** What is kept of a run's parts beside its text, in bytes. */
@@ -40,7 +43,7 @@ const watchAfterMs = 50;
  * The runs of this process. A run goes on when its client is gone (P6); it ends with its model's reply, by a stop that
  * its session's channel tells of, or with this process.
  *
- *     begin or attend ─▶ chain ─▶ finish ─▶ attend (the next that waits, where it is ours; its own process hears of the end)
+ *     begin, attend or respond ─▶ chain ─▶ finish ─▶ attend (the next that waits, where it is ours; its own process hears of the end)
  *                          └─ text ─▶ ReplyStream ─▶ store
  */
 export class Turns {
@@ -53,6 +56,7 @@ export class Turns {
   readonly #going = new Map<string, Going>();
   /** Waiting runs of this process: run id -> stops watching. */
   readonly #waiting = new Map<string, () => void>();
+  readonly #summaries: Summaries;
   #closing = false;
 
   constructor(store: SessionStore, feeds: Feeds, replies: Replies, settings: TurnSettings) {
@@ -62,6 +66,7 @@ export class Turns {
     this.#settings = settings;
     this.#quotas = settings.quotas;
     this.#telemetry = settings.telemetry;
+    this.#summaries = new Summaries(store, replies, settings);
   }
 
   get size(): number {
@@ -136,7 +141,7 @@ export class Turns {
     this.#waiting.set(runId, stop);
   }
 
-  /** Resolves when the run has ended, after `waitMs`, or when `signal` aborts; with the run, where this process has ended it. */
+  /** Resolves when the run has ended or waits for decisions, after `waitMs`, or when `signal` aborts; with the run, where this process has ended it. */
   async ended(
     owner: string,
     sessionId: string,
@@ -151,11 +156,14 @@ export class Turns {
       ? here.ended
       : new Promise<null>((resolve) => {
           const ask = async () => {
-            if (await this.#isOver(owner, sessionId, runId)) resolve(null);
+            if (await this.#isOver(owner, sessionId, runId, true)) resolve(null);
           };
           const watcher: RunWatcher = {
             onEnded: (ended) => {
               if (ended.includes(runId)) resolve(null);
+            },
+            onWaiting(waiting) {
+              if (waiting.includes(runId)) resolve(null);
             },
             onUnsure: () => void ask().catch(this.#settings.onError),
           };
@@ -205,10 +213,10 @@ export class Turns {
     };
   }
 
-  /** Whether the run has ended, or is gone. */
-  async #isOver(owner: string, sessionId: string, runId: string): Promise<boolean> {
+  /** Whether the run has ended, or is gone; with `orWaits` also whether it waits for decisions. */
+  async #isOver(owner: string, sessionId: string, runId: string, orWaits = false): Promise<boolean> {
     const reading = await this.#store.read(owner, sessionId, { pages: [], runId });
-    return !reading?.run || isFinal(reading.run.status);
+    return !reading?.run || isFinal(reading.run.status) || (orWaits && reading.run.status === "WAITING");
   }
 
   #stopWaiting(runId: string): void {
@@ -245,15 +253,14 @@ export class Turns {
       (offset, text, log) => this.#store.progress(turn, offset, text, log),
       close,
       this.#settings.partsBytes,
+      turn.resumed?.log,
     );
     const steps = new RunSteps(turn, stream, this.#store, this.#settings.now);
-    let spent = 0;
-    const open = (step: Step): Promise<boolean> => {
-      // Each request to a model is counted when it is answered: the run may go on for long.
+    // Each request to a model is counted when it is answered: the run may go on for long.
+    const count = (step: Step): void => {
       const cost = stepCost(turn, step);
-      spent += cost;
+      steps.spent += cost;
       this.#quotas.spend(turn.owner, steps.message.messageId, () => cost);
-      return steps.open(step);
     };
     const chain = telemetry.begin({ kind: "chain", memory: turn.memory.strategy });
     const endsAs = (ending: RunEnding, code: RunErrorCode | null) => {
@@ -273,7 +280,23 @@ export class Turns {
           rows: turn.rows,
           input: turn.inputRow,
           signal: controller.signal,
-          steps: { open, answer: (answer) => steps.answer(answer) },
+          resumed: steps.resumed,
+          steps: {
+            open(step) {
+              count(step);
+              return steps.open(step);
+            },
+            wait: async (step) => {
+              count(step);
+              // Ahead: who decides at once, elsewhere, counts it anew.
+              this.#quotas.keep(turn.owner, turn.runId, this.#settings.approvalTimeoutMs);
+              const waits = await steps.wait(step);
+              if (!waits) this.#quotas.drop(turn.owner, turn.runId, false);
+              return waits;
+            },
+            claim: () => steps.claim(),
+            answer: (answer) => steps.answer(answer),
+          },
           emit(piece) {
             stream.add(piece, steps.message.localId);
             if (spoke || piece.kind !== "text" || piece.text === "") return;
@@ -285,9 +308,14 @@ export class Turns {
       );
       chain.end(outcome.kind === "failed" ? outcome.error.code : "OK");
       stream.stop();
+      if (outcome.kind === "waiting") {
+        span.tell({ outcome: "WAITING" });
+        span.end("OK");
+        return null;
+      }
       // Its tokens were paid for, also where another process ended it.
       if (outcome.kind === "completed" && outcome.usage) telemetry.tokens(outcome.usage);
-      this.#quotas.spend(turn.owner, turn.runId, () => Math.max(0, costOf(turn, outcome, stream.text) - spent));
+      this.#quotas.spend(turn.owner, turn.runId, () => Math.max(0, costOf(turn, outcome, stream.text) - steps.spent));
       // Before its end is published: a client that sees the end may send at once.
       this.#quotas.release(turn.owner, turn.runId);
       if (isClosed()) {
@@ -298,7 +326,7 @@ export class Turns {
       const finished = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
-      if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summarize(turn, end);
+      if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summaries.after(turn, end.reply);
       if (finished?.wantsTitle) this.#settings.onFirstReply(turn);
       return finished?.run ?? null;
     } finally {
@@ -316,7 +344,7 @@ export class Turns {
 
   #endOf(
     turn: StartedTurn,
-    outcome: ReplyOutcome,
+    outcome: Exclude<ReplyOutcome, { readonly kind: "waiting" }>,
     { text, log, isLogFull }: ReplyStream,
     { messageId, hint }: RunSteps["message"],
   ): TurnEnd {
@@ -365,34 +393,5 @@ export class Turns {
         if (isClosed()) return null;
       }
     }
-  }
-
-  /** Off the turn's path; a failure only means that the next turn tries again. */
-  #summarize(turn: StartedTurn, end: TurnEnd & { readonly kind: "completed" }): void {
-    const { maxTokens } = turn.memory;
-    if (maxTokens === null) return;
-    const position = turn.low + turn.rows.length + 1;
-    const rows = [...turn.rows, turn.inputRow, fillTemplate(end.reply, position)];
-    const summarize = async () => {
-      const { model } = turn.state;
-      const signal = AbortSignal.timeout(60_000);
-      const summary = await this.#replies.summarize({ model, maxTokens, summary: turn.summary, rows, signal });
-      if (summary) this.#quotas.spend(turn.owner, `${turn.runId}:summary`, () => tokensIn(rows));
-      const last = summary && rows[summary.covered - 1];
-      if (!summary || last === undefined || last === null) return;
-      const session = await this.#store.read(turn.owner, turn.sessionId, { pages: [] });
-      if (!session) return;
-      const at = {
-        generation: session.session.generation,
-        position: turn.low + summary.covered - 1,
-        mark: markOf(last),
-      };
-      await this.#store.saveSummary(turn.historyKey, at, summary.text);
-    };
-    const span = this.#telemetry.begin({ kind: "summary" });
-    span
-      .inside(summarize)
-      .then(() => span.end("OK"), this.#settings.onError)
-      .finally(() => span.end("INTERNAL_SERVER_ERROR"));
   }
 }

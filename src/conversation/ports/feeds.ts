@@ -28,6 +28,8 @@ export interface Feeds {
 export interface RunWatcher {
   /** These runs have ended, whoever ended them. */
   onEnded(runIds: readonly string[]): void;
+  /** These runs wait for decisions, each time that they do. */
+  onWaiting?(runIds: readonly string[]): void;
   /** From here on nothing is missed, but something may have been: ask the store. Called at first and after a reconnect. */
   onUnsure(): void;
 }

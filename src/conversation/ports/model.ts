@@ -1,3 +1,4 @@
+import type { JsonObject } from "../message/json.ts";
 import type { ToolChange } from "../part-log.ts";
 import type { TokenUsage } from "../message/message.ts";
 import type { RunError } from "../run.ts";
@@ -13,6 +14,8 @@ export interface Replies {
   readonly defaultModel: string;
   /** Answers the input over the rows. Settles soon after `signal` aborts, with `cancelled`. */
   reply(request: ReplyRequest): Promise<ReplyOutcome>;
+  /** Whether a tool of this JSON Schema takes the arguments. */
+  takes(schema: unknown, args: JsonObject): Promise<boolean>;
   /** A title of a few words for the conversation. */
   title(request: TitleRequest): Promise<{ readonly title: string } | { readonly error: RunError }>;
   /**
@@ -59,6 +62,17 @@ export interface ReplyRequest {
   /** Called for each piece as it leaves the model; never awaited. */
   readonly emit: (piece: Piece) => void;
   readonly steps: Steps;
+  /** What a run that has waited goes on with; null: it begins. */
+  readonly resumed: ResumedReply | null;
+}
+
+export interface ResumedReply {
+  /** Stored rows of what the run has made so far: its steps, and last the reply whose calls it has waited with. */
+  readonly rows: readonly string[];
+  /** Of the calls that are answered by a decision, by their ids: the `data` of LangChain's stored tool message. */
+  readonly answers: ReadonlyMap<string, JsonObject>;
+  /** As wait() was given it. */
+  readonly state: JsonObject;
 }
 
 /** What has just been made. A `callId` is the only one of its run. */
@@ -78,6 +92,13 @@ export type Piece =
 export interface Steps {
   /** Before any of its tools begins. From here on its calls may have taken effect, for all who look at the run. */
   open(step: Step): Promise<boolean>;
+  /**
+   * The same for a step with calls that somebody has to decide on. None is claimed, and nothing of the run goes on here behind
+   * it: who has the last decision carries it on.
+   */
+  wait(step: WaitingStep): Promise<boolean>;
+  /** Where the run has waited: before any of the step's tools begins. */
+  claim(): Promise<boolean>;
   /** Of each call of the open step, once. */
   answer(answer: Answer): Promise<boolean>;
 }
@@ -87,6 +108,19 @@ export interface Step {
   readonly data: Readonly<Record<string, unknown>>;
   readonly calls: readonly { readonly callId: string; readonly name: string }[];
   readonly usage: TokenUsage | null;
+}
+
+export interface WaitingStep extends Step {
+  readonly calls: readonly (Step["calls"][number] & {
+    /** null: nobody has to decide on it. */
+    readonly asks: {
+      readonly args: JsonObject;
+      /** The JSON Schema of the arguments. */
+      readonly schema: unknown;
+    } | null;
+  })[];
+  /** What answers the rest of the run needs to know, as JSON has it. */
+  readonly state: JsonObject;
 }
 
 export interface Answer {
@@ -107,6 +141,8 @@ export type ReplyOutcome =
       readonly usage: TokenUsage | null;
       readonly notes?: RunNotes;
     }
+  /** Its newest step waits for decisions. */
+  | { readonly kind: "waiting" }
   | { readonly kind: "cancelled" }
   | { readonly kind: "failed"; readonly error: RunError; readonly notes?: RunNotes };
 

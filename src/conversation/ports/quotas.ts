@@ -34,6 +34,10 @@ export interface Quotas {
   /** This process looks after the run: it counts as going until release(), or until the process is silent for a lease. */
   hold(owner: string, runId: string): void;
   release(owner: string, runId: string): void;
+  /** The run waits for somebody: it counts as going for so long, whatever becomes of this process. */
+  keep(owner: string, runId: string, ms: number): void;
+  /** It does so no more: it has ended, or this process looks after it again. */
+  drop(owner: string, runId: string, goesOn: boolean): void;
   /** What a call has cost, counted once for each id. `tokens` is asked only where there is a limit. */
   spend(owner: string, id: string, tokens: () => number): void;
 }
@@ -43,6 +47,8 @@ export const noQuotas: Quotas = {
   hasRoom: () => Promise.resolve(true),
   hold: () => undefined,
   release: () => undefined,
+  keep: () => undefined,
+  drop: () => undefined,
   spend: () => undefined,
 };
 

@@ -24,6 +24,14 @@ export interface SessionStore {
   progress(turn: TurnToken, offset: number, text: string, log?: LogBatch): Promise<ProgressAnswer>;
   /** Opens a step and claims its calls. Until each has its answer no other can be opened, and nothing of it is in the history. */
   step(turn: StartedTurn, step: OpenStep, log: LogBatch): Promise<StepReply>;
+  /** The same, but that no call is claimed: the run waits for decisions on them, and is this process' no more. */
+  wait(turn: StartedTurn, step: WaitingStep, log: LogBatch): Promise<StepReply>;
+  /** What a run waits for; "known": the op was done. Throws NOT_FOUND where there is no such run. */
+  waiting(owner: string, sessionId: string, runId: string, opId: string): Promise<Waiting>;
+  /** Takes decisions, all of them or none. The last one starts the run again, for this process. */
+  respond(owner: string, sessionId: string, response: RunResponse, op: Op): Promise<RespondAnswer>;
+  /** Claims the calls of the step that a run has waited with. false: the run is closed. */
+  claimCalls(turn: StartedTurn, op: string): Promise<boolean>;
   /** The last answer appends the step: the reply, then the answers in the order of the calls. */
   answer(turn: StartedTurn, answer: StepAnswer, log: LogBatch, op: string): Promise<StepReply>;
   /** false: the run is closed. */
@@ -156,6 +164,8 @@ export interface RunState {
 
 export interface StartedTurn extends TurnToken {
   readonly kind: "started";
+  /** Left out: it begins. */
+  readonly resumed?: Resumed;
   readonly owner: string;
   readonly state: RunState;
   /** As the script left it. */
@@ -187,7 +197,7 @@ export type BeginAnswer =
   | StartedTurn
   | { readonly kind: "queued"; readonly runId: string; readonly run: Run }
   | { readonly kind: "known"; readonly fingerprint: string; readonly runId: string | null }
-  | { readonly kind: "busy"; readonly runId: string }
+  | { readonly kind: "busy"; readonly runId: string; readonly status: "RUNNING" | "WAITING" }
   | { readonly kind: "full" }
   /** An edit keeps the id of the message that it replaces, and has no key. */
   | { readonly kind: "keyless" }
@@ -216,6 +226,56 @@ export interface OpenStep {
     readonly partial: PartialTemplate;
   };
 }
+
+export interface WaitingStep extends OpenStep {
+  /** The text of the reply alone, as a row; null: it has none. */
+  readonly said: RowTemplate | null;
+  /** What who carries the run on needs to know. */
+  readonly state: string;
+}
+
+export type Waiting =
+  /** `decisions`: of each call of its step, in order; null: none yet. */
+  | {
+      readonly kind: "waiting";
+      readonly run: RunState;
+      readonly log: string;
+      readonly state: string;
+      readonly decisions: readonly (string | null)[];
+    }
+  | { readonly kind: "known"; readonly fingerprint: string }
+  | { readonly kind: "notWaiting" };
+
+export interface RunResponse {
+  readonly runId: string;
+  /** How many calls wait for a decision behind this. */
+  readonly left: number;
+  /** The reply's row with the arguments that were edited; null: it is as it was. */
+  readonly row: RowTemplate | null;
+  readonly log: LogBatch;
+  readonly decisions: readonly {
+    /** Of the call in its step, from 1. */
+    readonly number: number;
+    readonly decision: string;
+    /** What answers the call; null: it is to be carried out. */
+    readonly answer: RowTemplate | null;
+  }[];
+}
+
+/** What a run that has waited goes on with. */
+export interface Resumed {
+  readonly log: string;
+  readonly state: string;
+  readonly decisions: readonly string[];
+}
+
+export type RespondAnswer =
+  | (StartedTurn & { readonly resumed: Resumed })
+  | { readonly kind: "ok" }
+  | { readonly kind: "known"; readonly fingerprint: string }
+  /** Somebody else has decided meanwhile. */
+  | { readonly kind: "changed" }
+  | { readonly kind: "notWaiting" };
 
 export interface StepAnswer {
   /** Of the call in its step, from 1. */

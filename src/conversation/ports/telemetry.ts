@@ -54,7 +54,7 @@ export interface Facts {
   /** Its first text is there. */
   readonly firstText?: true;
   /** Of a run. */
-  readonly outcome?: RunEnding;
+  readonly outcome?: RunEnding | "WAITING";
 }
 
 export interface Span {

@@ -177,7 +177,7 @@ const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
 
 const SessionEventRef = builder.unionType("SessionEvent", {
   description:
-    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended. Among the ReplyProgress of a model that thinks come PartAdded and PartProgress, in the order of Run.parts. Where an agent calls tools, each step reads ReplyProgress, PartAdded and PartProgress as it writes the calls, PartChanged RUNNING and then DONE or FAILED of each call, and once all are answered MessageAdded of the message that calls them and of each answer; then it goes on as before.",
+    "What happens in a session. A turn always reads: RunChanged RUNNING, MessageAdded (user), ReplyProgress…, MessageAdded (reply), RunChanged ended. Among the ReplyProgress of a model that thinks come PartAdded and PartProgress, in the order of Run.parts. Where an agent calls tools, each step reads ReplyProgress, PartAdded and PartProgress as it writes the calls, PartChanged RUNNING and then DONE or FAILED of each call, and once all are answered MessageAdded of the message that calls them and of each answer; then it goes on as before. Where calls need an approval, the step reads PartChanged NEEDS_APPROVAL of each, RunChanged WAITING, PartChanged of each decision, RunChanged RUNNING, and only then RUNNING of the calls.",
   types: [
     StreamWaiting,
     StreamOpened,

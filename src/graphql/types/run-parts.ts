@@ -1,6 +1,6 @@
 import type { SessionEvent } from "../../conversation/events.ts";
 import { typedContent } from "../../conversation/message/typed-content.ts";
-import { argsOf, partsOf, type RunPart } from "../../conversation/part-log.ts";
+import { argsOf, isUndecided, partsOf, type RunPart } from "../../conversation/part-log.ts";
 import { isFinal, type Run } from "../../conversation/run.ts";
 import { builder } from "../builder.ts";
 import { ContentBlockRef } from "./content.ts";
@@ -44,15 +44,29 @@ const ToolStatusRef = builder.enumType("ToolStatus", {
   description: "What has become of an agent's call of a tool.",
   values: {
     WRITING: { description: "The model is writing its arguments." },
+    NEEDS_APPROVAL: {
+      description:
+        "It does not begin before respondToRun has decided on it and on all others that its message calls: see `allowed` and `decided`.",
+    },
     RUNNING: { description: "The tool has begun, or begins as soon as others have ended." },
     DONE: { description: "The tool has answered: see `result`." },
     FAILED: { description: "The tool failed, or was not called: what the model was told instead is in `result`." },
+    REJECTED: { description: "respondToRun has rejected it: what the model is told is in `result`." },
     CANCELLED: { description: "The run ended before the tool began." },
     UNKNOWN: { description: "The run ended after the tool began: it may or may not have taken effect." },
   } as const,
 });
 
-const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart").implement({
+const DecisionKindRef = builder.enumType("DecisionKind", {
+  description: "What respondToRun may decide on a call. More kinds will come.",
+  values: {
+    APPROVE: { description: "The tool is called as the model wrote it." },
+    EDIT: { description: "The tool is called with other arguments." },
+    REJECT: { description: "The tool is not called, and the model is told so." },
+  } as const,
+});
+
+export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart").implement({
   description:
     "A call of a tool by an agent. `argsText` grows by PartProgress, all else comes by PartChanged. A tool is begun once at most.",
   fields: (t) => ({
@@ -63,8 +77,9 @@ const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart")
     args: t.field({
       type: "JSON",
       nullable: true,
-      description: "The same as an object; null until they are whole, and where they are none.",
-      resolve: ({ argsText, status }) => (status === "WRITING" ? null : argsOf(argsText)),
+      description:
+        "The same as an object, or what respondToRun has made of them; null until they are whole, and where they are none.",
+      resolve: ({ argsText, args, status }) => args ?? (status === "WRITING" ? null : argsOf(argsText)),
     }),
     status: t.expose("status", { type: ToolStatusRef, description: "How far it is." }),
     revision: t.exposeInt("revision", {
@@ -78,8 +93,19 @@ const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("ToolPart")
     }),
     failed: t.boolean({
       nullable: true,
-      description: "Whether the tool failed; null until it has answered.",
-      resolve: ({ status }) => (status === "DONE" ? false : status === "FAILED" ? true : null),
+      description: "Whether the tool failed, or was not called; null until it is answered.",
+      resolve: ({ status }) => (status === "DONE" ? false : status === "FAILED" || status === "REJECTED" ? true : null),
+    }),
+    allowed: t.field({
+      type: [DecisionKindRef],
+      description: "What respondToRun may decide on it now; empty where nobody is asked, and once that is decided.",
+      resolve: ({ allowed = [] }) => allowed,
+    }),
+    decided: t.field({
+      type: DecisionKindRef,
+      nullable: true,
+      description: "What respondToRun has decided on it; null until then, and where nobody was asked.",
+      resolve: ({ decided }) => decided ?? null,
     }),
     startedAt: t.field({
       type: "DateTime",
@@ -112,6 +138,14 @@ export const RunPartRef = builder.unionType("RunPart", {
   resolveType: ({ kind }) =>
     ({ text: "TextPart", reasoning: "ReasoningPart", tool: "ToolPart", data: "DataPart" })[kind],
 });
+
+/** The calls that somebody has to decide on. */
+export function approvalsOfRun({ status, ...run }: Run) {
+  if (status !== "WAITING") return [];
+  return partsOf(run.log, run.text, run.replyLocalId)
+    .filter(isUndecided)
+    .map((part) => ({ ...part, sessionId: run.sessionId }));
+}
 
 export function partsOfRun({ sessionId, log, text, replyLocalId, status }: Run): readonly RunPartParent[] {
   return partsOf(log, text, replyLocalId, isFinal(status)).map((part) => ({ ...part, sessionId }));

@@ -11,13 +11,18 @@ import { MessageParent } from "../reading/message-parent.ts";
 import { Readings } from "../reading/readings.ts";
 import type { RunParent } from "../reading/readings.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
-import { partsOfRun, RunPartRef } from "./run-parts.ts";
+import { approvalsOfRun, partsOfRun, RunPartRef, ToolPartRef } from "./run-parts.ts";
 
 const RunStatusRef = builder.enumType("RunStatus", {
-  description: "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final.",
+  description:
+    "QUEUED → RUNNING → COMPLETED, CANCELLED or FAILED; QUEUED → CANCELLED. The last three are final. An agent's run goes RUNNING → WAITING → RUNNING where a call of a tool needs an approval, as often as that is; WAITING → CANCELLED or FAILED.",
   values: {
     QUEUED: { description: "It waits for another run of the session. Its user message is not in the history yet." },
     RUNNING: { description: "The reply is being made. The user message is in the history." },
+    WAITING: {
+      description:
+        "It waits for respondToRun, as `approvals` says, until waitsUntil. It keeps its turn: what is sent meanwhile is QUEUED.",
+    },
     COMPLETED: { description: "Final: the reply is in the history." },
     CANCELLED: {
       description:
@@ -43,6 +48,7 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
     REPLY_CUT_OFF: { description: "The model's stream ended without a finish reason." },
     TOOL_LIMIT: { description: "An agent asked its model or its tools more often than its limits let it." },
     RUN_TIMEOUT: { description: "An agent took longer than its limits let it." },
+    APPROVAL_EXPIRED: { description: "Nobody decided in time on the calls that an agent's run waited with." },
     RUN_LOST: { description: "The process that made the reply died." },
     OTHER: { description: "Any other failure, and what a later version adds." },
   } as const,
@@ -99,6 +105,12 @@ RunRef.implement({
       description: "When it ended; null until then.",
       resolve: ({ run }) => run.finishedAt,
     }),
+    waitsUntil: t.field({
+      type: "DateTime",
+      nullable: true,
+      description: "When it FAILS with APPROVAL_EXPIRED, unless all is decided by then; null unless it is WAITING.",
+      resolve: ({ run }) => run.waitsUntil,
+    }),
     input: t.field({
       type: [ContentBlockRef],
       description: "What was sent, also while queued; empty when regenerating.",
@@ -136,6 +148,11 @@ RunRef.implement({
       description:
         "What the run has made so far, in order: text, reasoning where the model's provider tells it, and an agent's calls of tools. It stays after the end.",
       resolve: ({ run }) => partsOfRun(run),
+    }),
+    approvals: t.field({
+      type: [ToolPartRef],
+      description: "The calls of tools that wait for respondToRun; empty unless it is WAITING.",
+      resolve: ({ run }) => approvalsOfRun(run),
     }),
     reply: t.field({
       type: MessageRef,

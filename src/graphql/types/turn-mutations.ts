@@ -77,7 +77,7 @@ async function replyOf(parent: TurnParent, context: Context): Promise<MessagePar
 }
 
 const replyDescription =
-  "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, and where the gateway's limit for waiting came first (run.status is RUNNING then).";
+  "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, where it waits for an approval (run.status is WAITING then), and where the gateway's limit for waiting came first (run.status is RUNNING then).";
 
 const NewSessionInput = builder.inputType("NewSessionInput", {
   description:

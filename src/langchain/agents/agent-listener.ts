@@ -13,6 +13,7 @@ import {
   stringOrNull,
   type JsonObject,
 } from "../../conversation/message/json.ts";
+import type { TokenUsage } from "../../conversation/message/message.ts";
 import { argsOf } from "../../conversation/part-log.ts";
 import { Listener } from "../listener.ts";
 import type { Generated } from "../reply-data.ts";
@@ -143,6 +144,17 @@ export class AgentListener extends Listener {
     this.#withinTools.add(runId);
     if (callId !== undefined && !isWithin(metadata)) this.#tools.set(runId, callId);
     return undefined;
+  }
+
+  /** The ids of calls that the run has used. */
+  get callIds(): readonly string[] {
+    return [...this.#used];
+  }
+
+  /** It hears a run that has waited. */
+  goOn(callIds: readonly string[], usage: TokenUsage | null): void {
+    for (const id of callIds) this.#used.add(id);
+    this.earlierUsage = usage;
   }
 
   /** What a tool tells by dispatchCustomEvent. */

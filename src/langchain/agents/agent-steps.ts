@@ -1,14 +1,17 @@
 import { AIMessage, type AIMessageFields } from "@langchain/core/messages";
+import { toJsonSchema } from "@langchain/core/utils/json_schema";
 
 import { objectOrEmpty, type JsonObject } from "../../conversation/message/json.ts";
-import type { Steps } from "../../conversation/ports/model.ts";
-import { sumOf } from "../driver.ts";
+import type { Steps, WaitingStep } from "../../conversation/ports/model.ts";
+import { RunWaits, sumOf } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
 import { replyData, type Generated } from "../reply-data.ts";
 import type { AgentListener, AskedCall } from "./agent-listener.ts";
 import type { ToolAnswer } from "./answer.ts";
 import type { AgentLimits } from "./limits.ts";
+import type { PausedAgent } from "./paused-agent.ts";
+import type { AgentTool } from "./spec.ts";
 
 export interface StepsOptions {
   /** For a row whose provider names none. */
@@ -26,10 +29,18 @@ export class AgentSteps {
   readonly #listener: AgentListener;
   #modelCalls = 0;
   #toolCalls = 0;
+  #elapsedMs = 0;
+  readonly #startedAt = performance.now();
 
-  constructor(options: StepsOptions, listener: AgentListener) {
+  /** `paused`: of a run that has waited. */
+  constructor(options: StepsOptions, listener: AgentListener, paused: PausedAgent | null = null) {
     this.#options = options;
     this.#listener = listener;
+    if (paused === null) return;
+    this.#modelCalls = paused.modelCalls;
+    this.#toolCalls = paused.toolCalls;
+    this.#elapsedMs = paused.elapsedMs;
+    listener.goOn(paused.callIds, paused.usage);
   }
 
   /** Before each request to a model. */
@@ -38,8 +49,13 @@ export class AgentSteps {
     if (this.#modelCalls > this.#options.limits.modelCalls) throw new ModelFailure(runError("TOOL_LIMIT"));
   }
 
-  /** Behind this its tools may begin. @throws ClosedRun */
-  async open(message: AIMessage, { generationInfo }: Generated, calls: readonly AskedCall[]): Promise<void> {
+  /** Behind this its tools may begin. `tools`: that may need an approval. @throws ClosedRun, RunWaits */
+  async open(
+    message: AIMessage,
+    { generationInfo }: Generated,
+    calls: readonly AskedCall[],
+    tools: readonly AgentTool[] = [],
+  ): Promise<void> {
     const { modelName, isStrict, limits, steps } = this.#options;
     const { data, usage, finishReason } = replyData({ message, generationInfo }, this.#listener.text, modelName);
     // What is cut off may be a call with half of its arguments, or half of the calls.
@@ -50,6 +66,19 @@ export class AgentSteps {
     this.#listener.call.tell({ usage, ...(finishReason === null ? {} : { finishReason }) });
     this.#listener.call.end("OK");
     this.#listener.earlierUsage = sumOf(this.#listener.earlierUsage, usage);
+    const asked = calls.map((call) => ({ ...call, asks: asksOf(call, tools) }));
+    if (asked.some(({ asks }) => asks !== null)) {
+      const state: PausedAgent = {
+        modelCalls: this.#modelCalls,
+        toolCalls: this.#toolCalls,
+        elapsedMs: this.#elapsedMs + performance.now() - this.#startedAt,
+        usage: this.#listener.earlierUsage,
+        callIds: this.#listener.callIds,
+        calls,
+      };
+      if (!(await unheard(() => steps.wait({ data, calls: asked, usage, state: { ...state } })))) throw new ClosedRun();
+      throw new RunWaits();
+    }
     if (!(await unheard(() => steps.open({ data, calls, usage })))) throw new ClosedRun();
     this.#listener.endMessage();
   }
@@ -67,8 +96,16 @@ export class AgentSteps {
   }
 }
 
+/** What somebody has to decide about the call; null: nothing. One that cannot be carried out is answered without. */
+function asksOf({ name, args }: AskedCall, tools: readonly AgentTool[]): WaitingStep["calls"][number]["asks"] {
+  const called = tools.find(({ tool }) => tool.name === name);
+  if (called?.needsApproval !== true || args === null) return null;
+  // Typed as any of the forms that there are.
+  return { args, schema: toJsonSchema(called.tool.schema as Parameters<typeof toJsonSchema>[0]) };
+}
+
 /** The run was closed by somebody else. Its signal aborts too: nobody is told this. */
-class ClosedRun extends Error {}
+export class ClosedRun extends Error {}
 
 const cutOff = new Set(["length", "max_tokens", "model_context_window_exceeded"]);
 

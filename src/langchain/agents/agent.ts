@@ -1,24 +1,34 @@
-import { ToolMessage, type AIMessage, type BaseMessage } from "@langchain/core/messages";
+import {
+  mapStoredMessagesToChatMessages,
+  ToolMessage,
+  type AIMessage,
+  type BaseMessage,
+  type StoredMessage,
+} from "@langchain/core/messages";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 import { createAgent, createMiddleware, MiddlewareError, ToolInvocationError } from "langchain";
 
-import type { Steps } from "../../conversation/ports/model.ts";
+import type { ResumedReply, Steps } from "../../conversation/ports/model.ts";
 import type { Adapter } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import type { LoadedModel } from "../models/models.ts";
 import { unheard } from "../models/watched.ts";
 import { AgentListener, type AskedCall } from "./agent-listener.ts";
-import { AgentSteps, messageOf } from "./agent-steps.ts";
+import { AgentSteps, ClosedRun, messageOf } from "./agent-steps.ts";
 import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import { aborted, limited } from "./limited.ts";
 import type { AgentLimits } from "./limits.ts";
+import { pausedAgentOf, type PausedAgent } from "./paused-agent.ts";
+import type { AgentTool } from "./spec.ts";
 import { Places } from "./places.ts";
 
 export interface AgentRun {
   readonly model: LoadedModel;
-  readonly tools: readonly StructuredToolInterface[];
+  readonly tools: readonly AgentTool[];
   readonly limits: AgentLimits;
   readonly steps: Steps;
+  /** null: the run begins. */
+  readonly resumed: ResumedReply | null;
   /** For the operator: what a tool threw, which nobody else is told. */
   readonly onToolFailure: (tool: string, error: unknown) => void;
   readonly now: () => number;
@@ -30,9 +40,15 @@ export function toolAgent(run: AgentRun): Adapter {
     listen: (beginCall) => new AgentListener(beginCall),
     async answer(messages, signal, listener) {
       if (!(listener instanceof AgentListener)) throw new TypeError("An agent has a listener of its own");
-      const timed = limited(signal, run.limits.runTimeoutMs);
+      const paused = run.resumed && pausedAgentOf(run.resumed.state);
+      const { runTimeoutMs } = run.limits;
+      // The time that it has waited for somebody counts for nothing.
+      const timed = limited(
+        signal,
+        runTimeoutMs === null ? null : Math.max(1, runTimeoutMs - (paused?.elapsedMs ?? 0)),
+      );
       try {
-        await new Answering(run, timed.signal, listener).answer(messages);
+        await new Answering(run, timed.signal, listener, paused).answer(messages);
       } catch (error) {
         const failure = timed.failure() ?? unwrapped(error);
         // Other tools may still work.
@@ -58,23 +74,32 @@ class Answering {
   /** The messages of this run: LangChain gives them a name, which providers would be sent. */
   readonly #made: AIMessage[] = [];
 
-  constructor(run: AgentRun, signal: AbortSignal, listener: AgentListener) {
+  constructor(run: AgentRun, signal: AbortSignal, listener: AgentListener, paused: PausedAgent | null) {
     this.#run = run;
     this.#signal = signal;
     this.#listener = listener;
     this.#steps = new AgentSteps(
       { ...run, modelName: run.model.modelName, isStrict: run.model.speaksOpenAI },
       listener,
+      paused,
     );
     this.#places = new Places(run.limits.parallelTools);
-    this.#names = new Set(run.tools.map(({ name }) => name));
+    this.#names = new Set(run.tools.map(({ tool }) => tool.name));
+    if (paused !== null) this.#calls = new Map(paused.calls.map((call) => [call.callId, call]));
   }
 
-  async answer(messages: readonly BaseMessage[]): Promise<void> {
+  async answer(given: readonly BaseMessage[]): Promise<void> {
+    const { resumed, steps, model, tools } = this.#run;
+    const messages = [...given, ...madeMessages(resumed)];
     // The state of a graph takes two messages of one id for one.
     for (const [i, message] of messages.entries()) message.id = `given-${i}`;
+    // From here on its calls may have taken effect.
+    if (resumed !== null && !(await unheard(() => steps.claim()))) throw new ClosedRun();
     const middleware = createMiddleware({
       name: "Parley",
+      ...(resumed === null
+        ? {}
+        : { beforeAgent: { canJumpTo: ["tools"], hook: () => ({ jumpTo: "tools" as const }) } }),
       wrapModelCall: async (request, handler) => {
         this.#begin();
         await handler(request);
@@ -82,6 +107,8 @@ class Answering {
       },
       wrapToolCall: async (request, handler) => {
         const { id: callId = "", name } = request.toolCall;
+        const decided = resumed?.answers.get(callId);
+        if (decided !== undefined) return new ToolMessage({ content: "", ...decided, tool_call_id: callId, name });
         const answer = await this.#places.within(() =>
           this.#answerTo(callId, name, async (signal) => {
             const tool = request.tool as unknown as StructuredToolInterface; // one of those that the agent was made with
@@ -91,7 +118,7 @@ class Answering {
         return new ToolMessage({ ...answer, id: `answer-${callId}`, tool_call_id: callId, name });
       },
     });
-    const agent = createAgent({ model: this.#run.model.chat, tools: [...this.#run.tools], middleware: [middleware] });
+    const agent = createAgent({ model: model.chat, tools: tools.map(({ tool }) => tool), middleware: [middleware] });
     // Requests are counted here: LangGraph's own measure counts each step of the graph.
     const options = { signal: this.#signal, callbacks: [this.#listener], recursionLimit: 10_000 };
     await agent.invoke({ messages: [...messages] }, options);
@@ -110,7 +137,7 @@ class Answering {
     const message = messageOf(generated, calls, `made-${this.#made.length}`);
     this.#made.push(message);
     if (calls.length > 0) {
-      await this.#steps.open(message, generated, calls);
+      await this.#steps.open(message, generated, calls, this.#run.tools);
       this.#calls = new Map(calls.map((call) => [call.callId, call]));
     }
     return message;
@@ -154,6 +181,12 @@ class Answering {
       timed.end();
     }
   }
+}
+
+/** The run's own messages, as they were before it waited. */
+function madeMessages(resumed: ResumedReply | null): readonly BaseMessage[] {
+  // Safe: rows that this gateway, or another one, has written.
+  return mapStoredMessagesToChatMessages((resumed?.rows ?? []).map((row) => JSON.parse(row) as StoredMessage));
 }
 
 /** The tool with a signal that ends with its time, and with a writer that tells what it writes as data of its call. */

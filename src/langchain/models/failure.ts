@@ -30,7 +30,7 @@ export class ModelFailure extends Error {
   }
 }
 
-type ModelErrorCode = Exclude<RunErrorCode, "RUN_LOST">;
+type ModelErrorCode = Exclude<RunErrorCode, "RUN_LOST" | "APPROVAL_EXPIRED">;
 
 const told: Readonly<Record<ModelErrorCode, Omit<RunError, "code">>> = {
   MODEL_RATE_LIMITED: {

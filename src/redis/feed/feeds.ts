@@ -173,10 +173,11 @@ export class RedisFeeds implements Feeds {
         const publication = parsePublication(message);
         if (!publication) watcher.onUnsure();
         else if (publication.kind === "write") {
-          const ended = publication.lines
-            .flatMap((line) => (line.kind === "run" ? stateOf(line.state) : []))
-            .filter((run) => isFinal(run.status));
+          const runs = publication.lines.flatMap((line) => (line.kind === "run" ? stateOf(line.state) : []));
+          const ended = runs.filter((run) => isFinal(run.status));
           if (ended.length > 0) watcher.onEnded(ended.map((run) => run.runId));
+          const waiting = runs.filter((run) => run.status === "WAITING");
+          if (waiting.length > 0) watcher.onWaiting?.(waiting.map((run) => run.runId));
         }
       },
       onResumed: () => watcher.onUnsure(),

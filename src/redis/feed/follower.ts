@@ -71,7 +71,7 @@ export class Follower {
   static of(session: Session): Follower {
     const { sessionId, historyKey, generation, end, tipMark, sequence, activeRun, queuedRuns, readCount } = session;
     const open = new Map(queuedRuns.map((run) => [run.runId, run.status]));
-    if (activeRun) open.set(activeRun.runId, "RUNNING");
+    if (activeRun) open.set(activeRun.runId, activeRun.status);
     return Object.assign(new Follower(sessionId, historyKey), {
       ...{ generation, end, tipMark, sequence, open, readCount, stamp: stampOf(session) },
       lastEnded: activeRun ? null : (session.lastRun?.runId ?? null),
@@ -234,7 +234,7 @@ export class Follower {
       if (reset) entries.push(this.#reset(kept ?? { position: this.end, mark: this.tipMark }));
       for (const row of page.rows) {
         for (const run of runs) {
-          if (run.status === "RUNNING" && run.userRow?.position === row.position) entries.push(...this.#started(run));
+          if (isGoing(run) && run.userRow?.position === row.position) entries.push(...this.#begun(run));
           if (isFinal(run.status) && lastOf(run) === row.position) entries.push(...this.#restOfText(run));
         }
         entries.push(this.#message(row));
@@ -262,9 +262,10 @@ export class Follower {
     return this.#entry({ kind: "reset", kept: position, mark, follows: true });
   }
 
-  #started(run: Run): readonly Entry[] {
-    if (this.open.get(run.runId) === "RUNNING") return [];
-    this.open.set(run.runId, "RUNNING");
+  #begun(run: Run): readonly Entry[] {
+    const known = this.open.get(run.runId);
+    if (known === "RUNNING" || known === "WAITING") return [];
+    this.open.set(run.runId, run.status);
     return [this.#entry({ kind: "run", run })];
   }
 
@@ -272,10 +273,14 @@ export class Follower {
   #tell(run: Run): readonly Entry[] {
     const entries: Entry[] = [];
     const known = this.open.get(run.runId);
-    if (run.status === "RUNNING") {
-      entries.push(...this.#started(run));
+    if (isGoing(run)) {
+      entries.push(...this.#begun(run));
       if (this.text?.runId !== run.runId) this.text = { ...textOf(run), text: "", log: "" };
       entries.push(...this.#progress(this.text, run.text, run.log));
+      if (this.open.get(run.runId) !== run.status) {
+        this.open.set(run.runId, run.status);
+        entries.push(this.#entry({ kind: "run", run }));
+      }
     } else if (run.status === "QUEUED") {
       if (known === undefined) entries.push(this.#entry({ kind: "run", run }));
       this.open.set(run.runId, "QUEUED");
@@ -318,6 +323,10 @@ export class Follower {
   #entry<T extends object>(what: T): T & { readonly sequence: number; readonly generation: number } {
     return { ...what, sequence: this.sequence, generation: this.generation };
   }
+}
+
+function isGoing({ status }: Run): boolean {
+  return status === "RUNNING" || status === "WAITING";
 }
 
 /** Where the last row of a run lies, where its reply still does. */

@@ -22,7 +22,7 @@ export const sessionScripts = {
     libraries: ["place", "quota"],
     args: "runJson inputHead inputTail template whenBusy maxQueued leaseMs graceMs memory memoryRows model limits refused keyOp keyFingerprint record...",
     answers:
-      "STARTED head run inputRow memory instructions summary low rows owner interrupted | QUEUED head run | KNOWN fingerprint result | KEYLESS | BUSY runId | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND",
+      "STARTED head run inputRow memory instructions summary low rows owner interrupted | QUEUED head run | KNOWN fingerprint result | KEYLESS | BUSY runId status | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND",
   },
   attend: {
     effect: "writes",
@@ -36,13 +36,25 @@ export const sessionScripts = {
   },
   step: {
     effect: "writes",
-    args: "runId token rowHead rowTail logOffset lines linesAdded leaseMs nextLocalId nextHint template calls...",
-    answers: "OK | LENGTH logLength | OPEN | CLOSED | NOT_FOUND",
+    args: "runId token rowHead rowTail logOffset lines linesAdded leaseMs nextLocalId nextHint template waitMs said state calls...",
+    answers: "OK | WAITING head | LENGTH logLength | OPEN | CLOSED | NOT_FOUND",
   },
   answer: {
     effect: "writes",
     args: "runId token number rowHead rowTail logOffset lines linesAdded leaseMs",
     answers: "OK head | LENGTH logLength | CLOSED | NOT_FOUND",
+  },
+  claim: { effect: "writes", args: "runId token leaseMs", answers: "OK head | CLOSED | NOT_FOUND" },
+  waiting: {
+    effect: "reads",
+    args: "runId",
+    answers: "OK run log state decisions... | KNOWN fingerprint | NOT_WAITING | NOT_FOUND",
+  },
+  respond: {
+    effect: "writes",
+    args: "runId processId attempt left rowHead rowTail logOffset lines linesAdded leaseMs memory memoryRows decisions...",
+    answers:
+      "STARTED head run inputRow memory instructions summary low rows owner log state decisions... | OK head | KNOWN fingerprint | LENGTH logLength | NOT_WAITING | NOT_FOUND",
   },
   renew: { effect: "writes", args: "runId token leaseMs", answers: "OK | CLOSED | NOT_FOUND" },
   finish: {

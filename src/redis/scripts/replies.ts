@@ -51,6 +51,7 @@ interface RunRecord extends RunState {
   readonly queuedAt: number;
   readonly startedAt: number | null;
   readonly finishedAt: number | null;
+  readonly waitsUntil: number | null;
   readonly token: number;
   readonly process: string;
   readonly regenerates: boolean;
@@ -68,7 +69,9 @@ type StoredRun = Readonly<Record<"id" | "st" | "model" | "own" | "rid" | "rl", s
   Readonly<Record<"hint" | "q", number>> &
   Partial<Readonly<Record<"ul" | "tp" | "um" | "rm" | "no" | "code" | "msg", string>>> &
   Partial<
-    Readonly<Record<"s" | "f" | "up" | "rp" | "fr" | "to" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu", number>>
+    Readonly<
+      Record<"s" | "f" | "wu" | "up" | "rp" | "fr" | "to" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu", number>
+    >
   >;
 
 export function stateOf(json: string): RunRecord {
@@ -89,6 +92,7 @@ export function stateOf(json: string): RunRecord {
     queuedAt: stored.q,
     startedAt: stored.s ?? null,
     finishedAt: stored.f ?? null,
+    waitsUntil: status === "WAITING" ? (stored.wu ?? null) : null,
     token: stored.tok ?? 0,
     process: stored.own,
     regenerates: stored.re !== undefined,
@@ -153,6 +157,7 @@ export function runIn(
     queuedAt: state.queuedAt,
     startedAt: state.startedAt,
     finishedAt: state.finishedAt,
+    waitsUntil: state.waitsUntil,
     // A waiting message has a hole for its position, written as a tab.
     inputRow: state.regenerates || parts.input === "" ? null : parts.input.replace("\t", "0"),
     userRow: state.status === "QUEUED" ? null : placed(parts.userRow, state.userPosition, state.userMark),

@@ -30,6 +30,8 @@ export interface StoreSettings {
   /** Names this process in the runs that it makes. */
   readonly processId: string;
   readonly leaseMs: number;
+  /** How long a run waits for decisions on its calls of tools. */
+  readonly approvalTimeoutMs: number;
   readonly maxQueuedRuns: number;
   readonly model: string;
   readonly memory: MemorySettings;

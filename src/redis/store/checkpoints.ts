@@ -100,6 +100,7 @@ export class CheckpointStore {
         autoTitle: false,
         processId: randomUUID(),
         leaseMs: 0,
+        approvalTimeoutMs: 0,
         maxQueuedRuns: 0,
         model: "",
         memory: { strategy: "BUFFER", maxTurns: null, maxTokens: null },

@@ -106,6 +106,22 @@ export class RedisQuotas implements Quotas {
     this.#send(this.#redis.zrem(this.#keys(owner).going, runId));
   }
 
+  keep(owner: string, runId: string, ms: number): void {
+    if (this.#settings.limits.runs === null) return;
+    const held = this.#held.get(owner);
+    if (held?.delete(runId) === true && held.size === 0) this.#held.delete(owner);
+    const { going } = this.#keys(owner);
+    this.#send(this.#scripts.call("quota-hold", [going], { holdMs: ms, ids: [runId] }));
+  }
+
+  drop(owner: string, runId: string, goesOn: boolean): void {
+    if (this.#settings.limits.runs === null) return;
+    const { going } = this.#keys(owner);
+    const { holdMs } = this.#settings;
+    this.#send(this.#redis.zrem(going, runId));
+    if (goesOn) this.#send(this.#scripts.call("quota-hold", [going], { holdMs, ids: [runId] }));
+  }
+
   spend(owner: string, id: string, tokens: () => number): void {
     if (this.#settings.limits.tokensPerDay === null) return;
     const cost = Math.ceil(tokens());

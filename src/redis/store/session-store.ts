@@ -38,7 +38,8 @@ import { attend } from "../scripts/turn/attend.ts";
 import { begin } from "../scripts/turn/begin.ts";
 import { finish } from "../scripts/turn/finish.ts";
 import { progress } from "../scripts/turn/progress.ts";
-import { answer, step } from "../scripts/turn/step.ts";
+import { claimCalls, respond, waiting } from "../scripts/steps/respond.ts";
+import { answer, step } from "../scripts/steps/step.ts";
 import { sessionKeys, sharedKeys, type SharedKeys } from "./keys.ts";
 import type { SessionIndex } from "./session-index.ts";
 
@@ -57,6 +58,8 @@ export class RedisSessionStore implements SessionStore {
   readonly attend: SessionStore["attend"] = (...args) => attend(this.#calls, ...args);
   readonly progress: SessionStore["progress"] = (...args) => progress(this.#calls, ...args);
   readonly step: SessionStore["step"] = (...args) => step(this.#calls, ...args);
+  readonly wait: SessionStore["wait"] = (...args) => step(this.#calls, ...args);
+  readonly claimCalls: SessionStore["claimCalls"] = (...args) => claimCalls(this.#calls, ...args);
   readonly answer: SessionStore["answer"] = (...args) => answer(this.#calls, ...args);
   readonly finish: SessionStore["finish"] = (...args) => finish(this.#calls, ...args);
   readonly fork: SessionStore["fork"] = (...args) => fork(this.#calls, ...args);
@@ -131,6 +134,12 @@ export class RedisSessionStore implements SessionStore {
     const { leaseMs } = this.#calls.settings;
     return (await this.#calls.run("renew", { owner: "*", key: historyKey }, { runId, token, leaseMs })).code === "OK";
   }
+
+  readonly waiting: SessionStore["waiting"] = (owner, sessionId, ...args) =>
+    waiting(this.#calls, owner, this.historyKey(sessionId), ...args);
+
+  readonly respond: SessionStore["respond"] = (owner, sessionId, ...args) =>
+    respond(this.#calls, owner, this.historyKey(sessionId), ...args);
 
   async cancel(owner: string, sessionId: string, runId: string): Promise<void> {
     await this.#calls.write("cancel", this.#target(owner, sessionId), { runId }, { what: "run" });

@@ -16,7 +16,7 @@ export interface MessageFields {
 
 export interface RunFields {
   readonly id: string;
-  readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "CANCELLED" | "FAILED";
+  readonly status: "QUEUED" | "RUNNING" | "WAITING" | "COMPLETED" | "CANCELLED" | "FAILED";
   readonly model: string;
   readonly text: string;
   readonly replyId: string;

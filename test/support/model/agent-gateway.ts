@@ -3,7 +3,10 @@ import { z } from "zod";
 
 import { createGateway, type GatewayOptions } from "../../../src/gateway.ts";
 
-/** The agent "payer", whose tool asks the address for each call, and answers with what that says. */
+/**
+ * The agent "payer", whose tool asks the address for each call, and answers with what that says; "careful" has the same
+ * tool, and somebody has to approve each call.
+ */
 export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
   const pay = tool(
     async ({ to }, config) => {
@@ -14,9 +17,8 @@ export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
     },
     { name: "pay", description: "Pays somebody.", schema: z.object({ to: z.string() }) },
   );
-  return {
-    payer: { model: "openai:gpt-4o-mini", description: "Pays.", instructions: "Pay who is named.", tools: [pay] },
-  };
+  const agent = { model: "openai:gpt-4o-mini", description: "Pays.", instructions: "Pay who is named.", tools: [pay] };
+  return { payer: agent, careful: { ...agent, approvals: ["pay"] } };
 }
 
 /** As a process of its own: what the test's gateways have, from AGENT_GATEWAY. Prints its address. */

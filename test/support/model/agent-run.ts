@@ -42,6 +42,8 @@ export async function runAgent(baseUrl: string, spec: AgentSpec, options: AgentR
           opened.push(step);
           return open?.(step) ?? Promise.resolve(true);
         },
+        wait: () => Promise.reject(new Error("A step that waits")),
+        claim: () => Promise.reject(new Error("A claim")),
         answer(answer) {
           answers.push(answer);
           onAnswer?.(answer);

@@ -36,6 +36,8 @@ export function repliesAt(baseUrl: string, other: Partial<RepliesOptions> = {}):
 /** Of what calls no tools. */
 export const noSteps: Steps = {
   open: () => Promise.reject(new Error("A step")),
+  wait: () => Promise.reject(new Error("A step that waits")),
+  claim: () => Promise.reject(new Error("A claim")),
   answer: () => Promise.reject(new Error("An answer")),
 };
 
@@ -52,6 +54,7 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     signal: new AbortController().signal,
     emit: () => undefined,
     steps: noSteps,
+    resumed: null,
     ...other,
   };
 }

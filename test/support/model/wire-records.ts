@@ -37,7 +37,7 @@ export function json(body: unknown, status = 200, headers: Readonly<Record<strin
 /** What tests compare of how a reply ended. */
 export function endOf(outcome: ReplyOutcome): object {
   if (outcome.kind === "failed") return { code: outcome.error.code };
-  if (outcome.kind === "cancelled") return { kind: "cancelled" };
+  if (outcome.kind !== "completed") return { kind: outcome.kind };
   const metadata = outcome.data["response_metadata"];
   const finish =
     typeof metadata === "object" && metadata !== null && "finish_reason" in metadata ? metadata.finish_reason : null;

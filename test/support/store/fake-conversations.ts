@@ -171,6 +171,15 @@ export class FakeConversations implements Conversations {
     return run === undefined ? Promise.reject(notFound("run")) : Promise.resolve({ ...run, status: "CANCELLED" });
   };
 
+  respondToRun: Conversations["respondToRun"] = (...args) => {
+    this.calls.push({ method: "respondToRun", args });
+    const run = this.#runs.get(args[2]);
+    const session = this.#sessions.get(args[1]);
+    return run === undefined || session === undefined
+      ? Promise.reject(notFound("run"))
+      : Promise.resolve({ run, session });
+  };
+
   sessionEvents: Conversations["sessionEvents"] = (...args) => {
     this.calls.push({ method: "sessionEvents", args });
     return Promise.resolve(this.events);
@@ -221,6 +230,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     queuedAt: 1000,
     startedAt: 1000,
     finishedAt: null,
+    waitsUntil: null,
     inputRow: null,
     userRow: null,
     inputLocalId: null,

@@ -38,6 +38,7 @@ export function openBackend(port: number, options: Partial<BackendOptions> = {})
     sessionTtlSeconds: null,
     autoTitle: false,
     leaseMs: 60_000,
+    approvalTimeoutMs: 60_000,
     maxQueuedRuns: 20,
     maxMessages: null,
     model: "offline",

@@ -5,7 +5,7 @@ import { decodeStoredMessage } from "../../../src/conversation/message/stored-me
 import { sessionKeys } from "../../../src/redis/store/keys.ts";
 import type { SessionScript } from "../../../src/redis/scripts/contracts.ts";
 import { completed, foreignRow, must, newMessage, newOp, newRecord, newTurn, owner, type TestStore } from "./store.ts";
-import { answerTo, openStep } from "./steps.ts";
+import { answerTo, openStep, waitingStep } from "./steps.ts";
 
 /** A session in which a script has something to do, and what it has done there when it has run: once, however often sent. */
 export interface ScriptCase {
@@ -143,6 +143,55 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       const { session } = await readWhole(at, id);
       expect(textsOf(session)).toEqual(["question", "calls c1", "answer to c1"]);
       expect(session.activeRun?.log).toBe("x\ny\n");
+    },
+  },
+  waiting: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      await at.store.wait(turn, waitingStep(turn, ["c1", "c2"]), { offset: 0, lines: "x\n" });
+      return (by) => by.store.waiting(owner, id, turn.runId, "i:none");
+    },
+    effect: async (at, id, result) => {
+      expect(result).toMatchObject({ kind: "waiting", log: "x\n", state: "{}", decisions: [null, null] });
+      expect(await textsAt(at, id)).toEqual(["question"]);
+    },
+  },
+  respond: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      turns.set(id, turn);
+      await at.store.wait(turn, waitingStep(turn, ["c1"]), { offset: 0, lines: "x\n" });
+      const decisions = [{ number: 1, decision: "yes", answer: null }];
+      const log = { offset: 2, lines: "y\n" };
+      const op = newOp();
+      return (by) => by.store.respond(owner, id, { runId: turn.runId, left: 0, row: null, log, decisions }, op);
+    },
+    effect: async (at, id, result, resent) => {
+      // Who sends it again is another process, or does so as another attempt.
+      if (!resent) {
+        const { runId, token } = must(turns.get(id));
+        const resumed = { log: "x\ny\n", state: "{}", decisions: ["yes"] };
+        expect(result).toMatchObject({ kind: "started", runId, token: token + 2, resumed });
+      }
+      const { session } = await readWhole(at, id);
+      expect([session.activeRun?.status, session.activeRun?.log]).toEqual(["RUNNING", "x\ny\n"]);
+      expect(textsOf(session)).toEqual(["question"]);
+    },
+  },
+  claim: {
+    prepare: async (at, id) => {
+      const turn = await started(at, id, "question");
+      await at.store.wait(turn, waitingStep(turn, ["c1"]), { offset: 0, lines: "" });
+      const decisions = [{ number: 1, decision: "no", answer: answerTo(turn, 1, "c1").row }];
+      const log = { offset: 0, lines: "" };
+      const response = { runId: turn.runId, left: 0, row: null, log, decisions };
+      const resumed = await at.store.respond(owner, id, response, newOp());
+      if (resumed.kind !== "started") throw new Error(resumed.kind);
+      return (by) => by.store.claimCalls(resumed, "i:claim");
+    },
+    effect: async (at, id, result) => {
+      expect(result).toBe(true);
+      expect(await textsAt(at, id)).toEqual(["question", "calls c1", "answer to c1"]);
     },
   },
   cancel: {

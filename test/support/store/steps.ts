@@ -5,7 +5,7 @@ import {
   templateOfReply,
   type RowNote,
 } from "../../../src/conversation/message/stored-message.ts";
-import type { OpenStep, StartedTurn, StepAnswer } from "../../../src/conversation/ports/store.ts";
+import type { OpenStep, StartedTurn, StepAnswer, WaitingStep } from "../../../src/conversation/ports/store.ts";
 
 function noteOf({ historyKey, runId }: StartedTurn, hint: number): RowNote {
   return { session: sessionTag(historyKey), runId, hint, createdAt: 1_700_000_000_000 };
@@ -24,6 +24,12 @@ export function openStep(turn: StartedTurn, callIds: readonly string[], id = tur
     calls: callIds.map((callId) => ({ callId, lost: lost(callId) })),
     next: { localId: "~3~next", hint: 3, partial: templateOfPartial("next", noteOf(turn, 3)) },
   };
+}
+
+/** The same for a run that waits with it, with the text of its reply alone. */
+export function waitingStep(turn: StartedTurn, callIds: readonly string[]): WaitingStep {
+  const { head, middle, tail } = templateOfPartial(turn.state.replyMessageId, noteOf(turn, turn.state.replyHint));
+  return { ...openStep(turn, callIds), said: { head: `${head}said${middle}`, tail }, state: "{}" };
 }
 
 export function answerTo(turn: StartedTurn, number: number, callId: string): StepAnswer {

@@ -115,6 +115,7 @@ function storeOver<Connection extends Client>(
     ttlSeconds: null,
     autoTitle: true,
     leaseMs: 60_000,
+    approvalTimeoutMs: 60_000,
     maxQueuedRuns: 20,
     maxMessages: null,
     model: "offline",

@@ -94,11 +94,13 @@ local function commit(p)
   local told = cjson.encode(header)
   local stamp = string.sub(redis.sha1hex(table.concat({ s.stamp or '', clock[1], clock[2], opId, told }, ' ')), 1, 16)
   local lines = { '{"stamp":"' .. stamp .. '",' .. string.sub(told, 2) }
-  -- a run that starts is told before its message, one that ends behind its reply
+  -- a run that starts, or goes on, is told before its messages, one that ends behind its reply
   local function tell(run) lines[#lines + 1] = runLine(run.id, states[run.id], p) end
   local ended = {}
   for _, run in ipairs(p.runs) do
-    if run.st ~= 'RUNNING' and run.st ~= 'QUEUED' then
+    if run == p.resumed then
+      tell(run)
+    elseif run.st ~= 'RUNNING' and run.st ~= 'QUEUED' then
       if p.ends[run.id] then ended[p.ends[run.id]] = run else tell(run) end
     end
   end
@@ -286,10 +288,12 @@ local function startedAnswer(x, state, turn)
   return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows, x.s.owner }
 end
 
--- The same for a run that this very attempt started before its reply was lost.
+-- The same for a run that this very attempt started before its reply was lost, and for one that has waited.
 local function startedAgain(x, run, o)
   local memory = memoryOf(x, o.memory)
   local low = memoryFrom(x, run.up, memory, o.most, function(a, b) return rowsOf(x, a, b - 1) end)
-  local turn = { memory, x.s.instructions or '', '', int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
+  local summary = summaryOf(x, memory, run.up)
+  if summary ~= '' then low = math.max(low, tonumber(x.s.sumPos) + 1) end
+  local turn = { memory, x.s.instructions or '', summary, int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
   return startedAnswer(x, cjson.encode(run), turn)
 end

@@ -1,14 +1,16 @@
 -- How runs begin and end: their text, their lease, the queue, and the rows that a turn reads.
 
--- The rows of the step that a run has open (turn/step.lua), as head and tail: the reply that calls tools, then of each call
--- what answered it, or the row that stands in for an answer which was lost. Empty where none is open. The fields go with
--- the plan, whatever becomes of the rows.
-local function stepRows(p, run)
+-- The rows of the step that a run has open (steps/step.lua), as head and tail: the reply that calls tools, then of each call
+-- what answered it, or the row that stands in for an answer which was lost. Empty where none is open, and where none of its
+-- calls has been claimed yet, as it waits or has waited; then the row of its text alone comes second, nil where it has none.
+-- The fields go with the plan, whatever becomes of the rows. `claims`: its calls are claimed by this very write.
+local function stepRows(p, run, claims)
   local key = run.id .. ':step'
   local count, head, tail = string.match(call('HGET', RUNS, key) or '', '^(%d+)\t([^\t]*)\t([^\t]*)$')
   if not count then return {} end
   local rows = { { head, tail } }
-  p.uncut[#p.uncut + 1] = key
+  local said = call('HGET', RUNS, run.id .. ':said')
+  for _, field in ipairs({ key, run.id .. ':said', run.id .. ':wait' }) do p.uncut[#p.uncut + 1] = field end
   for k = 1, tonumber(count) do
     local claim, answer = run.id .. ':call:' .. k, run.id .. ':answer:' .. k
     local row = call('HGET', RUNS, answer) or string.match(call('HGET', RUNS, claim) or '', '^.*\t([^\t]*\t[^\t]*)$') or ''
@@ -16,8 +18,32 @@ local function stepRows(p, run)
     if from then rows[#rows + 1] = { from, to } end
     p.uncut[#p.uncut + 1] = claim
     p.uncut[#p.uncut + 1] = answer
+    p.uncut[#p.uncut + 1] = run.id .. ':decision:' .. k
   end
-  return rows
+  if not said or claims then return rows end
+  local from, to = string.match(said, '^([^\t]+)\t([^\t]*)$')
+  return {}, from and { from, to } or nil
+end
+
+-- How many calls of a run's open step there are; nil where none is open.
+local function stepSize(run)
+  return tonumber(string.match(call('HGET', RUNS, run.id .. ':step') or '', '^%d+'))
+end
+
+-- Whether each call of a run's open step has its answer.
+local function isAnswered(run, count)
+  for k = 1, count do
+    if call('HEXISTS', RUNS, run.id .. ':answer:' .. k) == 0 then return false end
+  end
+  return true
+end
+
+-- Lines for the active run's part log, which readers are told at once.
+local function addLines(s, id, lines, linesAdded)
+  call(publish, CH, 'P' .. id .. '\t' .. (s.plen or '0') .. '\t\t' .. s.llen .. '\t' .. lines)
+  call('HSET', RUNS, id .. ':log', (call('HGET', RUNS, id .. ':log') or '') .. lines)
+  s.llen = int(tonumber(s.llen) + tonumber(linesAdded))
+  call('HSET', S, 'llen', s.llen)
 end
 
 -- Appends rows of a run, of which the one with the number `reply` is its newest reply. Its end, if this is it, is told
@@ -65,7 +91,7 @@ local function pushInPlace(p, run, rows, reply)
   end
 end
 
--- Closes a running run from outside. `keeps`: 'text': its text so far is appended as a message, unless it would stand in
+-- Closes a running or waiting run from outside. `keeps`: 'text': its text so far is appended as a message, unless it would stand in
 -- for a reply that is only replaced by a complete one; 'step': only what tools were called for; false: nothing. Of an open
 -- step the calls may have taken effect: it is appended with what is known of them, also behind a reply that was to be replaced.
 local function closeRun(p, run, status, code, message, keeps)
@@ -73,8 +99,10 @@ local function closeRun(p, run, status, code, message, keeps)
   run.st, run.f = status, now
   if status == 'FAILED' then run.code, run.msg, run.rt = code, message, 1 end
   p.text[run.id] = text
-  local step = stepRows(p, run)
+  run.wu = nil
+  local step, said = stepRows(p, run)
   if keeps then pushOwn(p, run, step, 1) end
+  if keeps == 'text' and said and not run.cut then pushOwn(p, run, { said }, 1) end
   if keeps == 'text' and #step == 0 and text ~= '' and not run.cut then
     local head, middle, tail = string.match(call('HGET', RUNS, run.id .. ':template') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)$')
     if head then pushOwn(p, run, { { head .. text .. middle, tail, run.hint } }, 1) end
@@ -101,12 +129,15 @@ local function settleLoss(p)
   end
 end
 
--- Closes an active run whose lease ended more than `grace` ms ago (P6). `keeps`: as closeRun() has it.
+-- Closes an active run whose lease ended more than `grace` ms ago (P6), or which nobody has answered in time. `keeps`: as
+-- closeRun() has it.
 local function settleLease(p, grace, keeps)
   local x = p.x
   if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
     local run = runOf(x.s.active)
-    if run then
+    if run and run.st == 'WAITING' then
+      closeRun(p, run, 'FAILED', 'APPROVAL_EXPIRED', 'Nobody has said in time whether its tools may be called.', keeps)
+    elseif run then
       closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', keeps)
     else
       p.drop[#p.drop + 1] = 'active'
@@ -189,6 +220,13 @@ local function memoryFrom(x, below, memory, most, rows)
   return lowest
 end
 
+-- What the memory has of the rows below a position in short; '' where it has nothing.
+local function summaryOf(x, memory, below)
+  local s = x.s
+  if string.sub(memory, 1, 14) ~= 'SUMMARY_BUFFER' or not s.sumText or tonumber(s.sumPos) >= below then return '' end
+  return holds(x, s.sumGen, s.sumPos, s.sumMark) and s.sumText or ''
+end
+
 -- Rows of the positions from..below-1 as they will lie once the plan is written, newest first.
 local function rowsBelow(p, from, below)
   local finish = p.x.base + p.x.n
@@ -251,11 +289,8 @@ local function start(p, run, o)
 
   local memory = memoryOf(x, o.memory)
   local low = memoryFrom(x, userAt, memory, o.most, function(a, b) return rowsBelow(p, a, b) end)
-  local summary = ''
-  if string.sub(memory, 1, 14) == 'SUMMARY_BUFFER' and s.sumText and holds(x, s.sumGen, s.sumPos, s.sumMark) and tonumber(s.sumPos) < userAt then
-    summary = s.sumText
-    low = math.max(low, tonumber(s.sumPos) + 1)
-  end
+  local summary = summaryOf(x, memory, userAt)
+  if summary ~= '' then low = math.max(low, tonumber(s.sumPos) + 1) end
   p.turn = { memory, s.instructions or '', summary, int(low), userRaw, rowsBelow(p, low, userAt) }
   return true
 end

@@ -9,7 +9,7 @@
 --       keyOp (by the caller's key beside that of the message's id, or ""), keyFingerprint,
 --       record... (field, value, … where the session begins with this turn)
 -- Returns STARTED head run inputRow memory instructions summary low rows owner interrupted (a run, if any) | QUEUED head run
---         | KNOWN fingerprint result | KEYLESS (an edit that keeps its id, without a key) | BUSY runId | FULL
+--         | KNOWN fingerprint result | KEYLESS (an edit that keeps its id, without a key) | BUSY runId status | FULL
 --         | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local runJson, inputHead, inputTail, template, whenBusy, maxQueued, leaseMs, graceMs, memory, memoryRows, model, limits, refused,
   keyOp, keyFingerprint = unpack(ARGV, 8, 22)
@@ -87,7 +87,11 @@ if keyOp ~= '' and keyOp ~= opId then p.ops[#p.ops + 1] = { keyOp, keyFingerprin
 run.hint = (run.cp or (x.base + x.n + #p.push)) + (run.re and 0 or 1) + 2 * waiting
 run.rl = '~' .. base36(run.hint) .. '~' .. run.rid
 if (x.s.active or waiting > 0) and not interrupt then
-  if whenBusy == 'REJECT' then return { 'BUSY', x.s.active or call('LINDEX', QUEUE, 0) } end
+  if whenBusy == 'REJECT' then
+    local busy = x.s.active or call('LINDEX', QUEUE, 0)
+    local other = runOf(busy)
+    return { 'BUSY', busy, other and other.st or '' }
+  end
   if waiting >= tonumber(maxQueued) then return { 'FULL' } end
   run.st = 'QUEUED'
   nameInput(run, run.hint - 1)

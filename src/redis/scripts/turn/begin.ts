@@ -66,7 +66,7 @@ export async function begin(calls: SessionCalls, owner: string, key: string, tur
       return { kind: "known", fingerprint: text(answer.fingerprint), runId };
     }
     case "BUSY":
-      return { kind: "busy", runId: text(answer.runId) };
+      return { kind: "busy", runId: text(answer.runId), status: answer.status === "WAITING" ? "WAITING" : "RUNNING" };
     case "FULL":
       return { kind: "full" };
     case "KEYLESS":

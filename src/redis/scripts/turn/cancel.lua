@@ -1,4 +1,4 @@
--- Stops a run from anywhere: a waiting one leaves the queue, a running one is closed with the text it has, appended as a
+-- Stops a run from anywhere: a queued one leaves the queue, one that runs or waits is closed with the text it has, appended as a
 -- message. A run that has ended stays as it is.
 -- KEYS: the eight of base.lua
 -- ARGV: runId
@@ -8,7 +8,7 @@ local x, code = load()
 if not x then return { code } end
 local run = not x.none and runOf(runId)
 if not run then return { 'NOT_FOUND' } end
-if run.st == 'QUEUED' or run.st == 'RUNNING' then
+if run.st == 'QUEUED' or run.st == 'RUNNING' or run.st == 'WAITING' then
   local p = plan(x)
   settleLoss(p)
   if run.st == 'QUEUED' then

@@ -5,7 +5,7 @@ import type { AnswerOf, Reply } from "../contracts.ts";
 import { headOf, list, memoryOf, number, runIn, stateOf, text, type Head } from "../replies.ts";
 import type { SessionCalls } from "../session-calls.ts";
 
-type Started = Extract<AnswerOf<"begin" | "attend">, { readonly code: "STARTED" }>;
+type Started = Extract<AnswerOf<"begin" | "attend" | "respond">, { readonly code: "STARTED" }>;
 
 /** A turn that begin.lua or attend.lua has started for this process. */
 export function startedTurn(calls: SessionCalls, key: string, answer: Started): StartedTurn {

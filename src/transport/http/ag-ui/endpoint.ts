@@ -184,6 +184,8 @@ class Thread {
 
   #showRun(run: Run): void {
     this.#writer.run(run);
+    // What it waits for is decided by respondToRun: AG-UI's clients are told no more of it until they ask again.
+    if (run.status === "WAITING") this.#finish("success");
     if (!isFinal(run.status)) return;
     if (run.error === null) this.#finish(run.status === "CANCELLED" ? "cancelled" : "success");
     else this.#fail(run.error.code, run.error.message);

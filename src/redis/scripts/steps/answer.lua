@@ -10,8 +10,9 @@ local x, code = load()
 if not x then return { code } end
 if knownOp(opId) then return { 'OK', headOf(x) } end
 local s = x.s
-local count = string.match(call('HGET', RUNS, runId .. ':step') or '', '^%d+')
-if x.none or s.active ~= runId or s.token ~= token or not count then return { 'CLOSED' } end
+local run = not x.none and s.active == runId and s.token == token and runOf(runId)
+local count = run and stepSize(run)
+if not count then return { 'CLOSED' } end
 local p = plan(x)
 settleLoss(p)
 if x.lost then
@@ -21,18 +22,14 @@ end
 local answer = runId .. ':answer:' .. number
 if not call('HGET', RUNS, answer) then
   if s.llen ~= logOffset then return { 'LENGTH', s.llen } end
-  call(publish, CH, 'P' .. runId .. '\t' .. (s.plen or '0') .. '\t\t' .. logOffset .. '\t' .. lines)
-  call('HSET', RUNS, answer, rowHead .. '\t' .. rowTail, runId .. ':log', (call('HGET', RUNS, runId .. ':log') or '') .. lines)
-  s.llen = int(tonumber(logOffset) + tonumber(linesAdded))
-  call('HSET', S, 'llen', s.llen, 'until', int(now + tonumber(leaseMs)))
+  addLines(s, runId, lines, linesAdded)
+  call('HSET', RUNS, answer, rowHead .. '\t' .. rowTail)
+  call('HSET', S, 'until', int(now + tonumber(leaseMs)))
 end
-for k = 1, tonumber(count) do
-  if not call('HGET', RUNS, runId .. ':answer:' .. k) then
-    slide(s.ttl)
-    return { 'OK', headOf(x) }
-  end
+if not isAnswered(run, count) then
+  slide(s.ttl)
+  return { 'OK', headOf(x) }
 end
-local run = runOf(runId)
 pushInPlace(p, run, stepRows(p, run), 1)
 p.runs[1] = run
 p.set['until'] = now + tonumber(leaseMs)

@@ -1,17 +1,27 @@
-import type { OpenStep, LogBatch, StartedTurn, StepAnswer, StepReply } from "../../../conversation/ports/store.ts";
+import type {
+  LogBatch,
+  OpenStep,
+  StartedTurn,
+  StepAnswer,
+  StepReply,
+  WaitingStep,
+} from "../../../conversation/ports/store.ts";
 import { headOf, number } from "../replies.ts";
 import { ownOp, type SessionCalls } from "../session-calls.ts";
 
+/** Opens a step; one that waits lets the run wait. */
 export async function step(
   calls: SessionCalls,
-  { historyKey, runId, token }: StartedTurn,
-  { row, calls: called, next }: OpenStep,
+  { owner, historyKey: key, runId, token }: StartedTurn,
+  opened: OpenStep | WaitingStep,
   log: LogBatch,
 ): Promise<StepReply> {
+  const { row, calls: called, next } = opened;
+  const waits = "state" in opened ? opened : null;
   const { head, middle, tail } = next.partial;
   const answer = await calls.run(
     "step",
-    { owner: "*", key: historyKey },
+    { owner: "*", key, ...(waits === null ? {} : { indexOf: owner }) },
     {
       runId,
       token,
@@ -22,12 +32,16 @@ export async function step(
       nextLocalId: next.localId,
       nextHint: next.hint,
       template: `${head}\t${middle}\t${tail}`,
+      waitMs: waits === null ? "" : calls.settings.approvalTimeoutMs,
+      said: waits?.said ? `${waits.said.head}\t${waits.said.tail}` : "",
+      state: waits?.state ?? "",
       calls: called.flatMap(({ callId, lost }) => [callId, lost.head, lost.tail]),
     },
   );
   if (answer.code === "OPEN") throw new Error(`Run ${runId} has a step open`);
   if (answer.code === "LENGTH") return { kind: "length", logLength: number(answer.logLength) };
-  return { kind: answer.code === "OK" ? "ok" : "closed" };
+  if (answer.code === "WAITING") calls.note(owner, key, headOf(answer.head));
+  return { kind: answer.code === "OK" || answer.code === "WAITING" ? "ok" : "closed" };
 }
 
 export async function answer(

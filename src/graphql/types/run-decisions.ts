@@ -1,0 +1,121 @@
+import { badInput, notFound } from "../../conversation/errors.ts";
+import { isObject } from "../../conversation/message/json.ts";
+import type { Decision } from "../../conversation/conversations/responding.ts";
+import type { Run } from "../../conversation/run.ts";
+import type { PageRequest } from "../../conversation/session.ts";
+import { builder } from "../builder.ts";
+import { parseGlobalId } from "../reading/global-ids.ts";
+import { pagesOfSessionBelow } from "../reading/lookahead.ts";
+import { Readings, requestOf } from "../reading/readings.ts";
+import { RunRef, SessionRef } from "../reading/refs.ts";
+import { parseIdempotencyKey } from "./new-message.ts";
+
+const callId = "The ToolPart.callId.";
+
+const CallInput = builder.inputType("CallInput", {
+  description: "A call of a tool.",
+  fields: (t) => ({ callId: t.string({ required: true, description: callId }) }),
+});
+
+const EditInput = builder.inputType("EditInput", {
+  description: "A call of a tool, and what it is to be called with.",
+  fields: (t) => ({
+    callId: t.string({ required: true, description: callId }),
+    args: t.field({
+      type: "JSON",
+      required: true,
+      description:
+        "All of the arguments, as an object that the tool's schema takes. The tool stays the one that was called.",
+    }),
+  }),
+});
+
+const RejectInput = builder.inputType("RejectInput", {
+  description: "A call of a tool that is not to be.",
+  fields: (t) => ({
+    callId: t.string({ required: true, description: callId }),
+    reason: t.string({ description: "Why; the model is told it. At most 4,000 characters." }),
+  }),
+});
+
+const DecisionInput = builder.inputType("DecisionInput", {
+  description: "What becomes of one call: ToolPart.allowed says what it may be.",
+  isOneOf: true,
+  fields: (t) => ({
+    approve: t.field({ type: CallInput, description: "It is carried out." }),
+    edit: t.field({ type: EditInput, description: "It is carried out with other arguments." }),
+    reject: t.field({ type: RejectInput, description: "It is not carried out." }),
+  }),
+});
+
+const RespondToRunInput = builder.inputType("RespondToRunInput", {
+  description: "What is decided on calls that a run waits with.",
+  fields: (t) => ({
+    runId: t.id({ required: true, description: "The run's global id." }),
+    decisions: t.field({
+      type: [DecisionInput],
+      required: true,
+      description: "One for each call; some of the calls that wait are enough. At most 100.",
+    }),
+    idempotencyKey: t.string({
+      description:
+        "1 to 128 characters of the caller's own: sent again with it and the same decisions within 25 hours, the call answers as one that has taken them.",
+    }),
+  }),
+});
+
+interface Responded {
+  readonly run: Run;
+  readonly readings: Readings;
+  readonly pages: readonly PageRequest[];
+}
+
+const RespondToRunPayload = builder.objectRef<Responded>("RespondToRunPayload").implement({
+  description: "What respondToRun answers, at once: the run goes on without the caller.",
+  fields: (t) => ({
+    run: t.field({
+      type: RunRef,
+      description: "The run: WAITING where calls are left to decide on, else RUNNING or what has become of it by now.",
+      resolve: ({ run, readings }) => ({ run, readings }),
+    }),
+    session: t.field({
+      type: SessionRef,
+      description: "The session after it.",
+      resolve: ({ run, readings, pages }, _args, context) => readings.require(context, run.sessionId, () => pages),
+    }),
+  }),
+});
+
+builder.mutationField("respondToRun", (t) =>
+  t.field({
+    type: RespondToRunPayload,
+    description:
+      "Decides on calls of tools that a run waits with, from any gateway. All of the decisions are taken, or none; the first one on a call counts. Nothing of a message's calls begins before the last of them is decided on; then the run goes on. Errors: BAD_USER_INPUT where a call does not wait, or not for this, and where arguments miss the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
+    args: { input: t.arg({ type: RespondToRunInput, required: true, description: "What is decided." }) },
+    resolve: async (_root, { input }, context, info) => {
+      const id = parseGlobalId(input.runId);
+      if (id?.type !== "Run") throw notFound("run");
+      const pages = pagesOfSessionBelow(info) ?? [];
+      const { run, session } = await context.conversations.respondToRun(
+        context.viewer,
+        id.sessionId,
+        id.local,
+        input.decisions.map(decisionOf),
+        parseIdempotencyKey(input.idempotencyKey),
+        requestOf(context, pages),
+      );
+      const readings = new Readings();
+      readings.giveRun(run);
+      readings.give(session, pages);
+      return { run, readings, pages };
+    },
+  }),
+);
+
+function decisionOf({ approve, edit, reject }: typeof DecisionInput.$inferInput, i: number): Decision {
+  if (approve) return { kind: "APPROVE", callId: approve.callId };
+  if (reject) return { kind: "REJECT", callId: reject.callId, reason: reject.reason ?? null };
+  const { args } = edit;
+  if (!isObject(args)) throw badInput(`input.decisions[${i}].edit.args`, "The arguments must be an object.");
+  return { kind: "EDIT", callId: edit.callId, args };
+}
