@@ -187,6 +187,8 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     const { limits } = spec;
     const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
     if (spec.kind !== "agent") {
+      // It has waited as an agent with tools, which this gateway does not have.
+      if (resumed !== null) return runError("MODEL_UNAVAILABLE", { retryable: false });
       const { flowAgent } = await flowModules();
       const { kind, runs } = spec;
       return flowAgent({ kind, runs, limits, steps, modelName: request.model, onToolFailure: onTool, now: Date.now });
