@@ -11,7 +11,7 @@ import type { StartedTurn } from "../../src/conversation/ports/store.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { openBackend, partsSeen, textOf, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
 import { checkProperty } from "../support/store/property.ts";
-import { answerTo, openStep } from "../support/store/steps.ts";
+import { answerTo, openStep, waitingStep } from "../support/store/steps.ts";
 import { completed, failed, must, newOp, newTurn, owner } from "../support/store/store.ts";
 
 // The steps of an agent's run, from the process that makes them to the history and to readers of two gateways.
@@ -329,6 +329,39 @@ test("a step waits for a store that is away, and is written once; what else goes
   await one.backend.store.cancel(owner, "away", turn.runId);
   expect(await listOf("away")).toEqual(["human question", "ai ", `tool ${lost} a error`]);
 });
+
+test.each([
+  ["CANCELLED", ["human question", "ai said"]],
+  ["FAILED", ["human question"]],
+])(
+  "%s behind the last decision, before its calls are claimed: nothing of the step is stored but its text",
+  async (status, rows) => {
+    const brief = openBackend(server.port, { leaseMs: status === "FAILED" ? 1 : 60_000 });
+    const { store } = brief.backend;
+    const id = `unclaimed ${status}`;
+    const { turn } = await running(id, "question", brief);
+    expect(await store.wait(turn, waitingStep(turn, ["a"]), { offset: 0, lines: "" })).toEqual({ kind: "ok" });
+    // Whoever had the run has it no more.
+    expect(await store.progress(turn, 0, "stale")).toEqual({ kind: "closed" });
+    expect(await store.renew(turn)).toBe(false);
+    const decisions = [{ number: 1, decision: "yes", answer: null }];
+    const response = { runId: turn.runId, left: 0, row: null, log: { offset: 0, lines: "" }, decisions };
+    const resumed = await store.respond(owner, id, response, newOp());
+    if (resumed.kind !== "started") throw new Error(resumed.kind);
+    if (status === "CANCELLED") await store.cancel(owner, id, turn.runId);
+    await expect
+      .poll(async () => {
+        await store.attend(id, true);
+        return (await runAt(id, turn.runId)).status;
+      })
+      .toBe(status);
+    expect(await listOf(id)).toEqual(rows);
+    expect(await store.claimCalls(resumed, "i:late")).toBe(false);
+    const fields = await redis.hkeys(`parley:{${id}}:runs`);
+    expect(fields.filter((field) => /:(step|call|answer|said|wait|decision)/.test(field))).toEqual([]);
+    await brief.backend.close();
+  },
+);
 
 const step = ["ai", "tool", "tool"];
 
