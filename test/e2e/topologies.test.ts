@@ -52,7 +52,10 @@ describe("two gateways", () => {
       maxSendsPerMinute: 100_000,
       maxRunsPerSubject: 1000,
       maxTokensPerDay: 1_000_000_000,
-      agents: { clock: { model: "openai:gpt-4o-mini", tools: [clock] } },
+      agents: {
+        clock: { model: "openai:gpt-4o-mini", tools: [clock] },
+        asking: { model: "openai:gpt-4o-mini", tools: [clock], approvals: ["clock"] },
+      },
       // What foreign code writes must be heard: reading from time to time would hide that it is not.
       feedCheckMs: 600_000,
     };
@@ -361,6 +364,26 @@ describe("two gateways", () => {
     expect(chat.eventsOf(stream, "MessageAdded").map(({ message }) => message.text)).toEqual(said);
     expect(await textsOf(sessionId)).toEqual(said);
   });
+
+  test.each(["a}asks", "{tag}asks"])(
+    "a call in the session %j waits, and is approved on the other",
+    async (sessionId) => {
+      openai.next(
+        { kind: "reply", finishReason: "tool_calls", toolCalls: [{ id: "c", name: "clock", arguments: "{}" }] },
+        { kind: "reply", text: "Noon." },
+      );
+      const stream = await chat.follow(there, sessionId);
+      const { run: asked } = await chat.send(here, sessionId, "What time is it?", { model: "agent:asking" });
+      await waitUntil("it waits", async () => (await chat.readRun(there, asked.id))?.status === "WAITING");
+      const approve = `mutation ($id: ID!) {
+      respondToRun(input: { runId: $id, decisions: [{ approve: { callId: "c" } }] }) { run { status } }
+    }`;
+      await execute(there, approve, { id: asked.id });
+      await stream.waitFor(chat.isRunEnd(asked.id));
+      stream.close();
+      expect(await textsOf(sessionId)).toEqual(["What time is it?", "", "It is noon.", "Noon."]);
+    },
+  );
 
   test("the environment alone switches a gateway to it", async () => {
     const spawned = await spawnGateway({ ...redis.env, LOG_LEVEL: "warn" });

@@ -33,7 +33,7 @@ end
 -- Whether each call of a run's open step has its answer.
 local function isAnswered(run, count)
   for k = 1, count do
-    if call('HEXISTS', RUNS, run.id .. ':answer:' .. k) == 0 then return false end
+    if not call('HGET', RUNS, run.id .. ':answer:' .. k) then return false end
   end
   return true
 end
