@@ -74,6 +74,7 @@ ${dataCommandsHelp}
     --subject NAME          its owner
     --scope SCOPE           chat:read, chat:write or admin; may be repeated [chat:read and chat:write]
     --sessions PATTERN      session ids that it may use, as "team-*"; may be repeated ["NAME:*"]
+    --models PATTERN        models and agents that it may choose, as "agent:*"; may be repeated [all]
   parley agents pin         print what the tools of AGENTS_FILE's MCP servers are now, for its "pins"
   parley --help
   parley --version
@@ -89,10 +90,10 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version; // our own package.json
 }
 
-async function addKey({ subject, scopes, sessions }: NewKey): Promise<void> {
+async function addKey({ subject, scopes, sessions, models }: NewKey): Promise<void> {
   const file = process.env["AUTH_KEYS_FILE"]?.trim() ?? "";
   const { makeKey, newKeyProblem } = await import("./cli/api-keys.ts");
-  const wanted = { subject, scopes, sessions };
+  const wanted = { subject, scopes, sessions, models };
   const problem =
     file === "" ? "AUTH_KEYS_FILE must name the file that the key's hash goes into." : newKeyProblem(wanted);
   if (problem !== null) {

@@ -51,6 +51,7 @@ export function readCommand(args: readonly string[]): Command {
         subject: { type: "string" },
         scope: { type: "string", multiple: true },
         sessions: { type: "string", multiple: true },
+        models: { type: "string", multiple: true },
       },
     });
   } catch (error) {
@@ -62,10 +63,10 @@ export function readCommand(args: readonly string[]): Command {
   if (values.version === true) return { kind: "version" };
   const empty = emptyOption(values);
   if (empty !== null) return empty;
-  const { subject, scope: scopes = [], sessions = [] } = values;
-  const ofKeys = subject !== undefined || scopes.length > 0 || sessions.length > 0;
+  const { subject, scope: scopes = [], sessions = [], models = [] } = values;
+  const ofKeys = subject !== undefined || scopes.length + sessions.length + models.length > 0;
   if (ofKeys && name !== "keys") {
-    return { kind: "misused", message: "--subject, --scope and --sessions belong to parley keys add." };
+    return { kind: "misused", message: "--subject, --scope, --sessions and --models belong to parley keys add." };
   }
   if ((values.owner !== undefined || values.match !== undefined) && name !== "adopt") {
     return { kind: "misused", message: "--owner and --match belong to parley adopt." };
@@ -78,7 +79,7 @@ export function readCommand(args: readonly string[]): Command {
       };
     if (subject === undefined)
       return { kind: "misused", message: "keys add needs --subject NAME, the owner of the key." };
-    return { kind: "add-key", subject, scopes, sessions };
+    return { kind: "add-key", subject, scopes, sessions, models };
   }
   if (name === "agents") {
     return rest.join() === "pin"

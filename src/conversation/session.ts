@@ -22,6 +22,8 @@ export interface Viewer {
    * that match and are nobody's become the viewer's.
    */
   readonly granted: boolean;
+  /** Patterns of the names of models and agents that the viewer may choose; null: all that there are. */
+  readonly models: readonly string[] | null;
 }
 
 export const anonymous: Viewer = {
@@ -29,6 +31,7 @@ export const anonymous: Viewer = {
   scopes: ["chat:read", "chat:write", "admin"],
   sessions: null,
   granted: false,
+  models: null,
 };
 
 /** A page of a history as asked for: Relay's arguments, already checked (at most one of first and last is required). */

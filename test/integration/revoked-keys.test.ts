@@ -12,7 +12,7 @@ import { openRaw, post, startTransport } from "../support/gateway/transport-serv
 import type { RawSocket, TestServer } from "../support/gateway/transport-server.ts";
 
 const ticks = "subscription { ticks { text } }";
-const jim = { subject: "jim", scopes: ["chat:read"], sessions: null };
+const jim = { subject: "jim", scopes: ["chat:read"], sessions: null, models: null };
 let file: string;
 let directory: string;
 let server: TestServer & AsyncDisposable;

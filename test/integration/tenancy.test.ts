@@ -296,3 +296,90 @@ describe("an admin", () => {
     for (const owner of ["nat", "nobody", "eve", ""]) expect(await eve.refusal(list, { owner })).toBe(refused);
   });
 });
+
+describe("the models that a token names", () => {
+  const names = `{ models { name isDefault } }`;
+  const ask = `mutation Ask($sessionId: String!, $model: String, $newSession: NewSessionInput) {
+    sendMessage(input: { sessionId: $sessionId, text: "Hi", model: $model, newSession: $newSession }) { run { model status } reply { text } }
+  }`;
+  const again = `mutation Again($sessionId: String!) { regenerateReply(input: { sessionId: $sessionId }) { run { id } } }`;
+  const title = `mutation Title($sessionId: String!) { generateTitle(input: { sessionId: $sessionId }) { session { title } } }`;
+  const change = `mutation Change($sessionId: String!, $model: String) {
+    updateSession(input: { sessionId: $sessionId, model: $model }) { session { model } }
+  }`;
+  const refusedFor = (field: string, words: string) => `200 {"code":"BAD_USER_INPUT","field":"${field}"} ${words}`;
+  const unnamed = refusedFor(
+    "input.model",
+    "Your credentials do not allow the model that answers here where none is named. Choose one of: agent:helper.",
+  );
+  const answered = { sendMessage: { run: { model: "agent:helper", status: "COMPLETED" } } };
+  const open = { claims: { models: ["agent:help*"] } };
+  let offering: TestGateway;
+
+  beforeAll(async () => {
+    const agents = { helper: { model: "offline" }, other: { model: "offline" } };
+    offering = await startGateway({ redis: server.url, auth: jwt, historyKeyPrefix: prefix, agents });
+  });
+  afterAll(() => offering.close());
+  const bounded = async (subject: string, options: TokenOptions = open) =>
+    callerOf(offering.url, await tokenFor(subject, options));
+
+  test("are listed, and any other is one that there is not", async () => {
+    const all = { models: ["offline", "agent:helper", "agent:other"] };
+    const listed = async (options: TokenOptions) => {
+      const { models } = await (await bounded("mo", options)).execute<{ models: { name: string }[] }>(names);
+      return { models: models.map(({ name }) => name) };
+    };
+    expect(await listed({})).toEqual(all);
+    expect(await listed({ claims: { models: "*" } })).toEqual(all);
+    expect(await listed(open)).toEqual({ models: ["agent:helper"] });
+    const mo = await bounded("mo");
+    expect(await mo.execute(names)).toEqual({ models: [{ name: "agent:helper", isDefault: false }] });
+    const missing = refusedFor("input.model", "There is no model of this name to choose. Choose one of: agent:helper.");
+    for (const model of ["offline", "agent:other", "agent:missing"]) {
+      expect(await mo.refusal(ask, { sessionId: "mo:1", model })).toBe(missing);
+      expect(await mo.refusal(change, { sessionId: "mo:1", model })).toBe(missing);
+      const newSession = { model };
+      expect(await mo.refusal(ask, { sessionId: "mo:1", newSession })).toBe(
+        missing.replace("input.model", "input.newSession.model"),
+      );
+    }
+    expect(await mo.refusal(count, { sessionId: "mo:1" })).toBe("null");
+    expect(await mo.execute(ask, { sessionId: "mo:1", model: "agent:helper" })).toMatchObject(answered);
+  });
+
+  test("hold where none is named: for the gateway's default, and for what others have chosen for the session", async () => {
+    const [may, pat] = [await bounded("pat", {}), await bounded("pat")];
+    expect(await pat.refusal(ask, { sessionId: "pat:1" })).toBe(unnamed);
+    expect(await pat.refusal(count, { sessionId: "pat:1" })).toBe("null");
+    const newSession = { model: "agent:helper" };
+    expect(await pat.execute(ask, { sessionId: "pat:1", newSession })).toMatchObject(answered);
+    expect(await pat.execute(ask, { sessionId: "pat:1" })).toMatchObject(answered);
+    for (const model of ["agent:other", null]) {
+      await may.execute(change, { sessionId: "pat:1", model });
+      for (const operation of [ask, again, title]) {
+        expect(await pat.refusal(operation, { sessionId: "pat:1" })).toBe(unnamed);
+      }
+    }
+    expect(await may.execute(count, { sessionId: "pat:1" })).toEqual({ session: { messageCount: 4 } });
+  });
+
+  test("may be none at all", async () => {
+    const nobody = await bounded("una", { claims: { models: [] } });
+    expect(await nobody.execute(names)).toEqual({ models: [] });
+    expect(await nobody.refusal(ask, { sessionId: "una:1", model: "offline" })).toBe(
+      refusedFor("input.model", "There is no model of this name to choose. Your credentials allow none."),
+    );
+  });
+
+  test("come of a program's own authenticate, too", async () => {
+    const own = await startGateway({
+      ...{ redis: server.url, historyKeyPrefix: prefix, agents: { helper: { model: "offline" } } },
+      authenticate: () => ({ subject: "olga", models: ["agent:*"] }),
+    });
+    const olga = callerOf(own.url, null);
+    expect(await olga.execute(names)).toEqual({ models: [{ name: "agent:helper", isDefault: false }] });
+    expect(await olga.refusal(ask, { sessionId: "olga:1" })).toBe(unnamed);
+    await own.close();
+  });
+});

@@ -15,7 +15,7 @@ import type { Viewer } from "../../src/conversation/session.ts";
 import { checkProperty } from "../support/store/property.ts";
 
 const viewer = (sessions: readonly string[] | null = null, scopes: readonly string[] = []) =>
-  viewerOf({ subject: "jim", scopes, sessions });
+  viewerOf({ subject: "jim", scopes, sessions, models: null });
 const now = 1_800_000_000_000;
 
 describe("which session ids somebody may choose", () => {
@@ -95,7 +95,7 @@ describe("an id that the gateway makes", () => {
     const id = makeSessionId(viewer(), "create", "key", now);
     expect(makeSessionId(viewer(), "create", "key", now + 1)).toBe(id);
     expect(makeSessionId(viewer(), "fork", "key", now)).not.toBe(id);
-    const ann = viewerOf({ subject: "ann", scopes: [], sessions: ["jim:*"] });
+    const ann = viewerOf({ subject: "ann", scopes: [], sessions: ["jim:*"], models: null });
     expect(makeSessionId(ann, "create", "key", now)).not.toBe(id);
   });
 
@@ -121,11 +121,12 @@ test("only an admin acts for another, and then as that one", () => {
     scopes: ["admin"],
     sessions: null,
     granted: false,
+    models: null,
   });
 });
 
 test("nobody signs in as the owner of what was made without authentication", () => {
-  expect(() => viewerOf({ subject: "anonymous", scopes: [], sessions: null })).toThrow(
+  expect(() => viewerOf({ subject: "anonymous", scopes: [], sessions: null, models: null })).toThrow(
     "These credentials are not valid",
   );
   expect(subjectProblem("anonymous")).toBeNull();
@@ -136,5 +137,5 @@ test("a subject is no pattern, and not the gateway itself", () => {
   for (const subject of ["jim", "auth0|1", "repo:a/b", "jim@chat.example", "é".repeat(127)]) {
     expect(subjectProblem(subject)).toBeNull();
   }
-  expect(() => viewerOf({ subject: "*", scopes: [], sessions: null })).toThrow(/not valid/);
+  expect(() => viewerOf({ subject: "*", scopes: [], sessions: null, models: null })).toThrow(/not valid/);
 });

@@ -27,7 +27,7 @@ describe("a token that is signed with the secret", () => {
     const exp = Math.floor(Date.now() / 1000) + 60;
     const token = await tokenFor("jim", { scope: "chat:read  admin", claims: { exp } });
     expect(await bySecret()(token)).toEqual({
-      viewer: { subject: "jim", scopes: ["chat:read", "admin"], sessions: ["jim:*"], granted: false },
+      viewer: { subject: "jim", scopes: ["chat:read", "admin"], sessions: ["jim:*"], granted: false, models: null },
       expiresAt: exp * 1000,
     });
   });
@@ -37,6 +37,15 @@ describe("a token that is signed with the secret", () => {
     expect(viewer).toMatchObject({ sessions: ["team-*", "jim"], granted: true });
     expect((await bySecret()(await tokenFor("jim", { claims: { sessions: "a*" } }))).viewer.sessions).toEqual(["a*"]);
     expect((await bySecret()(await tokenFor("jim", { sessions: [] }))).viewer.sessions).toEqual([]);
+  });
+
+  test("may name its models, as a list or as one pattern; an empty list is none", async () => {
+    const modelsOf = async (models: unknown) =>
+      (await bySecret()(await tokenFor("jim", { claims: { models } }))).viewer.models;
+    expect(await modelsOf(["openai:*", "agent:helper"])).toEqual(["openai:*", "agent:helper"]);
+    expect(await modelsOf("agent:*")).toEqual(["agent:*"]);
+    expect(await modelsOf([])).toEqual([]);
+    expect(await modelsOf(null)).toBeNull();
   });
 
   test("without a scope it may nothing; scopes may be a list", async () => {
@@ -53,6 +62,8 @@ describe("a token that is signed with the secret", () => {
     ["sessions of another form", { claims: { sessions: { all: true } } }],
     ["sessions that are no texts", { claims: { sessions: [1] } }],
     ["an empty pattern", { sessions: [""] }],
+    ["models of another form", { claims: { models: { all: true } } }],
+    ["an empty pattern of models", { claims: { models: [""] } }],
     ["a pattern too long", { sessions: ["a".repeat(513)] }],
     ["an end behind it", { livesSeconds: -30 }],
     ["a beginning before it", { claims: { nbf: Math.floor(Date.now() / 1000) + 60 } }],

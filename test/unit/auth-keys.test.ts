@@ -10,7 +10,7 @@ import { temporaryDirectory } from "../support/redis/server-process.ts";
 let directory = "";
 let files = 0;
 const newFile = () => join(directory, `keys-${(files += 1)}.jsonl`);
-const jim = { subject: "jim", scopes: [], sessions: [] };
+const jim = { subject: "jim", scopes: [], sessions: [], models: [] };
 
 beforeAll(async () => {
   directory = await temporaryDirectory();
@@ -31,7 +31,7 @@ function verifier(file: string) {
 test("a key lets its subject in, and the file does not tell it", async () => {
   const file = newFile();
   const key = await makeKey(file, jim);
-  const team = await makeKey(file, { subject: "ann", scopes: ["admin"], sessions: ["team-*"] });
+  const team = await makeKey(file, { subject: "ann", scopes: ["admin"], sessions: ["team-*"], models: ["agent:*"] });
   expect(key).toMatch(/^parley_[A-Za-z0-9_-]{43}$/);
   const text = await readFile(file, "utf8");
   for (const secret of [key, key.slice("parley_".length), team]) expect(text).not.toContain(secret);
@@ -39,7 +39,7 @@ test("a key lets its subject in, and the file does not tell it", async () => {
 
   const { verify, codeOf } = verifier(file);
   expect(await verify(key)).toEqual({
-    viewer: { subject: "jim", scopes: ["chat:read", "chat:write"], sessions: ["jim:*"], granted: false },
+    viewer: { subject: "jim", scopes: ["chat:read", "chat:write"], sessions: ["jim:*"], granted: false, models: null },
     expiresAt: null,
     revocation: { revoked: false, onRevoked: expect.any(Function) as unknown },
   });
@@ -48,6 +48,7 @@ test("a key lets its subject in, and the file does not tell it", async () => {
     scopes: ["admin"],
     sessions: ["team-*"],
     granted: true,
+    models: ["agent:*"],
   });
   const hash = parseKeyFile(text).entries[0]?.sha256 ?? "";
   for (const wrong of ["", "parley_", key.slice(0, -1), `${key}A`, key.toLowerCase(), hash]) {
@@ -92,6 +93,11 @@ describe("a line that is wrong lets nobody in, and keeps nobody out", () => {
     [JSON.stringify({ subject: "jim", sha256 }), "its scopes are no list of names"],
     [JSON.stringify({ subject: "jim", scopes: "admin", sha256 }), "its scopes are no list of names"],
     [JSON.stringify({ subject: "jim", scopes: [], sessions: "*", sha256 }), "its sessions are no list of patterns"],
+    [JSON.stringify({ subject: "jim", scopes: [], models: "*", sha256 }), "its models are no list of patterns"],
+    [
+      JSON.stringify({ subject: "jim", scopes: [], models: [""], sha256 }),
+      "its models must be patterns of 1 to 512 characters",
+    ],
     [JSON.stringify({ subject: "jim", scopes: [], sha256: "0" }), "its sha256 is no hash in hexadecimal"],
     [JSON.stringify({ subject: "jim", scopes: [], key: "parley_plain" }), "its sha256 is no hash in hexadecimal"],
   ])("%s", async (line, problem) => {
@@ -113,4 +119,5 @@ test("parley keys add refuses what would be no key", () => {
   expect(newKeyProblem({ ...jim, subject: "*" })).toBe('--subject must not hold "*".');
   expect(newKeyProblem({ ...jim, subject: "anonymous" })).toMatch(/^--subject must not be "anonymous"/);
   expect(newKeyProblem({ ...jim, sessions: [""] })).toBe("--sessions must be patterns of 1 to 512 characters.");
+  expect(newKeyProblem({ ...jim, models: [""] })).toBe("--models must be patterns of 1 to 512 characters.");
 });

@@ -645,7 +645,7 @@ describe("several subscribers of a broadcast", () => {
 describe("a share key", () => {
   const keys = new ShareKeys();
   const documents = new Map<string, DocumentNode>();
-  const ann: Viewer = { subject: "ann", scopes: ["chat:read"], sessions: ["ann:*"], granted: false };
+  const ann: Viewer = { subject: "ann", scopes: ["chat:read"], sessions: ["ann:*"], granted: false, models: null };
 
   function keyOf(text: string, variables: Readonly<Record<string, unknown>>, viewer: Viewer = ann): string | null {
     const document = documents.get(text) ?? parse(text);
@@ -664,6 +664,7 @@ describe("a share key", () => {
     ["patterns", { ...ann, sessions: ["ann:*", "team:*"] }],
     ["freedom of ids", { ...ann, sessions: null }],
     ["grant", { ...ann, granted: true }],
+    ["choice of models", { ...ann, models: ["offline"] }],
     ["being nobody", anonymous],
   ])("another %s is another key (P11)", (_what, other) => {
     expect(keyOf(plain, { s: "a" }, other)).not.toBe(keyOf(plain, { s: "a" }));
@@ -676,8 +677,8 @@ describe("a share key", () => {
   });
 
   test("the same viewer, told in another order, has the same key", () => {
-    const { granted, sessions, scopes, subject } = ann;
-    expect(keyOf(plain, { s: "a" }, { granted, sessions, scopes, subject })).toBe(keyOf(plain, { s: "a" }));
+    const { granted, models, sessions, scopes, subject } = ann;
+    expect(keyOf(plain, { s: "a" }, { granted, models, sessions, scopes, subject })).toBe(keyOf(plain, { s: "a" }));
   });
 
   test("where a stream begins tells nothing apart; any other variable does", () => {

@@ -21,6 +21,8 @@ interface Claims {
   readonly scopes: readonly string[];
   /** Patterns of session ids; null: those that begin with "<subject>:". */
   readonly sessions: readonly string[] | null;
+  /** Patterns of the names of models; null: all. */
+  readonly models: readonly string[] | null;
 }
 
 const maxSubjectBytes = 255;
@@ -51,7 +53,7 @@ export function signedInProblem(subject: string): string | null {
     : subjectProblem(subject);
 }
 
-/** What keeps texts from being patterns of session ids, or null. */
+/** What keeps texts from being patterns, of session ids or of names of models, or null. */
 export function patternsProblem(patterns: readonly string[]): string | null {
   if (patterns.length > maxPatterns) return `must be at most ${maxPatterns} patterns`;
   if (patterns.some((pattern) => pattern === "" || pattern.length > maxPatternChars)) {
@@ -61,10 +63,10 @@ export function patternsProblem(patterns: readonly string[]): string | null {
 }
 
 /** @throws {ParleyError} UNAUTHENTICATED: nobody can be called so */
-export function viewerOf({ subject, scopes, sessions }: Claims): Viewer {
-  const problem = signedInProblem(subject) ?? patternsProblem(sessions ?? []);
+export function viewerOf({ subject, scopes, sessions, models }: Claims): Viewer {
+  const problem = signedInProblem(subject) ?? patternsProblem(sessions ?? []) ?? patternsProblem(models ?? []);
   if (problem !== null) throw unauthenticated();
-  return { subject, scopes, sessions: sessions ?? [`${subject}:*`], granted: sessions !== null };
+  return { subject, scopes, sessions: sessions ?? [`${subject}:*`], granted: sessions !== null, models };
 }
 
 const signInAgain = "These credentials are not valid, or no longer. Sign in again.";
@@ -105,7 +107,7 @@ export function actingFor(viewer: Viewer, owner: string): Viewer {
   requireScope(viewer, "admin");
   const problem = subjectProblem(owner);
   if (problem !== null) throw badInput("filter.owner", `The owner ${problem}.`);
-  return { subject: owner, scopes: viewer.scopes, sessions: null, granted: false };
+  return { subject: owner, scopes: viewer.scopes, sessions: null, granted: false, models: viewer.models };
 }
 
 /** Whether the viewer may choose this id for a session, be it there or not. */
@@ -119,6 +121,11 @@ export function mayUse({ sessions }: Viewer, sessionId: string): boolean {
  */
 export function mayReach(viewer: Viewer, sessionId: string): boolean {
   return !viewer.granted || mayUse(viewer, sessionId);
+}
+
+/** Whether the viewer may choose this model, which there is. */
+export function mayChoose({ models }: Viewer, name: string): boolean {
+  return models === null || models.some((pattern) => matches(pattern, name));
 }
 
 /** Whether a session's id is one of a pattern. */

@@ -31,12 +31,10 @@ import type { Turns } from "./turns.ts";
 export type Conversations = Pick<StoredConversations, keyof StoredConversations>;
 
 interface ConversationSettings extends SendingSettings {
-  readonly model: string;
   readonly memory: MemorySettings;
 }
 
 export class StoredConversations extends Sending {
-  readonly models: readonly ModelChoice[];
   readonly defaults: { readonly model: string; readonly memory: MemorySettings };
   readonly #feeds: Feeds;
   readonly #titles: Titles;
@@ -50,10 +48,14 @@ export class StoredConversations extends Sending {
     settings: ConversationSettings,
   ) {
     super(store, replies, turns, settings);
-    this.models = replies.models;
     this.defaults = { model: settings.model, memory: settings.memory };
     this.#feeds = feeds;
     this.#titles = titles;
+  }
+
+  /** The models that the viewer may choose, the default first. */
+  models(viewer: Viewer): readonly ModelChoice[] {
+    return this.checks.modelsOf(viewer);
   }
 
   async readSession(viewer: Viewer, sessionId: string, read: ReadRequest): Promise<Session | null> {
@@ -106,7 +108,7 @@ export class StoredConversations extends Sending {
     const sessionId = input.sessionId ?? makeSessionId(viewer, "create", idempotencyKey, this.settings.now());
     mustUse(viewer, sessionId);
     this.checks.sessionId(sessionId);
-    this.checks.settings(input);
+    this.checks.settings(viewer, input);
     const record = { title, instructions, model, memory, metadata, ttlSeconds };
     const op = keyedOp("create", idempotencyKey, [input.sessionId, record]);
     await this.store.create(viewer.subject, sessionId, record, op);
@@ -116,7 +118,7 @@ export class StoredConversations extends Sending {
   async updateSession(viewer: Viewer, input: UpdateSession, read: ReadRequest): Promise<Session> {
     const { sessionId, archived, ...change } = input;
     this.sessions.mustExist(viewer, sessionId);
-    this.checks.settings(change);
+    this.checks.settings(viewer, change);
     const record = { ...change, archived: archived === null ? false : archived };
     await this.sessions.owning(viewer, sessionId, () => this.store.update(viewer.subject, sessionId, record));
     return this.sessions.mustRead(viewer, sessionId, read);
@@ -135,8 +137,9 @@ export class StoredConversations extends Sending {
     model: string | null,
     read: ReadRequest,
   ): Promise<{ readonly session: Session; readonly error: RunError | null }> {
-    this.checks.model(model);
+    this.checks.model(viewer, model);
     const before = await this.sessions.mustRead(viewer, sessionId, { pages: [beginning] });
+    this.checks.unnamedModel(viewer, model ?? before.model ?? this.defaults.model);
     const result = await this.#titles.ask(before, model);
     if ("title" in result) await this.store.update(viewer.subject, sessionId, { title: result.title });
     return {
@@ -170,7 +173,7 @@ export class StoredConversations extends Sending {
       newSessionId ?? makeSessionId(viewer, `fork ${input.sessionId}`, idempotencyKey, this.settings.now());
     mustUse(viewer, sessionId);
     this.checks.sessionId(sessionId, "input.newSessionId");
-    this.checks.settings({ title });
+    this.checks.settings(viewer, { title });
     const at = this.checks.anchor(input.sessionId, input.through, "input.through");
     const reading = await this.sessions.read(viewer, input.sessionId, { pages: [], ...(at ? { at } : {}) });
     if (!reading) throw notFound();

@@ -3,7 +3,8 @@ import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
 import type { ModelChoice } from "../ports/model.ts";
-import { checkSessionId } from "./access.ts";
+import type { Viewer } from "../session.ts";
+import { checkSessionId, mayChoose } from "./access.ts";
 
 export interface InputLimits {
   readonly historyKeyPrefix: string;
@@ -46,10 +47,27 @@ export class InputChecks {
     return anchor;
   }
 
-  model(model: string | null | undefined, field = "input.model"): void {
-    if (model === null || model === undefined || this.#models.some((choice) => choice.name === model)) return;
-    const names = this.#models.map((choice) => choice.name).join(", ");
-    throw badInput(field, `There is no model of this name to choose. Choose one of: ${names}.`);
+  /** The models that the viewer may choose. */
+  modelsOf(viewer: Viewer): readonly ModelChoice[] {
+    return this.#models.filter(({ name }) => mayChoose(viewer, name));
+  }
+
+  /** One that the viewer may not choose is refused as one that there is not. */
+  model(viewer: Viewer, model: string | null | undefined, field = "input.model"): void {
+    if (model === null || model === undefined) return;
+    const names = this.modelsOf(viewer).map(({ name }) => name);
+    if (!names.includes(model))
+      throw badInput(field, `There is no model of this name to choose. ${chooseOneOf(names)}`);
+  }
+
+  /** `model`: what answers where the caller names none, the session's own or the gateway's. */
+  unnamedModel(viewer: Viewer, model: string): void {
+    if (mayChoose(viewer, model)) return;
+    const names = this.modelsOf(viewer).map(({ name }) => name);
+    throw badInput(
+      "input.model",
+      `Your credentials do not allow the model that answers here where none is named. ${chooseOneOf(names)}`,
+    );
   }
 
   messages(messages: readonly NewMessage[]): void {
@@ -90,10 +108,14 @@ export class InputChecks {
       );
   }
 
-  settings(settings: Pick<UpdateSession, "title" | "instructions" | "model" | "metadata">, field = "input"): void {
+  settings(
+    viewer: Viewer,
+    settings: Pick<UpdateSession, "title" | "instructions" | "model" | "metadata">,
+    field = "input",
+  ): void {
     const { maxTitleChars, maxMessageChars, maxMetadataBytes } = this.#limits;
     const { title, instructions, model, metadata } = settings;
-    this.model(model, `${field}.model`);
+    this.model(viewer, model, `${field}.model`);
     if (title && title.length > maxTitleChars)
       throw badInput(`${field}.title`, `A title may have at most ${maxTitleChars} characters.`);
     if (instructions && instructions.length > maxMessageChars) {
@@ -103,4 +125,8 @@ export class InputChecks {
       throw badInput(`${field}.metadata`, `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
     }
   }
+}
+
+function chooseOneOf(names: readonly string[]): string {
+  return names.length === 0 ? "Your credentials allow none." : `Choose one of: ${names.join(", ")}.`;
 }

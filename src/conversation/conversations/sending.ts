@@ -31,6 +31,8 @@ import { Responding, type Decision } from "./responding.ts";
 import type { Turns } from "./turns.ts";
 
 export interface SendingSettings extends InputLimits {
+  /** Of sessions that have none of their own. */
+  readonly model: string;
   /** How long a mutation waits for `reply`, in ms. */
   readonly replyWaitMs: number;
   readonly telemetry: Telemetry;
@@ -116,7 +118,7 @@ export abstract class Sending {
     const sessionId = input.sessionId ?? makeSessionId(viewer, what, messageId ?? idempotencyKey, this.settings.now());
     this.checks.sessionId(sessionId);
     this.sessions.mustExist(viewer, sessionId);
-    this.checks.model(model);
+    this.checks.model(viewer, model);
     const message: NewMessage = {
       role: "USER",
       content,
@@ -128,7 +130,7 @@ export abstract class Sending {
       ...(input.context === undefined ? {} : { context: input.context }),
     };
     this.checks.length(message, "input");
-    if (newSession) this.checks.settings(newSession, "input.newSession");
+    if (newSession) this.checks.settings(viewer, newSession, "input.newSession");
     const runId = uuidv7(this.settings.now());
     const inputId = { messageId: messageId ?? uuidv7(this.settings.now()), chosen: messageId !== null };
     const row = this.#row(sessionId, message, inputId.messageId, runId);
@@ -140,7 +142,7 @@ export abstract class Sending {
     const turn = this.#turn(sessionId, runId, {
       op,
       keyOp: messageId === null || idempotencyKey === null ? null : keyOp,
-      model,
+      model: await this.#chosenModel(viewer, sessionId, model, newSession?.model ?? null),
       input: row,
       inputId,
       replaceFrom,
@@ -160,13 +162,13 @@ export abstract class Sending {
     const { viewer } = caller;
     const { sessionId, idempotencyKey, model, whenBusy } = input;
     this.sessions.mustExist(viewer, sessionId);
-    this.checks.model(model);
+    this.checks.model(viewer, model);
     const runId = uuidv7(this.settings.now());
     const replaceFrom = this.checks.anchor(sessionId, input.replaceFrom, "input.replaceFrom");
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
     const turn = this.#turn(sessionId, runId, {
       op,
-      model,
+      model: await this.#chosenModel(viewer, sessionId, model, null),
       input: null,
       inputId: null,
       replaceFrom,
@@ -216,6 +218,23 @@ export abstract class Sending {
     if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
     await this.#ended(caller, sessionId, runId);
     return this.#settled(await this.sessions.mustReadRun(viewer, sessionId, runId));
+  }
+
+  /**
+   * null: the session's own, or the gateway's. Where the viewer may not choose all that there are, it is named: what the
+   * session says may change before the turn begins, and others may have said it.
+   */
+  async #chosenModel(
+    viewer: Viewer,
+    sessionId: string,
+    model: string | null,
+    ofNewSession: string | null,
+  ): Promise<string | null> {
+    if (model !== null || viewer.models === null) return model;
+    const reading = await this.sessions.read(viewer, sessionId, recordOnly);
+    const used = (reading === null ? ofNewSession : reading.session.model) ?? this.settings.model;
+    this.checks.unnamedModel(viewer, used);
+    return used;
   }
 
   #ended(caller: Caller, sessionId: string, runId: string): Promise<Run | null> {

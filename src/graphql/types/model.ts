@@ -42,7 +42,7 @@ const ModelRef = builder.objectRef<ModelChoice>("Model").implement({
 builder.queryField("models", (t) =>
   t.field({
     type: [ModelRef],
-    description: "The models that may be chosen, the default first. Any other is BAD_USER_INPUT.",
-    resolve: (_root, _args, { conversations }) => conversations.models,
+    description: "The models that the viewer may choose, the default first. Any other is BAD_USER_INPUT.",
+    resolve: (_root, _args, { conversations, viewer }) => conversations.models(viewer),
   }),
 );

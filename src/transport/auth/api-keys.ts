@@ -83,6 +83,6 @@ export function keyVerifier(
   };
 }
 
-function rightsOf({ subject, scopes, sessions }: KeyEntry): string {
-  return JSON.stringify([subject, scopes, sessions]);
+function rightsOf({ subject, scopes, sessions, models }: KeyEntry): string {
+  return JSON.stringify([subject, scopes, sessions, models]);
 }

@@ -31,6 +31,8 @@ export interface Authenticated {
    * subject reaches, and bring histories of foreign code along that match and are nobody's.
    */
   readonly sessions?: readonly string[];
+  /** Patterns of the names of models and agents that it may choose, `*` for any text. Default: all that there are. */
+  readonly models?: readonly string[];
   /** Milliseconds since the epoch, or a Date: its streams and sockets end then. Default: never. */
   readonly expiresAt?: number | Date | null;
 }
@@ -82,9 +84,9 @@ export function ownAuthenticator(authenticate: AuthenticateRequest, logger: Logg
       throw unauthenticated({ cause });
     }
     if (known === null || known === undefined) throw unauthenticated();
-    const { subject, scopes = ["chat:read", "chat:write"], sessions = null, expiresAt = null } = known;
+    const { subject, scopes = ["chat:read", "chat:write"], sessions = null, models = null, expiresAt = null } = known;
     const end = expiresAt instanceof Date ? expiresAt.getTime() : expiresAt;
-    const viewer = viewerOf({ subject, scopes, sessions });
+    const viewer = viewerOf({ subject, scopes, sessions, models });
     if (end === null || end > Date.now()) return { viewer, expiresAt: end };
     throw Number.isNaN(end) ? unauthenticated() : new CredentialsExpired();
   };

@@ -147,9 +147,12 @@ function keysAway(cause: unknown): ParleyError {
 }
 
 /** @throws {ParleyError} UNAUTHENTICATED: nobody can be called so, or may do what it says */
-function viewerOfClaims({ sub, scope, sessions }: JWTPayload): Viewer {
+function viewerOfClaims({ sub, scope, sessions, models }: JWTPayload): Viewer {
   if (typeof sub !== "string") throw unauthenticated();
-  return viewerOf({ subject: sub, scopes: wordsOf(scope), sessions: patternsOf(sessions) });
+  return viewerOf({
+    ...{ subject: sub, scopes: wordsOf(scope) },
+    ...{ sessions: patternsOf(sessions), models: patternsOf(models) },
+  });
 }
 
 function identityOf(payload: JWTPayload, clockSkewSeconds: number): Identity {
@@ -168,10 +171,10 @@ function wordsOf(scope: unknown): readonly string[] {
 }
 
 /** null: the token does not say. One that says it in another form must not get more than it would have said. */
-function patternsOf(sessions: unknown): readonly string[] | null {
-  if (sessions === undefined || sessions === null) return null;
-  if (typeof sessions === "string") return [sessions];
-  if (isTexts(sessions)) return sessions;
+function patternsOf(claim: unknown): readonly string[] | null {
+  if (claim === undefined || claim === null) return null;
+  if (typeof claim === "string") return [claim];
+  if (isTexts(claim)) return claim;
   throw unauthenticated();
 }
 

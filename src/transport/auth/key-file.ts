@@ -9,6 +9,8 @@ export interface KeyEntry {
   readonly scopes: readonly string[];
   /** null: ids that begin with "<subject>:". */
   readonly sessions: readonly string[] | null;
+  /** null: all. */
+  readonly models: readonly string[] | null;
   /** SHA-256 of the key's text, in hexadecimal. A key has 256 random bits: that leaves nothing for a slow hash to add. */
   readonly sha256: string;
 }
@@ -35,16 +37,19 @@ export function parseKeyFile(text: string): KeyFile {
 /** The entry, or what is wrong with it. */
 function entryOf(value: unknown): KeyEntry | string {
   if (!isObject(value)) return "is no JSON object";
-  const { subject, scopes, sessions = null, sha256 } = value;
+  const { subject, scopes, sessions = null, models = null, sha256 } = value;
   if (typeof subject !== "string") return "has no subject";
   const problem = signedInProblem(subject);
   if (problem !== null) return `its subject ${problem}`;
   if (!isTexts(scopes)) return "its scopes are no list of names";
   if (sessions !== null && !isTexts(sessions)) return "its sessions are no list of patterns";
-  const wrong = patternsProblem(sessions ?? []);
-  if (wrong !== null) return `its sessions ${wrong}`;
+  if (models !== null && !isTexts(models)) return "its models are no list of patterns";
+  for (const [name, patterns] of Object.entries({ sessions, models })) {
+    const wrong = patternsProblem(patterns ?? []);
+    if (wrong !== null) return `its ${name} ${wrong}`;
+  }
   if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return "its sha256 is no hash in hexadecimal";
-  return { subject, scopes, sessions, sha256 };
+  return { subject, scopes, sessions, models, sha256 };
 }
 
 function isTexts(value: unknown): value is readonly string[] {
@@ -63,11 +68,12 @@ export async function readKeyFile(path: string): Promise<KeyFile> {
 /** Makes a key and appends its entry; the file comes to be where there is none. The answer is the key: told once. */
 export async function addKey(path: string, entry: Omit<KeyEntry, "sha256">): Promise<string> {
   const key = `parley_${randomBytes(32).toString("base64url")}`;
-  const { subject, scopes, sessions } = entry;
+  const { subject, scopes, sessions, models } = entry;
   const line = JSON.stringify({
     subject,
     scopes,
     ...(sessions === null ? {} : { sessions }),
+    ...(models === null ? {} : { models }),
     sha256: hashOf(key).toString("hex"),
     createdAt: new Date().toISOString(),
   });

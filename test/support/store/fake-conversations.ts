@@ -18,7 +18,7 @@ const plainModel = { kind: "MODEL", description: null, tools: () => Promise.reso
 
 /** The port in plain memory: no rules, only what it was told, what it answers and what was asked of it. */
 export class FakeConversations implements Conversations {
-  readonly models = [
+  readonly models = () => [
     { name: "offline", isDefault: true, ...plainModel },
     { name: "openai:gpt-4o-mini", isDefault: false, ...plainModel },
   ];
