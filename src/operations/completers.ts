@@ -38,7 +38,7 @@ export class Run {
   /** Arguments by the place of their field, where other runs have the same variables; null: worked out in each. */
   readonly args: Map<readonly FieldNode[], Arguments> | null;
   readonly errors: GraphQLError[] = [];
-  readonly #failed = new Set<Path | undefined>();
+  #failed: Set<Path | undefined> | null = null;
 
   constructor(
     context: Context,
@@ -54,9 +54,10 @@ export class Run {
 
   /** What fails inside of what has failed as a whole is told no more. */
   add(error: GraphQLError, path: Path | undefined): void {
-    for (let at = path; at !== undefined; at = at.prev) if (this.#failed.has(at)) return;
-    if (this.#failed.has(undefined)) return;
-    this.#failed.add(path);
+    const failed = (this.#failed ??= new Set<Path | undefined>());
+    for (let at = path; at !== undefined; at = at.prev) if (failed.has(at)) return;
+    if (failed.has(undefined)) return;
+    failed.add(path);
     this.errors.push(error);
   }
 }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { LiveReader } from "../../src/conversation/ports/live.ts";
 import { markOf } from "../../src/conversation/message/ids.ts";
 import type { Session } from "../../src/conversation/session.ts";
 import { Feed } from "../../src/redis/feed/feed.ts";
@@ -29,9 +30,10 @@ function publicationOf({ sequence, generation, end, tipMark }: Session): string 
   return `${JSON.stringify(header)}\nM${raw}`;
 }
 
-test("a publication that waits for a reading explains its own keyspace event, and no foreign write that comes behind it", async () => {
-  const before = sessionOf(7, stored("human", "first"));
-  const behind = sessionOf(8, stored("human", "first"), raw);
+const moment = () => vi.advanceTimersByTimeAsync(10);
+
+/** A feed of a session that is `before`; what it reads later is answered by the test. */
+async function started(before: Session) {
   const readings: PromiseWithResolvers<{ readonly session: Session }>[] = [];
   const store = {
     historyKey: () => id,
@@ -51,16 +53,21 @@ test("a publication that waits for a reading explains its own keyspace event, an
   const settings = { db: 0, checkMs: () => 600_000, onError: (error: unknown) => expect(error).toBeNull() };
   // As much of a store as a feed asks for.
   const feed = new Feed("somebody", id, store as unknown as RedisSessionStore, hub, noChecks(), settings);
-  const moment = () => vi.advanceTimersByTimeAsync(10);
   const answer = async (session: Session) => {
     must(readings.at(-1)).resolve({ session });
     await vi.advanceTimersByTimeAsync(0);
   };
-  const started = feed.start();
+  const start = feed.start();
   await vi.advanceTimersByTimeAsync(0);
   await answer(before);
-  await started;
+  await start;
+  return { feed, readings, answer };
+}
 
+test("a publication that waits for a reading explains its own keyspace event, and no foreign write that comes behind it", async () => {
+  const before = sessionOf(7, stored("human", "first"));
+  const behind = sessionOf(8, stored("human", "first"), raw);
+  const { feed, readings, answer } = await started(before);
   feed.onMessage(keyspace, "lpush");
   await moment();
   expect(readings).toHaveLength(2);
@@ -76,5 +83,34 @@ test("a publication that waits for a reading explains its own keyspace event, an
   await moment();
   await answer(behind);
   expect(readings).toHaveLength(3);
+  feed.close();
+});
+
+test("an entry is kept until each subscriber has taken it, also for one that is about to be, and no longer", async () => {
+  const before = sessionOf(7, stored("human", "first"));
+  const { feed } = await started(before);
+  const woken: number[] = [];
+  const readers: readonly LiveReader[] = [0, 1].map((i) => ({ wake: () => void woken.push(i), isDone: true }));
+  const wait = (i: number) => feed.wait(feed.next, must(readers[i]));
+  feed.subscribers = 3;
+  expect([wait(0), wait(1)]).toEqual([true, true]);
+  feed.onMessage(events, publicationOf(before));
+  // The third has joined, and its reading is under way: it goes on from where the feed stood before it.
+  await moment();
+  expect(woken).toEqual([0, 1]);
+  expect([wait(0), wait(1)]).toEqual([true, true]);
+  expect(feed.entry(0)).toMatchObject({ kind: "message" });
+  // It has left. What comes next is taken by the others, one after the other.
+  feed.subscribers = 2;
+  const next = { ...before, sequence: 8, end: 2, tipMark: markOf(raw) };
+  feed.onMessage(events, publicationOf(next));
+  // Not woken yet: one that comes to the tip now takes nothing away from the others.
+  expect(wait(0)).toBe(true);
+  expect(feed.entry(1)).toMatchObject({ kind: "message" });
+  await moment();
+  expect(wait(0)).toBe(true);
+  expect(feed.entry(1)).toMatchObject({ kind: "message" });
+  expect(wait(1)).toBe(true);
+  expect([feed.next, feed.entry(0), feed.entry(1), feed.entry(2)]).toEqual([2, null, null, undefined]);
   feed.close();
 });

@@ -120,12 +120,18 @@ export function markOf(raw: string): string {
 
 /** What a row's note and a cursor know their session by. It tells copies apart and guards nothing. */
 export function sessionTag(historyKey: string): string {
-  if (historyKey !== tagged.historyKey) tagged = { historyKey, tag: hash("sha1", historyKey).slice(0, 8) };
-  return tagged.tag;
+  let tag = tags.get(historyKey);
+  if (tag === undefined) {
+    if (tags.size === mostTags) tags.clear();
+    tag = hash("sha1", historyKey).slice(0, 8);
+    tags.set(historyKey, tag);
+  }
+  return tag;
 }
 
-/** The newest tag: all of a page's rows and cursors ask for the same one. */
-let tagged = { historyKey: "", tag: hash("sha1", "").slice(0, 8) };
+/** All rows and cursors of a session ask for its tag, page by page and event by event. */
+const tags = new Map<string, string>();
+const mostTags = 4096;
 
 const messageIdPattern = /^[A-Za-z0-9._-]{1,128}$/;
 

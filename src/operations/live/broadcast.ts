@@ -229,9 +229,10 @@ class Reader implements LiveReader {
 
   /** Whether any are left. */
   #partFromBusy(): boolean {
-    const busy = [...this.#results].filter(({ isFree }) => !isFree);
-    if (busy.length === this.#results.size) return false;
-    for (const results of busy) {
+    let free = 0;
+    for (const { isFree } of this.#results) if (isFree) free++;
+    if (free === 0 || free === this.#results.size) return free > 0;
+    for (const results of [...this.#results].filter(({ isFree }) => !isFree)) {
       this.#results.delete(results);
       new Reader(this.#broadcast, this.live.fork()).add(results);
     }

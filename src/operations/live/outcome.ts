@@ -77,10 +77,11 @@ export class Outcome implements ExecutionResult {
   }
 
   #newFrame(opening: string, openingBytes: number): OwnFrame {
-    const rest = (this.#rest ??= Buffer.from(`${this.json}}`));
-    const length = openingBytes + rest.length;
+    const { json } = this;
+    const restBytes = Buffer.byteLength(json) + 1;
+    const length = openingBytes + restBytes;
     const openingAt = length < 126 ? 2 : length < 65_536 ? 4 : 10;
-    const copied = rest.length <= copiedBytes;
+    const copied = restBytes <= copiedBytes;
     const head = Buffer.allocUnsafe(openingAt + (copied ? length : openingBytes));
     head[0] = 0x81; // the only frame of a text message
     if (openingAt === 2) head[1] = length;
@@ -91,9 +92,9 @@ export class Outcome implements ExecutionResult {
       head[1] = 127;
       head.writeBigUInt64BE(BigInt(length), 2);
     }
-    head.write(opening, openingAt);
-    if (copied) rest.copy(head, openingAt + openingBytes);
-    return { opening, openingAt, openingBytes, head, rest: copied ? null : rest, held: false };
+    head.write(copied ? `${opening}${json}}` : opening, openingAt);
+    const rest = copied ? null : (this.#rest ??= Buffer.from(`${json}}`));
+    return { opening, openingAt, openingBytes, head, rest, held: false };
   }
 }
 

@@ -29,9 +29,9 @@ const ringChars = 4_000_000;
 const keptPublications = 1000;
 
 /**
- * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries,
- * no history: who falls out of the ring reads on from its own place (P10). Pub/sub only wakes and carries; whenever a
- * publication does not fit exactly the list is read (P3).
+ * What happens in one session, for all its subscribers in this process. It holds the tip and a short ring of entries that
+ * some of them have yet to take, no history: who falls out of the ring reads on from its own place (P10). Pub/sub only
+ * wakes and carries; whenever a publication does not fit exactly the list is read (P3).
  *
  *     starting ──(there is no such session)──▶ waiting ──(a reading finds it)──▶ following ──(it goes)──▶ removed
  *        └──────────────────────────(there is one)──────────────────────────────────▲
@@ -49,7 +49,9 @@ export class Feed implements Listener, Checked {
   readonly #settings: FeedSettings;
   readonly #channels: readonly string[];
   readonly #keyspaceChannel: string;
-  readonly #waiting = new Set<LiveReader>();
+  /** Subscriptions, and those that are about to be. */
+  subscribers = 0;
+  #waiting = new Set<LiveReader>();
   #waking = false;
   #ring: Entry[] = [];
   #ringChars = 0;
@@ -134,6 +136,8 @@ export class Feed implements Listener, Checked {
   wait(number: number, reader: LiveReader): boolean {
     if (number < this.next || this.#closed) return false;
     this.#waiting.add(reader);
+    // All of them have taken what there is: nobody comes back to it.
+    if (!this.#waking && this.#waiting.size >= this.subscribers) this.#drop(this.#ring.length);
     return true;
   }
 
@@ -146,11 +150,11 @@ export class Feed implements Listener, Checked {
     return this.#started && this.#follower === null;
   }
 
-  /** Whether all of so many subscriptions wait for more, with nothing on its way to them. */
-  isQuiet(subscriptions: number): boolean {
+  /** Whether all subscriptions wait for more, with nothing on its way to them. */
+  get isQuiet(): boolean {
     if (this.#waking || this.#reading !== null || this.#readAgain) return false;
     if (this.#unsure && !this.#removed) return false;
-    return this.#waiting.size >= subscriptions && [...this.#waiting].every(({ isDone }) => isDone);
+    return this.#waiting.size >= this.subscribers && [...this.#waiting].every(({ isDone }) => isDone);
   }
 
   /** The session is gone: who opens it again gets a new feed. */
@@ -333,8 +337,12 @@ export class Feed implements Listener, Checked {
   }
 
   #drop(count: number): void {
-    for (const entry of this.#ring.splice(0, count)) this.#ringChars -= charsOf(entry);
+    if (count === 0) return;
     this.#first += count;
+    if (count === this.#ring.length) {
+      this.#ring = [];
+      this.#ringChars = 0;
+    } else for (const entry of this.#ring.splice(0, count)) this.#ringChars -= charsOf(entry);
   }
 
   /** A moment later: publications that arrive together wake the subscriptions once, and are taken in one go. */
@@ -343,8 +351,8 @@ export class Feed implements Listener, Checked {
     this.#waking = true;
     queueMicrotask(() => {
       this.#waking = false;
-      const waiting = [...this.#waiting];
-      this.#waiting.clear();
+      const waiting = this.#waiting;
+      this.#waiting = new Set();
       for (const reader of waiting) reader.wake();
     });
   }

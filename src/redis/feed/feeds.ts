@@ -43,26 +43,34 @@ class Shared<T extends Feed | ListFeed> implements OpenIterators {
   }
 
   get isQuiet(): boolean {
-    return this.feed.isQuiet(this.iterators.size + this.#joining);
+    return this.feed.isQuiet;
   }
 
   join(): this {
     this.#joining++;
+    this.#count();
     return this;
   }
 
   leave(): void {
     this.#joining--;
+    this.#count();
     this.#closeUnused();
   }
 
   add(iterator: PulledIterator<unknown>): void {
     this.iterators.add(iterator);
+    this.#count();
   }
 
   delete(iterator: PulledIterator<unknown>): void {
     this.iterators.delete(iterator);
+    this.#count();
     this.#closeUnused();
+  }
+
+  #count(): void {
+    this.feed.subscribers = this.iterators.size + this.#joining;
   }
 
   #closeUnused(): void {

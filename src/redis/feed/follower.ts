@@ -167,18 +167,24 @@ export class Follower {
       told = true;
       entries.push(this.#reset({ position: write.at, mark: write.previousMark }));
     };
-    const raws = write.lines.flatMap((line) => (line.kind === "message" ? line.raw : []));
-    const rows = raws.map((raw, i) => {
-      const mark = i === raws.length - 1 && write.tipMark !== "" ? write.tipMark : null;
-      return new ReadRow(write.at + i, raw, mark);
-    });
+    const { lines } = write;
+    const last = lines.findLastIndex(({ kind }) => kind === "message");
+    const rows: ReadRow[] = [];
+    for (let i = 0; i <= last; i++) {
+      const line = lines[i];
+      if (line?.kind !== "message") continue;
+      const mark = i === last && write.tipMark !== "" ? write.tipMark : null;
+      rows.push(new ReadRow(write.at + rows.length, line.raw, mark));
+    }
     let next = 0;
-    for (const [i, line] of write.lines.entries()) {
+    for (let i = 0; i < lines.length; i++) {
+      const line = lines[i];
+      if (line === undefined) continue;
       if (line.kind === "message") {
         tellReset();
         const row = rows[next++];
         if (!row) continue;
-        const later = write.lines[i + 1];
+        const later = lines[i + 1];
         if (later?.kind === "run") entries.push(...this.#restOfText(this.#run(later, rows)));
         entries.push(this.#message(row));
       } else {

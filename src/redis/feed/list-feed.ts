@@ -48,6 +48,8 @@ export class ListFeed implements Listener, Watcher {
   readonly #settings: ListSettings;
   /** History key -> the number of its newest write that the list was seen with ("" before). */
   readonly #known = new Map<string, string>();
+  /** Subscriptions, and those that are about to be. */
+  subscribers = 0;
   readonly #subscribers = new Set<ListSubscription>();
   /** Histories that somebody may have written, to be looked at. */
   readonly #written = new Set<string>();
@@ -101,9 +103,9 @@ export class ListFeed implements Listener, Watcher {
     if (this.#settle) clearTimeout(this.#settle);
   }
 
-  /** Whether all of so many subscribers wait for more. */
-  isQuiet(subscribers: number): boolean {
-    return [...this.#subscribers].filter(({ waits }) => waits).length >= subscribers;
+  /** Whether all subscribers wait for more. */
+  get isQuiet(): boolean {
+    return [...this.#subscribers].filter(({ waits }) => waits).length >= this.subscribers;
   }
 
   join(subscriber: ListSubscription): void {

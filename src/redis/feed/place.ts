@@ -1,5 +1,5 @@
 import type { Kept } from "../../conversation/message/cursor.ts";
-import type { SessionEvent } from "../../conversation/events.ts";
+import type { PlacedMessage, SessionEvent } from "../../conversation/events.ts";
 import { hasEnd, recordAt, textAt, textIndexAt, toolPartAt, type LogRecord } from "../../conversation/part-log.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { MessagePage, Session } from "../../conversation/session.ts";
@@ -42,6 +42,21 @@ export function isReadAgain(entry: Entry): entry is ReadEntry {
 
 /** For all who have nothing of their own. */
 const nothing: readonly Entry[] = [];
+
+/** Over WebSockets nobody asks for its cursor, but where it is selected. */
+class MessageEvent {
+  readonly kind = "message";
+  readonly message: PlacedMessage;
+
+  constructor(message: PlacedMessage) {
+    this.message = message;
+  }
+
+  get cursor(): string {
+    const { historyKey, generation, row } = this.message;
+    return placeCursor(historyKey, generation, row.position, row.mark);
+  }
+}
 
 /** Where a subscription stands in a feed: what it has delivered, and so what is new to it. */
 export class Place {
@@ -245,17 +260,8 @@ export class Place {
   #eventOf(entry: Exclude<QuickEntry, { readonly kind: "progress" }>): SessionEvent {
     const { sessionId, historyKey, generation } = this.me;
     switch (entry.kind) {
-      case "message": {
-        const { row } = entry;
-        return {
-          kind: "message",
-          // Over WebSockets nobody asks for it, but where it is selected.
-          get cursor() {
-            return placeCursor(historyKey, generation, row.position, row.mark);
-          },
-          message: { sessionId, historyKey, generation, row },
-        };
-      }
+      case "message":
+        return new MessageEvent({ sessionId, historyKey, generation, row: entry.row });
       case "run":
         return { kind: "run", run: entry.run };
       case "removed":

@@ -73,39 +73,53 @@ export function parsePublication(message: string): Publication | null {
     const log = logOffset === undefined ? null : { offset: Number(logOffset), lines };
     return { kind: "batch", runId, offset: Number(offset), text: joinFragments(text), log };
   }
-  const [first = "", ...rest] = message.split("\n");
-  const header = parseJson(first);
+  const headerEnd = endOfLine(message, 0);
+  const header = parseJson(message.slice(0, headerEnd));
   if (!isObject(header) || header["v"] !== 1) return null;
-  const number = (name: string) => (typeof header[name] === "number" ? header[name] : null);
-  const text = (name: string) => (typeof header[name] === "string" ? header[name] : "");
   const lines: Line[] = [];
-  for (const line of rest) {
-    if (line.startsWith("M")) {
-      lines.push({ kind: "message", raw: line.slice(1) });
-    } else if (line.startsWith("R")) {
-      const [state = "", input = "", text = "", ...log] = line.slice(1).split("\t");
+  for (let start = headerEnd + 1; start <= message.length;) {
+    const end = endOfLine(message, start);
+    const line = message.slice(start + 1, end);
+    if (message[start] === "M") {
+      lines.push({ kind: "message", raw: line });
+    } else if (message[start] === "R") {
+      const [state = "", input = "", text = "", ...log] = line.split("\t");
       lines.push({ kind: "run", state, input, text, log: log.join("\n") });
     } else {
       return null;
     }
+    start = end + 1;
   }
   return {
     kind: "write",
-    sequence: number("seq") ?? 0,
-    stamp: text("stamp"),
-    generation: number("gen") ?? 0,
-    from: number("from"),
-    base: number("base") ?? 0,
-    at: number("at") ?? 0,
-    previousMark: text("prev"),
-    tipMark: text("tip"),
-    pushes: number("pushes") ?? 0,
-    reset: number("reset"),
+    sequence: numberOf(header["seq"]) ?? 0,
+    stamp: textOf(header["stamp"]),
+    generation: numberOf(header["gen"]) ?? 0,
+    from: numberOf(header["from"]),
+    base: numberOf(header["base"]) ?? 0,
+    at: numberOf(header["at"]) ?? 0,
+    previousMark: textOf(header["prev"]),
+    tipMark: textOf(header["tip"]),
+    pushes: numberOf(header["pushes"]) ?? 0,
+    reset: numberOf(header["reset"]),
     updated: header["upd"] === 1,
-    readCount: number("read") ?? 0,
+    readCount: numberOf(header["read"]) ?? 0,
     added: header["add"] === 1,
     removed: header["gone"] === 1,
     more: header["more"] === 1,
     lines,
   };
+}
+
+function endOfLine(message: string, start: number): number {
+  const end = message.indexOf("\n", start);
+  return end < 0 ? message.length : end;
+}
+
+function numberOf(value: unknown): number | null {
+  return typeof value === "number" ? value : null;
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
 }
