@@ -87,7 +87,12 @@ export type Settings = GatewayOptions &
 
 /** @throws {GatewayOptionsError} */
 export function settle(options: GatewayOptions): Settings {
-  const problems = [...optionProblems(options, checks), ...modelProblems(options), ...agentsProblems(options)];
+  const problems = [
+    ...optionProblems(options, checks),
+    ...modelProblems(options),
+    ...agentsProblems(options),
+    ...keyProblems(options),
+  ];
   if (problems.length > 0) {
     throw new GatewayOptionsError(
       ["createGateway's options have mistakes:", ...problems.map((one) => `  ${one}`)].join("\n"),
@@ -143,13 +148,35 @@ function agentsProblems(options: unknown): readonly string[] {
   return isObject(agents) ? agentProblems(agents, (name) => isModelOf(customModels, name), optionModelForm) : [];
 }
 
+/** A model of OpenAI's that would fail with each reply: what LangChain reads from the environment counts for nothing here. */
+function keyProblems(options: unknown): readonly string[] {
+  const { model, models, customModels, agents, openai, idle } = isObject(options) ? options : {};
+  const { apiKey, baseUrl } = isObject(openai) ? openai : {};
+  if (idle === true || [apiKey, baseUrl].some((one) => one !== undefined && one !== null)) return [];
+  const named = [
+    ["model", model],
+    ...(Array.isArray(models) ? models : []).map((one: unknown, i) => [`models.${i}`, one] as const),
+    ...Object.entries(isObject(agents) ? agents : {}).map(
+      ([name, agent]) => [`agents.${name}.model`, isObject(agent) ? agent["model"] : null] as const,
+    ),
+  ] as const;
+  return named.flatMap(([at, name]) => {
+    const isOpenAI = typeof name === "string" && name.startsWith("openai:");
+    if (!isOpenAI || (isObject(customModels) && Object.hasOwn(customModels, name))) return [];
+    return [`${at} needs openai.apiKey (or openai.baseUrl, for a server without keys)`];
+  });
+}
+
 /** What is no name of a model would fail with each reply. */
 function modelProblems(options: unknown): readonly string[] {
-  const { model, customModels, agents } = isObject(options) ? options : {};
-  if (typeof model === "string" && model.startsWith("agent:")) {
-    const isKnown = isObject(agents) && Object.hasOwn(agents, model.slice("agent:".length));
-    return isKnown ? [] : [`model names an agent that is not among agents: ${model}`];
-  }
+  const { model, models, customModels, agents } = isObject(options) ? options : {};
+  const isMissing = (name: unknown): name is string =>
+    typeof name === "string" &&
+    name.startsWith("agent:") &&
+    !(isObject(agents) && Object.hasOwn(agents, name.slice("agent:".length)));
+  const missing = (Array.isArray(models) ? models : []).find(isMissing);
+  if (missing !== undefined) return [`models names an agent that is not among agents: ${missing}`];
+  if (isMissing(model)) return [`model names an agent that is not among agents: ${model}`];
   return typeof model !== "string" || isModelOf(customModels, model) ? [] : [`model ${optionModelForm}`];
 }
 

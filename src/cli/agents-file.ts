@@ -24,8 +24,16 @@ export async function readAgentsFile(path: string, env: Environment): Promise<Ag
   const unusable = (problem: string): AgentsFile => ({ agents: {}, problems: [problem] });
   const isJson = path.endsWith(".json");
   let given: unknown;
+  let text: string;
   try {
-    given = isJson ? jsonAgents(await readFile(path, "utf8")) : await moduleAgents(path);
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    return unusable(
+      `cannot be read (${error instanceof Error && "code" in error ? String(error.code) : "it is no text"})`,
+    );
+  }
+  try {
+    given = isJson ? jsonAgents(text) : await moduleAgents(path);
   } catch (error) {
     return unusable(explained(error, isJson ? "JSON" : "ES module"));
   }
@@ -73,7 +81,6 @@ async function moduleAgents(path: string): Promise<unknown> {
 
 function explained(error: unknown, kind: string): string {
   if (error instanceof FormError) return error.message;
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return "cannot be read (ENOENT)";
   const message = error instanceof Error ? error.message : String(error);
   return error instanceof SyntaxError ? `is no valid ${kind}: ${message}` : `cannot be loaded: ${message}`;
 }

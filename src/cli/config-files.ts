@@ -47,9 +47,13 @@ export async function fileProblems(env: Environment, serves: boolean): Promise<r
       tell("OPENAI_API_KEY", `is needed by agents.${name} (or OPENAI_BASE_URL, for a server without keys)`);
     }
   }
-  const [, agent] = /^agent:(.*)$/.exec(given("MODEL") ?? "") ?? [];
-  if (agent !== undefined && mistakes.length === 0 && !Object.hasOwn(agents, agent)) {
-    tell("MODEL", "names an agent that AGENTS_FILE does not have");
+  for (const variable of ["MODEL", "MODELS"]) {
+    const names = (given(variable) ?? "").split(",").flatMap((name) => /^agent:(.*)$/.exec(name.trim())?.[1] ?? []);
+    const missing = names.find((name) => !Object.hasOwn(agents, name));
+    if (missing === undefined || mistakes.length > 0) continue;
+    const why =
+      file === null ? "and AGENTS_FILE, the file of the agents, is not set" : "which AGENTS_FILE does not have";
+    tell(variable, `names the agent ${JSON.stringify(missing)}, ${why}`);
   }
   const keys = given("AUTH_KEYS_FILE");
   if (keys !== null && given("AUTH") === "keys") tell("AUTH_KEYS_FILE", await keyFileProblem(keys));

@@ -42,7 +42,7 @@ ${screen.listedOnly ? "" : examples(screen, endpoint)}`;
 }
 
 /** What is typed here is on no list of persisted operations: there none is shown. */
-function examples({ redis, historyKeyPrefix, auth }: StartScreen, endpoint: string): string {
+function examples({ redis, historyKeyPrefix, auth, model }: StartScreen, endpoint: string): string {
   const post = `curl ${endpoint} -H 'content-type: application/json'${auth === "none" ? "" : ` -H "authorization: Bearer $TOKEN"`}`;
   const redisUrl =
     "described" in redis
@@ -50,8 +50,13 @@ function examples({ redis, historyKeyPrefix, auth }: StartScreen, endpoint: stri
       : redis.directory === null && hasPassword(redis.url)
         ? "process.env.REDIS_URL"
         : JSON.stringify(redis.url);
-  const asks = `say something, then ask "What did I just say my name was?"`;
-  const send = `sendMessage(input: { sessionId: "jim", text: "Hi! I am Jim." }) { reply { text } }`;
+  const [, agent] = /^agent:(.*)$/.exec(model) ?? [];
+  const [asks, text] =
+    agent === undefined
+      ? [`say something, then ask "What did I just say my name was?"`, "Hi! I am Jim."]
+      : [`ask the agent ${agent}, and see which tools it has called`, "What can you do for me?"];
+  const read = agent === undefined ? "reply { text }" : "reply { text } run { messages { toolCalls { name } text } }";
+  const send = `sendMessage(input: { sessionId: "jim", text: "${text}" }) { ${read} }`;
   const live = `messageAdded(sessionId: "jim", after: "") { role text }`;
   const rest = (session: string | null): readonly Example[] =>
     redisUrl === null

@@ -12,7 +12,7 @@ import type {
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
 import { silentTelemetry, type Telemetry } from "../conversation/ports/telemetry.ts";
-import type { AgentSpec, AgentTool } from "./agents/spec.ts";
+import { ToolChoiceError, type AgentSpec, type AgentTool } from "./agents/spec.ts";
 import type { Adapter } from "./driver.ts";
 import { failureOf, runError } from "./models/failure.ts";
 import type { CustomModel } from "./models/custom-model.ts";
@@ -199,9 +199,14 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       tools = await spec.tools(signal);
     } catch (error) {
       onThrown(error);
-      return runError("MODEL_UNAVAILABLE", {
-        message: "The agent's tools cannot be reached right now. Try again in a moment.",
-      });
+      return error instanceof ToolChoiceError
+        ? runError("MODEL_UNAVAILABLE", {
+            message: "The agent is configured with a tool that there is not. The gateway's log says which.",
+            retryable: false,
+          })
+        : runError("MODEL_UNAVAILABLE", {
+            message: "The agent's tools cannot be reached right now. Try again in a moment.",
+          });
     }
     return toolAgent({
       ...{ model, limits, steps, resumed, tools },

@@ -123,10 +123,15 @@ test("a tool of a server waits for its approval, which `approvals` asks for", as
 
 test("a name in `tools` that means nothing stops the agent: no tool runs", async () => {
   const { run } = await ask(gateway.url, "broken", 'Use echo with {"text":"hi"}', { model: "agent:broken" });
-  expect(run).toMatchObject({ status: "FAILED", error: { code: "MODEL_UNAVAILABLE" } });
+  expect(run).toMatchObject({ status: "FAILED", error: { code: "MODEL_UNAVAILABLE", retryable: false } });
+  expect(run.error?.message).toBe(
+    "The agent is configured with a tool that there is not. The gateway's log says which.",
+  );
   expect(await typesOf("broken")).toEqual(["human"]);
   const ready = await fetch(gateway.url.replace("/graphql", "/readyz"));
-  expect(JSON.stringify(await ready.json())).toContain('The agent broken: tools: \\"own__mail\\" means no tool');
+  expect(JSON.stringify(await ready.json())).toContain(
+    'The agent broken: tools: \\"own__mail\\" means no tool that there is. There are own__echo',
+  );
 });
 
 test("the servers' processes end with the gateway", async () => {
@@ -191,6 +196,27 @@ test("an agent whose model needs a key that is not set is told at the start", as
   expect(stderr).not.toContain("agents.b");
 });
 
+test.each([
+  ["MODEL", "agent:helper", {}, 'names the agent "helper", and AGENTS_FILE, the file of the agents, is not set'],
+  [
+    "MODELS",
+    "offline,agent:helper",
+    {},
+    'names the agent "helper", and AGENTS_FILE, the file of the agents, is not set',
+  ],
+  [
+    "MODELS",
+    "agent:helper",
+    { other: { model: "offline" } },
+    'names the agent "helper", which AGENTS_FILE does not have',
+  ],
+])("%s=%s names an agent that there is not", async (variable, value, agents, problem) => {
+  const file: Record<string, string> =
+    Object.keys(agents).length === 0 ? {} : { AGENTS_FILE: await fileOf(agents, "other.json") };
+  const { code, stderr } = await runParley(folder, [], { REDIS_URL: redis.url, [variable]: value, ...file });
+  expect([code, stderr]).toEqual([2, expect.stringContaining(`${variable}: ${problem}\n`)]);
+});
+
 test("parley agents pin prints what the servers' tools are; with these pins the agent has its tools", async () => {
   const given = { model: "offline", mcpServers: { own: example } };
   const env = { REDIS_URL: redis.url, MCP_CONNECT_TIMEOUT_MS: "120000" };
@@ -225,6 +251,21 @@ test.each([
   const { agents, problems } = await readAgentsFile(path, {});
   expect(agents).toEqual({});
   expect(problems.join()).toContain(problem);
+});
+
+test("a file that is not there is told as that; what a module throws, as the module's own error", async () => {
+  const problemsOf = async (path: string) => (await readAgentsFile(path, {})).problems;
+  for (const name of ["missing.json", "missing.mjs"]) {
+    expect(await problemsOf(join(folder, name))).toEqual(["cannot be read (ENOENT)"]);
+  }
+  const path = join(folder, "throws.mjs");
+  await writeFile(
+    path,
+    `import { readFileSync } from "node:fs";\nreadFileSync("/no/such/prompt.txt");\nexport default {};`,
+  );
+  expect(await problemsOf(path)).toEqual([
+    "cannot be loaded: ENOENT: no such file or directory, open '/no/such/prompt.txt'",
+  ]);
 });
 
 test("secrets come from the environment, wherever they stand in what is said of a server", async () => {

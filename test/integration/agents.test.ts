@@ -206,7 +206,7 @@ describe("what a tool may not tell, and what never runs one", () => {
     ],
     ["arguments that are torn", [weather], "weather", '{"city":"Ro', "The arguments are not valid JSON."],
     ["arguments that are no object", [weather], "weather", "[1]", "The arguments are not valid JSON."],
-    ["a tool that there is not", [weather], "snow", "{}", 'There is no tool "snow".'],
+    ["a tool that there is not", [weather], "snow", "{}", 'There is no tool "snow". There are weather.'],
   ])("%s", async (what, tools, name, args, told) => {
     server.next(calls(["c1", args, name]), { kind: "reply", text: "Sorry." });
     const { opened, answers, outcome, failures } = await answered({ tools });
@@ -435,7 +435,7 @@ test("a call that needs an approval lets the run wait; what it goes on with asks
   expect(answers.map(({ callId, data }) => [callId, data["content"]]).sort()).toEqual([
     ["c1", "Sunny in Rome."],
     ["c3", "The arguments are not valid JSON."],
-    ["c4", 'There is no tool "none".'],
+    ["c4", 'There is no tool "none". There are weather.'],
   ]);
   expect(lastRequest().slice(1)).toMatchObject([
     { role: "assistant", tool_calls: [{ id: "c1" }, { id: "c2" }, { id: "c3" }, { id: "c4" }] },

@@ -257,7 +257,7 @@ describe("which tools an agent has", () => {
   });
 
   test.each([
-    [{ tools: ["own__ech"] }, 'tools: "own__ech" means no tool that there is.'],
+    [{ tools: ["own__ech"] }, 'tools: "own__ech" means no tool that there is. There are own__'],
     [{ approvals: ["own__mail*"] }, 'approvals: "own__mail*" means no tool that there is.'],
     [{ tools: ["own__echo"], approvals: ["own__pid"] }, 'approvals: "own__pid" means no tool that there is.'],
   ])("%j means nothing: the agent gets no tools", async (choice, message) => {

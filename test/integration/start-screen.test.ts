@@ -72,6 +72,19 @@ test("without authentication: a message, and the same conversation from LangChai
   await gateway.stop();
 });
 
+test("with MODEL=agent:…: the message suits an agent, whatever its tools are", async () => {
+  const agents = join(folder, "screen-agents.json");
+  await writeFile(agents, JSON.stringify({ agents: { helper: { model: "offline" } } }));
+  const gateway = await spawnGateway({ REDIS_URL: redis.url, AGENTS_FILE: agents, MODEL: "agent:helper" });
+  const screen = await screenOf(gateway, "process.exit()");
+  expect(screen).toContain("To try: ask the agent helper, and see which tools it has called");
+  const [send = ""] = examplesOf(screen);
+  expect(JSON.parse(await paste(send))).toMatchObject({
+    data: { sendMessage: { run: { messages: [{ toolCalls: [] }] } } },
+  });
+  await gateway.stop();
+});
+
 test("with AUTH=keys: in a session of the key's owner", async () => {
   const file = join(folder, "keys.jsonl");
   const { stdout: key } = await runParley(folder, ["keys", "add", "--subject", "jim"], { AUTH_KEYS_FILE: file });

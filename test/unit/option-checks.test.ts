@@ -66,6 +66,22 @@ test.each<readonly [unknown, readonly string[]]>([
     { redis, customModels: { mine: {} }, agents: { own: { model: "mine" }, odd: { model: "yours" } } },
     ['agents.odd.model must be "provider:name"'],
   ],
+  [{ redis, models: ["offline", "agent:nobody"] }, ["models names an agent that is not among agents: agent:nobody"]],
+  [
+    {
+      ...{ redis, model: "openai:a", models: ["offline", "openai:b"], openai: { timeoutMs: 1 } },
+      ...{
+        customModels: { "openai:own": () => null },
+        agents: { it: { model: "openai:c" }, own: { model: "openai:own" } },
+      },
+    },
+    [
+      "openai.timeoutMs is no option",
+      "model needs openai.apiKey (or openai.baseUrl, for a server without keys)",
+      "models.1 needs openai.apiKey",
+      "agents.it.model needs openai.apiKey",
+    ],
+  ],
   [{ redis, logger: console.log }, ["logger must have the methods debug, info, warn and error"]],
 ])("createGateway(%j) names what is wrong", async (options, problems) => {
   const failed = createGateway(options as GatewayOptions); // what the types refuse

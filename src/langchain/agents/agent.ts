@@ -19,7 +19,7 @@ import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import { aborted, limited } from "./limited.ts";
 import type { AgentLimits } from "./limits.ts";
 import { pausedAgentOf, type PausedAgent } from "./paused-agent.ts";
-import type { AgentTool } from "./spec.ts";
+import { thereAre, type AgentTool } from "./spec.ts";
 import { Places } from "./places.ts";
 
 export interface AgentRun {
@@ -161,7 +161,7 @@ class Answering {
     call: (signal: AbortSignal) => Promise<unknown>,
   ): Promise<ToolAnswer> {
     if (this.#calls.get(callId)?.args == null) return failedAnswer("The arguments are not valid JSON.");
-    if (!this.#names.has(name)) return failedAnswer(`There is no tool "${name}".`);
+    if (!this.#names.has(name)) return failedAnswer(`There is no tool "${name}". ${thereAre([...this.#names])}`);
     this.#listener.onPiece({ kind: "change", callId, change: { status: "RUNNING", startedAt } });
     const { limits, onToolFailure } = this.#run;
     const tooLong = new Error("The tool took too long.");

@@ -39,3 +39,16 @@ export interface AgentTool {
   /** No call of it begins before somebody has approved it. */
   readonly needsApproval: boolean;
 }
+
+/** What is configured does not fit what the servers have: the agent must not answer with other tools than were meant. */
+export class ToolChoiceError extends Error {
+  override readonly name = "ToolChoiceError";
+}
+
+const mostNames = 20;
+
+/** The tools that there are, for whoever has named one that there is not. */
+export function thereAre(names: readonly string[]): string {
+  if (names.length === 0) return "There are no tools.";
+  return `There are ${names.slice(0, mostNames).join(", ")}${names.length > mostNames ? ", …" : "."}`;
+}

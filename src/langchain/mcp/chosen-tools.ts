@@ -6,7 +6,7 @@ import type { Tool } from "@modelcontextprotocol/sdk/types.js";
 
 import { idMatcher } from "../../conversation/conversations/access.ts";
 import { isObject } from "../../conversation/message/json.ts";
-import type { AgentTool } from "../agents/spec.ts";
+import { thereAre, ToolChoiceError, type AgentTool } from "../agents/spec.ts";
 import { resultOf } from "./result.ts";
 import type { McpServer } from "./server.ts";
 
@@ -22,11 +22,6 @@ export interface ServerTool {
   readonly server: McpServer;
   readonly tool: Tool;
   readonly hidesErrors: boolean;
-}
-
-/** What is configured does not fit what the servers have: the agent must not answer with other tools than were meant. */
-class ToolChoiceError extends Error {
-  override readonly name = "ToolChoiceError";
 }
 
 /** What providers take as a tool's name. */
@@ -92,7 +87,7 @@ function named(patterns: readonly string[], names: readonly string[], where: str
   return patterns.flatMap((pattern) => {
     const meant = names.filter(idMatcher(pattern));
     if (meant.length === 0)
-      throw new ToolChoiceError(`${where}: ${JSON.stringify(pattern)} means no tool that there is.`);
+      throw new ToolChoiceError(`${where}: ${JSON.stringify(pattern)} means no tool that there is. ${thereAre(names)}`);
     return meant;
   });
 }
