@@ -1,6 +1,7 @@
 import { expect } from "vitest";
 import { loadTokenCounter } from "../../src/langchain/models/tokens.ts";
 import { HumanMessage } from "@langchain/core/messages";
+import { tool } from "@langchain/core/tools";
 import { addMessages, ask, readMessages } from "../support/gateway/conversation.ts";
 import { chatTest } from "../support/gateway/chat-test.ts";
 import { execute, refusal } from "../support/gateway/graphql-client.ts";
@@ -22,6 +23,10 @@ async function startSession(url: string, sessionId: string, memory: Memory | nul
     { role: "ASSISTANT", text: `Answer number ${i}` },
   ]).flat();
   await addMessages(url, sessionId, messages);
+}
+
+function contentOf(message: RecordedRequest["messages"][number] | undefined): string {
+  return String(message?.["content"]);
 }
 
 function contents(request: RecordedRequest | undefined): readonly string[] {
@@ -155,6 +160,50 @@ test("SUMMARY_BUFFER sums up what does not fit, keeps it with the session, and s
   } finally {
     await other.close();
   }
+});
+
+test("SUMMARY_BUFFER counts what an agent's tools have answered, and sums it up with the rest", async ({
+  openai,
+  start,
+}) => {
+  const found = Array.from({ length: 60 }, (_, i) => `fact ${i}`).join(", ");
+  const look = tool(() => found, {
+    name: "look",
+    description: "Looks it up.",
+    schema: { type: "object", properties: {} },
+  });
+  const agent = { model: "openai:gpt-4o-mini", tools: [look] };
+  const own = await start({ agents: { finder: agent } });
+  const { url } = own;
+  openai.behave(({ messages }) => {
+    if (JSON.stringify(messages).includes("Progressively summarize"))
+      return { kind: "reply", text: "They found facts." };
+    if (messages.at(-1)?.["role"] === "tool" || contentOf(messages.at(-1)) !== "Look")
+      return { kind: "reply", text: "Here." };
+    return {
+      kind: "reply",
+      text: "",
+      finishReason: "tool_calls",
+      toolCalls: [{ id: "c", name: "look", arguments: "{}" }],
+    };
+  });
+  const begun = openai.requests.length;
+  await startSession(url, "summary-agent", { strategy: "SUMMARY_BUFFER", maxTokens: 200 }, 1);
+  await ask(url, "summary-agent", "Look", { model: "agent:finder" });
+  await waitUntil("there is a summary", async () =>
+    JSON.stringify(await memoryOf(url, "summary-agent")).includes("They found facts."),
+  );
+  const summing = openai.requests
+    .slice(begun)
+    .filter(({ messages }) => contentOf(messages[0]).startsWith("Progressively"));
+  expect(JSON.stringify(summing[0]?.messages)).toContain("fact 59");
+  const before = openai.requests.length;
+  await ask(url, "summary-agent", "And now");
+  const sent = contents(openai.requests[before]);
+  expect(sent.join("\n")).toContain("They found facts.");
+  expect(sent.slice(-2)).toEqual(["Here.", "And now"]);
+  expect(openai.requests[before]?.messages.map(({ role }) => role)).not.toContain("tool");
+  await own.close();
 });
 
 test("a summary of what was dropped is used no more", async ({ openai, url }) => {

@@ -10,6 +10,8 @@ import { tool, type StructuredToolInterface } from "@langchain/core/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 
+import { typedContent } from "../../src/conversation/message/typed-content.ts";
+import { shownContent } from "../../src/langchain/agents/answer.ts";
 import { chosenTools, pinOf, type ToolChoice } from "../../src/langchain/mcp/chosen-tools.ts";
 import type { McpEndpoint } from "../../src/langchain/mcp/connection.ts";
 import { McpServer, McpUnavailable } from "../../src/langchain/mcp/server.ts";
@@ -111,6 +113,19 @@ describe.each(kinds)("a server over %s", (_kind, endpoint, notes) => {
       content: [{ type: "image", data: "AAAA" }, { type: "resource" }, { type: "resource_link" }],
       structuredContent: { width: 1 },
     });
+    // What a page is shown of it has all of these.
+    const blob = { type: "resource", resource: { uri: "mem://b", mimeType: "application/pdf", blob: "AAAA" } };
+    const { content } = answer.artifact as { readonly content: readonly unknown[] }; // as just seen
+    const artifact = { content: [...content, { type: "audio", data: "AA", mimeType: "audio/wav" }, blob] };
+    const shown = typedContent({ content: shownContent({ content: answer.content, status: "success", artifact }) });
+    expect(shown).toEqual([
+      { kind: "text", text: answer.content, citations: [] },
+      { kind: "image", url: "data:image/png;base64,AAAA", detail: null },
+      { kind: "file", url: "https://example.test/a.pdf", mimeType: null, fileName: "More" },
+      { kind: "audio", url: "data:audio/wav;base64,AA", mimeType: "audio/wav" },
+      { kind: "file", url: "data:application/pdf;base64,AAAA", mimeType: "application/pdf", fileName: "mem://b" },
+    ]);
+    expect(shownContent({ content: "Plain.", status: "success" })).toBe("Plain.");
   });
 
   test("what it answers as a failure is an answer, or thrown where it is to be hidden", async () => {

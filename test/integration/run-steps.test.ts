@@ -238,6 +238,28 @@ test("a run whose process died with a step open is closed with it; a stale owner
   await brief.backend.close();
 });
 
+test("where the history is lost an answer and a claim are refused, also when they are sent again", async () => {
+  const { store } = one.backend;
+  const none = { offset: 0, lines: "" };
+  const { turn } = await running("lost answer");
+  await store.step(turn, openStep(turn, ["a"]), none);
+  await redis.del("lost answer");
+  const op = newOp().id;
+  for (const time of ["first", "again"]) {
+    expect([time, await store.answer(turn, answerTo(turn, 1, "a"), none, op)]).toEqual([time, { kind: "closed" }]);
+  }
+  const waits = (await running("lost claim")).turn;
+  await store.wait(waits, waitingStep(waits, ["a"]), none);
+  const decisions = [{ number: 1, decision: "yes", answer: null }];
+  const response = { runId: waits.runId, left: 0, row: null, log: none, decisions };
+  const resumed = await store.respond(owner, "lost claim", response, newOp());
+  if (resumed.kind !== "started") throw new Error(resumed.kind);
+  await redis.del("lost claim");
+  const claim = newOp().id;
+  expect(await store.claimCalls(resumed, claim)).toBe(false);
+  expect(await store.claimCalls(resumed, claim)).toBe(false);
+});
+
 test("a call whose id holds tabs has the row that stands in for its answer", async () => {
   const run = await running("tabs");
   await run.call("a\tb", "\t");

@@ -326,7 +326,8 @@ export class Turns {
       const finished = await this.#finish(turn, end, isClosed);
       if (end.kind === "completed") endsAs("COMPLETED", null);
       else endsAs("FAILED", end.error.code);
-      if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER") this.#summaries.after(turn, end.reply);
+      if (end.kind === "completed" && turn.memory.strategy === "SUMMARY_BUFFER")
+        this.#summaries.after(turn, end.reply, finished?.run ?? null);
       if (finished?.wantsTitle) this.#settings.onFirstReply(turn);
       return finished?.run ?? null;
     } finally {

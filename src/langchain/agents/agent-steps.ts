@@ -8,7 +8,7 @@ import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
 import { replyData, type Generated } from "../reply-data.ts";
 import type { AgentListener, AskedCall } from "./agent-listener.ts";
-import type { ToolAnswer } from "./answer.ts";
+import { shownContent, type ToolAnswer } from "./answer.ts";
 import type { AgentLimits } from "./limits.ts";
 import type { PausedAgent } from "./paused-agent.ts";
 import type { AgentTool } from "./spec.ts";
@@ -90,7 +90,7 @@ export class AgentSteps {
     const change = {
       status: answer.status === "error" ? ("FAILED" as const) : ("DONE" as const),
       finishedAt: now(),
-      content: answer.content,
+      content: shownContent(answer),
     };
     if (!(await unheard(() => steps.answer({ callId, data, change })))) throw new ClosedRun();
   }

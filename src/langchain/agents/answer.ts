@@ -1,6 +1,6 @@
 import { ToolMessage, type MessageContent } from "@langchain/core/messages";
 
-import { arrayOrEmpty, objectOrEmpty, parseJson } from "../../conversation/message/json.ts";
+import { arrayOrEmpty, isObject, objectOrEmpty, parseJson, type JsonObject } from "../../conversation/message/json.ts";
 import { textOf } from "../text.ts";
 
 /** What a tool answered, as its row and the model get it. */
@@ -28,6 +28,24 @@ export function answerOf(given: unknown, callId: string, mostBytes: number): Too
     status: message.status === "error" ? "error" : "success",
     ...(kept === null ? {} : { artifact: kept }),
   };
+}
+
+/** What pages are shown of it: beside what the model gets, the images, sounds and files that an MCP server has sent with it. */
+export function shownContent({ content, artifact }: ToolAnswer): unknown {
+  const media = arrayOrEmpty(objectOrEmpty(artifact)["content"]).filter(isObject).flatMap(mediaBlock);
+  if (media.length === 0) return content;
+  return [...(typeof content === "string" ? [{ type: "text", text: content }] : content), ...media];
+}
+
+/** Of a block of MCP's. A resource's text is in the answer's own text. */
+function mediaBlock(block: JsonObject): readonly JsonObject[] {
+  const { type, mimeType, uri, name } = block;
+  if (type === "image" || type === "audio") return [{ type, mimeType, data: block["data"] }];
+  if (type === "resource_link") return [{ type: "file", mimeType, url: uri, metadata: { name } }];
+  const resource = objectOrEmpty(block["resource"]);
+  if (type !== "resource" || resource["blob"] === undefined) return [];
+  const { blob: data, mimeType: mime_type = "application/octet-stream" } = resource;
+  return [{ type: "file", data, mime_type, metadata: { name: resource["uri"] } }];
 }
 
 const mark = "… (cut off: it was too long)";

@@ -13,6 +13,7 @@ if not count then return { 'CLOSED' } end
 local p = plan(x)
 settleLoss(p)
 if x.lost then
+  opId = '' -- nothing was taken: sent again, it is closed as well
   commit(p)
   return { 'CLOSED' }
 end
