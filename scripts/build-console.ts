@@ -24,7 +24,11 @@ export async function consolePage(): Promise<string> {
       cssCodeSplit: false,
       modulePreload: false,
       // One script without modules: the policy of the page allows it by its hash.
-      rolldownOptions: { input: `${root}src/main.tsx`, output: { format: "iife" } },
+      rolldownOptions: {
+        treeshake: { manualPureFunctions: [pureRule] },
+        input: `${root}src/main.tsx`,
+        output: { format: "iife" },
+      },
     },
   });
   if (!("output" in built)) throw new Error("Vite gave no single output.");
@@ -37,7 +41,7 @@ export async function consolePage(): Promise<string> {
   return page;
 }
 
-/** What the page never calls, and no bundler can know that: it is told here. 5 kB of the page. */
+/** What the page never calls, and no bundler can know that: it is told here. 6 kB of the page. */
 function usedAlone(code: string, id: string): string | null {
   // The console's connection is a WebSocket.
   if (id.endsWith("/client/src/sse.ts")) return "export const createSseLink = null;";
@@ -45,10 +49,25 @@ function usedAlone(code: string, id: string): string | null {
   // Of marked its lexer is used. What writes HTML hangs on one object, which is made when the module is loaded.
   const [, lexer] = /export\{.*\b(\w+) as Lexer\b/.exec(code) ?? [];
   const instance = code.lastIndexOf(";var ", code.lastIndexOf(".setOptions=function("));
-  if (lexer === undefined || instance === -1)
+  // The rules of each dialect hang on two tables. They are made by one function, behind which is its first call.
+  const [, rule] = /function (\w+)\(\w+,\w+=""\)\{.*?\.caret,/.exec(code) ?? [];
+  const tables = code.search(/\{normal:\w+,gfm:\w+,/);
+  if (lexer === undefined || instance === -1 || rule === undefined || tables === -1)
     throw new Error("This version of marked is built otherwise: see usedAlone.");
-  return `${code.slice(0, instance)};const lexer = ${lexer}.lex; export { lexer };`;
+  const rules = code.slice(0, tables).replaceAll(new RegExp(`(?<=[=:])${rule}\\(`, "g"), `${pureRule}(`);
+  const parser = code
+    .slice(tables, instance)
+    .replaceAll(/(\{normal:\w+,gfm:\w+)(,\w+:\w+)+\}/g, "$1}")
+    .replaceAll(/\bthis\.options\.(\w+)/g, (read, name: string) => markedOptions[name] ?? read);
+  return `const ${pureRule} = ${rule};${rules}${parser};const lexer = ${lexer}.lex; export { lexer };`;
 }
+
+/** What makes a rule of marked's changes nothing else: a rule that nobody uses goes. */
+const pureRule = "ruleOfMarked";
+/** As they are unless somebody sets them: the bundler leaves out what they would do otherwise. */
+const markedOptions: Readonly<Record<string, string>> = {
+  ...{ pedantic: "false", breaks: "false", silent: "false", gfm: "true", extensions: "null", hooks: "null" },
+};
 
 /** In HTML a script ends at the first "</script", also within a string. */
 function inline(code: string): string {
