@@ -1,10 +1,9 @@
-import axe from "axe-core";
 import type { Page } from "playwright-core";
 import { beforeAll, describe, expect } from "vitest";
 
 import { buildConsole } from "../../scripts/build-console.ts";
 import { browserTest } from "../support/browser/browser-test.ts";
-import type { Visitor } from "../support/browser/browser-test.ts";
+import { composer, messages, openConsole, say, seriousFindings, shown } from "../support/browser/console-page.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
@@ -56,22 +55,8 @@ const test = browserTest
 
 beforeAll(buildConsole);
 
-/** The console with this session. */
-async function open(visitor: Visitor, endpoint: string, sessionId: string): Promise<Page> {
-  return visitor.open(new URL(`/console?session=${encodeURIComponent(sessionId)}`, endpoint).href);
-}
-
-const composer = (page: Page) => page.getByRole("textbox", { name: "Message", exact: true });
-const messages = (page: Page) => page.getByRole("article");
-/** What each message says, as it is shown. */
-const shown = (page: Page) => page.locator("article .body").allTextContents();
 const badge = (page: Page) => page.locator(".chat-header").getByRole("status");
 const event = (page: Page, name: string) => page.locator(".event", { has: page.getByText(name, { exact: true }) });
-
-async function say(page: Page, text: string): Promise<void> {
-  await composer(page).fill(text);
-  await composer(page).press("Enter");
-}
 
 async function historyOf(endpoint: string, sessionId: string): Promise<readonly string[]> {
   const { session } = await execute<{ session: { messages: { nodes: { text: string }[] } } }>(
@@ -92,7 +77,7 @@ test("Enter sends, Shift+Enter breaks the line; the tape has each event, and Ins
   redis,
   visitor,
 }) => {
-  const page = await open(visitor, gateway.url, "sent");
+  const page = await openConsole(visitor, gateway.url, "sent");
   await composer(page).fill("Hi! I'm Jim.");
   await composer(page).press("Shift+Enter");
   await composer(page).pressSequentially("Really.");
@@ -113,7 +98,7 @@ describe("a reply that is being made", () => {
   test("goes on over a reload", async ({ gateway, openai, visitor }) => {
     openai.behave({ kind: "gated", tokens: ["one", " two", " three"] });
     const before = openai.requests.length;
-    const page = await open(visitor, gateway.url, "reloaded");
+    const page = await openConsole(visitor, gateway.url, "reloaded");
     await say(page, "Count.");
     openai.release();
     await expect.poll(() => shown(page)).toEqual(["Count.", "one"]);
@@ -127,7 +112,7 @@ describe("a reply that is being made", () => {
 
   test("goes on over a cut, and nothing of it is lost or shown twice", async ({ gateway, openai, visitor }) => {
     openai.behave({ kind: "gated", tokens: ["one", " two", " three"] });
-    const page = await open(visitor, gateway.url, "cut");
+    const page = await openConsole(visitor, gateway.url, "cut");
     await say(page, "Count.");
     openai.release();
     await expect.poll(() => shown(page)).toEqual(["Count.", "one"]);
@@ -148,7 +133,7 @@ describe("a reply that is being made", () => {
 
   test("is seen in a second tab, which writes as well", async ({ gateway, openai, visitor }) => {
     openai.behave({ kind: "gated", tokens: ["one", " two"] });
-    const first = await open(visitor, gateway.url, "tabs");
+    const first = await openConsole(visitor, gateway.url, "tabs");
     const opening = visitor.context.waitForEvent("page");
     await first.getByRole("button", { name: "Second tab" }).click();
     const second = await opening;
@@ -168,7 +153,7 @@ describe("a reply that is being made", () => {
   test("is stopped, down to the provider, and keeps the text that it had", async ({ gateway, openai, visitor }) => {
     openai.behave({ kind: "gated", tokens: ["one", " two"] });
     const aborted = openai.aborted;
-    const page = await open(visitor, gateway.url, "stopped");
+    const page = await openConsole(visitor, gateway.url, "stopped");
     await say(page, "Count.");
     openai.release();
     await expect.poll(() => shown(page)).toEqual(["Count.", "one"]);
@@ -180,7 +165,7 @@ describe("a reply that is being made", () => {
 
   test("shows what the model thinks, folded", async ({ gateway, openai, visitor }) => {
     openai.behave({ kind: "reply", reasoning: ["Is it", " so?"], text: "It is." });
-    const page = await open(visitor, gateway.url, "thought");
+    const page = await openConsole(visitor, gateway.url, "thought");
     await say(page, "Is it?");
     await page.getByText("It is.", { exact: true }).waitFor();
     const thought = messages(page).last().getByText("Is it so?");
@@ -195,7 +180,7 @@ test("a reply that failed says why, and is tried again; what waits is taken out 
   openai,
   visitor,
 }) => {
-  const page = await open(visitor, gateway.url, "failed");
+  const page = await openConsole(visitor, gateway.url, "failed");
   openai.next("context_length");
   await say(page, "Too long.");
   await messages(page).last().getByText("failed: CONTEXT_TOO_LONG").waitFor();
@@ -213,7 +198,7 @@ test("a reply that failed says why, and is tried again; what waits is taken out 
 });
 
 test("a message is edited twice, and a reply is made anew", async ({ gateway, visitor }) => {
-  const page = await open(visitor, gateway.url, "edited");
+  const page = await openConsole(visitor, gateway.url, "edited");
   await say(page, "I am Ada.");
   await expect.poll(() => shown(page)).toEqual(["I am Ada.", "Hello Ada!"]);
   for (const name of ["Bob", "Eve"]) {
@@ -245,7 +230,7 @@ test("Markdown becomes elements; HTML, pictures and links that do more than lead
     "```js\nconst a = '<img src=x>';\n```",
   ].join("\n\n");
   await add(gateway.url, "markdown", ["Show me.", text]);
-  const page = await open(visitor, gateway.url, "markdown");
+  const page = await openConsole(visitor, gateway.url, "markdown");
   const body = page.locator(".markdown");
   await body.getByRole("heading", { name: "Title" }).waitFor();
   expect(await body.locator("strong").allTextContents()).toEqual(["bold"]);
@@ -270,7 +255,7 @@ test("Markdown becomes elements; HTML, pictures and links that do more than lead
 });
 
 test("sessions are searched by title and put into the archive, live", async ({ gateway, visitor }) => {
-  const page = await open(visitor, gateway.url, "one");
+  const page = await openConsole(visitor, gateway.url, "one");
   await execute(
     gateway.url,
     `mutation { a: createSession(input: { sessionId: "one", title: "Plans for Rome" }) { session { id } }
@@ -307,7 +292,7 @@ test("a long history keeps its place while older messages come, and few elements
     // The page may be gone by then.
     await route.continue().catch(() => undefined);
   });
-  const page = await open(visitor, gateway.url, "long");
+  const page = await openConsole(visitor, gateway.url, "long");
   await page.getByText("Number 599.").waitFor();
   const view = page.getByRole("region", { name: "Messages" });
   const scrollTo = (top: number) => page.evaluate(`document.querySelector(".chat .scroller").scrollTop = ${top}`);
@@ -356,7 +341,7 @@ test("each operation is listed with its text, variables and time, and opens in G
   gateway,
   visitor,
 }) => {
-  const page = await open(visitor, gateway.url, "operations");
+  const page = await openConsole(visitor, gateway.url, "operations");
   await say(page, "Hi! I'm Jim.");
   await expect.poll(() => shown(page)).toEqual(["Hi! I'm Jim.", "Hello Jim!"]);
   await page.getByRole("tab", { name: /^Operations/ }).click();
@@ -417,26 +402,21 @@ describe.each(["light", "dark"] as const)("in %s colours", (colorScheme) => {
       "Hi.",
       "## Title\n\n- a\n\n```js\nlet averylongnameofavariable = 'and a long text that does not fit';\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |",
     ]);
-    const page = await open(visitor, gateway.url, `axe-${colorScheme}`);
+    const page = await openConsole(visitor, gateway.url, `axe-${colorScheme}`);
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.locator(".markdown").first().waitFor();
     await say(page, "Count.");
     await say(page, "And wait.");
     openai.release();
     await page.getByText("waits for its turn").waitFor();
-    await page.evaluate(axe.source);
-    const findings = () =>
-      page.evaluate<string[]>(`axe.run().then(({ violations }) => violations
-        .filter(({ impact }) => impact === "serious" || impact === "critical")
-        .map(({ id, nodes }) => id + ": " + nodes.map(({ target, any }) => target + " " + (any[0]?.message ?? "")).join("; ")))`);
     for (const name of ["Events", "Operations", "Inspect"]) {
       await page.getByRole("tab", { name: new RegExp(`^${name}`) }).click();
-      expect([name, await findings()]).toEqual([name, []]);
+      expect([name, await seriousFindings(page)]).toEqual([name, []]);
     }
     await page.getByRole("button", { name: "More about this session" }).click();
     await page.getByRole("button", { name: "Settings" }).click();
     await page.getByLabel("Instructions to the model").waitFor();
-    expect(await findings()).toEqual([]);
+    expect(await seriousFindings(page)).toEqual([]);
     await page.keyboard.press("Escape");
     for (const width of [360, 768, 1440]) {
       await page.setViewportSize({ width, height: 800 });

@@ -26,6 +26,7 @@ const run = (status: RunRow["status"], answered: number, more: Partial<RunRow> =
     parts: [],
     queuedAt: "now",
     approvals: [],
+    waitsUntil: null,
   },
   ...{ input: [{ __typename: "TextBlock", text: "q" }], userMessageId: `m0-${answered}`, error: null },
   userMessage: status === "QUEUED" ? null : { position: answered },

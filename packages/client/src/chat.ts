@@ -121,7 +121,10 @@ function runChanged(chat: Chat, run: RunRow): Chat {
       ...chat,
       ...{ queued, outgoing, active: run, failed: null, replaced: replacedBy(run, chat.stored) },
       // Who sends has read what was there.
-      session: session && { ...session, running: true, readCount: Math.max(session.readCount, readCount) },
+      session: session && {
+        ...session,
+        ...{ running: true, waiting: run.status === "WAITING", readCount: Math.max(session.readCount, readCount) },
+      },
     };
   }
   const wasActive = chat.active?.id === run.id;
@@ -130,7 +133,7 @@ function runChanged(chat: Chat, run: RunRow): Chat {
     ...{ queued, outgoing },
     ...(wasActive ? { active: null, replaced: null } : {}),
     failed: run.error === null ? chat.failed : run,
-    session: session && { ...session, running: chat.active !== null && !wasActive },
+    session: session && (wasActive || chat.active === null ? { ...session, running: false, waiting: false } : session),
   };
 }
 
@@ -204,7 +207,7 @@ function replacedBy(run: RunRow | null, stored: readonly StoredMessage[]): Chat[
 function unknownRun(id: string, replyId: string): RunRow {
   return {
     ...{ id, replyId, status: "RUNNING", model: "", text: "", parts: [], queuedAt: "", input: [] },
-    ...{ userMessageId: null, userMessage: null, error: null, approvals: [] },
+    ...{ userMessageId: null, userMessage: null, error: null, approvals: [], waitsUntil: null },
   };
 }
 

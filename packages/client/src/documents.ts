@@ -8,9 +8,9 @@ const block =
 // The text of a TextPart is a piece of the run's text.
 const part = "__typename ...on TextPart{messageId start}...on ReasoningPart{messageId text}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
-const run = `fragment R on Run{id status replyId model text parts{${part}}approvals{callId name args allowed}queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
+const run = `fragment R on Run{id status replyId model text parts{${part}}approvals{callId name args allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
-  "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id}}";
+  "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id status}}";
 const page = "nodes{...M}pageInfo{hasPreviousPage}";
 const runs = "queuedRuns{...R}activeRun{...R}lastRun{...R}";
 
@@ -99,7 +99,7 @@ export interface SessionRow {
   readonly readCount: number;
   readonly updatedAt: string | null;
   readonly metadata: Readonly<Record<string, unknown>>;
-  readonly activeRun: { readonly id: string } | null;
+  readonly activeRun: Pick<RunInfo, "id" | "status"> | null;
 }
 
 export interface PageRow {

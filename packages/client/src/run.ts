@@ -12,6 +12,8 @@ export interface RunInfo {
   readonly userMessageId: string | null;
   /** What it waits for; empty unless it is WAITING. */
   readonly approvals: readonly Approval[];
+  /** When it is given up, unless somebody has decided by then; null unless it is WAITING. */
+  readonly waitsUntil: string | null;
 }
 
 /** A call of a tool that does not begin before somebody has decided on it. */
@@ -36,13 +38,13 @@ export interface RunError {
   readonly retryable: boolean;
 }
 
-export function runOf({ id, replyId, status, model, userMessageId, approvals }: RunRow): RunInfo {
-  return { id, replyId, status, model, userMessageId, approvals };
+export function runOf({ id, replyId, status, model, userMessageId, approvals, waitsUntil }: RunRow): RunInfo {
+  return { id, replyId, status, model, userMessageId, approvals, waitsUntil };
 }
 
 /** One that went away with its session, or is forgotten. */
 export function lostRun(id: string): RunInfo {
-  return { id, replyId: "", status: "CANCELLED", model: "", userMessageId: null, approvals: [] };
+  return { id, replyId: "", status: "CANCELLED", model: "", userMessageId: null, approvals: [], waitsUntil: null };
 }
 
 export function hasEnded({ status }: RunInfo): boolean {

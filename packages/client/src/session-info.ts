@@ -15,6 +15,8 @@ export interface SessionInfo {
   readonly metadata: Readonly<Record<string, unknown>>;
   /** Whether a reply is being made. */
   readonly running: boolean;
+  /** Whether it is held up until somebody decides on calls of tools. */
+  readonly waiting: boolean;
 }
 
 export interface SessionSettings {
@@ -30,5 +32,6 @@ export function infoOf(row: SessionRow): SessionInfo {
   return {
     ...{ id, sessionId, title, model, archived, messageCount, readCount, updatedAt, metadata },
     running: activeRun !== null,
+    waiting: activeRun?.status === "WAITING",
   };
 }

@@ -151,7 +151,7 @@ interface SessionLinkProps {
 
 /** A link, so that a browser opens it in a tab of its own as well. */
 function SessionLink({ session, isCurrent, open }: SessionLinkProps): JSX.Element {
-  const { sessionId, title, messageCount, readCount, running, updatedAt } = session;
+  const { sessionId, title, messageCount, readCount, running, waiting, updatedAt } = session;
   const unread = isCurrent ? 0 : messageCount - readCount;
   return (
     <a
@@ -168,7 +168,11 @@ function SessionLink({ session, isCurrent, open }: SessionLinkProps): JSX.Elemen
       <small>
         {messageCount} {messageCount === 1 ? "message" : "messages"}
       </small>
-      {running && <span class="dot" role="img" aria-label="replying" />}
+      {waiting ? (
+        <span class="waiting">to decide</span>
+      ) : (
+        running && <span class="dot" role="img" aria-label="replying" />
+      )}
       {unread > 0 && (
         <span class="unread">
           {unread > 999 ? "999+" : unread}

@@ -39,7 +39,8 @@ export function ChatHeader(props: ChatHeaderProps): JSX.Element {
           <span class={`badge ${connection}`} role="status">
             {connectionNames[connection]}
           </span>
-          {run !== null && <span class="running">replying with {run.model}</span>}
+          {run?.status === "WAITING" && <span class="badge waiting">waits for a decision</span>}
+          {run?.status === "RUNNING" && <span class="running">replying with {run.model}</span>}
           {queued.length > 0 && <span>{queued.length} waiting</span>}
           <code>{sessionId}</code>
         </p>

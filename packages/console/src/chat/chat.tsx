@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import type { ChatMessage, SessionSnapshot } from "../../../client/src/client.ts";
+import type { ChatMessage, RunInfo, SessionSnapshot } from "../../../client/src/client.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Scroller } from "../parts/scroller.tsx";
 import { useStore } from "../store.ts";
@@ -33,7 +33,16 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
   // A message that could not be sent says so itself.
   const unsaid = () => undefined;
 
+  const waiting = run?.status === "WAITING" ? run : null;
+
   const actions: MessageActions = {
+    async decide(decision) {
+      const answer = store.respond([decision], run?.id);
+      start(answer);
+      await answer;
+      // The buttons that were pressed go.
+      document.querySelector<HTMLElement>(".approval button:enabled, .composer textarea")?.focus();
+    },
     edit: (id, text) => void store.edit(id, text).catch(unsaid),
     regenerate: (id) => start(store.regenerate(id)),
     fork: (id) => start(store.fork(id).then(open)),
@@ -69,7 +78,12 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
           onTop={() => chat.hasOlder && !chat.loadingOlder && start(store.loadOlder())}
           before={chat.hasOlder && <p class="older">Older messages come as you scroll up.</p>}
           row={(message) => (
-            <Message {...{ message, inspect }} actions={canWrite ? actions : null} isLast={message.id === last} />
+            <Message
+              {...{ message, inspect }}
+              actions={canWrite ? actions : null}
+              waiting={message.status === "streaming" ? waiting : null}
+              isLast={message.id === last}
+            />
           )}
         />
       )}
@@ -79,7 +93,7 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
           Newest
         </button>
       )}
-      <Announcer messages={messages} connection={connection} />
+      <Announcer {...{ messages, connection, waiting }} />
       {canWrite ? (
         <Composer
           {...{ sessionId, send }}
@@ -148,10 +162,11 @@ function useMarkRead(isDue: boolean, unread: number, markRead: () => void): void
 interface AnnouncerProps {
   readonly messages: readonly ChatMessage[];
   readonly connection: SessionSnapshot["connection"];
+  readonly waiting: RunInfo | null;
 }
 
-/** What a screen reader says: a reply once it is whole, not word by word, and that the connection has gone or come back. */
-function Announcer({ messages, connection }: AnnouncerProps): JSX.Element {
+/** What a screen reader says: a reply once it is whole, not word by word, a call that waits for a decision, and that the connection has gone or come back. */
+function Announcer({ messages, connection, waiting }: AnnouncerProps): JSX.Element {
   const newest = messages.findLast(({ role, status }) => role === "ASSISTANT" && status !== "streaming");
   const known = useRef("");
   const wasLive = useRef(false);
@@ -163,11 +178,13 @@ function Announcer({ messages, connection }: AnnouncerProps): JSX.Element {
   const text =
     connection === "offline"
       ? "The connection is lost. It is tried again."
-      : newest !== undefined && newest.id !== known.current
-        ? `The assistant says: ${newest.text.slice(0, 400)}`
-        : wasOffline.current
-          ? "The connection is back."
-          : "";
+      : waiting !== null
+        ? `${waiting.approvals.map(({ name }) => name).join(", ")} waits for a decision.`
+        : newest !== undefined && newest.id !== known.current
+          ? `The assistant says: ${newest.text.slice(0, 400)}`
+          : wasOffline.current
+            ? "The connection is back."
+            : "";
   return (
     <p class="unseen" role="status">
       {text}

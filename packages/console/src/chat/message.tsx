@@ -1,13 +1,17 @@
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import type { Block, ChatMessage } from "../../../client/src/client.ts";
+import type { Block, ChatMessage, RunInfo } from "../../../client/src/client.ts";
+import { Editor } from "../parts/editor.tsx";
 import { Icon } from "../parts/icon.tsx";
 import type { IconName } from "../parts/icon.tsx";
 import { Markdown } from "../parts/markdown.tsx";
 import { shortTime } from "../parts/time.ts";
+import { Approvals } from "./approvals.tsx";
+import type { Decide } from "./approvals.tsx";
 
 export interface MessageActions {
+  readonly decide: Decide;
   readonly edit: (id: string, text: string) => void;
   readonly regenerate: (id: string) => void;
   readonly fork: (id: string) => void;
@@ -21,6 +25,8 @@ interface MessageProps {
   /** null: the viewer may only read. */
   readonly actions: MessageActions | null;
   readonly inspect: (id: string) => void;
+  /** The run that makes it, where that waits for decisions. */
+  readonly waiting: RunInfo | null;
   /** Whether its actions are shown though it is neither pointed at nor focused. */
   readonly isLast: boolean;
 }
@@ -40,7 +46,7 @@ function noteOn({ status, finishReason, error }: ChatMessage): string | null {
   return null;
 }
 
-export function Message({ message, actions, inspect, isLast }: MessageProps): JSX.Element {
+export function Message({ message, actions, inspect, waiting, isLast }: MessageProps): JSX.Element {
   const { id, role, status, text, content, createdAt, position, error, name } = message;
   const [isActive, setActive] = useState(false);
   const [isEditing, setEditing] = useState(false);
@@ -65,6 +71,10 @@ export function Message({ message, actions, inspect, isLast }: MessageProps): JS
       {isEditing && actions !== null ? (
         <Editor
           text={text}
+          label="Edit the message"
+          hint="What comes after this message is dropped once it is sent."
+          action="Save and send"
+          isReady={(next) => next.trim() !== ""}
           close={() => setEditing(false)}
           save={(next) => {
             setEditing(false);
@@ -79,7 +89,10 @@ export function Message({ message, actions, inspect, isLast }: MessageProps): JS
           {message.toolCalls.map((call) => (
             <Folded title={`calls ${call.name}`} text={JSON.stringify(call.args, null, 2)} />
           ))}
-          {status === "streaming" && <span class="caret" aria-label="The reply is being made" role="img" />}
+          {waiting !== null && <Approvals run={waiting} decide={actions?.decide ?? null} />}
+          {status === "streaming" && waiting === null && (
+            <span class="caret" aria-label="The reply is being made" role="img" />
+          )}
         </div>
       )}
       {error !== null && <p class="error">{error.message}</p>}
@@ -166,51 +179,5 @@ function Folded({ title, text }: { readonly title: string; readonly text: string
       <summary>{title}</summary>
       <p class="plain">{text}</p>
     </details>
-  );
-}
-
-interface EditorProps {
-  readonly text: string;
-  readonly save: (text: string) => void;
-  readonly close: () => void;
-}
-
-function Editor({ text, save, close }: EditorProps): JSX.Element {
-  const [value, setValue] = useState(text);
-  const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => field.current?.focus(), []);
-  const isReady = value.trim() !== "";
-  return (
-    <form
-      class="editor"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (isReady) save(value);
-      }}
-      onKeyDown={(event) => {
-        if (event.key === "Escape") close();
-        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-          event.preventDefault();
-          if (isReady) save(value);
-        }
-      }}
-    >
-      <textarea
-        ref={field}
-        aria-label="Edit the message"
-        rows={Math.min(10, value.split("\n").length)}
-        value={value}
-        onInput={({ currentTarget }) => setValue(currentTarget.value)}
-      />
-      <p class="hint">What comes after this message is dropped once it is sent.</p>
-      <footer>
-        <button type="button" onClick={close}>
-          Cancel
-        </button>
-        <button class="primary" disabled={!isReady}>
-          Save and send
-        </button>
-      </footer>
-    </form>
   );
 }

@@ -1,7 +1,7 @@
 const usage = "{inputTokens outputTokens}";
 
 export const messageDocument = `query ConsoleMessage($id:ID!){node(id:$id){...on Message{messageId position cursor role createdAt finishReason storedText usage${usage} run{id}}}}`;
-export const runsDocument = `query ConsoleSession($sessionId:String!){session(sessionId:$sessionId){sessionId messageCount readCount model instructions createdAt expiresAt metadata cursor memory{strategy maxTurns maxTokens}totalUsage${usage} forkedFrom{sessionId}queuedRuns{id model input{...on TextBlock{text}}}lastRun{id status model queuedAt startedAt finishedAt text notes usage${usage} error{code message}}}}`;
+export const runsDocument = `query ConsoleSession($sessionId:String!){session(sessionId:$sessionId){sessionId messageCount readCount model instructions createdAt expiresAt metadata cursor memory{strategy maxTurns maxTokens}totalUsage${usage} forkedFrom{sessionId}queuedRuns{id model input{...on TextBlock{text}}}lastRun{id status model queuedAt startedAt finishedAt waitsUntil approvals{name}text notes usage${usage} error{code message}}}}`;
 
 interface Usage {
   readonly inputTokens: number;
@@ -27,6 +27,8 @@ export interface RunFacts {
   readonly queuedAt: string;
   readonly startedAt: string | null;
   readonly finishedAt: string | null;
+  readonly waitsUntil: string | null;
+  readonly approvals: readonly { readonly name: string }[];
   readonly text: string;
   readonly notes: readonly string[];
   readonly usage: Usage | null;

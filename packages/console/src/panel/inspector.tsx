@@ -21,8 +21,14 @@ export function Inspector({ sessionId, messageId, canWrite, tell }: InspectorPro
   const chat = useStore(client.session(sessionId));
   const [session, setSession] = useState<SessionFacts | null>(null);
   const [message, setMessage] = useState<MessageFacts | null>(null);
-  // What is read again when it changes: a run's start and end, the queue, and the number of messages.
-  const state = [chat.run?.id, ...chat.queued.map(({ id }) => id), chat.messages.length, chat.session?.title].join();
+  // What is read again when it changes: a run's start and end, what it waits with, the queue, and the number of messages.
+  const state = [
+    chat.run?.id,
+    chat.run?.approvals.length,
+    ...chat.queued.map(({ id }) => id),
+    chat.messages.length,
+    chat.session?.title,
+  ].join();
   useEffect(() => {
     if (chat.session === null) {
       setSession(null);
@@ -137,7 +143,7 @@ function RunSection({ title, run, stop }: RunSectionProps): JSX.Element {
     <section>
       <h3>
         {title} <span class={`badge ${status.toLowerCase()}`}>{status}</span>
-        {status === "RUNNING" && stop !== null && (
+        {(status === "RUNNING" || status === "WAITING") && stop !== null && (
           <button type="button" class="small" onClick={() => stop(run.id)}>
             Stop
           </button>
@@ -149,6 +155,8 @@ function RunSection({ title, run, stop }: RunSectionProps): JSX.Element {
           accepted: run.queuedAt,
           waited: queued && started ? duration(started - queued) : null,
           took: started && finished ? duration(finished - started) : null,
+          "to decide": run.approvals.map(({ name }) => name).join(", ") || null,
+          "waits until": run.waitsUntil,
           tokens: usage && `${usage.inputTokens} in, ${usage.outputTokens} out`,
           text: `${run.text.length} characters`,
           error: error && `${error.code}: ${error.message}`,

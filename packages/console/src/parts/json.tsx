@@ -14,11 +14,20 @@ export function Json({ text, label }: { readonly text: string; readonly label: s
 }
 
 export function indented(text: string): string {
+  return isJson(text) ? JSON.stringify(JSON.parse(text), null, 2) : text;
+}
+
+function isJson(text: string): boolean {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
+    return true;
   } catch {
-    return text;
+    return false;
   }
+}
+
+export function isJsonObject(text: string): boolean {
+  return text.trim().startsWith("{") && isJson(text);
 }
 
 function coloured(text: string): ComponentChildren {

@@ -1,5 +1,6 @@
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const dayWithTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const exact = new Intl.DateTimeFormat(undefined, {
   ...{ hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" },
 });
@@ -13,6 +14,10 @@ export function shortTime(at: string | null): string {
   return Date.now() - date.getTime() < dayMs && date.getDate() === new Date().getDate()
     ? clock.format(date)
     : day.format(date);
+}
+
+export function dayAndTime(at: string): string {
+  return dayWithTime.format(new Date(at));
 }
 
 export function exactTime(at: number): string {

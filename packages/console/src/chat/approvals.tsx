@@ -1,0 +1,84 @@
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+
+import type { Approval, Decision, RunInfo } from "../../../client/src/client.ts";
+import { Editor } from "../parts/editor.tsx";
+import { isJsonObject, Json } from "../parts/json.tsx";
+import { dayAndTime } from "../parts/time.ts";
+
+/** Resolves once the gateway has taken it. */
+export type Decide = (decision: Decision) => Promise<unknown>;
+
+interface ApprovalsProps {
+  readonly run: RunInfo;
+  /** null: the viewer may only read. */
+  readonly decide: Decide | null;
+}
+
+/** Calls of tools that begin only when somebody has decided on them, here or elsewhere. */
+export function Approvals({ run: { approvals, waitsUntil }, decide }: ApprovalsProps): JSX.Element[] {
+  return approvals.map((call) => <Waiting key={call.callId} {...{ call, waitsUntil, decide }} />);
+}
+
+interface WaitingProps extends Pick<ApprovalsProps, "decide"> {
+  readonly call: Approval;
+  readonly waitsUntil: string | null;
+}
+
+function Waiting({ call: { callId, name, args, allowed }, waitsUntil, decide }: WaitingProps): JSX.Element {
+  const [form, setForm] = useState<"edit" | "say" | null>(null);
+  const [isSent, setSent] = useState(false);
+  const close = () => setForm(null);
+  const text = JSON.stringify(args, null, 2);
+  const send = (decision: Decision) => {
+    setSent(true);
+    // Where it was refused it can be made otherwise.
+    void decide?.(decision).catch(() => setSent(false));
+  };
+  const button = (kind: string, label: string, act: () => void) =>
+    allowed.includes(kind) && (
+      <button type="button" class={kind === "APPROVE" ? "primary" : undefined} disabled={isSent} onClick={act}>
+        {label}
+      </button>
+    );
+  return (
+    <section class="approval" aria-label={`${name} waits for a decision`}>
+      <header>
+        <b>{name}</b> waits for a decision
+        {waitsUntil !== null && <small>until {dayAndTime(waitsUntil)}</small>}
+      </header>
+      {form === "edit" ? (
+        <Editor
+          {...{ text, close }}
+          label={`Arguments of ${name}`}
+          hint="All of the arguments, as a JSON object. The history then has these."
+          action="Approve with these"
+          isCode
+          isReady={(value) => !isSent && isJsonObject(value)}
+          save={(value) => send({ edit: { callId, args: JSON.parse(value) as Approval["args"] } }) /* isJsonObject */}
+        />
+      ) : (
+        <Json text={text} label={`Arguments of ${name}`} />
+      )}
+      {form === "say" && (
+        <Editor
+          {...{ close }}
+          text=""
+          label="Why not"
+          hint="The model is told it, and may do something else instead."
+          action="Reject"
+          isReady={() => !isSent}
+          save={(reason) => send({ reject: { callId, reason } })}
+        />
+      )}
+      {form === null && decide !== null && (
+        <footer>
+          {button("APPROVE", "Approve", () => send({ approve: { callId } }))}
+          {button("EDIT", "Edit", () => setForm("edit"))}
+          {button("REJECT", "Reject", () => send({ reject: { callId } }))}
+          {button("REJECT", "Reject and say why", () => setForm("say"))}
+        </footer>
+      )}
+    </section>
+  );
+}
