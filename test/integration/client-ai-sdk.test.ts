@@ -200,15 +200,16 @@ test("a chat that nobody may read says so", async () => {
 
 test("each block has its part, tools their results, and what a user's message holds comes back", () => {
   const blank = { messageId: null, name: null, createdAt: null, toolFailed: null, position: 0, error: null };
+  const called = { name: "look", args: {}, argsText: "{}", status: null, allowed: [], result: null };
   const citation = { title: "Example", quote: null, start: null, end: null };
   const reply: ChatMessage = {
     ...blank,
     ...({ id: "reply", role: "ASSISTANT", status: "stored", finishReason: "STOP", toolCallId: null } as const),
     text: "Yes.",
     toolCalls: [
-      { callId: "a", name: "look", args: { q: 1 } },
-      { callId: "b", name: "look", args: {} },
-      { callId: "c", name: "look", args: {} },
+      { ...called, callId: "a", args: { q: 1 }, argsText: '{"q":1}', status: "DONE", result: "found" },
+      { ...called, callId: "b", status: "FAILED", result: "broken" },
+      { ...called, callId: "c" },
     ],
     content: [
       { type: "reasoning", text: "Hm." },
@@ -229,11 +230,7 @@ test("each block has its part, tools their results, and what a user's message ho
     ],
   };
   const answer = { ...blank, role: "TOOL", status: "stored", finishReason: null, toolCalls: [], content: [] } as const;
-  const messages: readonly ChatMessage[] = [
-    reply,
-    { ...answer, id: "1", toolCallId: "a", text: "found" },
-    { ...answer, id: "2", toolCallId: "b", text: "broken", toolFailed: true },
-  ];
+  const messages: readonly ChatMessage[] = [reply, { ...answer, id: "1", toolCallId: "a", text: "found" }];
   const [uiMessage, ...more] = toUIMessages(messages);
   expect(more).toEqual([]);
   const call = { type: "dynamic-tool", toolName: "look" };

@@ -109,7 +109,7 @@ test("useParleyChat: what fails is told by error and rejects nothing; it is dism
     .poll(() => [chat().status, chat().error?.message])
     .toEqual(["error", "That message is not in the chat any more."]);
   const refused = Promise.resolve(chat().addToolOutput({ tool: "x", toolCallId: "x", output: "x" }));
-  await expect(refused).rejects.toThrow("A reply of Parley's takes no tool outputs or approvals.");
+  await expect(refused).rejects.toThrow("A reply of Parley's takes no tool outputs.");
 });
 
 /** A tab with assistant-ui's own components: its text, and the runtime of the newest render. */

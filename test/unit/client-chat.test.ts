@@ -22,7 +22,6 @@ const run = (status: RunRow["status"], answered: number, more: Partial<RunRow> =
     replyId: `m0-${answered + 1}`,
     status,
     model: "small",
-    text: "",
     parts: [],
     queuedAt: "now",
     approvals: [],
@@ -70,7 +69,12 @@ const story: readonly SessionEvent[] = [
   progress(2, 0, "ha", 1),
   thought(2, 2, "Or not?"),
   progress(2, 2, "lf", 3),
-  changed(run("FAILED", 2, { text: "half", error: { code: "OTHER", message: "It failed.", retryable: true } })),
+  changed(
+    run("FAILED", 2, {
+      parts: [{ __typename: "TextPart", messageId: "m0-3", start: 0, text: "half" }],
+      error: { code: "OTHER", message: "It failed.", retryable: true },
+    }),
+  ),
   { __typename: "HistoryReset", kept: 2, cursor: "c1", session: session({ messages: page(message(0, "q")) }) },
   added(message(2, "edited", 1)),
   { __typename: "HistoryReset", kept: 0, cursor: "start", session: session() },

@@ -1,5 +1,5 @@
 import type { OpenSessionRow, PageRow, PartRow, RunRow, SessionEvent } from "./documents.ts";
-import { inputMessage, replyMessage, storedMessage } from "./message.ts";
+import { inputMessage, replyMessages, storedMessage, withAnswers } from "./message.ts";
 import type { ChatMessage, StoredMessage } from "./message.ts";
 import { hasEnded } from "./run.ts";
 import type { RunError, RunInfo } from "./run.ts";
@@ -62,19 +62,16 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
       const known = chat.active?.id === runId ? chat.active : unknownRun(runId, replyId);
       // Behind a message that is stored an agent goes on with the next one.
       if (chat.active === null && chat.stored.some(({ id }) => id === replyId)) return chat;
-      const active = known.replyId === replyId ? known : { ...known, replyId, text: "" };
+      const { start = offset, text: before = "" } = known.parts[index] ?? {};
       // Text is only ever added: what ends within what is there came before.
-      if (offset + text.length <= active.text.length) return chat;
-      const parts = active.parts[index]
-        ? active.parts
-        : withPart(active.parts, index, { __typename: "TextPart", messageId: replyId, start: offset });
-      return { ...chat, active: { ...active, parts, text: active.text.slice(0, offset) + text } };
+      if (offset + text.length <= start + before.length) return chat;
+      const part = { __typename: "TextPart", messageId: replyId, start, text: before.slice(0, offset - start) + text };
+      return { ...chat, active: { ...known, replyId, parts: withPart(known.parts, index, part) } };
     }
     case "PartAdded":
     case "PartProgress":
-      return partChanged(chat, event);
     case "PartChanged":
-      return decided(chat, event);
+      return partChanged(chat, event);
     case "RunChanged":
       return runChanged(chat, event.run);
     case "SessionUpdated":
@@ -137,10 +134,10 @@ function runChanged(chat: Chat, run: RunRow): Chat {
   };
 }
 
-/** What is no text: reasoning, and of a later gateway more. */
+/** What is no text: reasoning, calls of tools, and of a later gateway more. */
 function partChanged(
   chat: Chat,
-  event: Extract<SessionEvent, { readonly __typename: "PartAdded" | "PartProgress" }>,
+  event: Extract<SessionEvent, { readonly __typename: "PartAdded" | "PartProgress" | "PartChanged" }>,
 ): Chat {
   const { active } = chat;
   if (active?.id !== event.runId) return chat;
@@ -148,20 +145,18 @@ function partChanged(
   const before = active.parts[index];
   let part = before;
   if (event.__typename === "PartAdded") part ??= event.part;
+  else if (event.__typename === "PartChanged") {
+    if ((event.part.revision ?? 0) > (before?.revision ?? -1)) ({ part } = event);
+  }
   // As with text: what ends within what is there came before.
   else if (before?.text !== undefined && event.offset + event.text.length > before.text.length) {
     part = { ...before, text: before.text.slice(0, event.offset) + event.text };
   }
   if (part === undefined || part === before) return chat;
-  return { ...chat, active: { ...active, parts: withPart(active.parts, index, part) } };
-}
-
-/** Somebody has decided on a call, here or elsewhere. */
-function decided(chat: Chat, { runId, part }: Extract<SessionEvent, { readonly __typename: "PartChanged" }>): Chat {
-  const { active } = chat;
-  if (active?.id !== runId || part.allowed?.length !== 0) return chat;
-  const approvals = active.approvals.filter(({ callId }) => callId !== part.callId);
-  return approvals.length === active.approvals.length ? chat : { ...chat, active: { ...active, approvals } };
+  const { callId, allowed } = part;
+  // Somebody has decided on it, here or elsewhere.
+  const approvals = allowed?.length === 0 ? active.approvals.filter((one) => one.callId !== callId) : active.approvals;
+  return { ...chat, active: { ...active, parts: withPart(active.parts, index, part), approvals } };
 }
 
 function withPart(parts: readonly PartRow[], index: number, part: PartRow): readonly PartRow[] {
@@ -206,7 +201,7 @@ function replacedBy(run: RunRow | null, stored: readonly StoredMessage[]): Chat[
 /** Of a run that began before this client heard of it. */
 function unknownRun(id: string, replyId: string): RunRow {
   return {
-    ...{ id, replyId, status: "RUNNING", model: "", text: "", parts: [], queuedAt: "", input: [] },
+    ...{ id, replyId, status: "RUNNING", model: "", parts: [], queuedAt: "", input: [] },
     ...{ userMessageId: null, userMessage: null, error: null, approvals: [], waitsUntil: null },
   };
 }
@@ -251,30 +246,35 @@ export function notSent(chat: Chat, messageId: string, error: RunError): Chat {
  * replace, then the reply that streams or has failed, then what waits.
  */
 export function messagesOf(chat: Chat): readonly ChatMessage[] {
-  const { stored, active, queued, replaced } = chat;
+  const { active, queued, replaced } = chat;
+  const stored = withAnswers(chat.stored, active);
   const cut = Math.min(...chat.outgoing.map(({ replaces }) => replaces ?? Infinity));
   const shown: ChatMessage[] =
     cut === Infinity && replaced === null
       ? [...stored]
       : stored.filter(({ position: at }) => at < cut && !(replaced && at >= replaced.from && at < replaced.until));
-  showFailure(shown, chat.failed, cut);
+  showFailure(shown, stored, chat.failed, cut);
   const newest = stored.at(-1)?.position ?? -1;
   // What an edit replaces goes together with the reply that is being made to it.
   for (const run of active === null || cut < Infinity ? queued : [active, ...queued]) {
     const isNew = (run.userMessage?.position ?? Infinity) > newest && !isStored(stored, run.userMessageId);
     if (isNew && run.input.length > 0) shown.push(inputMessage(run));
-    if (run === active && !isStored(stored, run.replyId)) shown.push(replyMessage(run));
+    if (run === active) shown.push(...unstored(run, stored));
   }
   for (const { message } of chat.outgoing) shown.push(message);
   return shown;
 }
 
 /** A reply that failed stands behind what it answers; one that was to replace another, at the end. */
-function showFailure(shown: ChatMessage[], failed: RunRow | null, cut: number): void {
+function showFailure(shown: ChatMessage[], stored: readonly StoredMessage[], failed: RunRow | null, cut: number): void {
   const at = failed?.userMessage?.position;
   if (failed === null || at === undefined || at >= cut || at < (shown[0]?.position ?? 0)) return;
   const behind = failed.input.length === 0 ? -1 : shown.findIndex(({ position }) => (position ?? 0) > at);
-  shown.splice(behind === -1 ? shown.length : behind, 0, replyMessage(failed));
+  shown.splice(behind === -1 ? shown.length : behind, 0, ...unstored(failed, stored));
+}
+
+function unstored(run: RunRow, stored: readonly StoredMessage[]): readonly ChatMessage[] {
+  return replyMessages(run).filter(({ id }) => !isStored(stored, id));
 }
 
 export function unreadOf({ session, stored }: Chat): number {

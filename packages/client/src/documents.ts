@@ -1,21 +1,21 @@
-import type { Citation, Role } from "./message.ts";
+import type { Citation, Role, ToolStatus } from "./message.ts";
 import type { RunInfo, RunError } from "./run.ts";
 
 // The operations that the client sends, and what each brings. Short names and no line breaks: they travel with each request.
 
 const block =
   "__typename ...on TextBlock{text citations{url title quote start end}}...on ImageBlock{url detail}...on ReasoningBlock{text}...on FileBlock{url mimeType fileName}...on AudioBlock{url mimeType}...on ServerToolBlock{callId name args result}...on OtherBlock{data}";
-// The text of a TextPart is a piece of the run's text.
-const part = "__typename ...on TextPart{messageId start}...on ReasoningPart{messageId text}";
+const part =
+  "__typename ...on TextPart{messageId start text}...on ReasoningPart{messageId text}...on ToolPart{messageId callId name args text:argsText revision status allowed result{...on TextBlock{text}}}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
-const run = `fragment R on Run{id status replyId model text parts{${part}}approvals{callId name args allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
+const run = `fragment R on Run{id status replyId model parts{${part}}approvals{callId name args allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
   "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id status}}";
 const page = "nodes{...M}pageInfo{hasPreviousPage}";
 const runs = "queuedRuns{...R}activeRun{...R}lastRun{...R}";
 
 /** One stream brings the newest page and all that follows: StreamOpened has both, so nothing is missed between them. */
-export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId index offset text}...on PartAdded{runId index part{${part}}}...on PartProgress{runId index offset text}...on PartChanged{runId part{...on ToolPart{callId allowed}}}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
+export const sessionEvents = `subscription ParleySessionEvents($sessionId:String!,$after:String,$fresh:Boolean!,$last:Int!){sessionEvents(sessionId:$sessionId,after:$after){__typename ...on StreamWaiting{cursor}...on StreamOpened{cursor session{...S ${runs} messages(last:$last)@include(if:$fresh){${page}}}}...on MessageAdded{message{...M}}...on ReplyProgress{runId replyId index offset text}...on PartAdded{runId index part{${part}}}...on PartProgress{runId index offset text}...on PartChanged{runId index part{${part}}}...on RunChanged{run{...R}}...on SessionUpdated{session{...S}}...on HistoryReset{kept cursor session{...S ${runs} messages(last:$last){${page}}}}}}${message}${run}${session}`;
 export const load = `query ParleyLoad($sessionId:String!,$last:Int!){session(sessionId:$sessionId){cursor ...S ${runs} messages(last:$last){${page}}}}${message}${run}${session}`;
 export const older = `query ParleyOlder($sessionId:String!,$before:String!,$last:Int!){session(sessionId:$sessionId){messages(last:$last,before:$before){${page}}}}${message}`;
 export const runById = `query ParleyRun($id:ID!){node(id:$id){...R}}${run}`;
@@ -57,10 +57,19 @@ export interface PartRow {
   /** A gateway of a later version may have more of them. */
   readonly __typename: string;
   readonly messageId?: string;
-  /** Of text: where in the reply's text it begins. */
+  /** Of text: where in its message's text it begins. */
   readonly start?: number;
-  /** Of reasoning. */
+  /** Of text and reasoning; of a call of a tool its arguments, as the model writes them. */
   readonly text?: string;
+  /** The rest is of a call of a tool. */
+  readonly callId?: string;
+  readonly name?: string;
+  /** null until they are whole. */
+  readonly args?: unknown;
+  readonly revision?: number;
+  readonly status?: ToolStatus;
+  readonly allowed?: readonly string[];
+  readonly result?: readonly { readonly text?: string }[];
 }
 
 export interface MessageRow {
@@ -79,7 +88,6 @@ export interface MessageRow {
 }
 
 export interface RunRow extends RunInfo {
-  readonly text: string;
   readonly parts: readonly PartRow[];
   readonly queuedAt: string;
   /** Empty where a reply is made anew. */
@@ -134,12 +142,7 @@ export type SessionEvent =
       readonly offset: number;
       readonly text: string;
     }
-  /** Of a call of a tool. */
-  | {
-      readonly __typename: "PartChanged";
-      readonly runId: string;
-      readonly part: { readonly callId?: string; readonly allowed?: readonly string[] };
-    }
+  | { readonly __typename: "PartChanged"; readonly runId: string; readonly index: number; readonly part: PartRow }
   | { readonly __typename: "RunChanged"; readonly run: RunRow }
   | { readonly __typename: "SessionUpdated"; readonly session: SessionRow }
   | {

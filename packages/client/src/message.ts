@@ -1,5 +1,5 @@
-import type { BlockRow, MessageRow, RunRow } from "./documents.ts";
-import type { RunError } from "./run.ts";
+import type { BlockRow, MessageRow, PartRow, RunRow } from "./documents.ts";
+import type { Approval, RunError } from "./run.ts";
 
 export type Role = "USER" | "ASSISTANT" | "SYSTEM" | "TOOL" | "FUNCTION" | "OTHER";
 
@@ -37,6 +37,26 @@ export type SentBlock = Exclude<Block, { readonly type: "reasoning" | "server-to
 /** What can be sent. */
 export type Content = string | readonly SentBlock[];
 
+/** As of the gateway's ToolPart.status. A gateway of a later version may have more of them. */
+export type ToolStatus =
+  "WRITING" | "NEEDS_APPROVAL" | "RUNNING" | "DONE" | "FAILED" | "REJECTED" | "CANCELLED" | (string & {});
+
+/** A call of a tool by the model. */
+export interface ToolCall {
+  readonly callId: string | null;
+  readonly name: string;
+  /** null while the model writes them. */
+  readonly args: unknown;
+  /** As JSON; a piece of it while the model writes them. */
+  readonly argsText: string;
+  /** null: it lies in the history without an answer. What was rejected is FAILED once it lies there. */
+  readonly status: ToolStatus | null;
+  /** What `respond` may decide on it now: APPROVE, EDIT, REJECT. */
+  readonly allowed: readonly string[];
+  /** Text of what it has answered, also where it failed; null until then. */
+  readonly result: string | null;
+}
+
 /** A message as a screen shows it. The object stays the same one for as long as nothing of it changes. */
 export interface ChatMessage {
   /** The same from the optimistic message, or the first streamed character, to the stored one: a key for lists. */
@@ -53,7 +73,7 @@ export interface ChatMessage {
   readonly name: string | null;
   readonly createdAt: string | null;
   readonly finishReason: MessageRow["finishReason"];
-  readonly toolCalls: MessageRow["toolCalls"];
+  readonly toolCalls: readonly ToolCall[];
   readonly toolCallId: string | null;
   readonly toolFailed: boolean | null;
   /** Of what is stored; null until then. */
@@ -72,9 +92,62 @@ const blank = {
   ...{ toolFailed: null, position: null, error: null },
 } as const;
 
-export function storedMessage({ content: rows, ...row }: MessageRow): StoredMessage {
+export function storedMessage({ content: rows, toolCalls, ...row }: MessageRow): StoredMessage {
   const content = blocksOf(rows);
-  return { ...row, content, text: textOf(content), status: "stored", error: null };
+  return {
+    ...{ ...row, content, text: textOf(content), toolCalls: toolCalls.map((call) => callOf(call)) },
+    ...{ status: "stored", error: null },
+  };
+}
+
+const answered = new WeakMap<ChatMessage, { readonly by: readonly unknown[]; readonly message: StoredMessage }>();
+
+/** Stored messages, each call of a tool with its answer: that is the message behind it, and until that is there a part of the run. */
+export function withAnswers(stored: readonly StoredMessage[], run: RunRow | null): readonly StoredMessage[] {
+  return stored.map((message, at) => {
+    const { toolCalls } = message;
+    if (toolCalls.length === 0) return message;
+    // Ids of calls are those of their message: some models begin anew with each.
+    let end = at + 1;
+    while (stored[end]?.role === "TOOL") end++;
+    const answers = stored.slice(at + 1, end);
+    const by = toolCalls.map(
+      ({ callId }) =>
+        answers.find(({ toolCallId }) => toolCallId === callId) ??
+        run?.parts.find((part) => part.messageId === message.id && part.callId === callId),
+    );
+    const before = answered.get(message);
+    if (before?.by.every((one, index) => one === by[index]) === true) return before.message;
+    const one = { ...message, toolCalls: toolCalls.map((call, index) => callOf(call, by[index])) };
+    answered.set(message, { by, message: one });
+    return one;
+  });
+}
+
+function callOf({ callId, name, args }: MessageRow["toolCalls"][number], by?: ChatMessage | PartRow): ToolCall {
+  const call = { callId, name, args, argsText: JSON.stringify(args), allowed: [] };
+  if (by === undefined) return { ...call, status: null, result: null };
+  if ("__typename" in by) return { ...call, status: by.status ?? null, result: resultOf(by) };
+  return { ...call, status: by.toolFailed === true ? "FAILED" : "DONE", result: by.text };
+}
+
+function resultOf({ status, result = [] }: PartRow): string | null {
+  return status === "DONE" || status === "FAILED" || status === "REJECTED"
+    ? result.map(({ text = "" }) => text).join("")
+    : null;
+}
+
+function callsOf({ parts }: RunRow, id: string, approvals: readonly Approval[]): readonly ToolCall[] {
+  const calls = parts.flatMap((part): readonly ToolCall[] => {
+    const { messageId, callId, name = "", args = null, text = "", status = null, allowed = [] } = part;
+    if (messageId !== id || callId === undefined) return [];
+    const argsText = args === null ? text : JSON.stringify(args);
+    return [{ callId, name, args, argsText, status, allowed, result: resultOf(part) }];
+  });
+  // The parts of a run are kept up to a size; what is to be decided is told in any case.
+  const others = approvals.filter(({ callId }) => !parts.some((part) => part.callId === callId));
+  const rest = { status: "NEEDS_APPROVAL", result: null } as const;
+  return [...calls, ...others.map((one) => ({ ...one, ...rest, argsText: JSON.stringify(one.args) }))];
 }
 
 /** The user's message, from the moment in which it is sent. */
@@ -97,11 +170,25 @@ export const inputMessage = oncePerRow((run: RunRow): ChatMessage => {
   };
 });
 
-/** The reply of a run that goes on, or that has failed. */
-export const replyMessage = oncePerRow((run: RunRow): ChatMessage => {
-  const { replyId: id, text, error } = run;
-  const content = partsOf(run);
-  return { ...blank, id, role: "ASSISTANT", status: error === null ? "streaming" : "failed", content, text, error };
+/**
+ * What a run that goes on, or has failed, makes: its reply; of an agent all of its messages, of which those whose calls are
+ * answered are stored. What goes wrong is told by the last one.
+ */
+export const replyMessages = oncePerRow((run: RunRow): readonly ChatMessage[] => {
+  const { replyId, parts, error, approvals } = run;
+  const ids = new Set(parts.flatMap(({ messageId = [] }) => messageId));
+  if (parts.length === 0 || error !== null) ids.add(replyId);
+  const status = error === null ? "streaming" : "failed";
+  // One whose calls are at work, and the next one: what is before them is stored, though it may not be loaded.
+  const newest = [...ids].slice(-2);
+  return newest.map((id, at) => {
+    const content = partsOf(run, id);
+    const isLast = at === newest.length - 1;
+    return {
+      ...{ ...blank, id, role: "ASSISTANT", status, content, text: textOf(content), error: isLast ? error : null },
+      toolCalls: callsOf(run, id, isLast ? approvals : []),
+    };
+  });
 });
 
 function oncePerRow<Row extends object, T>(make: (row: Row) => T): (row: Row) => T {
@@ -118,15 +205,11 @@ function idOf(sessionId: string, messageId: string): string {
   return btoa(String.fromCharCode(...new TextEncoder().encode(`Message:${sessionId}:${messageId}`)));
 }
 
-/** The text and the reasoning of the message that a run is making. */
-function partsOf({ replyId, text, parts }: RunRow): readonly Block[] {
-  const mine = parts.filter(({ messageId }) => messageId === replyId);
-  const texts = mine.filter(({ start }) => start !== undefined);
-  // A text ends where the next one begins: between them the model has thought.
-  return mine.flatMap((part): readonly Block[] => {
-    if (part.__typename === "ReasoningPart") return [{ type: "reasoning", text: part.text ?? "" }];
-    const piece = text.slice(part.start, texts[texts.indexOf(part) + 1]?.start);
-    return part.start === undefined || piece === "" ? [] : [{ type: "text", text: piece }];
+/** The text and the reasoning of a message that a run makes. */
+function partsOf({ parts }: RunRow, id: string): readonly Block[] {
+  return parts.flatMap(({ __typename, messageId, text = "" }): readonly Block[] => {
+    if (messageId !== id || text === "" || __typename === "ToolPart") return [];
+    return [{ type: __typename === "ReasoningPart" ? "reasoning" : "text", text }];
   });
 }
 

@@ -3,7 +3,7 @@ import type { Chat, Outgoing } from "./chat.ts";
 import * as documents from "./documents.ts";
 import type { OpenSessionRow, PageRow, RunRow, SessionEvent, SessionRow } from "./documents.ts";
 import { ParleyError } from "./error.ts";
-import { contentOf, inputOf, sentMessage, storedMessage } from "./message.ts";
+import { contentOf, inputOf, replyMessages, sentMessage, storedMessage } from "./message.ts";
 import type { ChatMessage, Content, StoredMessage } from "./message.ts";
 import { hasEnded, lostRun, runOf } from "./run.ts";
 import type { Decision, RunInfo } from "./run.ts";
@@ -36,7 +36,7 @@ export interface SendOptions {
   readonly messageId?: string;
   /** For this reply alone. */
   readonly model?: string;
-  /** What to do while another reply is being made: QUEUE for send, INTERRUPT for edit and regenerate, unless said. */
+  /** What to do while another reply is being made: QUEUE for send, INTERRUPT for edit and regenerate and where the run is WAITING, unless said. */
   readonly whenBusy?: "QUEUE" | "REJECT" | "INTERRUPT";
   /** How the session is to be if this message starts it. */
   readonly newSession?: SessionSettings;
@@ -244,7 +244,9 @@ export function createSession(
 
   const actions: Omit<SessionStore, keyof Store<SessionSnapshot>> = {
     sessionId,
-    send: (content, options = {}) => sending(content, options),
+    // What waits for an approval would hold it up until somebody decides.
+    send: (content, options = {}) =>
+      sending(content, { ...(chat.active?.status === "WAITING" ? { whenBusy: "INTERRUPT" } : {}), ...options }),
     async edit(id, content, options = {}) {
       const message = storedOf(id);
       if (message !== undefined) return sending(content, { whenBusy: "INTERRUPT", ...options }, message);
@@ -273,7 +275,8 @@ export function createSession(
       if (outgoing !== undefined) {
         return post({ ...outgoing, message: { ...outgoing.message, status: "sending", error: null } });
       }
-      return chat.failed?.replyId === id ? actions.regenerate() : gone();
+      const isFailed = chat.failed !== null && replyMessages(chat.failed).some((message) => message.id === id);
+      return isFailed ? actions.regenerate() : gone();
     },
     discard(id) {
       change({ ...chat, outgoing: chat.outgoing.filter(({ message }) => message.id !== id) });

@@ -11,8 +11,11 @@ import { smallModel, textOf } from "./small-model.ts";
 
 export type Behaviour =
   | Reply
-  /** Each token waits for a release(), and the end (finish reason, usage) for one more; without streaming the whole for one. */
-  | { readonly kind: "gated"; readonly tokens: readonly string[]; readonly reasoning?: readonly string[] }
+  /**
+   * Each token, and each piece of a call's arguments, waits for a release(), and the end (finish reason, usage) for one
+   * more; without streaming the whole for one.
+   */
+  | ({ readonly kind: "gated"; readonly tokens: readonly string[] } & Pick<Reply, "reasoning" | "toolCalls">)
   /** Two tokens, then an error in the stream. */
   | { readonly kind: "errorFrame"; readonly code: string }
   | Raw
@@ -30,7 +33,12 @@ export interface Reply {
   readonly endDelayMs?: number;
   /** "stop" by default; null: none. */
   readonly finishReason?: string | null;
-  readonly toolCalls?: readonly { readonly id: string; readonly name: string; readonly arguments: string }[];
+  /** A list of arguments: the pieces in which they come. */
+  readonly toolCalls?: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly arguments: string | readonly string[];
+  }[];
 }
 
 /** A response byte for byte, for what other servers send. */
@@ -254,7 +262,9 @@ function replyOf(behaviour: Exclude<Behaviour, Raw>): Script {
   }
   if (typeof behaviour === "string") return whole;
   if (behaviour.kind === "errorFrame") return { ...whole, errorCode: behaviour.code };
-  if (behaviour.kind === "gated") return { ...whole, ...behaviour };
+  if (behaviour.kind === "gated") {
+    return { ...whole, ...behaviour, finishReason: behaviour.toolCalls === undefined ? "stop" : "tool_calls" };
+  }
   const { text = "", tokens = text.match(/\s*\S+/g) ?? [], toolCalls = [], reasoning = [] } = behaviour;
   const { delayMs = 0, endDelayMs = 0, finishReason = "stop" } = behaviour;
   return { ...whole, reasoning, tokens, delayMs, endDelayMs, finishReason, toolCalls };
@@ -281,7 +291,9 @@ function* framesOf(request: RecordedRequest, reply: Script): Generator<Frame> {
       data: chunk({ tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] }),
       step: false,
     };
-    yield { data: chunk({ tool_calls: [{ index, function: { arguments: args } }] }), step: false };
+    for (const piece of [args].flat()) {
+      yield { data: chunk({ tool_calls: [{ index, function: { arguments: piece } }] }), step: true };
+    }
   }
   if (reply.errorCode !== null) {
     yield { data: { error: failure(200, reply.errorCode, reply.errorCode).error }, step: true };
@@ -302,7 +314,7 @@ function completionOf(request: RecordedRequest, reply: Script): JsonObject {
   const tool_calls = reply.toolCalls.map(({ id, name, arguments: args }) => ({
     id,
     type: "function",
-    function: { name, arguments: args },
+    function: { name, arguments: [args].flat().join("") },
   }));
   const message = {
     role: "assistant",

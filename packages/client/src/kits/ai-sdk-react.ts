@@ -11,7 +11,7 @@ import { useParleyClient, useParleySession } from "../react.ts";
 import type { ParleySession, ParleySessionOptions } from "../react.ts";
 import type { SessionSnapshot, SessionStore } from "../session.ts";
 import { answerAgain, createParleyTransport, sendOptionsOf } from "./ai-sdk.ts";
-import { toContent, toUIMessages } from "./ui-message.ts";
+import { decisionOf, toContent, toUIMessages } from "./ui-message.ts";
 import type { ParleyUIMessage } from "./ui-message.ts";
 
 /** A Chat of the AI SDK whose messages and status are the session's, whoever writes them. */
@@ -31,7 +31,7 @@ class ParleyChat extends Chat<ParleyUIMessage> {
 
     this.sendMessage = (message, { body } = {}) =>
       this.#ask(async () => {
-        if (message === undefined) throw noTools();
+        if (message === undefined) throw new Error("There is no message to send.");
         const content = toContent({ parts: await partsOf(message) });
         const options = sendOptionsOf(body);
         if (message.messageId === undefined) await store.send(content, options);
@@ -50,9 +50,11 @@ class ParleyChat extends Chat<ParleyUIMessage> {
       this.#refusal = undefined;
       this.#look();
     };
-    const refuse = () => Promise.reject(noTools());
-    this.addToolOutput = refuse;
-    this.addToolApprovalResponse = refuse;
+    this.addToolApprovalResponse = ({ id, approved, reason }) =>
+      this.#ask(async () => {
+        await store.respond([decisionOf(id, approved, reason)]);
+      });
+    this.addToolOutput = () => Promise.reject(new Error("A reply of Parley's takes no tool outputs."));
   }
 
   readonly follow = (): (() => void) => {
@@ -88,9 +90,13 @@ class ParleyChat extends Chat<ParleyUIMessage> {
   }
 }
 
-/** null: nothing goes on. */
+/** null: nothing goes on, or it waits for an approval. */
 function statusOf({ messages, run }: SessionSnapshot): ChatStatus | null {
-  if (messages.some(({ status, content }) => status === "streaming" && content.length > 0)) return "streaming";
+  if (run?.status === "WAITING") return null;
+  if (
+    messages.some(({ status, content, toolCalls }) => status === "streaming" && content.length + toolCalls.length > 0)
+  )
+    return "streaming";
   return run !== null || messages.some(({ status }) => status === "sending") ? "submitted" : null;
 }
 
@@ -104,10 +110,6 @@ async function partsOf(message: Sent): Promise<ParleyUIMessage["parts"]> {
     ...(Array.isArray(files) ? files : await convertFileListToFileUIParts(files)),
     ...(text === "" ? [] : [{ type: "text" as const, text }]),
   ];
-}
-
-function noTools(): Error {
-  return new Error("A reply of Parley's takes no tool outputs or approvals.");
 }
 
 const chats = new WeakMap<SessionStore, ParleyChat>();

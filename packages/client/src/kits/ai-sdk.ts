@@ -1,15 +1,17 @@
-import type { ChatTransport, FinishReason, InferUIMessageChunk } from "ai";
+import type { ChatTransport, FinishReason } from "ai";
 
 import type { ParleyClient } from "../client.ts";
 import { ParleyError } from "../error.ts";
-import type { Block, ChatMessage } from "../message.ts";
-import type { RunInfo } from "../run.ts";
+import type { ChatMessage } from "../message.ts";
+import type { Approval, Decision, RunInfo } from "../run.ts";
 import type { SendOptions, SessionStore } from "../session.ts";
 import { ready } from "./ready.ts";
-import { metadataOf, toContent, toUIMessages } from "./ui-message.ts";
+import { ReplyWriter } from "./reply-writer.ts";
+import type { Chunk } from "./reply-writer.ts";
+import { approvalsAreDecided, decisionsIn, toContent, toUIMessages, uiMessageWith } from "./ui-message.ts";
 import type { ParleyMetadata, ParleyUIMessage } from "./ui-message.ts";
 
-export { toContent, toUIMessages };
+export { approvalsAreDecided, toContent, toUIMessages };
 export type { ParleyMetadata, ParleyUIMessage };
 
 export interface ParleyTransportOptions {
@@ -19,8 +21,6 @@ export interface ParleyTransportOptions {
    */
   readonly cancelOnAbort?: boolean;
 }
-
-type Chunk = InferUIMessageChunk<ParleyUIMessage>;
 
 /**
  * For useChat as it is: a chat's id is the session's, and the history stays the gateway's. For the history, other tabs and
@@ -37,7 +37,7 @@ export function createParleyTransport(
     return store.getSnapshot().messages.find((message) => message.id === known || message.messageId === known)?.id;
   };
   const streamOf = (store: SessionStore, run: RunInfo, signal: AbortSignal | undefined) =>
-    replyStream(store, run, { signal, cancelOnAbort });
+    replyStream(store, run, { signal, cancelOnAbort, known: undefined, decided: [] });
 
   return {
     resumeStreamIsReplay: true,
@@ -57,7 +57,17 @@ export function createParleyTransport(
           const last = message?.role === "user" ? idOf(store, message.id) : undefined;
           return streamOf(store, await answerAgain(store, id ?? last, options), abortSignal);
         }
-        if (message?.role !== "user") throw new Error("A reply of Parley's takes no tool outputs or approvals.");
+        if (message?.role === "assistant") {
+          await ready(store, abortSignal);
+          const { run, messages: shown } = store.getSnapshot();
+          const decisions = run === null ? [] : decisionsIn(message, run.approvals);
+          if (run === null || decisions.length === 0) throw new Error("There is nothing that waits for it.");
+          const known = uiMessageWith(shown, streaming(shown));
+          const decided = run.approvals.filter((one) => decisions.some((decision) => isOn(decision, one.callId)));
+          await store.respond(decisions, run.id);
+          return replyStream(store, run, { signal: abortSignal, cancelOnAbort, known, decided });
+        }
+        if (message?.role !== "user") throw new Error("There is no message to send.");
         const content = toContent(message);
         if (messageId === undefined) {
           return streamOf(store, await store.send(content, { messageId: message.id, ...options }), abortSignal);
@@ -100,7 +110,8 @@ export function answerAgain(store: SessionStore, id: string | undefined, options
     return Promise.reject(new ParleyError("NOT_FOUND", "That message is not in the chat any more."));
   }
   if (message.role === "USER" && message.status === "failed") return store.retry(message.id);
-  return store.regenerate(message.id, options);
+  // The last reply may have several steps.
+  return store.regenerate(id, options);
 }
 
 const finishReasons: Record<NonNullable<ChatMessage["finishReason"]>, FinishReason> = {
@@ -111,16 +122,33 @@ const finishReasons: Record<NonNullable<ChatMessage["finishReason"]>, FinishReas
 interface StreamOptions {
   readonly signal: AbortSignal | undefined;
   readonly cancelOnAbort: boolean;
+  /** The message that useChat has, which goes on. */
+  readonly known: ParleyUIMessage | undefined;
+  /** What it has waited for. */
+  readonly decided: readonly Approval[];
 }
 
-/** The reply of a run from its first character on, whenever one begins to listen. */
+/** The id of what is being made. */
+function streaming(messages: readonly ChatMessage[]): string | undefined {
+  return messages.findLast(({ status }) => status === "streaming")?.id;
+}
+
+function isOn(decision: Decision, callId: string): boolean {
+  return Object.values(decision).some((one) => one.callId === callId);
+}
+
+/**
+ * The reply of a run from its first character on, whenever one begins to listen; until it ends, or waits for an approval:
+ * then useChat is ready for it.
+ */
 function replyStream(store: SessionStore, run: RunInfo, options: StreamOptions): ReadableStream<Chunk> {
-  const { signal, cancelOnAbort } = options;
+  const { signal, cancelOnAbort, known, decided } = options;
   let stop: () => void = () => undefined;
   return new ReadableStream<Chunk>({
     start(controller) {
-      const writer = new ReplyWriter((chunk) => controller.enqueue(chunk), run.replyId);
+      const writer = new ReplyWriter((chunk) => controller.enqueue(chunk), known);
       let isOver = false;
+      const goesOn = () => !isOver;
       const end = (...chunks: readonly Chunk[]) => {
         if (isOver) return;
         stop();
@@ -128,17 +156,34 @@ function replyStream(store: SessionStore, run: RunInfo, options: StreamOptions):
         for (const chunk of chunks) controller.enqueue(chunk);
         controller.close();
       };
+      const finish = ({ metadata }: ParleyUIMessage, finishReason: FinishReason) =>
+        end(
+          { type: "finish-step" },
+          { type: "finish", finishReason, ...(metadata === undefined ? {} : { messageMetadata: metadata }) },
+        );
       const abort = () => {
         // That a reply has ended by itself in this moment is no fault.
         if (cancelOnAbort) store.cancel(run.id).catch(() => undefined);
         end({ type: "abort" });
       };
-      const reply = () => store.getSnapshot().messages.find(({ id }) => id === run.replyId);
+      let id: string | undefined = run.replyId;
+      const reply = () => {
+        const { messages, run: now } = store.getSnapshot();
+        // Of a run that waits it is the id of the message behind this one.
+        const message =
+          uiMessageWith(messages, id) ?? uiMessageWith(messages, now?.id === run.id ? streaming(messages) : id);
+        id = message?.id ?? id;
+        return message;
+      };
       const look = () => {
         const message = reply();
         if (message !== undefined) writer.write(message);
-        const { connection, error } = store.getSnapshot();
+        const { connection, error, run: now } = store.getSnapshot();
         if (connection === "closed") end({ type: "error", errorText: error?.message ?? "The stream has ended." });
+        if (message === undefined || now?.id !== run.id || now.status !== "WAITING") return;
+        // What was decided on just now is told a moment later.
+        const isDue = now.approvals.some(({ callId }) => !decided.some((one) => one.callId === callId));
+        if (isDue) finish(message, "tool-calls");
       };
       const leave = store.subscribe(look);
       stop = () => {
@@ -152,91 +197,20 @@ function replyStream(store: SessionStore, run: RunInfo, options: StreamOptions):
         return;
       }
       look();
+      if (!goesOn()) return;
       void store.settled(run.id).then(({ status }) => {
         if (isOver) return;
         look();
         const message = reply();
         if (status === "FAILED") {
-          end({ type: "error", errorText: message?.error?.message ?? "The reply failed." });
+          end({ type: "error", errorText: message?.metadata?.error?.message ?? "The reply failed." });
         } else if (message === undefined) {
           end({ type: "abort" });
         } else {
-          const finishReason = finishReasons[message.finishReason ?? "STOP"];
-          end({ type: "finish-step" }, { type: "finish", finishReason, messageMetadata: metadataOf(message) });
+          finish(message, finishReasons[message.metadata?.finishReason ?? "STOP"]);
         }
       });
     },
     cancel: () => stop(),
   });
-}
-
-type Streamed = Extract<Block, { readonly type: "text" | "reasoning" }>;
-
-/** Writes how a reply grows. */
-class ReplyWriter {
-  readonly #put: (chunk: Chunk) => void;
-  readonly #id: string;
-  #hasBegun = false;
-  #isWhole = false;
-  /** As they were written; the last one is open. */
-  #blocks: Streamed[] = [];
-
-  constructor(put: (chunk: Chunk) => void, id: string) {
-    this.#put = put;
-    this.#id = id;
-  }
-
-  write(message: ChatMessage): void {
-    if (this.#isWhole) return;
-    if (!this.#hasBegun) {
-      this.#hasBegun = true;
-      this.#put({ type: "start", messageId: this.#id, messageMetadata: metadataOf(message) });
-      this.#put({ type: "start-step" });
-    }
-    const blocks = message.content.filter((block) => block.type === "text" || block.type === "reasoning");
-    const goesOn = this.#blocks.every(({ type, text }, index) => {
-      const block = blocks[index];
-      return block?.type === type && block.text.startsWith(text);
-    });
-    if (!goesOn) {
-      // It is stored in another form than it was streamed in.
-      this.end();
-      this.#put({ type: "reset-step" });
-    }
-    blocks.forEach((block, index) => this.#grow(block, index));
-    if (message.status !== "stored") return;
-    this.#isWhole = true;
-    for (const part of toUIMessages([message])[0]?.parts ?? []) this.#writePart(part);
-  }
-
-  end(): void {
-    const last = this.#blocks.at(-1);
-    if (last !== undefined) this.#put({ type: `${last.type}-end`, id: String(this.#blocks.length - 1) });
-    this.#blocks = [];
-  }
-
-  #grow(block: Streamed, index: number): void {
-    const { type, text } = block;
-    const id = String(index);
-    const before = this.#blocks[index];
-    if (before === undefined) {
-      const last = this.#blocks.at(-1);
-      if (last !== undefined) this.#put({ type: `${last.type}-end`, id: String(index - 1) });
-      this.#put({ type: `${type}-start`, id });
-    }
-    const delta = text.slice(before?.text.length ?? 0);
-    if (delta !== "") this.#put({ type: `${type}-delta`, id, delta });
-    this.#blocks[index] = block;
-  }
-
-  /** What is there only when the reply is whole. */
-  #writePart(part: ParleyUIMessage["parts"][number]): void {
-    if (part.type === "source-url" || part.type === "data-block") this.#put(part);
-    if (part.type === "file") this.#put({ type: "file", url: part.url, mediaType: part.mediaType });
-    if (part.type !== "dynamic-tool") return;
-    const { toolCallId, toolName, input, providerExecuted = false } = part;
-    this.#put({ type: "tool-input-available", toolCallId, toolName, input, providerExecuted, dynamic: true });
-    if (part.state !== "output-available") return;
-    this.#put({ type: "tool-output-available", toolCallId, output: part.output, providerExecuted, dynamic: true });
-  }
 }

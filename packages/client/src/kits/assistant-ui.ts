@@ -3,12 +3,12 @@ import { useExternalStoreRuntime } from "@assistant-ui/react";
 import type { AppendMessage, AssistantRuntime, ExternalStoreAdapter, ThreadMessageLike } from "@assistant-ui/react";
 import { useMemo } from "react";
 
-import type { Block, ChatMessage, SentBlock } from "../message.ts";
+import type { Block, ChatMessage, SentBlock, ToolCall } from "../message.ts";
 import { useParleyClient, useParleySession, useParleySessions } from "../react.ts";
 import type { ParleySession, ParleySessionOptions } from "../react.ts";
 import type { SendOptions } from "../session.ts";
 import type { SessionInfo } from "../session-info.ts";
-import { answersOf, mimeTypeIn, sourcesIn } from "./blocks.ts";
+import { mimeTypeIn, sourcesIn } from "./blocks.ts";
 
 type Adapters = NonNullable<ExternalStoreAdapter["adapters"]>;
 type Part = Exclude<ThreadMessageLike["content"], string>[number];
@@ -25,9 +25,10 @@ export function useParleyRuntime({ sessionId, adapters = {}, ...options }: Parle
   const chat = useParleySession(sessionId, options);
   const messages = useMemo(() => shown(chat.messages), [chat.messages]);
   const queue = useMemo(() => queueOf(chat), [chat]);
-  return useExternalStoreRuntime<Shown>({
+  return useExternalStoreRuntime<ChatMessage>({
     ...{ messages, convertMessage, queue, adapters },
-    isRunning: chat.run !== null,
+    // What waits for an approval runs no more, until that is there.
+    isRunning: chat.run !== null && chat.run.status !== "WAITING",
     isLoading: chat.connection === "connecting" && chat.session === null,
     ...(chat.run === null ? {} : { activeRunId: chat.run.id }),
     hasEarlier: chat.hasOlder,
@@ -43,6 +44,10 @@ export function useParleyRuntime({ sessionId, adapters = {}, ...options }: Parle
       await chat.regenerate(parentId ?? chat.messages[0]?.id);
     },
     onCancel: () => chat.cancel(),
+    async onRespondToToolApproval({ approvalId: callId, approved, reason }) {
+      const rejected = { callId, ...(reason === undefined ? {} : { reason }) };
+      await chat.respond([approved ? { approve: { callId } } : { reject: rejected }]);
+    },
   });
 }
 
@@ -54,8 +59,8 @@ function queueOf({ messages, queued, send, edit, cancel }: ParleySession): Queue
   // A message that could not be sent says so in the thread. One that has begun meanwhile cannot be taken back.
   const quietly = (work: Promise<unknown>) => void work.catch(() => undefined);
   const post = (message: AppendMessage) => {
-    const whenBusy = message.steer === true ? "INTERRUPT" : "QUEUE";
-    quietly(send(contentOf(message), { ...modelOf(message), whenBusy }));
+    const steered = message.steer === true ? ({ whenBusy: "INTERRUPT" } as const) : {};
+    quietly(send(contentOf(message), { ...modelOf(message), ...steered }));
   };
   return {
     items: waiting.map(({ id, text }) => ({ id, prompt: text, parts: [{ type: "text", text }] })),
@@ -116,30 +121,14 @@ function threadOf({ sessionId, title, metadata, running, messageCount, readCount
   };
 }
 
-/** A message with what its tools answered. */
-interface Shown {
-  readonly message: ChatMessage;
-  readonly answers: readonly (ChatMessage | undefined)[];
+/** What waits is in the queue, and what tools answered stands in their calls. Each is converted once, until it changes. */
+function shown(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  return messages.filter(
+    ({ role, status }) => status !== "queued" && (role === "USER" || role === "ASSISTANT" || role === "SYSTEM"),
+  );
 }
 
-const made = new WeakMap<ChatMessage, Shown>();
-
-/** The same objects for as long as nothing of them changes: assistant-ui converts each once. What waits is in the queue. */
-function shown(messages: readonly ChatMessage[]): readonly Shown[] {
-  const all = answersOf(messages);
-  return messages.flatMap((message): readonly Shown[] => {
-    const { role, status } = message;
-    if (status === "queued" || (role !== "USER" && role !== "ASSISTANT" && role !== "SYSTEM")) return [];
-    const answers = message.toolCalls.map(({ callId }) => all.get(callId ?? ""));
-    const before = made.get(message);
-    if (before?.answers.every((answer, index) => answer === answers[index]) === true) return [before];
-    const one = { message, answers };
-    made.set(message, one);
-    return [one];
-  });
-}
-
-function convertMessage({ message, answers }: Shown): ThreadMessageLike {
+function convertMessage(message: ChatMessage): ThreadMessageLike {
   const { id, role, text, content, createdAt, status, error, toolCalls } = message;
   const common = {
     ...{ id, metadata: { custom: { status, error }, isOptimistic: status === "sending" } },
@@ -147,24 +136,18 @@ function convertMessage({ message, answers }: Shown): ThreadMessageLike {
   };
   if (role === "SYSTEM") return { ...common, role: "system", content: text };
   if (role === "USER") return { ...common, role: "user", content: content.filter(isSent).flatMap(partsOf) };
-  const calls = toolCalls.map(({ callId, name, args }, index): Part => {
-    const answer = answers[index];
-    return {
-      ...{
-        type: "tool-call",
-        toolCallId: callId ?? `${id}-${index}`,
-        toolName: name,
-        argsText: typeof args === "string" ? args : JSON.stringify(args),
-      },
-      ...(answer === undefined ? {} : { result: answer.text, isError: answer.toolFailed === true }),
-    };
-  });
-  const isWaiting = answers.includes(undefined);
+  const calls = toolCalls.map((call, index) => callOf(call, call.callId ?? `${id}-${index}`));
+  return { ...common, role: "assistant", content: [...content.flatMap(partsOf), ...calls], status: statusOf(message) };
+}
+
+function callOf({ name, argsText, status, allowed, result }: ToolCall, id: string): Part {
+  const isAsked = status === "NEEDS_APPROVAL";
+  const isRejected = status === "REJECTED";
+  const decided = isAsked && allowed.length > 0 ? {} : { approved: !isRejected };
   return {
-    ...common,
-    role: "assistant",
-    content: [...content.flatMap(partsOf), ...calls],
-    status: statusOf(message, isWaiting),
+    ...{ type: "tool-call", toolCallId: id, toolName: name, argsText },
+    ...(isAsked || isRejected ? { approval: { id, ...decided } } : {}),
+    ...(result === null ? {} : { result, isError: status !== "DONE" }),
   };
 }
 
@@ -172,13 +155,14 @@ function isSent(block: Block): block is SentBlock {
   return block.type !== "reasoning" && block.type !== "server-tool";
 }
 
-function statusOf({ status, finishReason, error }: ChatMessage, isWaiting: boolean): ThreadMessageLike["status"] {
+function statusOf({ status, finishReason, error, toolCalls }: ChatMessage): ThreadMessageLike["status"] {
+  const isWaiting = toolCalls.some(({ allowed }) => allowed.length > 0);
+  if (isWaiting && status === "streaming") return { type: "requires-action", reason: "tool-calls" };
   if (status === "streaming") return { type: "running" };
   if (status === "failed") return { type: "incomplete", reason: "error", error: error?.message ?? "" };
   if (finishReason === "CANCELLED") return { type: "incomplete", reason: "cancelled" };
   if (finishReason === "LENGTH") return { type: "incomplete", reason: "length" };
   if (finishReason === "CONTENT_FILTER") return { type: "incomplete", reason: "content-filter" };
-  if (finishReason === "TOOL_CALLS" && isWaiting) return { type: "requires-action", reason: "tool-calls" };
   return { type: "complete", reason: finishReason === null ? "unknown" : "stop" };
 }
 

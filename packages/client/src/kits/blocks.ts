@@ -1,13 +1,6 @@
-import type { Block, ChatMessage } from "../message.ts";
+import type { Block } from "../message.ts";
 
 // What each kit needs to know of messages and their blocks.
-
-/** What tools answered, by the call that it answers. */
-export function answersOf(messages: readonly ChatMessage[]): ReadonlyMap<string, ChatMessage> {
-  return new Map(
-    messages.flatMap((message) => (message.toolCallId === null ? [] : [[message.toolCallId, message] as const])),
-  );
-}
 
 /** The addresses that a text's citations name, each once. */
 export function sourcesIn({ citations = [] }: Extract<Block, { readonly type: "text" }>) {

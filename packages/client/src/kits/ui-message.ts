@@ -1,7 +1,8 @@
 import type { UIMessage } from "ai";
 
-import type { Block, ChatMessage, SentBlock } from "../message.ts";
-import { answersOf, mimeTypeIn, sourcesIn } from "./blocks.ts";
+import type { Block, ChatMessage, SentBlock, ToolCall } from "../message.ts";
+import type { Approval, Decision } from "../run.ts";
+import { mimeTypeIn, sourcesIn } from "./blocks.ts";
 
 // Parley's messages as the AI SDK shows them, and the other way round.
 
@@ -16,45 +17,110 @@ export interface ParleyMetadata {
 export type ParleyUIMessage = UIMessage<ParleyMetadata, { readonly block: Readonly<Record<string, unknown>> }>;
 
 type Part = ParleyUIMessage["parts"][number];
+export type ToolPart = Extract<Part, { readonly type: "dynamic-tool" }>;
 
 const roles = { USER: "user", ASSISTANT: "assistant", SYSTEM: "system" } as const;
 
-/** What tools answered goes into the calls that it answers. Messages in roles that the AI SDK does not have are left out. */
+/**
+ * A reply that calls tools and what its model says behind their answers are steps of one message, under the id of the first.
+ * Messages in roles that the AI SDK does not have are left out: what tools answered stands in their calls.
+ */
 export function toUIMessages(messages: readonly ChatMessage[]): ParleyUIMessage[] {
-  const answers = answersOf(messages);
-  return messages.flatMap((message) => {
-    const { role } = message;
-    return role === "USER" || role === "ASSISTANT" || role === "SYSTEM"
-      ? [toUIMessage(message, roles[role], answers)]
-      : [];
+  return repliesOf(messages).map(toUIMessage);
+}
+
+/** The message of the AI SDK that this one is a step of. */
+export function uiMessageWith(messages: readonly ChatMessage[], id: string | undefined): ParleyUIMessage | undefined {
+  const steps = repliesOf(messages).find((one) => one.some((message) => message.id === id));
+  return steps && toUIMessage(steps);
+}
+
+function repliesOf(messages: readonly ChatMessage[]): readonly (readonly ChatMessage[])[] {
+  const replies: ChatMessage[][] = [];
+  let goesOn = false;
+  for (const message of messages) {
+    const { role, toolCalls } = message;
+    if (role === "TOOL" || !(role in roles)) continue;
+    if (goesOn && role === "ASSISTANT") replies.at(-1)?.push(message);
+    else replies.push([message]);
+    goesOn = toolCalls.length > 0;
+  }
+  return replies;
+}
+
+const made = new WeakMap<
+  ChatMessage,
+  { readonly steps: readonly ChatMessage[]; readonly uiMessage: ParleyUIMessage }
+>();
+
+/** The same object for as long as nothing of it changes. */
+function toUIMessage(steps: readonly ChatMessage[]): ParleyUIMessage {
+  const [first] = steps;
+  const last = steps.at(-1);
+  if (first === undefined || last === undefined) throw new Error("A message has a step at least.");
+  const before = made.get(first);
+  if (before?.steps.length === steps.length && before.steps.every((step, at) => step === steps[at])) {
+    return before.uiMessage;
+  }
+  const uiMessage: ParleyUIMessage = {
+    id: first.id,
+    role: roles[first.role as keyof typeof roles], // others were left out
+    parts: steps.flatMap((step, at) => [...(at === 0 ? [] : [{ type: "step-start" } as const]), ...partsOfStep(step)]),
+    metadata: { ...metadataOf(last), createdAt: first.createdAt },
+  };
+  made.set(first, { steps, uiMessage });
+  return uiMessage;
+}
+
+function partsOfStep({ id, status, content, toolCalls }: ChatMessage): Part[] {
+  const last = status === "streaming" && toolCalls.length === 0 ? content.length - 1 : -1;
+  return [
+    ...content.flatMap((block, index) => partsOf(block, index === last ? "streaming" : "done")),
+    ...toolCalls.map((call, index) => callOf(call, call.callId ?? `${id}-${index}`)),
+  ];
+}
+
+function callOf({ name, args, argsText, status, allowed, result }: ToolCall, id: string): ToolPart {
+  const call = { type: "dynamic-tool", toolName: name, toolCallId: id, input: args } as const;
+  switch (status) {
+    case "WRITING":
+      return { ...call, state: "input-streaming", rawInput: argsText };
+    case "NEEDS_APPROVAL":
+      // Decided on, it waits until all of its message are.
+      return allowed.length > 0
+        ? { ...call, state: "approval-requested", approval: { id } }
+        : { ...call, state: "approval-responded", approval: { id, approved: true } };
+    case "REJECTED":
+      return { ...call, state: "output-denied", approval: { id, approved: false, reason: result ?? "" } };
+    case "DONE":
+      return { ...call, state: "output-available", output: result };
+    case "FAILED":
+      return { ...call, state: "output-error", errorText: result ?? "" };
+    case "CANCELLED":
+      return { ...call, state: "output-error", errorText: "The run ended before the tool began." };
+    default:
+      return { ...call, state: "input-available" };
+  }
+}
+
+/** What is decided in a message of the AI SDK on calls that the run waits with. */
+export function decisionsIn({ parts }: Pick<UIMessage, "parts">, approvals: readonly Approval[]): readonly Decision[] {
+  return parts.flatMap((part): readonly Decision[] => {
+    if (part.type !== "dynamic-tool" || part.state !== "approval-responded") return [];
+    const { id, approved, reason } = part.approval;
+    return approvals.some(({ callId }) => callId === id) ? [decisionOf(id, approved, reason)] : [];
   });
 }
 
-const made = new WeakMap<ChatMessage, { readonly answers: string; readonly uiMessage: ParleyUIMessage }>();
+export function decisionOf(callId: string, approved: boolean, reason?: string): Decision {
+  if (approved) return { approve: { callId } };
+  return { reject: { callId, ...(reason === undefined ? {} : { reason }) } };
+}
 
-/** The same object for as long as neither the message nor what its tools answered changes. */
-function toUIMessage(
-  message: ChatMessage,
-  role: ParleyUIMessage["role"],
-  all: ReadonlyMap<string, ChatMessage>,
-): ParleyUIMessage {
-  const answers = message.toolCalls.map(({ callId }) => all.get(callId ?? "")?.id ?? "").join(" ");
-  const before = made.get(message);
-  if (before?.answers === answers) return before.uiMessage;
-  const last = message.status === "streaming" ? message.content.length - 1 : -1;
-  const parts = [
-    ...message.content.flatMap((block, index) => partsOf(block, index === last ? "streaming" : "done")),
-    ...message.toolCalls.map(({ callId, name, args }): Part => {
-      const call = { type: "dynamic-tool", toolName: name, toolCallId: callId ?? "", input: args } as const;
-      const answer = all.get(callId ?? "");
-      if (answer === undefined) return { ...call, state: "input-available" };
-      if (answer.toolFailed === true) return { ...call, state: "output-error", errorText: answer.text };
-      return { ...call, state: "output-available", output: answer.text };
-    }),
-  ];
-  const uiMessage: ParleyUIMessage = { id: message.id, role, parts, metadata: metadataOf(message) };
-  made.set(message, { answers, uiMessage });
-  return uiMessage;
+/** For `sendAutomaticallyWhen` of useChat: all calls of the last message that waited for an approval are decided on. */
+export function approvalsAreDecided({ messages }: { readonly messages: readonly UIMessage[] }): boolean {
+  const states = (messages.at(-1)?.parts ?? []).flatMap((part) => (part.type === "dynamic-tool" ? [part.state] : []));
+  return states.includes("approval-responded") && !states.includes("approval-requested");
 }
 
 export function metadataOf({ createdAt, status, finishReason, error }: ChatMessage): ParleyMetadata {
