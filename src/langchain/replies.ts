@@ -11,7 +11,7 @@ import type {
 } from "../conversation/ports/model.ts";
 import type { RunError, RunErrorCode } from "../conversation/run.ts";
 import type { MemorySettings } from "../conversation/session.ts";
-import { silentTelemetry, type Telemetry } from "../conversation/ports/telemetry.ts";
+import { silentTelemetry, type Telemetry, type ToolOutcome } from "../conversation/ports/telemetry.ts";
 import { ToolChoiceError, type AgentSpec, type AgentTool } from "./agents/spec.ts";
 import type { Adapter } from "./driver.ts";
 import { failureOf, runError } from "./models/failure.ts";
@@ -185,13 +185,31 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
   ): Promise<Adapter | RunError> => {
     const { runId, steps, signal, resumed } = request;
     const { limits } = spec;
+    const beginTool = (tool: string) => {
+      const span = telemetry.begin({ kind: "tool", agent: spec.name, tool });
+      const startedAt = performance.now();
+      const end = (outcome: ToolOutcome) => {
+        span.end(outcome);
+        telemetry.toolEnded(spec.name, tool, outcome, (performance.now() - startedAt) / 1000);
+      };
+      return { inside: span.inside.bind(span), end };
+    };
     const onTool = (tool: string, err: unknown) => onToolFailure({ runId, agent: spec.name, tool, err });
     if (spec.kind !== "agent") {
       // It has waited as an agent with tools, which this gateway does not have.
       if (resumed !== null) return runError("MODEL_UNAVAILABLE", { retryable: false });
       const { flowAgent } = await flowModules();
       const { kind, runs } = spec;
-      return flowAgent({ kind, runs, limits, steps, modelName: request.model, onToolFailure: onTool, now: Date.now });
+      return flowAgent({
+        kind,
+        runs,
+        limits,
+        steps,
+        modelName: request.model,
+        beginTool,
+        onToolFailure: onTool,
+        now: Date.now,
+      });
     }
     const { toolAgent } = await agentModules();
     let tools: readonly AgentTool[];
@@ -210,6 +228,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     }
     return toolAgent({
       ...{ model, limits, steps, resumed, tools },
+      beginTool,
       onToolFailure: onTool,
       now: Date.now,
     });

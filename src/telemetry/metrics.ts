@@ -13,6 +13,7 @@ export interface Levels {
 /** Seconds. Operations take milliseconds, or as long as a model takes for a reply that is waited for. */
 const operationBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
 const runBuckets = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320];
+const toolBuckets = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const commandBuckets = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 
 /**
@@ -78,6 +79,9 @@ export function createMetrics() {
     "code",
   ]);
   const runSeconds = histogram("run_duration_seconds", "From a run's beginning to its end.", runBuckets, ["status"]);
+  const toolSeconds = histogram("tool_duration_seconds", "Calls of agents' tools, by how they ended.", toolBuckets, [
+    ...["agent", "tool", "outcome"],
+  ]);
   const firstText = histogram(
     "time_to_first_token_seconds",
     "From a run's beginning to its first text.",
@@ -119,6 +123,7 @@ export function createMetrics() {
   const field = bounded();
   const code = bounded();
   const command = bounded();
+  const tool = bounded();
   const telemetry: Telemetry = {
     ...untraced,
     operation(report) {
@@ -141,6 +146,7 @@ export function createMetrics() {
       runs.inc({ status, code: reason ?? "" });
       runSeconds.observe({ status }, seconds);
     },
+    toolEnded: (agent, name, outcome, seconds) => toolSeconds.observe({ agent, tool: tool(name), outcome }, seconds),
     firstText: (seconds) => firstText.observe(seconds),
     tokens({ inputTokens, outputTokens }) {
       // A provider's word: a counter takes no less than nothing.

@@ -1,6 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
+import { tool } from "@langchain/core/tools";
+import { ChatOpenAI } from "@langchain/openai";
+import { createAgent } from "langchain";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { ask } from "../support/gateway/conversation.ts";
+import { calls } from "../support/model/agent-run.ts";
 import { execute, subscribe } from "../support/gateway/graphql-client.ts";
 import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
@@ -93,6 +98,53 @@ test("tokens are counted as the model tells them, and a run that fails by its co
     expect(series.get('parley_tokens_total{direction="output"}')).toBe(usage.totalUsage.outputTokens);
     expect(series.get('parley_runs_total{status="COMPLETED",code=""}')).toBe(1);
     expect(series.get('parley_runs_total{status="FAILED",code="MODEL_UNAUTHORIZED"}')).toBe(1);
+  } finally {
+    await gateway.close();
+    await openai.close();
+  }
+});
+
+test("calls of agents' tools are timed by agent, tool and outcome; a name that a model made up is no label", async () => {
+  const schema = { type: "object", properties: {} } as const;
+  const clock = tool(() => "Noon.", { name: "clock", description: "The time.", schema });
+  const broken = tool(() => Promise.reject(new Error("secret")), { name: "broken", description: "Fails.", schema });
+  const slow = tool(() => new Promise<string>(() => undefined), { name: "slow", description: "Hangs.", schema });
+  const openai = await startOpenAI();
+  const configuration = { baseURL: openai.baseUrl };
+  const { graph } = createAgent({
+    model: new ChatOpenAI({ model: "small", apiKey: "x", configuration }),
+    tools: [clock],
+  });
+  const gateway = await startGateway({
+    ...{ redis: server.url, offlineWordDelayMs: 0, modelMaxRetries: 0 },
+    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    agents: {
+      helper: { model: "offline", tools: [clock, broken, slow], limits: { toolTimeoutMs: 100 } },
+      wild: { model: "openai:small", tools: [clock] },
+      flow: { graph },
+    },
+  });
+  try {
+    for (const text of ["What time is it?", "Use broken", "Use slow"]) {
+      expect((await ask(gateway.url, "tools", text, { model: "agent:helper" })).run.status).toBe("COMPLETED");
+    }
+    openai.next(calls(["c1", "{}", "made_up_by_the_model"]), { kind: "reply", text: "Sorry." });
+    expect((await ask(gateway.url, "tools", "Hi", { model: "agent:wild" })).run.status).toBe("COMPLETED");
+    openai.next(calls(["c2", "{}", "clock"]), { kind: "reply", text: "Noon." });
+    expect((await ask(gateway.url, "tools", "What time is it?", { model: "agent:flow" })).run.status).toBe("COMPLETED");
+    const series = await scrape(gateway);
+    const counted = [...series].filter(([name]) => name.startsWith("parley_tool_duration_seconds_count"));
+    const of = (agent: string, name: string, outcome: string) =>
+      `parley_tool_duration_seconds_count{agent="${agent}",tool="${name}",outcome="${outcome}"}`;
+    expect(Object.fromEntries(counted)).toEqual({
+      [of("helper", "clock", "OK")]: 1,
+      [of("helper", "broken", "FAILED")]: 1,
+      [of("helper", "slow", "TIMEOUT")]: 1,
+      [of("flow", "clock", "OK")]: 1,
+    });
+    expect(
+      series.get('parley_tool_duration_seconds_sum{agent="helper",tool="slow",outcome="TIMEOUT"}'),
+    ).toBeGreaterThan(0.09);
   } finally {
     await gateway.close();
     await openai.close();

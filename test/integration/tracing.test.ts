@@ -1,3 +1,5 @@
+import { tool } from "@langchain/core/tools";
+import { context, trace } from "@opentelemetry/api";
 import { createClient } from "graphql-ws";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
@@ -133,6 +135,29 @@ test("a turn over HTTP is one trace, from the caller's span to Redis", async () 
   const finish = spanOf(spans, "EVALSHA finish");
   expect(pathOf(finish, spans)).toEqual(["POST /graphql", "mutation sendMessage", "run", "EVALSHA finish"]);
   for (const span of spans) expect(span.endedAt, span.name).toBeGreaterThanOrEqual(span.startedAt);
+});
+
+test("a call of an agent's tool is a span within its run, and what the tool asks is within that", async () => {
+  const schema = { type: "object", properties: {} } as const;
+  const within: unknown[] = [];
+  const clock = tool(
+    () => {
+      within.push(trace.getSpanContext(context.active())?.spanId);
+      return "Noon.";
+    },
+    { name: "clock", description: "The time.", schema },
+  );
+  const gateway = await start({ agents: { helper: { model: "offline", tools: [clock] } }, model: "agent:helper" });
+  await post(gateway.url, { query: send, variables: { id: "tool", text: "What time is it?" } });
+  const spans = await collected(gateway);
+  const span = spanOf(spans, "execute_tool clock");
+  expect(pathOf(span, spans)).toEqual([
+    ...["POST /graphql", "mutation sendMessage", "run", "chain", "execute_tool clock"],
+  ]);
+  expect(span.attributes).toEqual({
+    ...{ "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "clock", "gen_ai.agent.name": "helper" },
+  });
+  expect([span.status, within]).toEqual([0, [span.spanId]]);
 });
 
 test("over a WebSocket each operation is a trace, its caller's where it says so, linked to the handshake", async () => {

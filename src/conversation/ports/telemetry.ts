@@ -18,6 +18,9 @@ interface OperationReport {
 /** How a run ended for the process that made it. CLOSED: by somebody else (cancelled, interrupted, deleted, taken over). */
 export type RunEnding = "COMPLETED" | "FAILED" | "CLOSED";
 
+/** How a call of a tool ended. CANCELLED: the run was over before. */
+export type ToolOutcome = "OK" | "FAILED" | "TIMEOUT" | "CANCELLED";
+
 /** Work that is followed from its beginning to its end, what it causes inside it: the spans of a trace. */
 export type Work =
   /** An HTTP request to the endpoint, or the handshake of a WebSocket. `headers` may say where its trace comes from. */
@@ -35,6 +38,8 @@ export type Work =
   | { readonly kind: "run"; readonly runId: string; readonly origin: string | null }
   | { readonly kind: "chain"; readonly memory: string }
   | { readonly kind: "model"; readonly model: string; readonly purpose: "reply" | "title" | "summary" }
+  /** A call of a tool; both names are the operator's. */
+  | { readonly kind: "tool"; readonly agent: string; readonly tool: string }
   /** What is remembered of a session in short is made anew, off a turn's path. */
   | { readonly kind: "summary" }
   /** A session gets a title by itself, off a turn's path. */
@@ -86,6 +91,8 @@ export interface Telemetry {
   /** A stream over HTTP (SSE, multipart) began. Returns what to call at its end. */
   streamOpened(): () => void;
   runEnded(ending: RunEnding, code: RunErrorCode | null, seconds: number): void;
+  /** Both names are the operator's. */
+  toolEnded(agent: string, tool: string, outcome: ToolOutcome, seconds: number): void;
   /** From the beginning of a run to its first text. */
   firstText(seconds: number): void;
   tokens(usage: TokenUsage): void;
@@ -116,6 +123,7 @@ export const silentTelemetry: Telemetry = {
   limited: nothing,
   streamOpened: () => nothing,
   runEnded: nothing,
+  toolEnded: nothing,
   firstText: nothing,
   tokens: nothing,
   modelReconnected: nothing,

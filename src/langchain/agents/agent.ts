@@ -9,6 +9,7 @@ import type { StructuredToolInterface } from "@langchain/core/tools";
 import { createAgent, createMiddleware, MiddlewareError, ToolInvocationError } from "langchain";
 
 import type { ResumedReply, Steps } from "../../conversation/ports/model.ts";
+import type { ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { Adapter } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import type { LoadedModel } from "../models/models.ts";
@@ -19,7 +20,7 @@ import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import { aborted, limited } from "./limited.ts";
 import type { AgentLimits } from "./limits.ts";
 import { pausedAgentOf, type PausedAgent } from "./paused-agent.ts";
-import { thereAre, type AgentTool } from "./spec.ts";
+import { thereAre, type AgentTool, type BeginTool } from "./spec.ts";
 import { Places } from "./places.ts";
 
 export interface AgentRun {
@@ -29,6 +30,7 @@ export interface AgentRun {
   readonly steps: Steps;
   /** null: the run begins. */
   readonly resumed: ResumedReply | null;
+  readonly beginTool: BeginTool;
   /** For the operator: what a tool threw, which nobody else is told. */
   readonly onToolFailure: (tool: string, error: unknown) => void;
   readonly now: () => number;
@@ -163,21 +165,27 @@ class Answering {
     if (this.#calls.get(callId)?.args == null) return failedAnswer("The arguments are not valid JSON.");
     if (!this.#names.has(name)) return failedAnswer(`There is no tool "${name}". ${thereAre([...this.#names])}`);
     this.#listener.onPiece({ kind: "change", callId, change: { status: "RUNNING", startedAt } });
-    const { limits, onToolFailure } = this.#run;
+    const { limits, beginTool, onToolFailure } = this.#run;
     const tooLong = new Error("The tool took too long.");
     const timed = limited(this.#signal, limits.toolTimeoutMs, tooLong);
+    const watch = beginTool(name);
+    let outcome: ToolOutcome = "CANCELLED";
     try {
-      const given = await Promise.race([call(timed.signal), aborted(timed.signal)]);
-      return answerOf(given, callId, limits.resultBytes);
+      const given = await watch.inside(() => Promise.race([call(timed.signal), aborted(timed.signal)]));
+      const answer = answerOf(given, callId, limits.resultBytes);
+      outcome = answer.status === "error" ? "FAILED" : "OK";
+      return answer;
     } catch (error) {
       // The run is over: there is nobody to tell.
       this.#signal.throwIfAborted();
-      if (timed.failure() !== null) return failedAnswer(tooLong.message);
+      outcome = timed.failure() === null ? "FAILED" : "TIMEOUT";
+      if (outcome === "TIMEOUT") return failedAnswer(tooLong.message);
       const cause = unwrapped(error);
       if (ToolInvocationError.isInstance(cause)) return failedAnswer("The arguments do not fit the tool's schema.");
       onToolFailure(name, cause);
       return failedAnswer("The tool failed.");
     } finally {
+      watch.end(outcome);
       timed.end();
     }
   }

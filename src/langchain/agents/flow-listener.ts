@@ -6,7 +6,7 @@ import type { ChainValues } from "@langchain/core/utils/types";
 
 import { arrayOrEmpty, objectOrEmpty, type JsonObject } from "../../conversation/message/json.ts";
 import type { TokenUsage } from "../../conversation/message/message.ts";
-import type { Span } from "../../conversation/ports/telemetry.ts";
+import type { Span, ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import { sumOf } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { replyData, type Generated } from "../reply-data.ts";
@@ -15,10 +15,11 @@ import { AgentListener, isWithin, type AskedCall } from "./agent-listener.ts";
 import { AgentSteps, messageOf, type StepsOptions } from "./agent-steps.ts";
 import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import type { AgentLimits } from "./limits.ts";
-import type { FlowSpec } from "./spec.ts";
+import type { BeginTool, FlowSpec } from "./spec.ts";
 
 export interface FlowRun extends Pick<FlowSpec, "kind" | "runs">, Omit<StepsOptions, "isStrict" | "limits"> {
   readonly limits: AgentLimits;
+  readonly beginTool: BeginTool;
   /** For the operator: what a tool threw, which nobody else is told. */
   readonly onToolFailure: (tool: string, error: unknown) => void;
 }
@@ -62,6 +63,7 @@ export class FlowListener extends AgentListener {
   readonly #known = new WeakSet<BaseMessage>();
   readonly #begun = new Set<string>();
   readonly #running = new Map<string, Made>();
+  readonly #watches = new Map<string, ReturnType<BeginTool>>();
   readonly #answered = new Set<string>();
   #opened: Made | null = null;
 
@@ -172,6 +174,7 @@ export class FlowListener extends AgentListener {
       this.#running.delete(call.callId);
       throw new Error(brokenArguments);
     }
+    this.#watches.set(call.callId, this.#run.beginTool(name ?? call.name));
     this.onPiece({
       ...{ kind: "change", callId: call.callId },
       change: { status: "RUNNING", startedAt: this.#run.now() },
@@ -181,16 +184,28 @@ export class FlowListener extends AgentListener {
   override async handleToolEnd(output: unknown, runId: string): Promise<void> {
     const callId = this.callIdOf(runId);
     if (callId === undefined) return;
-    this.#running.delete(callId);
-    await this.#keep(callId, answerOf(output, callId, this.#run.limits.resultBytes));
+    const answer = answerOf(output, callId, this.#run.limits.resultBytes);
+    this.#ended(callId, answer.status === "error" ? "FAILED" : "OK");
+    await this.#keep(callId, answer);
   }
 
   override async handleToolError(error: unknown, runId: string): Promise<void> {
     const callId = this.callIdOf(runId);
     if (callId === undefined) return;
-    this.#running.delete(callId);
+    this.#ended(callId, "FAILED");
     this.#run.onToolFailure(this.#nameOf(callId), error);
     await this.#keep(callId, failedAnswer("The tool failed."));
+  }
+
+  #ended(callId: string, outcome: ToolOutcome): void {
+    this.#running.delete(callId);
+    this.#watches.get(callId)?.end(outcome);
+    this.#watches.delete(callId);
+  }
+
+  /** Whatever becomes of them, nobody waits for these tools any more. */
+  endTools(): void {
+    for (const callId of [...this.#watches.keys()]) this.#ended(callId, "CANCELLED");
   }
 
   /** The flow has ended, with this reply. */

@@ -31,6 +31,7 @@ export function flowAgent(run: FlowRun): Adapter {
         timed.stop(failure);
         throw failure;
       } finally {
+        listener.endTools();
         timed.end();
       }
     },

@@ -2,6 +2,7 @@ import type { BaseChatModel } from "@langchain/core/language_models/chat_models"
 import type { RunnableInterface } from "@langchain/core/runnables";
 import type { StructuredToolInterface } from "@langchain/core/tools";
 
+import type { Span, ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { AgentLimits } from "./limits.ts";
 
 /** An agent of the operator's, as a turn uses it: where it came from (a file, a program) makes no difference. */
@@ -52,3 +53,6 @@ export function thereAre(names: readonly string[]): string {
   if (names.length === 0) return "There are no tools.";
   return `There are ${names.slice(0, mostNames).join(", ")}${names.length > mostNames ? ", …" : "."}`;
 }
+
+/** A call of a tool begins: what is called when it has ended, and what it does inside it. */
+export type BeginTool = (tool: string) => Pick<Span, "inside"> & { readonly end: (outcome: ToolOutcome) => void };

@@ -55,6 +55,16 @@ export function describeWork(work: Work): Description {
     case "summary":
     case "title":
       return { name: work.kind, kind: SpanKind.INTERNAL, attributes: {} };
+    case "tool":
+      return {
+        name: `execute_tool ${clip(work.tool)}`,
+        kind: SpanKind.INTERNAL,
+        attributes: {
+          "gen_ai.operation.name": "execute_tool",
+          "gen_ai.tool.name": clip(work.tool),
+          "gen_ai.agent.name": work.agent,
+        },
+      };
     case "model": {
       const [, provider = "", model = work.model] = /^([^:]+):(.+)$/s.exec(work.model) ?? [];
       return {
