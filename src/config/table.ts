@@ -140,6 +140,12 @@ export const optionSettings = {
     10_000,
     "How long a reply of an agent waits for the MCP servers of its tools; then it fails with MODEL_UNAVAILABLE.",
   ),
+  clientTools: setting(
+    "CLIENT_TOOLS",
+    onOff,
+    false,
+    "Whether a page may give tools of its own with a message, to agents that have `clientTools`.",
+  ),
   autoTitle: setting(
     "AUTO_TITLE",
     onOff,

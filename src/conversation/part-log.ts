@@ -2,11 +2,12 @@ import { arrayOrEmpty, isObject, objectOrEmpty, parseJson, type JsonObject } fro
 
 /**
  * WRITING: the model writes its arguments. NEEDS_APPROVAL: it is not to begin before somebody has decided on it, and on all
- * others of its step. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was lost, CANCELLED had not.
+ * others of its step. NEEDS_RESULT: a page is to carry it out. RUNNING has begun. Of a run that has ended, UNKNOWN had begun and its result was lost, CANCELLED had not.
  */
 const toolStatuses = [
   "WRITING",
   "NEEDS_APPROVAL",
+  "NEEDS_RESULT",
   "RUNNING",
   "DONE",
   "FAILED",
@@ -16,8 +17,10 @@ const toolStatuses = [
 ] as const;
 type ToolStatus = (typeof toolStatuses)[number];
 
-/** What may be decided on a call that waits. */
-export const decisionKinds = ["APPROVE", "EDIT", "REJECT"] as const;
+/** What may be decided on a call that waits for an approval. */
+export const approvalKinds = ["APPROVE", "EDIT", "REJECT"] as const;
+/** BEGIN, RESULT: of a call that a page carries out. */
+const decisionKinds = ["BEGIN", ...approvalKinds, "RESULT"] as const;
 export type DecisionKind = (typeof decisionKinds)[number];
 
 /** What becomes of a call of a tool. */
@@ -260,14 +263,16 @@ export function partsOf(log: string, text: string, localId: string, isOver = fal
 /** Nobody tells a run that was closed from outside what became of its calls. */
 function over(part: RunPart): RunPart {
   if (part.kind !== "tool") return part;
-  if (part.status === "RUNNING") return { ...part, status: "UNKNOWN" };
-  if (part.status === "NEEDS_APPROVAL") return { ...part, status: "CANCELLED", allowed: [] };
-  return part.status === "WRITING" ? { ...part, status: "CANCELLED" } : part;
+  const asked = part.allowed === undefined ? {} : { allowed: [] };
+  if (part.status === "RUNNING") return { ...part, ...asked, status: "UNKNOWN" };
+  return unbegun.has(part.status) ? { ...part, ...asked, status: "CANCELLED" } : part;
 }
 
-/** Whether somebody has yet to decide on the call. */
+const unbegun: ReadonlySet<ToolStatus> = new Set(["WRITING", "NEEDS_APPROVAL", "NEEDS_RESULT"]);
+
+/** Whether somebody may decide on the call now. */
 export function isUndecided(part: RunPart): part is ToolPart {
-  return part.kind === "tool" && part.status === "NEEDS_APPROVAL" && (part.allowed ?? []).length > 0;
+  return part.kind === "tool" && (part.allowed ?? []).length > 0;
 }
 
 /** The arguments of a call; null where they are not (or not yet) a JSON object. */

@@ -87,8 +87,12 @@ const turnModules = once(async () => {
 });
 
 const agentModules = once(async () => {
-  const [{ toolAgent }] = await Promise.all([import("./agents/agent.ts"), turnModules()]);
-  return { toolAgent };
+  const [{ toolAgent }, { pageTool }] = await Promise.all([
+    import("./agents/agent.ts"),
+    import("./agents/page-tool.ts"),
+    turnModules(),
+  ]);
+  return { toolAgent, pageTool };
 });
 
 const flowModules = once(async () => {
@@ -156,6 +160,11 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     const history = await historyOf(request, memoryDefaults);
     const { signal, emit, systemPrompt } = request;
     const agent = agents.get(request.model);
+    // Its session's model has been another since it was asked for, or this gateway's agents are others.
+    if (request.pageTools.length > 0 && !takesPageTools(agent)) {
+      const error = refusal("The page has given tools, and what answers takes none of a page's.");
+      return { kind: "failed", error };
+    }
     const answers =
       agent === undefined ? conversationChain(model.chat) : await agentOf(agent, request, model, onThrown);
     if ("code" in answers) return { kind: "failed", error: answers };
@@ -211,7 +220,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
         now: Date.now,
       });
     }
-    const { toolAgent } = await agentModules();
+    const { toolAgent, pageTool } = await agentModules();
     let tools: readonly AgentTool[];
     try {
       tools = await spec.tools(signal);
@@ -226,8 +235,13 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
             message: "The agent's tools cannot be reached right now. Try again in a moment.",
           });
     }
+    const own = new Set(tools.map(({ tool }) => tool.name));
+    const twice = request.pageTools.find(({ name }) => own.has(name));
+    if (twice !== undefined)
+      return refusal(`The page has given a tool "${twice.name}", and the agent has one of this name.`);
+    const all = [...tools, ...request.pageTools.map(pageTool)];
     return toolAgent({
-      ...{ model, limits, steps, resumed, tools },
+      ...{ model, limits, steps, resumed, tools: all },
       beginTool,
       onToolFailure: onTool,
       now: Date.now,
@@ -264,6 +278,12 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       const { Validator } = await import("@langchain/core/utils/json_schema");
       // Safe: as toJsonSchema() has made it.
       return new Validator(schema as ConstructorParameters<typeof Validator>[0]).validate(args).valid;
+    },
+
+    async clipped(content, mostBytes) {
+      const { within } = await import("./agents/answer.ts");
+      // Safe: what LangChain stores as a message's content.
+      return within(content as Parameters<typeof within>[0], mostBytes);
     },
 
     async title(request: TitleRequest) {
@@ -320,7 +340,16 @@ function choiceOf(name: string, agent: AgentSpec | undefined, isDefault: boolean
       parameters: toJsonSchema(schema as Parameters<typeof toJsonSchema>[0]),
     }));
   };
-  return { name, isDefault, kind: "AGENT", description: agent.description, tools };
+  const { description } = agent;
+  return { name, isDefault, kind: "AGENT", description, takesPageTools: takesPageTools(agent), tools };
+}
+
+function takesPageTools(agent: AgentSpec | undefined): boolean {
+  return agent?.kind === "agent" && agent.takesPageTools === true;
+}
+
+function refusal(message: string): RunError {
+  return runError("OTHER", { message, retryable: false });
 }
 
 /** A model of the program's own. */

@@ -1,12 +1,12 @@
 import { fileURLToPath } from "node:url";
 
-import { mapStoredMessagesToChatMessages, type StoredMessage } from "@langchain/core/messages";
 import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 
 import { ask, cancel, send } from "../support/gateway/conversation.ts";
 import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
+import { codeOf, respond, rowsOf, runFields, runOf, type Part, type WaitingRun } from "../support/model/waiting-run.ts";
 import { payer } from "../support/model/agent-gateway.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
@@ -51,43 +51,12 @@ function optionsOf() {
   };
 }
 
-interface Part {
-  readonly callId?: string;
-  readonly args?: unknown;
-  readonly status?: string;
-  readonly allowed?: readonly string[];
-  readonly decided?: string | null;
-  readonly failed?: boolean | null;
-  readonly revision?: number;
-  readonly result?: readonly { readonly text?: string }[];
-  readonly text?: string;
-}
-
-interface WaitingRun {
-  readonly id: string;
-  readonly status: string;
-  readonly waitsUntil: string | null;
-  readonly parts: readonly Part[];
-  readonly approvals: readonly Part[];
-  readonly messages: readonly { readonly role: string; readonly text: string }[];
-  readonly reply: { readonly text: string } | null;
-  readonly error: { readonly code: string; readonly retryable: boolean } | null;
-}
-
 type Event =
   | { readonly __typename: "StreamOpened"; readonly session: { readonly activeRun: WaitingRun | null } }
   | { readonly __typename: "MessageAdded"; readonly message: { readonly role: string; readonly text: string } }
   | { readonly __typename: "PartChanged"; readonly index: number; readonly part: Part }
   | { readonly __typename: "RunChanged"; readonly run: WaitingRun }
   | { readonly __typename: "StreamWaiting" | "SessionUpdated" };
-
-const toolFields = `fragment T on ToolPart {
-  callId args status allowed decided failed revision result { ... on TextBlock { text } }
-}`;
-const runFields = `fragment R on Run {
-  id status waitsUntil parts { ... on TextPart { text } ...T } approvals { ...T } messages { role text } reply { text }
-  error { code retryable }
-} ${toolFields}`;
 
 async function follow(url: string, sessionId: string): Promise<Collector<Event>> {
   const query = `subscription ($sessionId: String!) { sessionEvents(sessionId: $sessionId) { __typename
@@ -99,28 +68,6 @@ async function follow(url: string, sessionId: string): Promise<Collector<Event>>
   const stream = subscribe<Event>(url, query, { sessionId });
   await stream.waitFor(({ __typename }) => /^Stream/.test(__typename), "the beginning");
   return stream;
-}
-
-async function runOf(url: string, id: string): Promise<WaitingRun | null> {
-  const query = `query ($id: ID!) { node(id: $id) { ... on Run { ...R } } } ${runFields}`;
-  return (await execute<{ node: WaitingRun | null }>(url, query, { id })).node;
-}
-
-async function respond(
-  url: string,
-  runId: string,
-  decisions: readonly object[],
-  more: object = {},
-): Promise<WaitingRun> {
-  const query = `mutation ($input: RespondToRunInput!) { respondToRun(input: $input) { run { ...R } session { sessionId } } } ${runFields}`;
-  const input = { runId, decisions, ...more };
-  return (await execute<{ respondToRun: { run: WaitingRun } }>(url, query, { input })).respondToRun.run;
-}
-
-/** The stored rows as a LangChain program reads them. */
-async function listOf(sessionId: string): Promise<readonly string[]> {
-  const rows = (await raw.lrange(sessionId, 0, -1)).reverse().map((row) => JSON.parse(row) as StoredMessage);
-  return mapStoredMessagesToChatMessages(rows).map((message) => `${message.type}: ${message.text}`);
 }
 
 /** A run that waits with calls of "pay". */
@@ -150,16 +97,10 @@ const toldOf = ({ events }: Collector<Event>): readonly string[] =>
     }
   });
 
-const codeOf = (asked: Promise<unknown>) =>
-  asked.then(
-    () => "taken",
-    (error: unknown) => String(/\b[A-Z]+(?:_[A-Z]+)+\b/.exec(String(error) + JSON.stringify(error))?.[0]),
-  );
-
 test("approve, edit and reject, one after another at two gateways: nothing begins before the last, tabs see each, the model is told", async () => {
   const [tab, other] = await Promise.all([follow(here.url, "decided"), follow(there.url, "decided")]);
   const runId = await waits("decided", ["ann", "bob", "cid"]);
-  expect(await listOf("decided")).toEqual(["human: Pay them"]);
+  expect(await rowsOf(raw, "decided")).toEqual(["human: Pay them"]);
   const waiting = await runOf(there.url, runId);
   expect(waiting?.approvals).toMatchObject(
     ["ann", "bob", "cid"].map((to) => ({
@@ -193,7 +134,7 @@ test("approve, edit and reject, one after another at two gateways: nothing begin
   await isOf(runId, "COMPLETED");
   const rejected = "tool: The call was rejected: too dear";
   const steps = ["ai: Let me see.", "tool: Paid ann.", "tool: Paid bill.", rejected, "ai: Done."];
-  expect(await listOf("decided")).toEqual(["human: Pay them", ...steps]);
+  expect(await rowsOf(raw, "decided")).toEqual(["human: Pay them", ...steps]);
   expect(tools.effects.filter((to) => ["ann", "bill", "bob", "cid"].includes(to)).sort()).toEqual(["ann", "bill"]);
   const asked = JSON.stringify(openai.requests.at(-1)?.messages);
   expect([asked.includes("bill"), asked.includes("too dear"), asked.includes('\\"to\\":\\"bob')]).toEqual([
@@ -270,7 +211,7 @@ test("all are rejected: no tool runs, the step is stored, and the model goes on;
   await respond(there.url, run.id, [{ reject: { callId: "call-gus" } }]);
   await isOf(run.id, "COMPLETED");
   const steps = ["ai: Let me see.", "tool: The call was rejected.", "ai: Then not."];
-  expect(await listOf("rejected")).toEqual(["human: Pay gus", ...steps]);
+  expect(await rowsOf(raw, "rejected")).toEqual(["human: Pay gus", ...steps]);
   expect(tools.effects).not.toContain("gus");
 });
 
@@ -287,14 +228,14 @@ test("cancelRun and INTERRUPT end it with its text alone; what was sent meanwhil
   );
   expect((await cancel(there.url, cancelled)).status).toBe("CANCELLED");
   await isOf(next.run.id, "COMPLETED");
-  expect(await listOf("cancel")).toEqual(["human: Pay them", "ai: Let me see.", "human: Next", "ai: Next."]);
+  expect(await rowsOf(raw, "cancel")).toEqual(["human: Pay them", "ai: Let me see.", "human: Next", "ai: Next."]);
   expect((await runOf(here.url, cancelled))?.parts.at(-1)).toMatchObject({ status: "CANCELLED", allowed: [] });
 
   openai.behave(null);
   const interrupted = await waits("interrupt", ["ian"]);
   const { run } = await ask(there.url, "interrupt", "Stop", { model, whenBusy: "INTERRUPT" });
   expect([run.status, (await runOf(here.url, interrupted))?.status]).toEqual(["COMPLETED", "CANCELLED"]);
-  expect((await listOf("interrupt")).slice(0, 3)).toEqual(["human: Pay them", "ai: Let me see.", "human: Stop"]);
+  expect((await rowsOf(raw, "interrupt")).slice(0, 3)).toEqual(["human: Pay them", "ai: Let me see.", "human: Stop"]);
   expect(tools.effects.filter((to) => ["hal", "ian"].includes(to))).toEqual([]);
   expect(await codeOf(respond(here.url, interrupted, [approve("ian")]))).toBe("NOT_WAITING");
 });
@@ -324,7 +265,7 @@ test("nobody decides in time: FAILED with APPROVAL_EXPIRED, nothing of the step 
     ...{ approvals: [], waitsUntil: null, reply: null },
     parts: [{ text: "Let me see." }, { status: "CANCELLED" }],
   });
-  expect(await listOf("expired")).toEqual(["human: Pay kim"]);
+  expect(await rowsOf(raw, "expired")).toEqual(["human: Pay kim"]);
   expect(await codeOf(respond(here.url, run.id, [approve("kim")]))).toBe("NOT_WAITING");
   const again = `mutation { regenerateReply(input: { sessionId: "expired", model: "${model}" }) { reply { text } } }`;
   openai.next({ kind: "reply", text: "Again." });
@@ -347,14 +288,14 @@ test("kill -9 while it waits, and a gateway without the agent: another one goes 
   openai.next({ kind: "reply", text: "Done." });
   await respond(there.url, first.run.id, [approve("lea")]);
   await isOf(first.run.id, "COMPLETED");
-  expect(await listOf("killed")).toEqual(["human: Pay lea", "ai: Let me see.", "tool: Paid lea.", "ai: Done."]);
+  expect(await rowsOf(raw, "killed")).toEqual(["human: Pay lea", "ai: Let me see.", "tool: Paid lea.", "ai: Done."]);
   expect(tools.effects.filter((to) => to === "lea")).toEqual(["lea"]);
 
   const bare = await startGateway(optionsOf());
   await respond(bare.url, second.run.id, [approve("lea")]);
   await isOf(second.run.id, "FAILED");
   expect((await runOf(here.url, second.run.id))?.error).toEqual({ code: "MODEL_UNAVAILABLE", retryable: false });
-  expect(await listOf("without")).toEqual(["human: Pay lea"]);
+  expect(await rowsOf(raw, "without")).toEqual(["human: Pay lea"]);
   expect(tools.effects.filter((to) => to === "lea")).toEqual(["lea"]);
   await bare.close();
 });
@@ -374,7 +315,7 @@ test("kill -9 in a tool that was approved: it is told that it was begun, and it 
   expect((await runOf(here.url, inTool))?.error?.code).toBe("RUN_LOST");
   const lost = "tool: The call was begun and its result was lost: it may or may not have taken effect.";
   const rejected = "tool: The call was rejected.";
-  expect(await listOf("killed in a tool")).toEqual(["human: Pay them", "ai: Let me see.", lost, rejected]);
+  expect(await rowsOf(raw, "killed in a tool")).toEqual(["human: Pay them", "ai: Let me see.", lost, rejected]);
   expect(tools.effects.filter((to) => ["max", "ned"].includes(to))).toEqual(["max"]);
   openai.next({ kind: "reply", text: "Go on." });
   expect((await ask(there.url, "killed in a tool", "And now?", { model })).run.status).toBe("COMPLETED");
@@ -395,12 +336,12 @@ test("a run waits twice, with whole steps between: the model sees all of it, onc
   openai.next(pays("quin"));
   await respond(there.url, runId, [approve("pam")]);
   await waitUntil("it waits again", async () => (await runOf(here.url, runId))?.approvals[0]?.callId === "call-quin");
-  expect(await listOf("twice")).toEqual(["human: Pay them", "ai: Let me see.", "tool: Paid pam."]);
+  expect(await rowsOf(raw, "twice")).toEqual(["human: Pay them", "ai: Let me see.", "tool: Paid pam."]);
   openai.next({ kind: "reply", text: "Both." });
   await respond(here.url, runId, [approve("quin")]);
   await isOf(runId, "COMPLETED");
   const steps = ["ai: Let me see.", "tool: Paid pam.", "ai: Let me see.", "tool: Paid quin.", "ai: Both."];
-  expect(await listOf("twice")).toEqual(["human: Pay them", ...steps]);
+  expect(await rowsOf(raw, "twice")).toEqual(["human: Pay them", ...steps]);
   const roles = openai.requests.at(-1)?.messages.map(({ role }) => role);
   expect(roles?.slice(-5)).toEqual(["user", "assistant", "tool", "assistant", "tool"]);
   expect((await runOf(here.url, runId))?.messages.map(({ text }) => text)).toEqual([
@@ -423,9 +364,9 @@ test("deleted while it waits: nothing is left of it; a reply that is made anew s
     here.url,
     again,
   );
-  expect([regenerateReply.run.status, await listOf("anew")]).toEqual(["WAITING", ["human: Pay sue", "ai: Old."]]);
+  expect([regenerateReply.run.status, await rowsOf(raw, "anew")]).toEqual(["WAITING", ["human: Pay sue", "ai: Old."]]);
   openai.next({ kind: "reply", text: "New." });
   await respond(there.url, regenerateReply.run.id, [approve("sue")]);
   await isOf(regenerateReply.run.id, "COMPLETED");
-  expect(await listOf("anew")).toEqual(["human: Pay sue", "ai: Let me see.", "tool: Paid sue.", "ai: New."]);
+  expect(await rowsOf(raw, "anew")).toEqual(["human: Pay sue", "ai: Let me see.", "tool: Paid sue.", "ai: New."]);
 });

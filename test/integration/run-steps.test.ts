@@ -8,6 +8,7 @@ import { ParleyError } from "../../src/conversation/errors.ts";
 import type { SessionEvent } from "../../src/conversation/events.ts";
 import { partsOf } from "../../src/conversation/part-log.ts";
 import type { StartedTurn } from "../../src/conversation/ports/store.ts";
+import { sessionKeys } from "../../src/redis/store/keys.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { openBackend, partsSeen, textOf, type LiveReader, type TestBackend } from "../support/store/feeds.ts";
 import { checkProperty } from "../support/store/property.ts";
@@ -38,6 +39,15 @@ afterEach(() => {
   one.abortAll();
   two.abortAll();
 });
+
+/** What is kept of a session's open step. */
+async function stepFields(id: string): Promise<readonly string[]> {
+  const [, , runs] = sessionKeys(id).all;
+  const fields = await redis.hkeys(runs);
+  // There are its runs.
+  expect(fields).not.toEqual([]);
+  return fields.filter((field) => /:(step|call|answer|said|wait|decision)/.test(field));
+}
 
 interface Running {
   readonly turn: StartedTurn;
@@ -147,9 +157,7 @@ test("nothing of a step is in the history before its last answer, then all of it
   expect(await listOf("order")).toEqual(["human question", ...step, "ai Done."]);
   const { rows, replyRow, status } = await runAt("order", run.turn.runId);
   expect([status, rows, replyRow?.position]).toEqual(["COMPLETED", { first: 1, last: 4 }, 4]);
-  expect(
-    await redis.hkeys("parley:{order}:runs").then((keys) => keys.filter((key) => /:(step|call|answer)/.test(key))),
-  ).toEqual([]);
+  expect(await stepFields("order")).toEqual([]);
 });
 
 test("each reader is told the parts, then the message that calls tools, the answers, and the rest", async () => {
@@ -277,8 +285,7 @@ test("a step of thousands of calls is closed in one write", async () => {
   await store.cancel(owner, "thousands", turn.runId);
   expect((await runAt("thousands", turn.runId)).status).toBe("CANCELLED");
   expect(await redis.llen("thousands")).toBe(4502);
-  const fields = await redis.hkeys("parley:{thousands}:runs");
-  expect(fields.filter((field) => /:(step|call|answer)/.test(field))).toEqual([]);
+  expect(await stepFields("thousands")).toEqual([]);
 });
 
 test("cleared or deleted with a step open: nothing of it is left", async () => {
@@ -366,7 +373,7 @@ test.each([
     // Whoever had the run has it no more.
     expect(await store.progress(turn, 0, "stale")).toEqual({ kind: "closed" });
     expect(await store.renew(turn)).toBe(false);
-    const decisions = [{ number: 1, decision: "yes", answer: null }];
+    const decisions = [{ number: 1, callId: "a", decision: "yes", row: null }];
     const response = { runId: turn.runId, left: 0, row: null, log: { offset: 0, lines: "" }, decisions };
     const resumed = await store.respond(owner, id, response, newOp());
     if (resumed.kind !== "started") throw new Error(resumed.kind);
@@ -378,10 +385,39 @@ test.each([
       })
       .toBe(status);
     expect(await listOf(id)).toEqual(rows);
-    expect(await store.claimCalls(resumed, "i:late")).toBe(false);
-    const fields = await redis.hkeys(`parley:{${id}}:runs`);
-    expect(fields.filter((field) => /:(step|call|answer|said|wait|decision)/.test(field))).toEqual([]);
+    expect(await store.claimCalls(resumed, openStep(turn, ["a"]).calls, "i:late")).toBe(false);
+    expect(await stepFields(id)).toEqual([]);
     await brief.backend.close();
+  },
+);
+
+test.each(["CANCELLED", "FAILED"])(
+  "%s while a page carries a call out: the step is stored with what is known of each call",
+  async (status) => {
+    const { store } = one.backend;
+    const id = `begun ${status}`;
+    const { turn } = await running(id);
+    const waiting = waitingStep(turn, ["a", "b", "c"], "not begun");
+    await store.wait(turn, waiting, { offset: 0, lines: "" });
+    const [lost] = openStep(turn, ["a"]).calls;
+    if (lost === undefined) throw new Error("There is a call");
+    const decisions = [
+      { number: 1, callId: "a", decision: "begun", row: { is: "call", row: lost.lost } },
+      { number: 2, callId: "b", decision: "result", row: { is: "answer", row: answerTo(turn, 2, "b").row } },
+    ] as const;
+    const log = { offset: 0, lines: "" };
+    const response = { runId: turn.runId, left: 2, row: null, log, decisions };
+    expect(await store.respond(owner, id, response, newOp())).toEqual({ kind: "ok" });
+    if (status === "CANCELLED") await store.cancel(owner, id, turn.runId);
+    // Its time is over.
+    else await redis.hset(sessionKeys(id).session, "until", 1);
+    await store.attend(id, true);
+    expect((await runAt(id, turn.runId)).status).toBe(status);
+    expect(await listOf(id)).toEqual([
+      ...["human question", "ai calls a,b,c", "tool a lost a error", "tool answer to b b success"],
+      "tool c not begun c error",
+    ]);
+    expect(await stepFields(id)).toEqual([]);
   },
 );
 

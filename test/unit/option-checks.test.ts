@@ -45,7 +45,7 @@ test.each<readonly [unknown, readonly string[]]>([
           ],
           limits: { toolCalls: 0, runTimeoutMs: null, calls: 1 },
         },
-        bad: { model: "agent:twice", tools: [{ name: "o.k", invoke: () => null }] },
+        bad: { model: "agent:twice", tools: [{ name: "o.k", invoke: () => null }], clientTools: "on" },
       },
     },
     [
@@ -60,6 +60,7 @@ test.each<readonly [unknown, readonly string[]]>([
       "agents.twice.limits.calls is not known",
       "agents.bad.model must be the name of a model",
       "agents.bad.tools[0].name must have letters",
+      "agents.bad.clientTools must be true or false",
     ],
   ],
   [

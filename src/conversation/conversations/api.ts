@@ -1,5 +1,6 @@
 import type { PlacedMessage } from "../events.ts";
 import type { ContentBlock, NewMessage } from "../message/message.ts";
+import type { PageTool } from "../ports/model.ts";
 import type { Run } from "../run.ts";
 import type { MemorySettings, PageRequest, Session, Viewer } from "../session.ts";
 
@@ -90,6 +91,8 @@ export interface SendMessage {
   readonly replaceFrom: string | null;
   readonly model: string | null;
   readonly context?: NonNullable<NewMessage["context"]>;
+  /** The page's own, for an agent that takes them. */
+  readonly tools?: readonly PageTool[];
 }
 
 export interface RegenerateReply {
@@ -99,6 +102,7 @@ export interface RegenerateReply {
   readonly idempotencyKey: string | null;
   readonly model: string | null;
   readonly whenBusy: WhenBusy;
+  readonly tools?: readonly PageTool[];
 }
 
 export interface TurnResult {

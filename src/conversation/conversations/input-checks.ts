@@ -2,7 +2,8 @@ import type { UpdateSession } from "./api.ts";
 import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
-import type { ModelChoice } from "../ports/model.ts";
+import { isObject, type JsonObject } from "../message/json.ts";
+import type { ModelChoice, PageTool } from "../ports/model.ts";
 import type { Viewer } from "../session.ts";
 import { checkSessionId, mayChoose } from "./access.ts";
 
@@ -12,6 +13,8 @@ export interface InputLimits {
   readonly maxTitleChars: number;
   readonly maxMetadataBytes: number;
   readonly maxMessagesPerAdd: number;
+  /** Whether a page may give agents tools of its own. */
+  readonly clientTools: boolean;
 }
 
 /**
@@ -19,6 +22,11 @@ export interface InputLimits {
  * hold is multiplied by all that read it.
  */
 const maxParts = 100;
+
+const maxTools = 32;
+const maxToolsBytes = 65_536;
+/** What OpenAI takes; the others take more. */
+const toolName = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** What callers give is held against the limits here; each check throws a ParleyError that names the field. */
 export class InputChecks {
@@ -68,6 +76,36 @@ export class InputChecks {
       "input.model",
       `Your credentials do not allow the model that answers here where none is named. ${chooseOneOf(names)}`,
     );
+  }
+
+  /** Tools that a page gives, by themselves. */
+  toolsForm(tools: readonly PageTool[]): void {
+    if (tools.length === 0) return;
+    const at = "input.tools";
+    if (!this.#limits.clientTools) throw badInput(at, "This gateway takes no tools of pages: CLIENT_TOOLS is off.");
+    if (tools.length > maxTools) throw badInput(at, `There may be at most ${maxTools} tools.`);
+    if (Buffer.byteLength(JSON.stringify(tools)) > maxToolsBytes)
+      throw badInput(at, `Tools may have at most ${maxToolsBytes} bytes as JSON.`);
+    for (const [i, { name, parameters }] of tools.entries()) {
+      if (!toolName.test(name))
+        throw badInput(`${at}[${i}].name`, 'A name has letters, digits, "_" and "-" only, at most 64.');
+      if (tools.findIndex((one) => one.name === name) < i)
+        throw badInput(`${at}[${i}].name`, "There are two tools of this name.");
+      const problem = schemaProblem(parameters);
+      if (problem !== null) throw badInput(`${at}[${i}].parameters`, problem);
+    }
+  }
+
+  /** The same for what is to answer. */
+  async toolsOf(model: string, tools: readonly PageTool[], signal: AbortSignal): Promise<void> {
+    if (tools.length === 0) return;
+    const choice = this.#models.find(({ name }) => name === model);
+    if (choice?.takesPageTools !== true)
+      throw badInput("input.tools", `${model} takes no tools of a page: an agent does that has clientTools.`);
+    // Where a server of its tools is away the run says so.
+    const own = await choice.tools(signal).catch(() => []);
+    const i = tools.findIndex(({ name }) => own.some((one) => one.name === name));
+    if (i >= 0) throw badInput(`input.tools[${i}].name`, "The agent has a tool of this name.");
   }
 
   messages(messages: readonly NewMessage[]): void {
@@ -125,6 +163,18 @@ export class InputChecks {
       throw badInput(`${field}.metadata`, `Metadata may have at most ${maxMetadataBytes} bytes as JSON.`);
     }
   }
+}
+
+/** What keeps a value from being the JSON Schema of a tool's arguments, or null. */
+function schemaProblem(parameters: JsonObject): string | null {
+  const { type, properties = {}, required = [] } = parameters;
+  if (type !== "object") return 'Parameters are a JSON Schema with "type": "object".';
+  const isSchema = (one: unknown) => isObject(one) || typeof one === "boolean";
+  if (!isObject(properties) || !Object.values(properties).every(isSchema))
+    return "The properties of parameters are an object of JSON Schemas.";
+  if (!Array.isArray(required) || !required.every((one) => typeof one === "string"))
+    return "What parameters have as required is a list of names.";
+  return null;
 }
 
 function chooseOneOf(names: readonly string[]): string {

@@ -1,11 +1,22 @@
 import { objectOrEmpty, parseJson, type JsonObject } from "../message/json.ts";
 import type { DecisionKind } from "../part-log.ts";
+import type { Asks } from "../ports/model.ts";
 
 /** The place of a message or an answer that a run makes. */
 export interface MessagePlace {
   readonly messageId: string;
   /** The position that is expected of it, part of its id. */
   readonly hint: number;
+}
+
+/** Asks without the arguments, which the part log has. */
+type AskedFor = DistributiveOmit<Asks, "args">;
+type DistributiveOmit<Of, Key extends keyof Of> = Of extends unknown ? Omit<Of, Key> : never;
+
+export function withoutArgs(asks: Asks): AskedFor {
+  return asks.for === "approval"
+    ? { for: "approval", schema: asks.schema }
+    : { for: "result", resultBytes: asks.resultBytes };
 }
 
 /** What is kept of a run that waits, for the process that carries it on. */
@@ -21,7 +32,7 @@ export interface PausedRun {
     readonly callId: string;
     readonly name: string;
     /** null: nobody has to decide on it. */
-    readonly schema: unknown;
+    readonly asks: AskedFor | null;
   })[];
   /** Rows of the steps before it. */
   readonly rows: readonly string[];
@@ -36,7 +47,7 @@ export interface Decided {
   readonly kind: DecisionKind;
   /** EDIT */
   readonly args?: JsonObject;
-  /** REJECT: the `data` of LangChain's stored tool message. */
+  /** REJECT, RESULT: the `data` of LangChain's stored tool message. */
   readonly answer?: JsonObject;
 }
 

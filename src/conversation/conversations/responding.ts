@@ -1,22 +1,28 @@
 import { badInput, messageIdReused, notFound, ParleyError } from "../errors.ts";
 import { sessionTag } from "../message/ids.ts";
 import type { JsonObject } from "../message/json.ts";
-import { templateOfAnswer, templateOfReply } from "../message/stored-message.ts";
-import { isUndecided, partsOf, type ToolChange } from "../part-log.ts";
+import type { ContentBlock } from "../message/message.ts";
+import { storedContent, templateOfAnswer, templateOfReply } from "../message/stored-message.ts";
+import { partsOf, type ToolChange, type ToolPart } from "../part-log.ts";
 import { PartLog } from "../part-writer.ts";
 import type { Replies } from "../ports/model.ts";
 import type { Op, RespondAnswer, RunResponse, SessionStore, Waiting } from "../ports/store.ts";
-import { decidedOf, editedData, pausedRunOf, type Decided } from "./paused-run.ts";
+import { decidedOf, editedData, pausedRunOf, type Decided, type PausedRun } from "./paused-run.ts";
+import { lostAnswerTo } from "./run-steps.ts";
 
 export type Decision = { readonly callId: string } & (
   | { readonly kind: "APPROVE" }
   | { readonly kind: "EDIT"; readonly args: JsonObject }
   | { readonly kind: "REJECT"; readonly reason: string | null }
+  /** A page carries the call out. */
+  | { readonly kind: "BEGIN" }
+  | { readonly kind: "RESULT"; readonly content: readonly ContentBlock[]; readonly failed: boolean }
 );
 
 interface RespondingParts {
   readonly store: Pick<SessionStore, "waiting" | "respond">;
   readonly takes: Replies["takes"];
+  readonly clipped: Replies["clipped"];
   readonly historyKeyPrefix: string;
   /** What is kept of a run's parts beside its text, in bytes. */
   readonly partsBytes: number;
@@ -26,6 +32,7 @@ interface RespondingParts {
 const mostDecisions = 100;
 const maxReasonChars = 4000;
 const maxArgsBytes = 65_536;
+const maxBlocks = 100;
 /** Each time somebody else was quicker, so that fewer calls are left to decide on. */
 const mostAttempts = 200;
 
@@ -71,10 +78,8 @@ export class Responding {
   ): Promise<RunResponse> {
     const { historyKeyPrefix, partsBytes, now, takes } = this.#parts;
     const paused = pausedRunOf(state);
-    const undecided = new Map(
-      partsOf(log, "", "")
-        .filter(isUndecided)
-        .map((part) => [part.callId, part]),
+    const parts = new Map(
+      partsOf(log, "", "").flatMap((part) => (part.kind === "tool" ? [[part.callId, part] as const] : [])),
     );
     const writer = new PartLog(partsBytes, log);
     const all: (Decided | null)[] = before.map(decidedOf);
@@ -84,34 +89,70 @@ export class Responding {
     for (const [i, decision] of decisions.entries()) {
       const { callId, kind } = decision;
       const at = `input.decisions[${i}]`;
-      const part = undecided.get(callId);
       const number = paused.calls.findIndex((call) => call.callId === callId);
       const call = paused.calls[number];
-      if (part === undefined || call === undefined)
-        throw badInput(
-          `${at}.callId`,
-          "The run waits for no decision on a call of this id: there is none, or it is decided.",
-        );
-      if (part.allowed?.includes(kind) !== true) throw badInput(at, "This may not be decided on this call.");
-      if (kind === "EDIT" && !(await takes(call.schema, decision.args)))
+      if (call === undefined || call.asks === null || isDone(all[number])) throw notAsked(at);
+      if (parts.get(callId)?.allowed?.includes(kind) !== true) throw notAllowed(at, kind, parts.get(callId));
+      if (kind === "EDIT" && call.asks.for === "approval" && !(await takes(call.asks.schema, decision.args)))
         throw badInput(`${at}.edit.args`, `The arguments do not fit what the tool ${call.name} takes.`);
-      const decided = decidedBy(decision, call.name);
+      const decided = await this.#decidedBy(decision, call);
       all[number] = decided;
-      writer.change(callId, changeBy(decision, decided, now()), 0);
-      const answer =
-        decided.answer === undefined ? null : templateOfAnswer(decided.answer, call.messageId, noteOf(call.hint));
-      taken.push({ number: number + 1, decision: JSON.stringify(decided), answer });
+      writer.change(callId, changeBy(decided, now()), 0);
+      // Of one that begins here nobody else may ever tell what came of it.
+      const data = kind === "BEGIN" ? lostAnswerTo(callId, call.name) : decided.answer;
+      const row = data && templateOfAnswer(data, call.messageId, noteOf(call.hint));
+      const isFor = kind === "BEGIN" ? "call" : "answer";
+      const given = { number: number + 1, callId, decision: JSON.stringify(decided) };
+      taken.push({ ...given, row: row === undefined ? null : { is: isFor, row } });
+    }
+    const isLeft = ({ asks }: PausedCall, i: number) => asks !== null && !isDone(all[i]);
+    const left = paused.calls.filter(isLeft);
+    // Behind the last approval the page's own may begin.
+    if (!left.some(({ asks }) => asks?.for === "approval")) {
+      for (const { callId } of left)
+        if (parts.get(callId)?.allowed?.length === 0)
+          writer.change(callId, { status: "NEEDS_RESULT", allowed: ["BEGIN"] }, 0);
     }
     const isEdited = all.some((one) => one?.args !== undefined);
     const { messageId, hint } = paused.reply;
     return {
       runId,
-      left: undecided.size - decisions.length,
+      left: left.length,
       row: isEdited ? templateOfReply(editedData(paused, all), messageId, noteOf(hint)) : null,
       log: { offset: log.length, lines: writer.whole.slice(log.length) },
       decisions: taken,
     };
   }
+
+  async #decidedBy(decision: Decision, { name, asks }: PausedCall): Promise<Decided> {
+    const { callId } = decision;
+    switch (decision.kind) {
+      case "BEGIN":
+      case "APPROVE":
+        return { kind: decision.kind };
+      case "EDIT":
+        return { kind: "EDIT", args: decision.args };
+      case "REJECT": {
+        const { reason } = decision;
+        const content =
+          reason === null || reason === "" ? "The call was rejected." : `The call was rejected: ${reason}`;
+        return { kind: "REJECT", answer: { content, tool_call_id: callId, name, status: "error" } };
+      }
+      case "RESULT": {
+        const mostBytes = asks?.for === "result" ? asks.resultBytes : 0;
+        const content = await this.#parts.clipped(storedContent(decision.content), mostBytes);
+        const status = decision.failed ? "error" : "success";
+        return { kind: "RESULT", answer: { content, tool_call_id: callId, name, status } };
+      }
+    }
+  }
+}
+
+type PausedCall = PausedRun["calls"][number];
+
+/** Whether nothing more is to be decided on a call. */
+function isDone(decided: Decided | null | undefined): boolean {
+  return decided !== null && decided !== undefined && decided.kind !== "BEGIN";
 }
 
 /** @throws {ParleyError} BAD_USER_INPUT */
@@ -127,27 +168,42 @@ function checkForm(decisions: readonly Decision[]): void {
       throw badInput(`${at}.reject.reason`, `A reason must have at most ${maxReasonChars} characters.`);
     if (decision.kind === "EDIT" && Buffer.byteLength(JSON.stringify(decision.args)) > maxArgsBytes)
       throw badInput(`${at}.edit.args`, `Arguments must have at most ${maxArgsBytes} bytes.`);
+    if (decision.kind === "RESULT" && decision.content.length > maxBlocks)
+      throw badInput(`${at}.result.content`, `A result must have at most ${maxBlocks} blocks.`);
   }
 }
 
-function decidedBy(decision: Decision, name: string): Decided {
-  switch (decision.kind) {
-    case "APPROVE":
-      return { kind: "APPROVE" };
-    case "EDIT":
-      return { kind: "EDIT", args: decision.args };
-    case "REJECT": {
-      const { callId, reason } = decision;
-      const content = reason === null || reason === "" ? "The call was rejected." : `The call was rejected: ${reason}`;
-      return { kind: "REJECT", answer: { content, tool_call_id: callId, name, status: "error" } };
-    }
-  }
-}
-
-function changeBy({ kind }: Decision, { args, answer }: Decided, now: number): ToolChange {
+function changeBy({ kind, args, answer }: Decided, now: number): ToolChange {
   const decided = { decided: kind, allowed: [] } as const;
-  if (answer !== undefined) return { status: "REJECTED", ...decided, finishedAt: now, content: answer["content"] };
-  return { status: "NEEDS_APPROVAL", ...decided, ...(args === undefined ? {} : { args }) };
+  const content = answer?.["content"];
+  switch (kind) {
+    case "BEGIN":
+      return { status: "RUNNING", decided: kind, allowed: ["RESULT"], startedAt: now };
+    case "RESULT":
+      return { status: answer?.["status"] === "error" ? "FAILED" : "DONE", ...decided, finishedAt: now, content };
+    case "REJECT":
+      return { status: "REJECTED", ...decided, finishedAt: now, content };
+    case "APPROVE":
+    case "EDIT":
+      return { status: "NEEDS_APPROVAL", ...decided, ...(args === undefined ? {} : { args }) };
+  }
+}
+
+function notAsked(at: string): ParleyError {
+  return badInput(
+    `${at}.callId`,
+    "The run waits for no decision on a call of this id: there is none, or it is decided.",
+  );
+}
+
+function notAllowed(at: string, kind: Decision["kind"], part: ToolPart | undefined): ParleyError {
+  const isPages = part?.status === "NEEDS_RESULT" || part?.decided === "BEGIN";
+  if (isPages && kind === "BEGIN" && part.decided === "BEGIN")
+    return badInput(at, "This call has been begun, by this page or another: only its result is to come.");
+  if (isPages && part.allowed?.length === 0)
+    return badInput(at, "This call may not begin yet: other calls of the same message wait for an approval.");
+  if (isPages && kind === "RESULT") return badInput(at, "Begin this call first: then nobody else carries it out.");
+  return badInput(at, "This may not be decided on this call.");
 }
 
 function knownAs(op: Op, fingerprint: string): null {

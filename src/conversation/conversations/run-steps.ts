@@ -10,14 +10,16 @@ import {
   type RowNote,
   type RowTemplate,
 } from "../message/stored-message.ts";
-import { decisionKinds } from "../part-log.ts";
+import { approvalKinds, type ToolChange } from "../part-log.ts";
 import type { Answer, ResumedReply, Step, Steps, WaitingStep } from "../ports/model.ts";
-import type { OpenStep, SessionStore, StartedTurn } from "../ports/store.ts";
-import { decidedOf, editedData, pausedRunOf, type MessagePlace, type PausedRun } from "./paused-run.ts";
+import type { LostCall, OpenStep, SessionStore, StartedTurn } from "../ports/store.ts";
+import { decidedOf, editedData, pausedRunOf, withoutArgs, type MessagePlace, type PausedRun } from "./paused-run.ts";
 import type { ReplyStream } from "./reply-stream.ts";
 
 /** Said by the row that stands in for an answer which is lost: the model and the user are to know that there may be an effect. */
 const lostAnswer = "The call was begun and its result was lost: it may or may not have taken effect.";
+/** The same of a step where others were begun: while it waits, pages carry out their own. */
+const noAnswer = "The call was not begun: the run ended before.";
 
 interface Message extends MessagePlace {
   readonly localId: string;
@@ -30,6 +32,8 @@ interface Open {
   /** The calls that have no answer. */
   readonly calls: Map<string, MessagePlace & { readonly number: number }>;
 }
+
+type CallPlace = MessagePlace & { readonly callId: string; readonly name: string };
 
 type StepStore = Pick<SessionStore, "step" | "answer" | "wait" | "claimCalls">;
 
@@ -56,6 +60,8 @@ export class RunSteps implements Steps {
   /** Rows of the steps that are whole. */
   readonly #rows: string[] = [];
   #open: Open = { rows: [], calls: new Map() };
+  /** Of the step that it has waited with. */
+  #lost: readonly LostCall[] = [];
 
   constructor(turn: StartedTurn, stream: ReplyStream, store: StepStore, now: () => number) {
     this.#turn = turn;
@@ -75,7 +81,7 @@ export class RunSteps implements Steps {
   }
 
   async open(step: Step): Promise<boolean> {
-    const { opened, places } = this.#stepOf(step);
+    const { opened, places } = this.#stepOf(step, lostAnswer);
     const isOpen = await this.#stream.write(
       (log) => this.#store.step(this.#turn, opened, log),
       () => this.#stream.endMessage(),
@@ -91,13 +97,16 @@ export class RunSteps implements Steps {
   }
 
   async wait(step: WaitingStep): Promise<boolean> {
-    const { opened, places } = this.#stepOf(step);
+    const { opened, places } = this.#stepOf(step, noAnswer);
     const { text } = this.#stream;
     const paused: PausedRun = {
       count: this.#count + 1,
       message: { messageId: opened.next.messageId, hint: opened.next.hint, localId: opened.next.localId },
       reply: { messageId: this.#message.messageId, hint: this.#message.hint, data: dataOf(opened.row) },
-      calls: places.map((place, i) => ({ ...place, schema: step.calls[i]?.asks?.schema ?? null })),
+      calls: places.map((place, i) => {
+        const asks = step.calls[i]?.asks;
+        return { ...place, asks: asks ? withoutArgs(asks) : null };
+      }),
       rows: this.#rows,
       spent: this.spent,
       state: step.state,
@@ -107,9 +116,15 @@ export class RunSteps implements Steps {
       (log) => this.#store.wait(this.#turn, waiting, log),
       () => {
         this.#stream.endMessage();
+        // Nothing of a step begins before all approvals are there.
+        const mayBegin = step.calls.every(({ asks }) => asks?.for !== "approval");
         for (const { callId, asks } of step.calls) {
           if (asks === null) continue;
-          const change = { status: "NEEDS_APPROVAL", allowed: decisionKinds, args: asks.args } as const;
+          const { args } = asks;
+          const change: ToolChange =
+            asks.for === "approval"
+              ? { status: "NEEDS_APPROVAL", allowed: approvalKinds, args }
+              : { status: "NEEDS_RESULT", allowed: mayBegin ? ["BEGIN"] : [], args };
           this.#stream.add({ kind: "change", callId, change });
         }
       },
@@ -119,7 +134,7 @@ export class RunSteps implements Steps {
   async claim(): Promise<boolean> {
     const op = `i:${randomUUID()}`;
     const isOpen = await this.#stream.write(
-      async () => ({ kind: (await this.#store.claimCalls(this.#turn, op)) ? "ok" : "closed" }),
+      async () => ({ kind: (await this.#store.claimCalls(this.#turn, this.#lost, op)) ? "ok" : "closed" }),
       () => undefined,
     );
     if (isOpen) this.#close();
@@ -163,6 +178,7 @@ export class RunSteps implements Steps {
       }
     }
     this.#open = open;
+    this.#lost = this.#standIns(calls, lostAnswer);
     return { rows: [...rows, fillTemplate(row, 0)], answers, state };
   }
 
@@ -173,7 +189,8 @@ export class RunSteps implements Steps {
     this.#open = { rows: [], calls: new Map() };
   }
 
-  #stepOf({ data, calls }: Step) {
+  /** `standIn`: for answers that are not there when the run ends. */
+  #stepOf({ data, calls }: Step, standIn: string) {
     const { messageId, hint } = this.#message;
     const row = templateOfReply(data, messageId, this.#note(hint));
     const next = this.#next(hint + calls.length + 1);
@@ -182,12 +199,15 @@ export class RunSteps implements Steps {
       return { callId, name, messageId: id, hint: hint + i + 1 };
     });
     const partial = templateOfPartial(next.messageId, this.#note(next.hint));
-    const lost = places.map(({ callId, name, messageId: id, hint: at }) => {
-      const stored = { content: lostAnswer, tool_call_id: callId, name, status: "error" };
-      return { callId, lost: templateOfAnswer(stored, id, this.#note(at)) };
-    });
-    const opened = { row, calls: lost, next: { ...next, partial } } satisfies OpenStep;
+    const opened = { row, calls: this.#standIns(places, standIn), next: { ...next, partial } } satisfies OpenStep;
     return { opened, places };
+  }
+
+  #standIns(calls: readonly CallPlace[], content: string): readonly LostCall[] {
+    return calls.map(({ callId, name, messageId, hint }) => ({
+      callId,
+      lost: templateOfAnswer(unanswered(callId, name, content), messageId, this.#note(hint)),
+    }));
   }
 
   /** The text of the message alone, as a row. */
@@ -207,6 +227,15 @@ export class RunSteps implements Steps {
     const { historyKey, runId } = this.#turn;
     return { session: sessionTag(historyKey), runId, hint, createdAt: this.#now() };
   }
+}
+
+/** The `data` of the row that stands in for an answer which is lost. */
+export function lostAnswerTo(callId: string, name: string): JsonObject {
+  return unanswered(callId, name, lostAnswer);
+}
+
+function unanswered(callId: string, name: string, content: string): JsonObject {
+  return { content, tool_call_id: callId, name, status: "error" };
 }
 
 /** What a row holds: of a message as LangChain made it, without what is no JSON. */

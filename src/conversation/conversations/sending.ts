@@ -67,7 +67,11 @@ export abstract class Sending {
     this.checks = new InputChecks(replies.models, settings);
     this.settings = settings;
     this.#turns = turns;
-    this.#responding = new Responding({ ...settings, store, takes: (...given) => replies.takes(...given) });
+    this.#responding = new Responding({
+      ...{ ...settings, store },
+      takes: (...given) => replies.takes(...given),
+      clipped: (...given) => replies.clipped(...given),
+    });
   }
 
   async addMessages(
@@ -142,7 +146,7 @@ export abstract class Sending {
     const turn = this.#turn(sessionId, runId, {
       op,
       keyOp: messageId === null || idempotencyKey === null ? null : keyOp,
-      model: await this.#chosenModel(viewer, sessionId, model, newSession?.model ?? null),
+      ...(await this.#answering(caller, sessionId, input, newSession?.model ?? null)),
       input: row,
       inputId,
       replaceFrom,
@@ -168,7 +172,7 @@ export abstract class Sending {
     const op = keyedOp("regenerate", idempotencyKey, [input.replaceFrom, model]);
     const turn = this.#turn(sessionId, runId, {
       op,
-      model: await this.#chosenModel(viewer, sessionId, model, null),
+      ...(await this.#answering(caller, sessionId, input, null)),
       input: null,
       inputId: null,
       replaceFrom,
@@ -221,20 +225,23 @@ export abstract class Sending {
   }
 
   /**
-   * null: the session's own, or the gateway's. Where the viewer may not choose all that there are, it is named: what the
-   * session says may change before the turn begins, and others may have said it.
+   * What is to answer, with the page's tools. A model of null: the session's own, or the gateway's. Where the viewer may not
+   * choose all that there are, or the page gives tools, it is named: what the session says may change before the turn
+   * begins, and others may have said it.
    */
-  async #chosenModel(
-    viewer: Viewer,
+  async #answering(
+    { viewer, signal }: Caller,
     sessionId: string,
-    model: string | null,
+    { model, tools = [] }: Pick<SendMessage, "model" | "tools">,
     ofNewSession: string | null,
-  ): Promise<string | null> {
-    if (model !== null || viewer.models === null) return model;
-    const reading = await this.sessions.read(viewer, sessionId, recordOnly);
-    const used = (reading === null ? ofNewSession : reading.session.model) ?? this.settings.model;
-    this.checks.unnamedModel(viewer, used);
-    return used;
+  ): Promise<Pick<BeginTurn, "model" | "tools">> {
+    if (tools.length === 0 && (model !== null || viewer.models === null)) return { model };
+    this.checks.toolsForm(tools);
+    const reading = model === null ? await this.sessions.read(viewer, sessionId, recordOnly) : null;
+    const used = model ?? (reading === null ? ofNewSession : reading.session.model) ?? this.settings.model;
+    if (model === null) this.checks.unnamedModel(viewer, used);
+    await this.checks.toolsOf(used, tools, signal);
+    return { model: used, tools };
   }
 
   #ended(caller: Caller, sessionId: string, runId: string): Promise<Run | null> {

@@ -281,6 +281,7 @@ export class Turns {
           input: turn.inputRow,
           signal: controller.signal,
           resumed: steps.resumed,
+          pageTools: turn.tools,
           steps: {
             open(step) {
               count(step);

@@ -16,6 +16,8 @@ export interface Replies {
   reply(request: ReplyRequest): Promise<ReplyOutcome>;
   /** Whether a tool of this JSON Schema takes the arguments. */
   takes(schema: unknown, args: JsonObject): Promise<boolean>;
+  /** What of a result (content as LangChain stores it) is kept within so many bytes. */
+  clipped(content: unknown, mostBytes: number): Promise<unknown>;
   /** A title of a few words for the conversation. */
   title(request: TitleRequest): Promise<{ readonly title: string } | { readonly error: RunError }>;
   /**
@@ -32,6 +34,8 @@ export interface ModelChoice {
   readonly kind: "MODEL" | "AGENT";
   /** The operator's words for it. */
   readonly description: string | null;
+  /** Whether it takes tools of the page's. */
+  readonly takesPageTools?: boolean;
   /** What an agent may call. Rejects where a server of them cannot be reached. */
   readonly tools: (signal: AbortSignal) => Promise<readonly ToolChoice[]>;
 }
@@ -42,6 +46,14 @@ export interface ToolChoice {
   /** The JSON Schema of its arguments. */
   readonly parameters: unknown;
   readonly needsApproval: boolean;
+}
+
+/** A tool of the page's: it carries out calls of it, and gives their results by respondToRun. */
+export interface PageTool {
+  readonly name: string;
+  readonly description: string;
+  /** A JSON Schema of an object. Only the page holds arguments against it: a pattern of somebody's can keep a process busy for ever. */
+  readonly parameters: JsonObject;
 }
 
 export interface ReplyRequest {
@@ -62,6 +74,8 @@ export interface ReplyRequest {
   /** Called for each piece as it leaves the model; never awaited. */
   readonly emit: (piece: Piece) => void;
   readonly steps: Steps;
+  /** The page's. */
+  readonly pageTools: readonly PageTool[];
   /** What a run that has waited goes on with; null: it begins. */
   readonly resumed: ResumedReply | null;
 }
@@ -93,7 +107,7 @@ export interface Steps {
   /** Before any of its tools begins. From here on its calls may have taken effect, for all who look at the run. */
   open(step: Step): Promise<boolean>;
   /**
-   * The same for a step with calls that somebody has to decide on. None is claimed, and nothing of the run goes on here behind
+   * The same for a step with calls that somebody has to decide on, or to carry out. None is claimed, and nothing of the run goes on here behind
    * it: who has the last decision carries it on.
    */
   wait(step: WaitingStep): Promise<boolean>;
@@ -113,15 +127,25 @@ export interface Step {
 export interface WaitingStep extends Step {
   readonly calls: readonly (Step["calls"][number] & {
     /** null: nobody has to decide on it. */
-    readonly asks: {
-      readonly args: JsonObject;
-      /** The JSON Schema of the arguments. */
-      readonly schema: unknown;
-    } | null;
+    readonly asks: Asks | null;
   })[];
   /** What answers the rest of the run needs to know, as JSON has it. */
   readonly state: JsonObject;
 }
+
+export type Asks = { readonly args: JsonObject } & (
+  | {
+      readonly for: "approval";
+      /** The JSON Schema of the arguments. */
+      readonly schema: unknown;
+    }
+  /** The page carries it out. */
+  | {
+      readonly for: "result";
+      /** The most that is kept of it. */
+      readonly resultBytes: number;
+    }
+);
 
 export interface Answer {
   readonly callId: string;

@@ -1,6 +1,7 @@
 import type { ReadRequest, UpdateSession, WhenBusy } from "../conversations/api.ts";
 import type { Anchor, Cursor } from "../message/cursor.ts";
 import type { ParleyError } from "../errors.ts";
+import type { PageTool } from "./model.ts";
 import type { Refusal } from "./quotas.ts";
 import type { Row, TokenUsage } from "../message/message.ts";
 import type { Run, RunError } from "../run.ts";
@@ -30,8 +31,8 @@ export interface SessionStore {
   waiting(owner: string, sessionId: string, runId: string, opId: string): Promise<Waiting>;
   /** Takes decisions, all of them or none. The last one starts the run again, for this process. */
   respond(owner: string, sessionId: string, response: RunResponse, op: Op): Promise<RespondAnswer>;
-  /** Claims the calls of the step that a run has waited with. false: the run is closed. */
-  claimCalls(turn: StartedTurn, op: string): Promise<boolean>;
+  /** Claims the calls (all of its) of the step that a run has waited with. false: the run is closed. */
+  claimCalls(turn: StartedTurn, calls: readonly LostCall[], op: string): Promise<boolean>;
   /** The last answer appends the step: the reply, then the answers in the order of the calls. */
   answer(turn: StartedTurn, answer: StepAnswer, log: LogBatch, op: string): Promise<StepReply>;
   /** false: the run is closed. */
@@ -135,6 +136,8 @@ export interface BeginTurn {
   readonly origin?: string | null;
   readonly replaceFrom: Anchor | null;
   readonly whenBusy: WhenBusy;
+  /** The page's, for an agent that takes them. */
+  readonly tools?: readonly PageTool[];
   /** How the session is to be where it begins with this turn; left out: with the defaults. */
   readonly newSession?: RecordChange | null;
   /** An unknown session is not started: notFound. */
@@ -178,6 +181,8 @@ export interface StartedTurn extends TurnToken {
   readonly low: number;
   /** Rows below the user's, oldest first, as many as the memory strategy may need. */
   readonly rows: readonly string[];
+  /** The page's, as the turn was given them. */
+  readonly tools: readonly PageTool[];
 }
 
 export interface FinishedTurn {
@@ -213,11 +218,16 @@ export interface LogBatch {
   readonly lines: string;
 }
 
+export interface LostCall {
+  readonly callId: string;
+  /** Stands in for an answer which is lost; where the step waits, for that to a call which was not begun. */
+  readonly lost: RowTemplate;
+}
+
 /** A reply that calls tools. */
 export interface OpenStep {
   readonly row: RowTemplate;
-  /** `lost`: the row that stands in for an answer which is lost. */
-  readonly calls: readonly { readonly callId: string; readonly lost: RowTemplate }[];
+  readonly calls: readonly LostCall[];
   /** The message that the run makes next. */
   readonly next: {
     readonly localId: string;
@@ -256,9 +266,10 @@ export interface RunResponse {
   readonly decisions: readonly {
     /** Of the call in its step, from 1. */
     readonly number: number;
+    readonly callId: string;
     readonly decision: string;
-    /** What answers the call; null: it is to be carried out. */
-    readonly answer: RowTemplate | null;
+    /** What answers the call; or, where it begins by this ("call"), stands in for an answer which is lost. null: neither. */
+    readonly row: { readonly is: "answer" | "call"; readonly row: RowTemplate } | null;
   }[];
 }
 

@@ -59,7 +59,7 @@ export function parseContent(at: string, given: GivenContent): readonly ContentB
 }
 
 /** null: neither text nor content. Both may be empty, as a tool's answer is at times. @throws BAD_USER_INPUT for both at once. */
-function parseOptionalContent(at: string, { text, content }: GivenContent): readonly ContentBlock[] | null {
+export function parseOptionalContent(at: string, { text, content }: GivenContent): readonly ContentBlock[] | null {
   const hasText = typeof text === "string";
   if (hasText && content) throw badInput(`${at}.text`, "Give either text or content, not both.");
   if (hasText) return text === "" ? [] : [{ kind: "text", text }];

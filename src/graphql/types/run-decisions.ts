@@ -8,7 +8,7 @@ import { parseGlobalId } from "../reading/global-ids.ts";
 import { pagesOfSessionBelow } from "../reading/lookahead.ts";
 import { Readings, requestOf } from "../reading/readings.ts";
 import { RunRef, SessionRef } from "../reading/refs.ts";
-import { parseIdempotencyKey } from "./new-message.ts";
+import { ContentBlockInput, parseIdempotencyKey, parseOptionalContent } from "./new-message.ts";
 
 const callId = "The ToolPart.callId.";
 
@@ -38,13 +38,31 @@ const RejectInput = builder.inputType("RejectInput", {
   }),
 });
 
+const ToolResultInput = builder.inputType("ToolResultInput", {
+  description: "What came of a call that a page has begun.",
+  fields: (t) => ({
+    callId: t.string({ required: true, description: callId }),
+    text: t.string({ description: "The result as text: this or `content`, or neither." }),
+    content: t.field({
+      type: [ContentBlockInput],
+      description: "The result as blocks, at most 100. What is over the agent's `resultBytes` is cut off.",
+    }),
+    failed: t.boolean({ description: "Whether the tool failed; false if left out." }),
+  }),
+});
+
 const DecisionInput = builder.inputType("DecisionInput", {
   description: "What becomes of one call: ToolPart.allowed says what it may be.",
   isOneOf: true,
   fields: (t) => ({
+    begin: t.field({
+      type: CallInput,
+      description: "The page carries it out: of two that begin a call one does. Of calls with allowed BEGIN.",
+    }),
     approve: t.field({ type: CallInput, description: "It is carried out." }),
     edit: t.field({ type: EditInput, description: "It is carried out with other arguments." }),
     reject: t.field({ type: RejectInput, description: "It is not carried out." }),
+    result: t.field({ type: ToolResultInput, description: "What came of a call that was begun." }),
   }),
 });
 
@@ -90,7 +108,7 @@ builder.mutationField("respondToRun", (t) =>
   t.field({
     type: RespondToRunPayload,
     description:
-      "Decides on calls of tools that a run waits with, from any gateway. All of the decisions are taken, or none; the first one on a call counts. Nothing of a message's calls begins before the last of them is decided on; then the run goes on. Errors: BAD_USER_INPUT where a call does not wait, or not for this, and where arguments miss the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
+      "Decides on calls of tools that a run waits with, and brings results of the page's own tools, from any gateway. All of the decisions are taken, or none; the first one on a call counts. Nothing of a message's calls begins before the last approval of them, and of the agent's own before all are decided on; then the run goes on. Errors: BAD_USER_INPUT where a call does not wait, or not for this, and where arguments miss the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
     args: { input: t.arg({ type: RespondToRunInput, required: true, description: "What is decided." }) },
     resolve: async (_root, { input }, context, info) => {
       const id = parseGlobalId(input.runId);
@@ -112,7 +130,13 @@ builder.mutationField("respondToRun", (t) =>
   }),
 );
 
-function decisionOf({ approve, edit, reject }: typeof DecisionInput.$inferInput, i: number): Decision {
+function decisionOf(given: typeof DecisionInput.$inferInput, i: number): Decision {
+  const { begin, approve, edit, reject, result } = given;
+  if (begin) return { kind: "BEGIN", callId: begin.callId };
+  if (result) {
+    const content = parseOptionalContent(`input.decisions[${i}].result`, result) ?? [];
+    return { kind: "RESULT", callId: result.callId, content, failed: result.failed ?? false };
+  }
   if (approve) return { kind: "APPROVE", callId: approve.callId };
   if (reject) return { kind: "REJECT", callId: reject.callId, reason: reject.reason ?? null };
   const { args } = edit;

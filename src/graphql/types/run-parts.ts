@@ -48,6 +48,10 @@ const ToolStatusRef = builder.enumType("ToolStatus", {
       description:
         "It does not begin before respondToRun has decided on it and on all others that its message calls: see `allowed` and `decided`.",
     },
+    NEEDS_RESULT: {
+      description:
+        "A page is to carry it out: it begins the call by respondToRun, unless others of the same message wait for an approval (then `allowed` is empty), and brings its result.",
+    },
     RUNNING: { description: "The tool has begun, or begins as soon as others have ended." },
     DONE: { description: "The tool has answered: see `result`." },
     FAILED: { description: "The tool failed, or was not called: what the model was told instead is in `result`." },
@@ -60,9 +64,11 @@ const ToolStatusRef = builder.enumType("ToolStatus", {
 const DecisionKindRef = builder.enumType("DecisionKind", {
   description: "What respondToRun may decide on a call. More kinds will come.",
   values: {
+    BEGIN: { description: "A page takes the call, before it acts: one does, once." },
     APPROVE: { description: "The tool is called as the model wrote it." },
     EDIT: { description: "The tool is called with other arguments." },
     REJECT: { description: "The tool is not called, and the model is told so." },
+    RESULT: { description: "What came of a call that a page has begun." },
   } as const,
 });
 
@@ -139,7 +145,7 @@ export const RunPartRef = builder.unionType("RunPart", {
     ({ text: "TextPart", reasoning: "ReasoningPart", tool: "ToolPart", data: "DataPart" })[kind],
 });
 
-/** The calls that somebody has to decide on. */
+/** The calls that somebody has to decide on, or to carry out. */
 export function approvalsOfRun({ status, ...run }: Run) {
   if (status !== "WAITING") return [];
   return partsOf(run.log, run.text, run.replyLocalId)

@@ -1,5 +1,8 @@
 import type { GraphQLResolveInfo } from "graphql";
 import type { NewSession, ReadRequest, TurnResult } from "../../conversation/conversations/api.ts";
+import { badInput } from "../../conversation/errors.ts";
+import { isObject } from "../../conversation/message/json.ts";
+import type { PageTool } from "../../conversation/ports/model.ts";
 import type { PageRequest } from "../../conversation/session.ts";
 import { isFinal } from "../../conversation/run.ts";
 import { builder } from "../builder.ts";
@@ -77,7 +80,7 @@ async function replyOf(parent: TurnParent, context: Context): Promise<MessagePar
 }
 
 const replyDescription =
-  "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, where it waits for an approval (run.status is WAITING then), and where the gateway's limit for waiting came first (run.status is RUNNING then).";
+  "The reply. Selecting it makes the mutation wait until the run has ended; inside @defer only this field waits. null where the run failed (see run.error), where it was stopped before it had any text, where it waits for an approval or the page (run.status is WAITING then), and where the gateway's limit for waiting came first (run.status is RUNNING then).";
 
 const NewSessionInput = builder.inputType("NewSessionInput", {
   description:
@@ -91,6 +94,31 @@ const NewSessionInput = builder.inputType("NewSessionInput", {
     metadata: t.field({ type: "JSON", description: metadataDescription }),
   }),
 });
+
+const ClientToolInput = builder.inputType("ClientToolInput", {
+  description: "A tool of the page's own: a call of it waits for respondToRun to begin it, and to bring its result.",
+  fields: (t) => ({
+    name: t.string({ required: true, description: "1 to 64 of A-Z a-z 0-9 _ -; none that the agent has itself." }),
+    description: t.string({ required: true, description: "What it does, for the model." }),
+    parameters: t.field({
+      type: "JSON",
+      required: true,
+      description:
+        'The JSON Schema of its arguments, with "type": "object". Only the page holds the arguments against it.',
+    }),
+  }),
+});
+
+const toolsDescription =
+  "Tools of the page's own, for an agent that takes them (clientTools), where the gateway is set to (CLIENT_TOOLS=on): at most 32, and 64 KiB together. They stay with the run. Else BAD_USER_INPUT.";
+
+function parseTools(given: readonly (typeof ClientToolInput.$inferInput)[] | null | undefined): readonly PageTool[] {
+  return (given ?? []).map(({ parameters, ...rest }, i) => {
+    if (!isObject(parameters))
+      throw badInput(`input.tools[${i}].parameters`, "Parameters are a JSON Schema: an object.");
+    return { ...rest, parameters };
+  });
+}
 
 const SendMessageInput = builder.inputType("SendMessageInput", {
   description: "A message to be answered.",
@@ -119,6 +147,7 @@ const SendMessageInput = builder.inputType("SendMessageInput", {
         "1 to 128 characters of the caller's own: sent again with it, the first call's run is given back. Needed where the messageId is that of the very message at `replaceFrom` (an edit that keeps its id); the messageId does the same for all other messages that have one.",
     }),
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
+    tools: t.field({ type: [ClientToolInput], description: toolsDescription }),
   }),
 });
 
@@ -177,6 +206,7 @@ builder.mutationField("sendMessage", (t) =>
         whenBusy: input.whenBusy,
         replaceFrom: input.replaceFrom ?? null,
         model: input.model ?? null,
+        tools: parseTools(input.tools),
       };
       return answerOf(context, info, (read, wait) => context.conversations.sendMessage(context, send, read, wait));
     },
@@ -196,6 +226,7 @@ const RegenerateReplyInput = builder.inputType("RegenerateReplyInput", {
     }),
     model: t.string({ description: "The model for this reply alone; the session's if left out." }),
     whenBusy: t.field(whenBusy),
+    tools: t.field({ type: [ClientToolInput], description: toolsDescription }),
   }),
 });
 
@@ -217,6 +248,7 @@ builder.mutationField("regenerateReply", (t) =>
         idempotencyKey: parseIdempotencyKey(input.idempotencyKey),
         model: input.model ?? null,
         whenBusy: input.whenBusy,
+        tools: parseTools(input.tools),
       };
       return answerOf(context, info, (read, wait) =>
         context.conversations.regenerateReply(context, regenerate, read, wait),

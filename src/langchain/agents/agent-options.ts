@@ -58,11 +58,13 @@ export interface ModelAgentOptions extends McpOptions, NamedOptions {
    */
   readonly tools?: readonly (Tool | string)[] | undefined;
   readonly limits?: Limits<keyof AgentLimits> | undefined;
+  /** Whether a page may give it tools of its own, where CLIENT_TOOLS is on. */
+  readonly clientTools?: boolean | undefined;
 }
 
 const isText = (value: unknown): boolean => value === undefined || typeof value === "string";
 const options = new Set([
-  ...["model", "description", "instructions", "tools", "limits"],
+  ...["model", "description", "instructions", "tools", "limits", "clientTools"],
   ...["mcpServers", "approvals", "pins"],
 ]);
 const agentName = /^[A-Za-z0-9._-]{1,64}$/;
@@ -90,8 +92,13 @@ export function agentProblems(
       ...toolProblems(`${at}.tools`, agent["tools"]),
       ...mcpProblems(at, agent),
       ...limitProblems(`${at}.limits`, agent["limits"]),
+      ...flagProblems(`${at}.clientTools`, agent["clientTools"]),
     ];
   });
+}
+
+function flagProblems(at: string, flag: unknown): readonly string[] {
+  return flag === undefined || typeof flag === "boolean" ? [] : [`${at} must be true or false`];
 }
 
 /** Not the least part of it is left out in silence: a graph does itself what these options would say. */

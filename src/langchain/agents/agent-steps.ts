@@ -2,7 +2,7 @@ import { AIMessage, type AIMessageFields } from "@langchain/core/messages";
 import { toJsonSchema } from "@langchain/core/utils/json_schema";
 
 import { objectOrEmpty, type JsonObject } from "../../conversation/message/json.ts";
-import type { Steps, WaitingStep } from "../../conversation/ports/model.ts";
+import type { Asks, Steps } from "../../conversation/ports/model.ts";
 import { RunWaits, sumOf } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
@@ -18,7 +18,7 @@ export interface StepsOptions {
   readonly modelName: string;
   /** A message without a finish reason was cut off. */
   readonly isStrict: boolean;
-  readonly limits: Pick<AgentLimits, "modelCalls" | "toolCalls">;
+  readonly limits: Pick<AgentLimits, "modelCalls" | "toolCalls" | "resultBytes">;
   readonly steps: Steps;
   readonly now: () => number;
 }
@@ -66,7 +66,7 @@ export class AgentSteps {
     this.#listener.call.tell({ usage, ...(finishReason === null ? {} : { finishReason }) });
     this.#listener.call.end("OK");
     this.#listener.earlierUsage = sumOf(this.#listener.earlierUsage, usage);
-    const asked = calls.map((call) => ({ ...call, asks: asksOf(call, tools) }));
+    const asked = calls.map((call) => ({ ...call, asks: asksOf(call, tools, limits.resultBytes) }));
     if (asked.some(({ asks }) => asks !== null)) {
       const state: PausedAgent = {
         modelCalls: this.#modelCalls,
@@ -96,12 +96,14 @@ export class AgentSteps {
   }
 }
 
-/** What somebody has to decide about the call; null: nothing. One that cannot be carried out is answered without. */
-function asksOf({ name, args }: AskedCall, tools: readonly AgentTool[]): WaitingStep["calls"][number]["asks"] {
+/** What somebody has to say about the call; null: nothing. One that cannot be carried out is answered without. */
+function asksOf({ name, args }: AskedCall, tools: readonly AgentTool[], resultBytes: number): Asks | null {
   const called = tools.find(({ tool }) => tool.name === name);
-  if (called?.needsApproval !== true || args === null) return null;
+  if (called === undefined || args === null) return null;
+  if (called.isPages === true) return { for: "result", args, resultBytes };
+  if (!called.needsApproval) return null;
   // Typed as any of the forms that there are.
-  return { args, schema: toJsonSchema(called.tool.schema as Parameters<typeof toJsonSchema>[0]) };
+  return { for: "approval", args, schema: toJsonSchema(called.tool.schema as Parameters<typeof toJsonSchema>[0]) };
 }
 
 /** The run was closed by somebody else. Its signal aborts too: nobody is told this. */

@@ -51,7 +51,7 @@ function mediaBlock(block: JsonObject): readonly JsonObject[] {
 const mark = "… (cut off: it was too long)";
 
 /** The content, or as much of its text as may be. */
-function within(content: MessageContent, mostBytes: number): MessageContent {
+export function within(content: MessageContent, mostBytes: number): MessageContent {
   if (typeof content !== "string") {
     const kept = jsonWithin(content, mostBytes);
     // Safe: what JSON has kept of a content is one.

@@ -72,6 +72,7 @@ class GivenAgent implements ToolAgentSpec {
   readonly model: string | BaseChatModel;
   readonly instructions: string | null;
   readonly limits: AgentLimits;
+  readonly takesPageTools: boolean;
   readonly #options: ModelAgentOptions;
   readonly #servers: readonly { readonly server: McpServer; readonly hidesErrors: boolean }[];
   readonly #onWarning: (message: string, cause?: unknown) => void;
@@ -86,6 +87,7 @@ class GivenAgent implements ToolAgentSpec {
     // Safe: an object is a LangChain chat model, which the program has from its own copy of LangChain.
     this.model = typeof model === "string" ? model : (model as unknown as BaseChatModel);
     this.limits = { ...defaultAgentLimits, ...withoutUndefined(limits) };
+    this.takesPageTools = options.clientTools ?? false;
     this.#options = options;
     this.#onWarning = (message, cause) => settings.onWarning(name, message, cause);
     this.#servers = Object.entries(mcpServers).map(([serverName, config]) => {

@@ -33,12 +33,16 @@ export interface ToolAgentSpec extends Named {
    * MODEL_UNAVAILABLE before any tool has begun.
    */
   readonly tools: (signal: AbortSignal) => Promise<readonly AgentTool[]>;
+  /** Whether it takes tools of the page's. */
+  readonly takesPageTools?: boolean;
 }
 
 export interface AgentTool {
   readonly tool: StructuredToolInterface;
   /** No call of it begins before somebody has approved it. */
   readonly needsApproval: boolean;
+  /** It is the page's, which carries calls of it out. */
+  readonly isPages?: true;
 }
 
 /** What is configured does not fit what the servers have: the agent must not answer with other tools than were meant. */

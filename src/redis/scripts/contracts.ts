@@ -20,14 +20,14 @@ export const sessionScripts = {
   begin: {
     effect: "writes",
     libraries: ["place", "quota"],
-    args: "runJson inputHead inputTail template whenBusy maxQueued leaseMs graceMs memory memoryRows model limits refused keyOp keyFingerprint record...",
+    args: "runJson inputHead inputTail template whenBusy maxQueued leaseMs graceMs memory memoryRows model limits refused keyOp keyFingerprint tools record...",
     answers:
-      "STARTED head run inputRow memory instructions summary low rows owner interrupted | QUEUED head run | KNOWN fingerprint result | KEYLESS | BUSY runId status | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND",
+      "STARTED head run inputRow memory instructions summary low rows owner tools interrupted | QUEUED head run | KNOWN fingerprint result | KEYLESS | BUSY runId status | FULL | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND",
   },
   attend: {
     effect: "writes",
     args: "processId graceMs takeAny leaseMs memory memoryRows",
-    answers: "STARTED head run inputRow memory instructions summary low rows owner | IDLE head | NOT_FOUND",
+    answers: "STARTED head run inputRow memory instructions summary low rows owner tools | IDLE head | NOT_FOUND",
   },
   progress: {
     effect: "writes",
@@ -44,7 +44,7 @@ export const sessionScripts = {
     args: "runId token number rowHead rowTail logOffset lines linesAdded leaseMs",
     answers: "OK head | LENGTH logLength | CLOSED | NOT_FOUND",
   },
-  claim: { effect: "writes", args: "runId token leaseMs", answers: "OK head | CLOSED | NOT_FOUND" },
+  claim: { effect: "writes", args: "runId token leaseMs calls...", answers: "OK head | CLOSED | NOT_FOUND" },
   waiting: {
     effect: "reads",
     args: "runId",
@@ -54,7 +54,7 @@ export const sessionScripts = {
     effect: "writes",
     args: "runId processId attempt left rowHead rowTail logOffset lines linesAdded leaseMs memory memoryRows decisions...",
     answers:
-      "STARTED head run inputRow memory instructions summary low rows owner log state decisions... | OK head | KNOWN fingerprint | LENGTH logLength | NOT_WAITING | NOT_FOUND",
+      "STARTED head run inputRow memory instructions summary low rows owner tools log state decisions... | OK head | KNOWN fingerprint | LENGTH logLength | NOT_WAITING | NOT_FOUND",
   },
   renew: { effect: "writes", args: "runId token leaseMs", answers: "OK | CLOSED | NOT_FOUND" },
   finish: {

@@ -5,7 +5,7 @@ import { createGateway, type GatewayOptions } from "../../../src/gateway.ts";
 
 /**
  * The agent "payer", whose tool asks the address for each call, and answers with what that says; "careful" has the same
- * tool, and somebody has to approve each call.
+ * tool, and somebody has to approve each call; "paged" is as careful, and takes tools of the page.
  */
 export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
   const pay = tool(
@@ -18,7 +18,8 @@ export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
     { name: "pay", description: "Pays somebody.", schema: z.object({ to: z.string() }) },
   );
   const agent = { model: "openai:gpt-4o-mini", description: "Pays.", instructions: "Pay who is named.", tools: [pay] };
-  return { payer: agent, careful: { ...agent, approvals: ["pay"] } };
+  const careful = { ...agent, approvals: ["pay"] };
+  return { payer: agent, careful, paged: { ...careful, clientTools: true, limits: { resultBytes: 1000 } } };
 }
 
 /** As a process of its own: what the test's gateways have, from AGENT_GATEWAY. Prints its address. */

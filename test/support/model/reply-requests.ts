@@ -54,6 +54,7 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     signal: new AbortController().signal,
     emit: () => undefined,
     steps: noSteps,
+    pageTools: [],
     resumed: null,
     ...other,
   };

@@ -161,7 +161,7 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
       const turn = await started(at, id, "question");
       turns.set(id, turn);
       await at.store.wait(turn, waitingStep(turn, ["c1"]), { offset: 0, lines: "x\n" });
-      const decisions = [{ number: 1, decision: "yes", answer: null }];
+      const decisions = [{ number: 1, callId: "c1", decision: "yes", row: null }];
       const log = { offset: 2, lines: "y\n" };
       const op = newOp();
       return (by) => by.store.respond(owner, id, { runId: turn.runId, left: 0, row: null, log, decisions }, op);
@@ -182,12 +182,13 @@ export const scriptCases: Readonly<Record<SessionScript, ScriptCase>> = {
     prepare: async (at, id) => {
       const turn = await started(at, id, "question");
       await at.store.wait(turn, waitingStep(turn, ["c1"]), { offset: 0, lines: "" });
-      const decisions = [{ number: 1, decision: "no", answer: answerTo(turn, 1, "c1").row }];
+      const { row } = answerTo(turn, 1, "c1");
+      const decisions = [{ number: 1, callId: "c1", decision: "no", row: { is: "answer", row } as const }];
       const log = { offset: 0, lines: "" };
       const response = { runId: turn.runId, left: 0, row: null, log, decisions };
       const resumed = await at.store.respond(owner, id, response, newOp());
       if (resumed.kind !== "started") throw new Error(resumed.kind);
-      return (by) => by.store.claimCalls(resumed, "i:claim");
+      return (by) => by.store.claimCalls(resumed, openStep(turn, ["c1"]).calls, "i:claim");
     },
     effect: async (at, id, result) => {
       expect(result).toBe(true);

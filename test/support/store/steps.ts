@@ -12,11 +12,16 @@ function noteOf({ historyKey, runId }: StartedTurn, hint: number): RowNote {
 }
 
 /** A reply that calls the tool "t" by each of these ids. */
-export function openStep(turn: StartedTurn, callIds: readonly string[], id = turn.state.replyMessageId): OpenStep {
+export function openStep(
+  turn: StartedTurn,
+  callIds: readonly string[],
+  id = turn.state.replyMessageId,
+  standIn = "lost",
+): OpenStep {
   const { replyHint: hint } = turn.state;
   const calls = callIds.map((callId) => ({ id: callId, name: "t", args: {}, type: "tool_call" }));
   const lost = (callId: string) => {
-    const data = { content: `${callId} lost`, tool_call_id: callId, name: "t", status: "error" };
+    const data = { content: `${callId} ${standIn}`, tool_call_id: callId, name: "t", status: "error" };
     return templateOfAnswer(data, `${id}.${callId}`, noteOf(turn, hint + 1));
   };
   return {
@@ -27,9 +32,10 @@ export function openStep(turn: StartedTurn, callIds: readonly string[], id = tur
 }
 
 /** The same for a run that waits with it, with the text of its reply alone. */
-export function waitingStep(turn: StartedTurn, callIds: readonly string[]): WaitingStep {
+export function waitingStep(turn: StartedTurn, callIds: readonly string[], standIn?: string): WaitingStep {
   const { head, middle, tail } = templateOfPartial(turn.state.replyMessageId, noteOf(turn, turn.state.replyHint));
-  return { ...openStep(turn, callIds), said: { head: `${head}said${middle}`, tail }, state: "{}" };
+  const open = openStep(turn, callIds, turn.state.replyMessageId, standIn);
+  return { ...open, said: { head: `${head}said${middle}`, tail }, state: "{}" };
 }
 
 export function answerTo(turn: StartedTurn, number: number, callId: string): StepAnswer {

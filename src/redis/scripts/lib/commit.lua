@@ -65,7 +65,10 @@ local function commit(p)
   x.seq = x.seq + 1
 
   local states = {}
-  for _, run in ipairs(p.runs) do states[run.id] = cjson.encode(run) end
+  for _, run in ipairs(p.runs) do
+    if run.f and run.ct then p.uncut[#p.uncut + 1], run.ct = run.id .. ':tools', nil end
+    states[run.id] = cjson.encode(run)
+  end
   p.states = states
   -- the row before may be trimmed already; where its mark was not kept, its place is told by one that no row has
   local prev = finish > 0 and (s.trimmed or NO_MARK) or ''
@@ -212,6 +215,7 @@ local function commit(p)
       field(run.id, states[run.id])
       if p.input[run.id] then field(run.id .. ':input', p.input[run.id]) end
       if p.template[run.id] then field(run.id .. ':template', p.template[run.id]) end
+      if p.tools[run.id] then field(run.id .. ':tools', p.tools[run.id]) end
       if p.text[run.id] then field(run.id .. ':text', p.text[run.id]) end
       if (p.log[run.id] or '') ~= '' then field(run.id .. ':log', p.log[run.id]) end
     end
@@ -282,10 +286,15 @@ local function headOf(x)
   return cjson.encode(head)
 end
 
+-- The tools that the page has given a run.
+local function toolsOf(run)
+  return run.ct and call('HGET', RUNS, run.id .. ':tools') or ''
+end
+
 -- What the process that has the turn needs for it.
-local function startedAnswer(x, state, turn)
+local function startedAnswer(x, run, state, turn)
   local memory, instructions, summary, low, input, rows = unpack(turn)
-  return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows, x.s.owner }
+  return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows, x.s.owner, toolsOf(run) }
 end
 
 -- The same for a run that this very attempt started before its reply was lost, and for one that has waited.
@@ -295,5 +304,5 @@ local function startedAgain(x, run, o)
   local summary = summaryOf(x, memory, run.up)
   if summary ~= '' then low = math.max(low, tonumber(x.s.sumPos) + 1) end
   local turn = { memory, x.s.instructions or '', summary, int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
-  return startedAnswer(x, cjson.encode(run), turn)
+  return startedAnswer(x, run, cjson.encode(run), turn)
 end

@@ -1,8 +1,8 @@
 -- How runs begin and end: their text, their lease, the queue, and the rows that a turn reads.
 
 -- The rows of the step that a run has open (steps/step.lua), as head and tail: the reply that calls tools, then of each call
--- what answered it, or the row that stands in for an answer which was lost. Empty where none is open, and where none of its
--- calls has been claimed yet, as it waits or has waited; then the row of its text alone comes second, nil where it has none.
+-- what answered it, or the row that stands in for an answer which is not there. Empty where none is open, and where none of its
+-- calls has begun, as it waits or has waited; then the row of its text alone comes second, nil where it has none.
 -- The fields go with the plan, whatever becomes of the rows. `claims`: its calls are claimed by this very write.
 local function stepRows(p, run, claims)
   local key = run.id .. ':step'
@@ -136,7 +136,7 @@ local function settleLease(p, grace, keeps)
   if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
     local run = runOf(x.s.active)
     if run and run.st == 'WAITING' then
-      closeRun(p, run, 'FAILED', 'APPROVAL_EXPIRED', 'Nobody has said in time whether its tools may be called.', keeps)
+      closeRun(p, run, 'FAILED', 'APPROVAL_EXPIRED', 'Its calls of tools were not decided on, or not answered, in time.', keeps)
     elseif run then
       closeRun(p, run, 'FAILED', 'RUN_LOST', 'The process that made this reply died before it was complete.', keeps)
     else

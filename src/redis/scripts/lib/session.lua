@@ -194,7 +194,7 @@ local function base36(n)
 end
 
 local function plan(x)
-  return { x = x, push = {}, runs = {}, text = {}, log = {}, input = {}, template = {}, set = {}, drop = {}, ops = {}, cut = {}, uncut = {}, ends = {} }
+  return { x = x, push = {}, runs = {}, text = {}, log = {}, input = {}, template = {}, tools = {}, set = {}, drop = {}, ops = {}, cut = {}, uncut = {}, ends = {} }
 end
 
 -- Rewinds the history to the position, in a new generation. What the marks of the newest rows that go begin with stays

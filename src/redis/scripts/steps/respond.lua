@@ -6,9 +6,9 @@
 --       rowTail (of the reply's row, with the arguments that were edited; "": as it is), logOffset (length of the part log so
 --       far), lines (for it), linesAdded (their length, in UTF-16 units), leaseMs, memory (default), memoryRows (the most that
 --       a turn reads),
---       decisions... (for each: number of the call in its step, from 1, decision, head, tail of the row that answers it, "" if
---       it is to be carried out)
--- Returns STARTED head run inputRow memory instructions summary low rows owner log state decisions...
+--       decisions... (for each: number of the call in its step, from 1, decision, row, head and tail of it. The row is an
+--       "answer" to the call, or for a "call" that begins by this what stands in for a lost answer, or "": there is none)
+-- Returns STARTED head run inputRow memory instructions summary low rows owner tools log state decisions...
 --         | OK head | KNOWN fingerprint | LENGTH logLength | NOT_WAITING | NOT_FOUND | CORRUPT
 local runId, processId, attempt, left, rowHead, rowTail, logOffset, lines, linesAdded, leaseMs, memory, memoryRows = unpack(ARGV, 8, 19)
 local decisions = 20
@@ -44,9 +44,12 @@ if not count then return { 'NOT_WAITING' } end
 if x.s.llen ~= logOffset then return { 'LENGTH', x.s.llen } end
 
 addLines(x.s, runId, lines, linesAdded)
-for i = decisions, #ARGV, 4 do
-  call('HSET', RUNS, runId .. ':decision:' .. ARGV[i], ARGV[i + 1])
-  if ARGV[i + 2] ~= '' then call('HSET', RUNS, runId .. ':answer:' .. ARGV[i], ARGV[i + 2] .. '\t' .. ARGV[i + 3]) end
+for i = decisions, #ARGV, 5 do
+  local number, decision, row, head, tail = unpack(ARGV, i, i + 4)
+  call('HSET', RUNS, runId .. ':decision:' .. number, decision)
+  if row ~= '' then call('HSET', RUNS, runId .. ':' .. row .. ':' .. number, head .. '\t' .. tail) end
+  -- From here on the step is told of, whatever becomes of the run.
+  if row == 'call' then p.uncut[1] = runId .. ':said' end
 end
 if rowHead ~= '' then call('HSET', RUNS, runId .. ':step', int(count) .. '\t' .. rowHead .. '\t' .. rowTail) end
 p.result = attempt

@@ -1,11 +1,19 @@
 import { notFound } from "../../../conversation/errors.ts";
-import type { Op, RespondAnswer, RunResponse, StartedTurn, Waiting } from "../../../conversation/ports/store.ts";
+import type {
+  LostCall,
+  Op,
+  RespondAnswer,
+  RunResponse,
+  StartedTurn,
+  Waiting,
+} from "../../../conversation/ports/store.ts";
 import { randomUUID } from "node:crypto";
 import { NotReplicated } from "../../client/durable.ts";
 import type { AnswerOf } from "../contracts.ts";
 import { headOf, list, stateOf, text } from "../replies.ts";
 import { answerOf } from "../scripts.ts";
 import { callersOp, ownOp, packMemory, type SessionCalls } from "../session-calls.ts";
+import { callArgs } from "./step.ts";
 import { startedTurn } from "../turn/turn-answers.ts";
 
 export async function waiting(
@@ -51,9 +59,13 @@ export async function respond(
       lines: log.lines,
       linesAdded: log.lines.length,
       memory: packMemory(memory),
-      decisions: decisions.flatMap(({ number, decision, answer: own }) => [
-        ...[number, decision, own?.head ?? "", own?.tail ?? ""],
-      ]),
+      decisions: decisions.flatMap(({ number, decision, row: own, callId }) => {
+        if (own === null) return [number, decision, "", "", ""];
+        const { head, tail } = own.row;
+        return own.is === "answer"
+          ? [number, decision, "answer", head, tail]
+          : [number, decision, "call", `${callId}\t${head}`, tail];
+      }),
     },
   );
   const answer = await responding.catch((error: unknown) => {
@@ -96,13 +108,14 @@ function resumedTurn(calls: SessionCalls, key: string, answer: Started) {
 export async function claimCalls(
   calls: SessionCalls,
   { owner, historyKey: key, runId, token }: StartedTurn,
+  lost: readonly LostCall[],
   op: string,
 ): Promise<boolean> {
   const { leaseMs } = calls.settings;
   const answer = await calls.run(
     "claim",
     { owner: "*", key, op: ownOp(op), indexOf: owner },
-    { runId, token, leaseMs },
+    { runId, token, leaseMs, calls: lost.flatMap(callArgs) },
   );
   if (answer.code === "OK") calls.note(owner, key, headOf(answer.head));
   return answer.code === "OK";

@@ -9,7 +9,8 @@
 --       template (of a partial next message: head, middle, tail by tabs),
 --       waitMs (how long the run waits for decisions; "": it does not wait), said (where it waits: the row of the reply's text
 --       alone, head and tail by a tab, "" if it has none), state (where it waits: what who carries it on needs to know),
---       calls... (for each: call id, head, tail of the row that stands in for an answer which is lost)
+--       calls... (for each: call id, head, tail of the row that stands in for an answer which is lost; where it waits: of a
+--       call that was not begun)
 -- Returns OK | WAITING head | LENGTH logLength | OPEN (another step is) | CLOSED | NOT_FOUND | CORRUPT
 local runId, token, rowHead, rowTail, logOffset, lines, linesAdded, leaseMs, nextLocalId, nextHint, template, waitMs, said,
   state = unpack(ARGV, 8, 21)

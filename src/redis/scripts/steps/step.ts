@@ -1,5 +1,6 @@
 import type {
   LogBatch,
+  LostCall,
   OpenStep,
   StartedTurn,
   StepAnswer,
@@ -35,7 +36,7 @@ export async function step(
       waitMs: waits === null ? "" : calls.settings.approvalTimeoutMs,
       said: waits?.said ? `${waits.said.head}\t${waits.said.tail}` : "",
       state: waits?.state ?? "",
-      calls: called.flatMap(({ callId, lost }) => [callId, lost.head, lost.tail]),
+      calls: called.flatMap(callArgs),
     },
   );
   if (answer.code === "OPEN") throw new Error(`Run ${runId} has a step open`);
@@ -59,6 +60,10 @@ export async function answer(
   if (reply.code !== "OK") return { kind: "closed" };
   calls.note(owner, key, headOf(reply.head));
   return { kind: "ok" };
+}
+
+export function callArgs({ callId, lost }: LostCall): readonly string[] {
+  return [callId, lost.head, lost.tail];
 }
 
 function logArgs({ offset, lines }: LogBatch) {

@@ -3,7 +3,7 @@
 -- KEYS: the eight of base.lua
 -- ARGV: processId, graceMs (of expired leases), takeAny ("1": any process' run), leaseMs, memory (default),
 --       memoryRows (the most that a turn reads)
--- Returns STARTED head run inputRow memory instructions summary low rows owner | IDLE head | NOT_FOUND | CORRUPT
+-- Returns STARTED head run inputRow memory instructions summary low rows owner tools | IDLE head | NOT_FOUND | CORRUPT
 local processId, graceMs, takeAny, leaseMs, memory, memoryRows = unpack(ARGV, 8)
 local x, code = load()
 if not x then return { code } end
@@ -41,4 +41,4 @@ elseif not op and not x.s.active and #p.push == 0 then
 end
 if not op and (x.lost or #p.runs > 0 or #p.drop > 0 or p.queuePop) then commit(p) end
 if not run then return { 'IDLE', headOf(x) } end
-return startedAnswer(x, p.states[run.id], p.turn)
+return startedAnswer(x, run, p.states[run.id], p.turn)

@@ -6,14 +6,14 @@
 --       whenBusy (QUEUE, REJECT or INTERRUPT), maxQueued, leaseMs, graceMs (of expired leases), memory (default),
 --       memoryRows (the most that a turn reads), model (default), limits (of the owner, see quota.lua, or ""),
 --       refused (where the limits were asked elsewhere and leave no room: limit and seconds),
---       keyOp (by the caller's key beside that of the message's id, or ""), keyFingerprint,
+--       keyOp (by the caller's key beside that of the message's id, or ""), keyFingerprint, tools (the page's, or ""),
 --       record... (field, value, … where the session begins with this turn)
--- Returns STARTED head run inputRow memory instructions summary low rows owner interrupted (a run, if any) | QUEUED head run
+-- Returns STARTED head run inputRow memory instructions summary low rows owner tools interrupted (a run, if any) | QUEUED head run
 --         | KNOWN fingerprint result | KEYLESS (an edit that keeps its id, without a key) | BUSY runId status | FULL
 --         | LIMITED limit seconds | EXPIRED | NOTHING | NOT_FOUND | CORRUPT
 local runJson, inputHead, inputTail, template, whenBusy, maxQueued, leaseMs, graceMs, memory, memoryRows, model, limits, refused,
-  keyOp, keyFingerprint = unpack(ARGV, 8, 22)
-local record = 23
+  keyOp, keyFingerprint, tools = unpack(ARGV, 8, 23)
+local record = 24
 local x, code = load()
 if not x then return { code } end
 local run = cjson.decode(runJson)
@@ -78,6 +78,7 @@ end
 if run.re and not userBelow(x, x.base + x.n) then return { 'NOTHING' } end
 p.input[run.id] = run.re and '' or (inputHead .. '\t' .. inputTail)
 p.template[run.id] = template
+if tools ~= '' then run.ct, p.tools[run.id] = 1, tools end
 p.newRun = run.id
 p.result = 'run:' .. run.id
 -- Sent again with either of them it is this call.
@@ -109,6 +110,6 @@ local ok, why = start(p, run, o)
 if not ok then return { why } end
 commit(p)
 count()
-local answer = startedAnswer(x, p.states[run.id], p.turn)
+local answer = startedAnswer(x, run, p.states[run.id], p.turn)
 answer[#answer + 1] = leaving
 return answer

@@ -33,6 +33,7 @@ export async function begin(calls: SessionCalls, owner: string, key: string, tur
     refused: quota.refused,
     keyOp: turn.keyOp ? calls.opId(owner, turn.keyOp.id) : "",
     keyFingerprint: turn.keyOp?.fingerprint ?? "",
+    tools: turn.tools?.length ? JSON.stringify(turn.tools) : "",
     record: recordFields(turn.newSession ?? {}),
   });
   const answer = await beginning.catch((error: unknown) => {

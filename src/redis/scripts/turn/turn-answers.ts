@@ -1,3 +1,4 @@
+import type { PageTool } from "../../../conversation/ports/model.ts";
 import type { StartedTurn } from "../../../conversation/ports/store.ts";
 import type { Run } from "../../../conversation/run.ts";
 import { fillTemplate, type RowTemplate } from "../../../conversation/message/stored-message.ts";
@@ -36,7 +37,13 @@ export function startedTurn(calls: SessionCalls, key: string, answer: Started): 
     summary: text(answer.summary) || null,
     low: number(answer.low),
     rows: list(answer.rows).map(text).reverse(),
+    tools: toolsOf(text(answer.tools)),
   };
+}
+
+/** As begin() was given them. */
+function toolsOf(tools: string): readonly PageTool[] {
+  return tools === "" ? [] : (JSON.parse(tools) as PageTool[]);
 }
 
 interface WrittenParts {
