@@ -258,14 +258,14 @@ test("where the history is lost an answer and a claim are refused, also when the
   }
   const waits = (await running("lost claim")).turn;
   await store.wait(waits, waitingStep(waits, ["a"]), none);
-  const decisions = [{ number: 1, decision: "yes", answer: null }];
+  const decisions = [{ number: 1, callId: "a", decision: "yes", row: null }];
   const response = { runId: waits.runId, left: 0, row: null, log: none, decisions };
   const resumed = await store.respond(owner, "lost claim", response, newOp());
   if (resumed.kind !== "started") throw new Error(resumed.kind);
   await redis.del("lost claim");
   const claim = newOp().id;
-  expect(await store.claimCalls(resumed, claim)).toBe(false);
-  expect(await store.claimCalls(resumed, claim)).toBe(false);
+  expect(await store.claimCalls(resumed, openStep(waits, ["a"]).calls, claim)).toBe(false);
+  expect(await store.claimCalls(resumed, openStep(waits, ["a"]).calls, claim)).toBe(false);
 });
 
 test("a call whose id holds tabs has the row that stands in for its answer", async () => {
