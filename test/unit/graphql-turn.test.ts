@@ -90,6 +90,7 @@ describe("sendMessage", () => {
       replaceFrom: "a-cursor",
       model: "offline",
       newSession: { title: "A title", metadata: { project: "sea" } },
+      tools: [{ name: "map", description: "Shows a map.", parameters: { type: "object" } }],
     };
     expect((await operate(contextOf(fake), document, { input })).errors).toEqual([]);
     expect(fake.callsOf("sendMessage")[0]?.[1]).toEqual({
@@ -105,6 +106,7 @@ describe("sendMessage", () => {
       whenBusy: "QUEUE",
       replaceFrom: "a-cursor",
       model: "offline",
+      tools: [{ name: "map", description: "Shows a map.", parameters: { type: "object" } }],
     });
   });
 });
@@ -125,5 +127,6 @@ test("regenerateReply waits by the same rule", async () => {
     idempotencyKey: null,
     model: null,
     whenBusy: "INTERRUPT",
+    tools: [],
   });
 });
