@@ -17,8 +17,11 @@ export interface LoadResult {
 }
 
 let made = 0;
-/** Goes on from one load to the next: however many bodies there are, each has its turn. */
-let turn = 0;
+/**
+ * Of each server, by its URL, how many bodies it was sent: each load goes on where the one before ended, so that each body has
+ * its turn. Counted together, one server's requests would move the next one's turns, and a body could come back early.
+ */
+const turns = new Map<string, number>();
 let connections: readonly HttpConnection[] = [];
 
 function bodyOf(text: string): string {
@@ -55,13 +58,15 @@ export const orders = {
       readonly lengths?: readonly number[];
     },
   ): Promise<LoadResult> {
-    const { path, bodies, ms = Infinity, requests = Infinity, lengths } = request;
+    const { url, path, bodies, ms = Infinity, requests = Infinity, lengths } = request;
     const latencies: number[] = [];
     let sent = 0;
     const startedAt = machineMs();
     const work = async (connection: HttpConnection) => {
       for (let now = startedAt; now - startedAt < ms && sent < requests;) {
-        const which = turn++ % bodies.length;
+        const turn = turns.get(url) ?? 0;
+        turns.set(url, turn + 1);
+        const which = turn % bodies.length;
         sent += 1;
         const { status, body } = await connection.post(path, bodyOf(bodies[which] ?? ""));
         const then = machineMs();
