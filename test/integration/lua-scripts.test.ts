@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { BeginTurn, StartedTurn } from "../../src/conversation/ports/store.ts";
 import { sessionKeys, sharedKeys } from "../../src/redis/store/keys.ts";
 import { sessionScripts, type Reply, type SessionScript } from "../../src/redis/scripts/contracts.ts";
@@ -355,4 +355,17 @@ describe("on one server a turn's scripts write the index", () => {
     expect(String(at.indexErrors[told])).toContain("WRONGTYPE");
     expect(await at.redis.zscore(sessions(owner), id)).not.toBeNull();
   });
+});
+
+test("what a script has answered does not stay in the command that brought it", async () => {
+  const asked = vi.spyOn(at.redis, "evalsha");
+  const id = newId("answer");
+  await must(scriptCases.view)
+    .prepare(at, id)
+    .then((act) => act(at));
+  const kept: unknown = await must(asked.mock.results.at(-1)).value;
+  asked.mockRestore();
+  expect(must(at.scripts.last.get("view")).name).toBe("view");
+  expect((await must(at.scripts.last.get("view")).answer)[0]).toBe("OK");
+  expect(kept).toEqual([]);
 });

@@ -37,7 +37,9 @@ export class Scripts {
         if (!isUnknownScript(error)) throw error;
         return this.#redis.eval(text, ...rest);
       });
-      return answer as readonly Reply[]; // what every script returns
+      // Taken out of ioredis' list: promises that have waited may have reached the old generation, and would keep a page's
+      // rows there until that is collected.
+      return (answer as Reply[]).splice(0); // what every script returns
     } catch (error) {
       this.#onFailure(error);
       throw error;
