@@ -61,7 +61,7 @@ export async function main(): Promise<void> {
 function help(): string {
   const rows = variables.map((variable) => {
     const fallback = variable.shownDefault ? ` [${variable.shownDefault}]` : "";
-    return `  ${variable.variable.padEnd(26)}${variable.description}${fallback}`;
+    return `  ${`${variable.variable}  `.padEnd(26)}${variable.description}${fallback}`;
   });
   return `Parley ${version()}: GraphQL over the conversations that LangChain keeps in Redis.
 

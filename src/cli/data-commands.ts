@@ -22,7 +22,7 @@ export const dataCommandsHelp = `  parley export > FILE      write sessions as N
   parley give FROM TO       make sessions of one owner another's; anonymous has what was there without AUTH
     --match PATTERN         only sessions with ids like this, "*" for any text ["*"]
   parley delete-owner NAME  delete all sessions of an owner for good
-    --yes                   really`;
+    --yes                   needed: without it nothing is deleted`;
 
 /** null: it is another command. */
 export function readDataCommand(args: readonly string[]): DataCommand | Misused | null {

@@ -21,14 +21,14 @@ export const limits = {
     "MAX_MESSAGES_PER_SESSION",
     orNull(whole(1, 100 * million)),
     null,
-    "A session keeps so many messages: the oldest are dropped as new ones come, and a tool's answers with the reply that called it. Without it all stay.",
+    "The most messages that a session keeps: the oldest are dropped as new ones come, a tool's answers together with the reply that called it. Without it all stay.",
   ),
   maxQueuedRuns: setting("MAX_QUEUED_RUNS", whole(0, 10_000), 20, "How many replies may wait in one session."),
   maxBodyBytes: setting(
     "MAX_BODY_BYTES",
     whole(1000, 1000 * million),
     1024 * 1024,
-    "Of a request's body, and of a WebSocket message.",
+    "The most bytes of a request's body, and of a WebSocket message.",
   ),
   maxSendsPerMinute: setting(
     "MAX_SENDS_PER_MINUTE",
@@ -55,7 +55,12 @@ export const limits = {
     "Sessions that an owner may start; 0: no limit.",
   ),
   maxTitleChars: setting("MAX_TITLE_CHARS", whole(1, million), 500, "Length of a session's title, in UTF-16 units."),
-  maxMetadataBytes: setting("MAX_METADATA_BYTES", whole(2, 100 * million), 16_384, "Of a session's metadata, as JSON."),
+  maxMetadataBytes: setting(
+    "MAX_METADATA_BYTES",
+    whole(2, 100 * million),
+    16_384,
+    "The most bytes of a session's metadata, as JSON.",
+  ),
   maxMessagesPerAdd: setting("MAX_MESSAGES_PER_ADD", whole(1, 100_000), 1000, "Messages in one addMessages."),
   approvalTimeoutSeconds: setting(
     "APPROVAL_TIMEOUT_SECONDS",
@@ -115,13 +120,13 @@ export const limits = {
     "MAX_ANSWER_BYTES",
     whole(10_000, 1000 * million),
     16 * 1024 * 1024,
-    "Of the messages and other texts of one answer (or of one event), each time that they are asked for. The field beyond it is TOO_COMPLEX.",
+    "The most bytes of the messages and other texts of one answer (or of one event), counted each time that they are selected. The field that exceeds it is TOO_COMPLEX.",
   ),
   maxPendingAnswerBytes: setting(
     "MAX_PENDING_ANSWER_BYTES",
     whole(10_000, million * million),
     256 * 1024 * 1024,
-    "Of answers over HTTP that one gateway has made and their readers have not taken; beyond it operations get OVERLOADED.",
+    "The most bytes of answers over HTTP that one gateway has made and their readers have not taken yet; beyond it operations get OVERLOADED.",
   ),
   maxEventLoopLagMs: setting(
     "MAX_EVENT_LOOP_LAG_MS",
@@ -141,7 +146,7 @@ export const limits = {
     30_000,
     "How long a request may take to arrive whole.",
   ),
-  maxHeaderBytes: setting("MAX_HEADER_BYTES", whole(1024, million), 16_384, "Of a request's headers."),
+  maxHeaderBytes: setting("MAX_HEADER_BYTES", whole(1024, million), 16_384, "The most bytes of a request's headers."),
   // A load balancer that keeps idle connections longer than we do sends requests into one that is being closed, and
   // answers 502.
   keepAliveTimeoutMs: setting(
@@ -182,28 +187,28 @@ export const queryLimits = {
     "MAX_QUERY_TOKENS",
     whole(100, million),
     3000,
-    "Of a GraphQL document: words, numbers, texts, brackets.",
+    "The most tokens of a GraphQL document: words, numbers, texts, brackets.",
   ),
   maxDepth: setting(
     "MAX_QUERY_DEPTH",
     whole(1, 200),
     20,
-    "Fields within fields, through fragments. Introspection has 15.",
+    "How deep fields may be nested, those of fragments included. Introspection has 15.",
   ),
-  maxAliases: setting("MAX_QUERY_ALIASES", whole(0, 100_000), 30, "Of a document."),
-  maxDirectives: setting("MAX_QUERY_DIRECTIVES", whole(0, 100_000), 50, "Of a document."),
+  maxAliases: setting("MAX_QUERY_ALIASES", whole(0, 100_000), 30, "The most aliases of a document."),
+  maxDirectives: setting("MAX_QUERY_DIRECTIVES", whole(0, 100_000), 50, "The most directives of a document."),
   maxRootFields: setting(
     "MAX_QUERY_ROOT_FIELDS",
     whole(1, 100_000),
     20,
-    "Fields at the top of an operation, through fragments.",
+    "The most fields at the top of an operation, those of its fragments included.",
   ),
-  maxDeferred: setting("MAX_QUERY_DEFERS", whole(0, 1000), 10, "Uses of @defer in a document."),
+  maxDeferred: setting("MAX_QUERY_DEFERS", whole(0, 1000), 10, "The most uses of @defer in a document."),
   maxCost: setting(
     "MAX_QUERY_COST",
     whole(1, 1000 * million),
     50_000,
-    "Objects and values that an answer may come to hold, page sizes multiplied. More is TOO_COMPLEX, as is what exceeds the six before.",
+    "Objects and values that an answer may come to hold, page sizes multiplied. More is TOO_COMPLEX, as is a document that exceeds one of the other MAX_QUERY limits.",
   ),
 };
 

@@ -50,7 +50,7 @@ export const optionSettings = {
     "REDIS_WAIT_REPLICAS",
     whole(0, 100),
     0,
-    "A write is acknowledged when so many replicas hold it. To survive every failover: the number of all replicas.",
+    "How many replicas must hold a write before it is acknowledged. To survive every failover: the number of all replicas.",
   ),
   waitTimeoutMs: setting(
     "REDIS_WAIT_TIMEOUT_MS",
@@ -62,7 +62,7 @@ export const optionSettings = {
     "REDIS_COMMAND_TIMEOUT_MS",
     whole(100, 600_000),
     5000,
-    "After that long a command to Redis has failed.",
+    "How long a command to Redis may take; then it has failed.",
   ),
   enableKeyspaceEvents: setting(
     "REDIS_KEYSPACE_EVENTS",
@@ -92,7 +92,7 @@ export const optionSettings = {
     "SESSION_TTL_SECONDS",
     orNull(whole(1, centurySeconds)),
     null,
-    "A session goes so long after its last write, as with LangChain's sessionTTL. Without it sessions stay.",
+    "How long a session lives after its last write, as with LangChain's sessionTTL. Without it sessions never expire.",
   ),
   model: setting(
     "MODEL",
@@ -107,7 +107,7 @@ export const optionSettings = {
     "What a caller may choose, separated by commas.",
   ),
   openai: {
-    apiKey: setting("OPENAI_API_KEY", orNull(text()), null, "For the models of openai:."),
+    apiKey: setting("OPENAI_API_KEY", orNull(text()), null, "The API key for models of `openai:`."),
     baseUrl: setting(
       "OPENAI_BASE_URL",
       orNull(httpUrl),
@@ -132,7 +132,7 @@ export const optionSettings = {
     "MODEL_TIMEOUT_MS",
     whole(1, dayMs),
     60_000,
-    "After that long a call of the model has failed.",
+    "How long a call of the model may take; then it has failed.",
   ),
   mcpConnectTimeoutMs: setting(
     "MCP_CONNECT_TIMEOUT_MS",
@@ -156,7 +156,7 @@ export const optionSettings = {
     "OFFLINE_WORD_DELAY_MS",
     whole(0, 60_000),
     15,
-    "Between two words of the offline model: with 300 there is time to try a reload in mid-reply.",
+    "How long the offline model waits between two words: with 300 there is time to try a reload in mid-reply.",
   ),
   systemPrompt: setting(
     "SYSTEM_PROMPT",
@@ -189,7 +189,7 @@ export const optionSettings = {
     "RUN_LEASE_MS",
     whole(1000, 3_600_000),
     15_000,
-    "A reply whose gateway is silent for so long is given up as RUN_LOST.",
+    "How long the gateway that makes a reply may be silent; then the reply fails with RUN_LOST.",
   ),
   replyWaitMs: setting(
     "REPLY_WAIT_MS",
@@ -217,7 +217,7 @@ export const optionSettings = {
     "HSTS_SECONDS",
     orNull(whole(0, centurySeconds)),
     null,
-    "Behind TLS: for how long browsers come by https alone (Strict-Transport-Security).",
+    "Behind TLS: for how long browsers are to come by https alone (Strict-Transport-Security).",
   ),
   production: setting(
     "NODE_ENV",

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { MODEL_PROVIDER_CONFIG } from "langchain/chat_models/universal";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { modelProviders } from "../../src/config/forms.ts";
+import { variables } from "../../src/config/load.ts";
 import { FolderError, openFolder } from "../../src/embedded-redis/folder.ts";
 import { makeCertificates, type TestCertificates } from "../support/redis/certificates.ts";
 import { runParley } from "../support/gateway/parley-command.ts";
@@ -179,4 +180,14 @@ test.each([
 ])("parley %s: one plain line, exit code 2", async (args, message) => {
   const ended = await runParley(folder, args.split(" "), { REDIS_URL: open.url });
   expect(ended).toEqual({ code: 2, stdout: "", stderr: `${message} parley --help tells what there is.\n` });
+});
+
+test("parley --help: two spaces are between each variable and its text, however long its name is", async () => {
+  const { code, stdout } = await runParley(folder, ["--help"], {});
+  expect(code).toBe(0);
+  const lines = stdout.split("\n");
+  const unlike = variables.filter(({ variable, description }) => {
+    return !lines.some((line) => line.startsWith(`  ${variable}  `) && line.includes(`  ${description}`));
+  });
+  expect(unlike).toEqual([]);
 });

@@ -141,7 +141,7 @@ const HistoryReset = builder.objectRef<Reset>("HistoryReset").implement({
   fields: (t) => ({
     kept: t.exposeInt("kept", {
       description:
-        "How many positions still hold. Over 0: what follows them comes as MessageAdded. 0: take session.messages of this very event; of a turn that begins with it, RunChanged and MessageAdded come all the same.",
+        "How many positions still hold. More than 0: the messages behind them follow as MessageAdded. 0: read session.messages of this same event. If a turn begins with the reset, its RunChanged and MessageAdded follow in either case.",
     }),
     cursor: t.exposeString("cursor", {
       description: "The stream goes on behind it; cursors of messages below `kept` hold on.",
@@ -218,11 +218,11 @@ const SessionChangeRef = builder.unionType("SessionChange", {
 
 const IfMissingRef = builder.enumType("IfMissing", {
   description:
-    'What to do where there is no such session yet. It counts where the stream is to begin at the beginning or now (`after` left out, null, "" or a cursor in front of the first message). Of a message\'s cursor the session is gone: SessionRemoved and the end, for messageAdded NOT_FOUND.',
+    'What to do if the session does not exist yet. It applies if the stream begins at the beginning or now: `after` is left out, null, "" or a cursor in front of the first message. If `after` is a message\'s cursor, the session is gone: sessionEvents sends SessionRemoved and ends, messageAdded fails with NOT_FOUND.',
   values: {
     WAIT: {
       description:
-        "Wait until somebody starts it, and miss nothing of it then. An id that the viewer may not start, and a key that holds no history, are NOT_FOUND all the same.",
+        "Wait until somebody starts it, and miss nothing of it then. NOT_FOUND even so: an id that the viewer may not start, and a key that holds no history.",
     },
     REFUSE: { description: "NOT_FOUND." },
   } as const,

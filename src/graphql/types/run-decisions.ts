@@ -18,7 +18,7 @@ const CallInput = builder.inputType("CallInput", {
 });
 
 const EditInput = builder.inputType("EditInput", {
-  description: "A call of a tool, and what it is to be called with.",
+  description: "A call of a tool, and the arguments to call it with instead.",
   fields: (t) => ({
     callId: t.string({ required: true, description: callId }),
     args: t.field({
@@ -31,7 +31,7 @@ const EditInput = builder.inputType("EditInput", {
 });
 
 const RejectInput = builder.inputType("RejectInput", {
-  description: "A call of a tool that is not to be.",
+  description: "A call of a tool that is rejected.",
   fields: (t) => ({
     callId: t.string({ required: true, description: callId }),
     reason: t.string({ description: "Why; the model is told it. At most 4,000 characters." }),
@@ -52,7 +52,7 @@ const ToolResultInput = builder.inputType("ToolResultInput", {
 });
 
 const DecisionInput = builder.inputType("DecisionInput", {
-  description: "What becomes of one call: ToolPart.allowed says what it may be.",
+  description: "The decision on one call: exactly one of its fields, of those that ToolPart.allowed lists.",
   isOneOf: true,
   fields: (t) => ({
     begin: t.field({
@@ -67,17 +67,17 @@ const DecisionInput = builder.inputType("DecisionInput", {
 });
 
 const RespondToRunInput = builder.inputType("RespondToRunInput", {
-  description: "What is decided on calls that a run waits with.",
+  description: "Decisions on the calls of tools that a run waits for.",
   fields: (t) => ({
     runId: t.id({ required: true, description: "The run's global id." }),
     decisions: t.field({
       type: [DecisionInput],
       required: true,
-      description: "One for each call; some of the calls that wait are enough. At most 100.",
+      description: "One for each call, at most 100. Calls may be left for a later respondToRun.",
     }),
     idempotencyKey: t.string({
       description:
-        "1 to 128 characters of the caller's own: sent again with it and the same decisions within 25 hours, the call answers as one that has taken them.",
+        "1 to 128 characters of the caller's own: sent again with it and the same decisions within 25 hours, the answer is that of a call whose decisions were taken.",
     }),
   }),
 });
@@ -93,7 +93,7 @@ const RespondToRunPayload = builder.objectRef<Responded>("RespondToRunPayload").
   fields: (t) => ({
     run: t.field({
       type: RunRef,
-      description: "The run: WAITING where calls are left to decide on, else RUNNING or what has become of it by now.",
+      description: "The run: WAITING if calls are left to decide on, else RUNNING, or how it has ended by now.",
       resolve: ({ run, readings }) => ({ run, readings }),
     }),
     session: t.field({
@@ -108,7 +108,7 @@ builder.mutationField("respondToRun", (t) =>
   t.field({
     type: RespondToRunPayload,
     description:
-      "Decides on calls of tools that a run waits with, and brings results of the page's own tools, from any gateway. All of the decisions are taken, or none; the first one on a call counts. Nothing of a message's calls begins before the last approval of them, and of the agent's own before all are decided on; then the run goes on. Errors: BAD_USER_INPUT where a call does not wait, or not for this, and where arguments miss the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
+      "Decides on calls of tools that a run waits for, and brings the results of the page's own tools; any gateway takes it. Either all of the decisions are taken or none; only the first decision on a call counts. No call of a message begins before the last approval among its calls is given, and none of the agent's own calls before all are decided on; then the run goes on. Errors: BAD_USER_INPUT for a call that does not wait, for a decision that ToolPart.allowed does not list, and for arguments that do not fit the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
     args: { input: t.arg({ type: RespondToRunInput, required: true, description: "What is decided." }) },
     resolve: async (_root, { input }, context, info) => {
       const id = parseGlobalId(input.runId);

@@ -84,7 +84,7 @@ export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("Too
       type: "JSON",
       nullable: true,
       description:
-        "The same as an object, or what respondToRun has made of them; null until they are whole, and where they are none.",
+        "The arguments as an object, or those that respondToRun gave instead; null until they are complete, and if they are no object.",
       resolve: ({ argsText, args, status }) => args ?? (status === "WRITING" ? null : argsOf(argsText)),
     }),
     status: t.expose("status", { type: ToolStatusRef, description: "How far it is." }),
@@ -93,8 +93,7 @@ export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("Too
     }),
     result: t.field({
       type: [ContentBlockRef],
-      description:
-        "What the tool answered. Of what is too long for a run's parts it is empty: the TOOL message has it.",
+      description: "What the tool answered. Empty if that is too long for a run's parts: the TOOL message has it.",
       resolve: ({ content }) => (content === undefined ? [] : typedContent({ content })),
     }),
     failed: t.boolean({
@@ -193,7 +192,7 @@ export const PartAdded = builder.objectRef<Added>("PartAdded").implement({
 });
 
 export const PartChanged = builder.objectRef<Changed>("PartChanged").implement({
-  description: "A part is otherwise than it was: take it whole, unless you have one with a higher revision.",
+  description: "A part has changed: replace yours with it, unless yours has a higher revision.",
   fields: (t) => ({
     runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
     index: t.exposeInt("index", { description: indexDescription }),
@@ -207,7 +206,7 @@ export const PartChanged = builder.objectRef<Changed>("PartChanged").implement({
 
 export const PartProgress = builder.objectRef<Grown>("PartProgress").implement({
   description:
-    "More text of a part that is no text of the reply. It is only ever added: skip one that ends within what you have.",
+    "More text of a ReasoningPart, or of ToolPart.argsText. Text is only ever added: skip one that ends within what you have.",
   fields: (t) => ({
     runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
     index: t.exposeInt("index", { description: indexDescription }),

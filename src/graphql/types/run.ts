@@ -62,7 +62,8 @@ export const RunErrorRef = builder.objectRef<RunError>("RunError").implement({
     retryable: t.exposeBoolean("retryable", { description: "Whether regenerateReply may well succeed." }),
     retryAfterSeconds: t.int({
       nullable: true,
-      description: "How long the model's provider asked to be left alone; null where it did not say.",
+      description:
+        "How many seconds the model's provider asked to wait before the next request; null if it did not say.",
       resolve: ({ retryAfterSeconds }) => retryAfterSeconds ?? null,
     }),
   }),
@@ -108,7 +109,8 @@ RunRef.implement({
     waitsUntil: t.field({
       type: "DateTime",
       nullable: true,
-      description: "When it FAILS with APPROVAL_EXPIRED, unless all is decided by then; null unless it is WAITING.",
+      description:
+        "When it becomes FAILED with APPROVAL_EXPIRED unless all calls are decided on by then; null unless it is WAITING.",
       resolve: ({ run }) => run.waitsUntil,
     }),
     input: t.field({
@@ -158,7 +160,7 @@ RunRef.implement({
       type: MessageRef,
       nullable: true,
       description:
-        "The newest message of the run's that is stored; never waits. COMPLETED: the reply. CANCELLED: the partial text as a message, null if there was none. FAILED: null. While an agent works, and where it ends without a reply: its newest message that calls tools.",
+        "The newest stored message of the run; selecting it never waits. COMPLETED: the reply. CANCELLED: the partial text as a message, null if there was none. FAILED: null. While an agent works, and where it ends without a reply: its newest message that calls tools.",
       resolve: (parent) => messageOfRun(parent, parent.run.replyRow),
     }),
     messages: t.field({

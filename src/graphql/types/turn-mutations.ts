@@ -84,7 +84,7 @@ const replyDescription =
 
 const NewSessionInput = builder.inputType("NewSessionInput", {
   description:
-    "How a session is to be that begins with the message. It counts for that call alone: in a session that is there already, and in a repeated call, for nothing.",
+    "The settings of the session, if this message starts it. They are ignored if the session exists already, and in a repeated call.",
   fields: (t) => ({
     title: t.string({ description: "Its title; generateTitle can make one later." }),
     instructions: t.string({ description: instructionsDescription }),
