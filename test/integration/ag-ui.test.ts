@@ -9,8 +9,11 @@ import { startGateway } from "../support/gateway/gateway.ts";
 import type { TestGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { secret, tokenFor } from "../support/gateway/tokens.ts";
+import { payer } from "../support/model/agent-gateway.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
+import { pays, startTools } from "../support/model/paid-tools.ts";
+import type { Tools } from "../support/model/paid-tools.ts";
 import { startRedis } from "../support/redis/redis-server.ts";
 import type { TestRedis } from "../support/redis/redis-server.ts";
 
@@ -42,6 +45,7 @@ interface Message {
   readonly id: string;
   readonly role: string;
   readonly content?: unknown;
+  readonly toolCalls?: readonly { readonly function: { readonly arguments: string } }[] | undefined;
 }
 interface Event {
   readonly type: string;
@@ -51,6 +55,7 @@ interface Event {
 interface Agent {
   readonly messages: readonly Message[];
   setMessages(messages: unknown): void;
+  readonly pendingInterrupts: readonly { readonly id: string; readonly [field: string]: unknown }[];
   runAgent(parameters: object, subscriber: { onEvent(given: { readonly event: unknown }): void }): Promise<unknown>;
   abortRun(): void;
 }
@@ -64,8 +69,8 @@ type AgentClass = new (config: {
 const urlOf = ({ url }: TestGateway) => new URL("/ag-ui", url).href;
 
 /** A page with an agent. `run` resolves at the end of the run; `events` is what came so far. */
-function open(version: AgentClass, threadId: string, headers: Record<string, string> = {}) {
-  const agent = new version({ url: urlOf(gateway), threadId, headers });
+function open(version: AgentClass, threadId: string, headers: Record<string, string> = {}, at = gateway) {
+  const agent = new version({ url: urlOf(at), threadId, headers });
   const events: Event[] = [];
   const lines = () =>
     agent.messages.map(
@@ -140,6 +145,7 @@ describe.each(versions)("with @ag-ui/client %s", (name, version) => {
 
   test("with parley-on-close: cancel the reply is stopped when the page leaves, and its text stays", async () => {
     openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    const { aborted } = openai;
     const { agent, lines, say } = open(version, idOf("left"), { "parley-on-close": "cancel" });
     const said = say("q", "Count.");
     openai.release();
@@ -147,6 +153,8 @@ describe.each(versions)("with @ag-ui/client %s", (name, version) => {
     agent.abortRun();
     await said;
     await expect.poll(() => texts(gateway.url, idOf("left"))).toEqual(["USER: Count.", "ASSISTANT: one"]);
+    // Else it may take what the next test's reply is released for.
+    await openai.waitForAbort(aborted + 1);
   });
 
   test("a run that comes again is the first one; a message that is run again, or edited, is answered anew", async () => {
@@ -179,6 +187,7 @@ describe.each(versions)("with @ag-ui/client %s", (name, version) => {
 
   test("a reply that others stop, and a thread that is cleared meanwhile, end the run", async () => {
     openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    const { aborted } = openai;
     const { events, lines, say } = open(version, idOf("cleared"));
     const said = say("q", "Count.");
     openai.release();
@@ -195,6 +204,7 @@ describe.each(versions)("with @ag-ui/client %s", (name, version) => {
       type: "RUN_FINISHED",
       outcome: { type: name === "1.0.0" ? "cancelled" : "success" },
     });
+    await openai.waitForAbort(aborted + 1);
   });
 });
 
@@ -225,7 +235,27 @@ test.each([
     input("t", [question("x")], { context: [{ description: "x", value: "y".repeat(200_000) }] }),
     ...([400, "BAD_USER_INPUT", "context"] as const),
   ],
-  ["an answer to an interrupt", input("t", [], { resume: [{ interruptId: "x" }] }), 400, "BAD_USER_INPUT", "resume"],
+  ["answers of no kind", input("t", [], { resume: {} }), 400, "BAD_USER_INPUT", "resume"],
+  ["an answer to nothing", input("t", [], { resume: [{}] }), 400, "BAD_USER_INPUT", "resume[0].interruptId"],
+  [
+    "an answer that says nothing",
+    input("t", [], { resume: [{ interruptId: "x" }] }),
+    400,
+    "BAD_USER_INPUT",
+    "resume[0]",
+  ],
+  [
+    "an answer with arguments of no kind",
+    input("t", [], {
+      resume: [{ interruptId: "x", status: "resolved", payload: { approved: true, editedArgs: "x" } }],
+    }),
+    ...([400, "BAD_USER_INPUT", "resume[0]"] as const),
+  ],
+  [
+    "an answer where nothing has begun",
+    input("t", [], { resume: [{ interruptId: "x", status: "cancelled" }] }),
+    ...([404, "NOT_FOUND", ""] as const),
+  ],
   ["a tool's result", input("t", [{ id: "x", role: "tool", content: "x" }]), 400, "BAD_USER_INPUT", "messages[0]"],
   ["an unknown role", input("t", [{ id: "x", role: "robot" }]), 400, "BAD_USER_INPUT", "messages[0].role"],
   ["a message without an id", input("t", [{ role: "user", content: "x" }]), 400, "BAD_USER_INPUT", "messages[0].id"],
@@ -359,6 +389,111 @@ test.each([
   } finally {
     await closed.close();
   }
+});
+
+describe.each(versions)("approvals, with @ag-ui/client %s", (name, version) => {
+  let tools: Tools;
+  let careful: TestGateway;
+  beforeAll(async () => {
+    tools = await startTools();
+    careful = await startGateway({
+      ...{ redis: redis.url, model: "agent:careful", agents: payer(tools.url) },
+      openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
+    });
+  });
+  afterAll(async () => {
+    tools.close();
+    await careful.close();
+  });
+  const idOf = (thread: string) => `approvals-${thread}-${name}`;
+  const openAt = (thread: string) => open(version, idOf(thread), {}, careful);
+  const answer = ({ agent, events }: ReturnType<typeof open>, resume: readonly object[], runId?: string) =>
+    agent.runAgent(
+      { resume, ...(runId === undefined ? {} : { runId }) },
+      { onEvent: ({ event }) => void events.push(event as Event) },
+    );
+  const approve = (id: string, more: object = {}) => ({
+    ...{ interruptId: id, status: "resolved", payload: { approved: true, ...more } },
+  });
+
+  test("a run that waits ends with an interrupt for each call; answers approve, edit and reject, and the run is shown whole", async () => {
+    openai.next(pays("Ann", "Bob", "Eve"));
+    const page = openAt("answered");
+    await page.say("q", "Pay them.");
+    expect(page.lines()).toEqual(["user: Pay them.", "assistant: Let me see."]);
+    expect(page.agent.pendingInterrupts.map(({ id }) => id)).toEqual(["call-Ann", "call-Bob", "call-Eve"]);
+    expect(page.agent.pendingInterrupts[0]).toMatchObject({
+      ...{ reason: "tool_call", toolCallId: "call-Ann", expiresAt: expect.stringMatching(/^2.*Z$/) as string },
+      metadata: { name: "pay", args: { to: "Ann" }, allowed: ["APPROVE", "EDIT", "REJECT"] },
+    });
+    openai.next({ kind: "reply", text: "Two are paid." });
+    const to = `Ada-${name}`;
+    const resume = [
+      ...[approve("call-Ann"), approve("call-Bob", { editedArgs: { to } })],
+      { interruptId: "call-Eve", status: "resolved", payload: { approved: false, reason: "Not her." } },
+    ];
+    await answer(page, resume, `${idOf("answered")}-2`);
+    const whole = [
+      ...["user: Pay them.", "assistant: Let me see.", "tool: Paid Ann."],
+      ...[`tool: Paid ${to}.`, "tool: The call was rejected: Not her.", "assistant: Two are paid."],
+    ];
+    // The calls' answers in the order in which they came: what was rejected has none to wait for.
+    expect([...page.lines()].sort()).toEqual([...whole].sort());
+    expect(page.agent.pendingInterrupts).toEqual([]);
+    expect(tools.effects.filter((one) => one === "Ann" || one === to)).toEqual(["Ann", to]);
+    // The same request once more, after its answer was lost, changes nothing.
+    const late = openAt("answered");
+    await answer(late, resume, `${idOf("answered")}-2`);
+    expect([late.lines(), tools.effects.length]).toEqual([whole, 2]);
+    const calls = late.agent.messages.flatMap(({ toolCalls = [] }) => toolCalls);
+    expect(calls.map((call) => call.function.arguments)).toEqual(
+      ["Ann", to, "Eve"].map((one) => JSON.stringify({ to: one })),
+    );
+  });
+
+  test("an answer that is cancelled rejects; where others wait still, they are told; what is sent instead ends the run", async () => {
+    const before = tools.effects.length;
+    openai.next(pays("Tim", "Tom"));
+    const page = openAt("cancelled");
+    await page.say("q", "Pay them.");
+    // A page that is loaded meanwhile is told of them, too.
+    const late = openAt("cancelled");
+    await late.run();
+    expect(late.agent.pendingInterrupts.map(({ id }) => id)).toEqual(["call-Tim", "call-Tom"]);
+    const { status, text } = await post(
+      input(idOf("cancelled"), [], { runId: "part", resume: [{ interruptId: "call-Tim", status: "cancelled" }] }),
+      ...([{}, urlOf(careful)] as const),
+    );
+    expect(status).toBe(200);
+    expect(text).toContain('"type":"interrupt","interrupts":[{"id":"call-Tom"');
+    openai.next({ kind: "reply", text: "Well." });
+    const other = openAt("cancelled");
+    await other.say("q-2", "Never mind.");
+    expect(other.lines().at(-1)).toBe("assistant: Well.");
+    expect(tools.effects).toHaveLength(before);
+    const gone = await post(
+      input(idOf("cancelled"), [], { runId: "late", resume: [approve("call-Tom")] }),
+      ...([{}, urlOf(careful)] as const),
+    );
+    expect([gone.status, gone.text]).toEqual([409, expect.stringContaining("NOT_WAITING")]);
+  });
+
+  test("who joins behind a step has each message once", async () => {
+    openai.next(pays("Lea"));
+    const page = openAt("joined");
+    await page.say("q", "Pay Lea.");
+    openai.next({ kind: "gated", tokens: ["It", " is", " paid."] });
+    const answered = answer(page, [approve("call-Lea")]);
+    openai.release(2);
+    await expect.poll(() => page.lines().at(-1)).toBe("assistant: It is");
+    const late = openAt("joined");
+    const joined = late.run();
+    const stored = ["user: Pay Lea.", "assistant: Let me see.", "tool: Paid Lea."];
+    await expect.poll(late.lines).toEqual([...stored, "assistant: It is"]);
+    openai.releaseAll();
+    await Promise.all([answered, joined]);
+    for (const { lines } of [page, late]) expect(lines()).toEqual([...stored, "assistant: It is paid."]);
+  });
 });
 
 describe.each(versions)("an agent's run, with @ag-ui/client %s", (_name, version) => {

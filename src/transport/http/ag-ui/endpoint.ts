@@ -19,7 +19,15 @@ import { parseRunInput } from "./input.ts";
 import type { RunInput } from "./input.ts";
 import { RunWriter } from "./run-writer.ts";
 import type { AgUiEvent } from "./run-writer.ts";
-import { newestMessages, sessionIdOf, snapshotOf, takeQuestion } from "./thread.ts";
+import {
+  interruptsOf,
+  newestMessages,
+  sessionIdOf,
+  snapshotOf,
+  storedIdsOf,
+  takeAnswers,
+  takeQuestion,
+} from "./thread.ts";
 
 export const agUiPath = "/ag-ui";
 
@@ -33,7 +41,8 @@ export function createAgUiAnswers(parts: TransportParts, conversations: Conversa
     try {
       const input = parseRunInput(bodyOf(call));
       const { viewer } = await exchange.identity();
-      requireScope(viewer, input.question === null ? "chat:read" : "chat:write");
+      const isReading = input.question === null && input.resume.length === 0;
+      requireScope(viewer, isReading ? "chat:read" : "chat:write");
       const caller: Caller = {
         ...{ viewer, signal: exchange.signal },
         whileWaiting: (work) => exchange.whileWaiting(work),
@@ -90,8 +99,11 @@ class Thread {
 
   /** Sends what there is to send, and resolves once nothing of its run can be missed. */
   async open(exchange: Exchange, cancelOnClose: boolean): Promise<AsyncIterator<AgUiEvent, unknown>> {
-    const { question } = this.#input;
+    const { question, resume } = this.#input;
     const { viewer, signal } = this.#caller;
+    if (resume.length > 0) {
+      this.#runId = await takeAnswers(this.#conversations, this.#caller, this.#sessionId, this.#input);
+    }
     if (question !== null) {
       const run = await takeQuestion(this.#conversations, this.#caller, this.#sessionId, { ...this.#input, question });
       this.#runId = run.runId;
@@ -119,7 +131,7 @@ class Thread {
     if (ignored.length > 0) yield { type: "CUSTOM", name: "parley_ignored", value: ignored };
     if (live === null) {
       yield { type: "MESSAGES_SNAPSHOT", messages: [] };
-      this.#finish("success");
+      this.#finish({ type: "success" });
     } else {
       for await (const event of live) {
         await this.#take(event);
@@ -135,7 +147,7 @@ class Thread {
       case "opened":
         if (this.#input.question === null) {
           this.#snapshot(event.session);
-          this.#runId = event.session.activeRun?.runId ?? null;
+          this.#runId ??= event.session.activeRun?.runId ?? null;
         }
         await this.#show(event.session);
         break;
@@ -166,13 +178,14 @@ class Thread {
     const [page] = session.pages;
     if (page instanceof Error) throw page;
     this.#events.push({ type: "MESSAGES_SNAPSHOT", messages: snapshotOf(session) });
+    this.#writer.passOver(storedIdsOf(session));
   }
 
   /** The run as a reading of the session has it. */
   async #show({ activeRun, queuedRuns, lastRun }: Session): Promise<void> {
     const id = this.#runId;
     if (id === null) {
-      this.#finish("success");
+      this.#finish({ type: "success" });
       return;
     }
     const run =
@@ -184,19 +197,19 @@ class Thread {
 
   #showRun(run: Run): void {
     this.#writer.run(run);
-    // What it waits for is decided by respondToRun: AG-UI's clients are told no more of it until they ask again.
-    if (run.status === "WAITING") this.#finish("success");
+    const interrupts = run.status === "WAITING" ? interruptsOf(run) : [];
+    if (interrupts.length > 0) this.#finish({ type: "interrupt", interrupts });
     if (!isFinal(run.status)) return;
-    if (run.error === null) this.#finish(run.status === "CANCELLED" ? "cancelled" : "success");
+    // Before 1.0 a run that was stopped has ended like any other.
+    const isTold = run.status === "CANCELLED" && this.#input.protocolVersion !== null;
+    if (run.error === null) this.#finish({ type: isTold ? "cancelled" : "success" });
     else this.#fail(run.error.code, run.error.message);
   }
 
-  #finish(outcome: "success" | "cancelled"): void {
-    const { threadId, runId, protocolVersion } = this.#input;
-    // Before 1.0 a run that was stopped has ended like any other.
-    const known = protocolVersion === null ? "success" : outcome;
+  #finish(outcome: { readonly type: string; readonly [field: string]: unknown }): void {
+    const { threadId, runId } = this.#input;
     this.#writer.end();
-    this.#events.push({ type: "RUN_FINISHED", threadId, runId, outcome: { type: known } });
+    this.#events.push({ type: "RUN_FINISHED", threadId, runId, outcome });
     this.#isOver = true;
   }
 

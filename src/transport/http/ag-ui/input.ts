@@ -1,5 +1,6 @@
 import { badInput } from "../../../conversation/errors.ts";
 import { isObject, stringOrNull } from "../../../conversation/message/json.ts";
+import type { Decision } from "../../../conversation/conversations/responding.ts";
 import type { JsonObject } from "../../../conversation/message/json.ts";
 import type { ContentBlock, ContextEntry } from "../../../conversation/message/message.ts";
 import { parseContent } from "../../../graphql/types/new-message.ts";
@@ -12,6 +13,8 @@ export interface RunInput {
   readonly question: { readonly id: string; readonly content: readonly ContentBlock[] } | null;
   /** Clients of before AG-UI 1.0 do not tell theirs, and take fewer events. */
   readonly protocolVersion: string | null;
+  /** Answers to interrupts: then nothing is sent, and the run that has waited for them is shown. */
+  readonly resume: readonly Decision[];
   /** What the page knows besides: for the model that answers the question. */
   readonly context: readonly ContextEntry[];
   /** What was sent along and does not reach the model. */
@@ -23,13 +26,14 @@ const maxIdLength = 128;
 /** The history is the gateway's: of `messages` only the last one counts. @throws {ParleyError} BAD_USER_INPUT with the field */
 export function parseRunInput(body: unknown): RunInput {
   if (!isObject(body)) throw badInput("body", "Send AG-UI's RunAgentInput as a JSON object.");
-  const { messages, resume } = body;
+  const { messages } = body;
   if (!Array.isArray(messages)) throw badInput("messages", "Give the messages as a list.");
-  if (Array.isArray(resume) && resume.length > 0) throw badInput("resume", "No run waits for an answer.");
+  const resume = resumeOf(body["resume"]);
   return {
     threadId: textOf(body, "threadId"),
     runId: textOf(body, "runId", maxIdLength),
-    question: questionOf(messages),
+    question: resume.length > 0 ? null : questionOf(messages),
+    resume,
     protocolVersion: stringOrNull(body["protocolVersion"]),
     context: contextOf(body["context"]),
     ignored: ["tools"].filter((name) => Array.isArray(body[name]) && body[name].length > 0),
@@ -43,6 +47,23 @@ function contextOf(context: unknown): readonly ContextEntry[] {
     const { description, value } = isObject(entry) ? entry : {};
     if (typeof description === "string" && typeof value === "string") return { description, value };
     throw badInput(`context[${index}]`, "An entry of the context must have a description and a value, both texts.");
+  });
+}
+
+function resumeOf(resume: unknown): readonly Decision[] {
+  if (resume === undefined || resume === null) return [];
+  if (!Array.isArray(resume)) throw badInput("resume", "Give the answers to interrupts as a list.");
+  return resume.map((entry: unknown, index): Decision => {
+    const { interruptId: callId, status, payload } = isObject(entry) ? entry : {};
+    if (typeof callId !== "string") throw badInput(`resume[${index}].interruptId`, "Give the id of an interrupt.");
+    const { approved, editedArgs, reason } = status === "resolved" && isObject(payload) ? payload : {};
+    if (approved === true && editedArgs === undefined) return { kind: "APPROVE", callId };
+    if (approved === true && isObject(editedArgs)) return { kind: "EDIT", callId, args: editedArgs };
+    if (status === "cancelled" || approved === false) return { kind: "REJECT", callId, reason: stringOrNull(reason) };
+    throw badInput(
+      `resume[${index}]`,
+      'An answer must have the status "cancelled", or "resolved" with a payload { approved, editedArgs, reason }: approved says whether the tool is called, editedArgs is an object.',
+    );
   });
 }
 

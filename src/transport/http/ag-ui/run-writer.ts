@@ -29,12 +29,19 @@ export class RunWriter {
   readonly #sessionId: string;
   readonly #put: (event: AgUiEvent) => void;
   readonly #written: Written[] = [];
+  /** Ids of messages that the reader has. */
+  readonly #stored = new Set<string>();
   /** Of the message whose text is open. */
   #openMessage: string | null = null;
 
   constructor(sessionId: string, put: (event: AgUiEvent) => void) {
     this.#sessionId = sessionId;
     this.#put = put;
+  }
+
+  /** The reader has these messages whole. */
+  passOver(ids: readonly string[]): void {
+    for (const id of ids) this.#stored.add(id);
   }
 
   /** All that it has made so far. */
@@ -66,6 +73,10 @@ export class RunWriter {
   #write(index: number, part: RunPart): void {
     const messageId = messageGlobalId(this.#sessionId, part.messageLocalId);
     let written = this.#written[index];
+    if (written === undefined && this.#stored.has(messageId)) {
+      this.#written[index] = { part, length: Infinity, isOpen: false, isAnswered: true };
+      return;
+    }
     if (written === undefined) {
       for (const before of this.#written) if (before.part.kind === "reasoning") this.#close(before);
       written = { part, length: 0, isOpen: true, isAnswered: false };
@@ -110,7 +121,8 @@ export class RunWriter {
     if (delta !== "" && written.isOpen) this.#put({ type: "TOOL_CALL_ARGS", toolCallId, delta });
     if (status === "WRITING") return;
     this.#close(written);
-    if ((status !== "DONE" && status !== "FAILED") || written.isAnswered) return;
+    const isAnswer = status === "DONE" || status === "FAILED" || status === "REJECTED";
+    if (!isAnswer || written.isAnswered) return;
     written.isAnswered = true;
     const text = typeof content === "string" ? content : JSON.stringify(content);
     this.#put({ type: "TOOL_CALL_RESULT", messageId: `${toolCallId}-result`, toolCallId, content: text, role: "tool" });

@@ -5,6 +5,8 @@ import { encodeCursor } from "../../../conversation/message/cursor.ts";
 import { isMessageId, localMessageId } from "../../../conversation/message/ids.ts";
 import type { ContentBlock, Row } from "../../../conversation/message/message.ts";
 import { ReadMessage } from "../../../conversation/message/read-message.ts";
+import { argsOf, isUndecided, partsOf } from "../../../conversation/part-log.ts";
+import { notFound } from "../../../conversation/errors.ts";
 import type { Run } from "../../../conversation/run.ts";
 import type { Session, Viewer } from "../../../conversation/session.ts";
 import { messageGlobalId } from "../../../graphql/reading/global-ids.ts";
@@ -74,7 +76,8 @@ export async function takeQuestion(
     {
       ...{ sessionId, newSession: null, content: question.content, idempotencyKey: runId, replaceFrom, model: null },
       messageId: messageId !== null && isMessageId(messageId) ? messageId : null,
-      whenBusy: known ? "INTERRUPT" : "QUEUE",
+      // What waits for an approval would hold it up until somebody decides.
+      whenBusy: known || active?.status === "WAITING" ? "INTERRUPT" : "QUEUE",
       context,
     },
     null,
@@ -82,6 +85,38 @@ export async function takeQuestion(
   );
   return run;
 }
+
+/** Takes the answers to interrupts, by a key of the client's run: one that comes again changes nothing. Gives the run that has waited for them. */
+export async function takeAnswers(
+  conversations: Conversations,
+  { viewer }: Caller,
+  sessionId: string,
+  { runId, resume }: RunInput,
+): Promise<string> {
+  const session = await conversations.readSession(viewer, sessionId, { pages: [] });
+  const run = session?.activeRun ?? session?.lastRun;
+  if (run === null || run === undefined) throw notFound("run");
+  await conversations.respondToRun(viewer, sessionId, run.runId, resume, runId, { pages: [] });
+  return run.runId;
+}
+
+/** What a run waits with. */
+export function interruptsOf({ log, text, replyLocalId, waitsUntil }: Run): readonly object[] {
+  return partsOf(log, text, replyLocalId)
+    .filter(isUndecided)
+    .map(({ callId, name, argsText, args, allowed = [] }) => ({
+      ...{ id: callId, reason: "tool_call", toolCallId: callId, message: `The tool "${name}" is to be called.` },
+      responseSchema,
+      ...(waitsUntil === null ? {} : { expiresAt: new Date(waitsUntil).toISOString() }),
+      metadata: { name, args: args ?? argsOf(argsText), allowed },
+    }));
+}
+
+const responseSchema = {
+  type: "object",
+  properties: { approved: { type: "boolean" }, editedArgs: { type: "object" }, reason: { type: "string" } },
+  required: ["approved"],
+} as const;
 
 function sameContent(one: readonly ContentBlock[], other: readonly ContentBlock[]): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
@@ -95,7 +130,11 @@ export function snapshotOf(session: Session): readonly object[] {
     switch (role) {
       case "USER":
         return [
-          { ...named, role: "user", content: content.some(({ kind }) => kind === "image") ? partsOf(content) : text },
+          {
+            ...named,
+            role: "user",
+            content: content.some(({ kind }) => kind === "image") ? shownParts(content) : text,
+          },
         ];
       case "ASSISTANT":
         return [
@@ -128,8 +167,13 @@ function callOf({ callId, name, args }: ReadMessage["toolCalls"][number]): objec
   return { id: callId ?? "", type: "function", function: { name, arguments: JSON.stringify(args) } };
 }
 
+/** The global ids of what the history holds of runs. */
+export function storedIdsOf(session: Session): readonly string[] {
+  return messagesOf(session).map(({ id }) => id);
+}
+
 /** Other parts than texts and images are not shown: the list is for reading, and what is stored stays as it is. */
-function partsOf(content: readonly ContentBlock[]): readonly object[] {
+function shownParts(content: readonly ContentBlock[]): readonly object[] {
   return content.flatMap((block): readonly object[] => {
     if (block.kind === "text") return [{ type: "text", text: block.text }];
     return block.kind === "image" ? [{ type: "image", source: { type: "url", value: block.url } }] : [];
