@@ -3,7 +3,12 @@ import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  { ignores: ["**/dist", "coverage", "**/node_modules", "test/clients/generated"] },
+  {
+    ignores: [
+      ...["**/dist", "coverage", "**/node_modules", "test/clients/generated"],
+      ...["examples/*/.next", "examples/*/next-env.d.ts", "examples/*/src/__generated__"],
+    ],
+  },
   js.configs.recommended,
   {
     files: ["**/*.ts", "**/*.tsx"],
@@ -40,6 +45,29 @@ export default defineConfig(
         { object: "fc", property: "assert", message: "Use checkProperty() of test/support/store/property.ts." },
         { object: "vi", property: "waitFor", message: "It gives up after a second. Use expect.poll()." },
       ],
+    },
+  },
+  {
+    // Their packages are installed by `npm run examples` alone, whose builds check the types.
+    files: ["examples/**/*.ts", "examples/**/*.tsx"],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: { parserOptions: { projectService: false } },
+    // As it is written everywhere: createRoot(document.getElementById("app")!).
+    rules: { "@typescript-eslint/no-non-null-assertion": "off" },
+  },
+  {
+    files: ["examples/**/*.{js,mjs}"],
+    languageOptions: {
+      globals: {
+        AbortController: "readonly",
+        Request: "readonly",
+        URL: "readonly",
+        console: "readonly",
+        document: "readonly",
+        fetch: "readonly",
+        process: "readonly",
+        setTimeout: "readonly",
+      },
     },
   },
   { files: ["**/*.js"], languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } } },

@@ -26,7 +26,7 @@ export default async function setup(project: TestProject): Promise<void> {
  * The Chromium of the package @sparticuz/chromium, unpacked into a folder of the checkout, with the libraries and the font
  * that come along: a machine that has only Node needs no more. Elsewhere than on x86-64 Linux, the one that CHROME_PATH names.
  */
-async function findChromium(): Promise<Chromium> {
+export async function findChromium(): Promise<Chromium> {
   const { CHROME_PATH, HOME = "/tmp" } = process.env;
   if (CHROME_PATH !== undefined) return { executablePath: CHROME_PATH, env: { HOME } };
   if (process.platform !== "linux" || process.arch !== "x64") {

@@ -1,0 +1,81 @@
+import { graphql } from "react-relay";
+import type { RecordProxy, RecordSourceSelectorProxy } from "relay-runtime";
+
+/** The newest page, then all that happens: nothing is missed between the two. */
+export const live = graphql`
+  subscription liveSubscription($sessionId: String!) {
+    sessionEvents(sessionId: $sessionId) {
+      __typename
+      ... on StreamOpened {
+        session {
+          ...main_session
+        }
+      }
+      ... on HistoryReset {
+        session {
+          ...main_session
+        }
+      }
+      ... on MessageAdded {
+        message {
+          id
+          position
+          role
+          text
+        }
+      }
+      ... on ReplyProgress {
+        runId
+        offset
+        text
+      }
+      ... on RunChanged {
+        run {
+          id
+          status
+          replyId
+          text
+          error {
+            message
+          }
+        }
+      }
+    }
+  }
+`;
+
+/** Only events change the list, and each of them may come twice without harm. */
+export function applyEvent(store: RecordSourceSelectorProxy, sessionId: string): void {
+  const event = store.getRootField("sessionEvents");
+  const root = store.getRoot();
+  const session = root.getLinkedRecord("session", { sessionId });
+  switch (event?.getType()) {
+    case "StreamOpened": // also after a reconnect: the page is read anew
+    case "HistoryReset":
+      root.setLinkedRecord(event.getLinkedRecord("session"), "session", { sessionId });
+      break;
+    case "MessageAdded": {
+      const page = session?.getLinkedRecord("messages", { last: 50 });
+      const message = event.getLinkedRecord("message");
+      if (!page || !message) break;
+      const others = (page.getLinkedRecords("nodes") ?? []).filter((one) => one.getDataID() !== message.getDataID());
+      page.setLinkedRecords(
+        [...others, message].sort((a, b) => positionOf(a) - positionOf(b)),
+        "nodes",
+      );
+      break;
+    }
+    case "ReplyProgress": {
+      const run = store.get(String(event.getValue("runId")));
+      const before = String(run?.getValue("text") ?? "");
+      const offset = Number(event.getValue("offset"));
+      const more = String(event.getValue("text"));
+      if (offset + more.length > before.length) run?.setValue(before.slice(0, offset) + more, "text");
+      break;
+    }
+    case "RunChanged":
+      session?.setLinkedRecord(event.getLinkedRecord("run"), "activeRun");
+  }
+}
+
+const positionOf = (message: RecordProxy) => Number(message.getValue("position"));
