@@ -91,19 +91,16 @@ export function planCost(schema: GraphQLSchema, document: DocumentNode, operatio
   return new Planner(schema, document, operation).root();
 }
 
-/** With what is free. */
-export function costOf(plan: CostPlan, variables: Variables): number {
-  return valuesOf(sum(plan, variables, new Map()));
-}
-
-function valuesOf({ own, list }: Cost): number {
-  return own + list * unknownListSize;
+/** How many values it asks for, and how many of these are free. */
+export function costOf(plan: CostPlan, variables: Variables): { readonly values: number; readonly free: number } {
+  const { own, list, free } = sum(plan, variables, new Map());
+  return { values: own + list * unknownListSize, free };
 }
 
 /** @throws {ParleyError} TOO_COMPLEX */
 export function checkCost(plan: CostPlan, variables: Variables, maxCost: number): void {
-  const whole = sum(plan, variables, new Map());
-  const cost = valuesOf(whole) - whole.free;
+  const { values, free } = costOf(plan, variables);
+  const cost = values - free;
   if (cost <= maxCost) return;
   const asked = Number.isFinite(cost) ? `up to ${Math.ceil(cost)}` : "endlessly many";
   throw tooComplex(

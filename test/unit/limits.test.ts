@@ -28,7 +28,7 @@ function costOfQuery(query: string, variables: Readonly<Record<string, unknown>>
   expect(validate(schema, document)).toEqual([]);
   const operation = getOperationAST(document);
   if (!operation) throw new Error("There is no operation.");
-  return costOf(planCost(schema, document, operation), variables);
+  return costOf(planCost(schema, document, operation), variables).values;
 }
 
 const nested = (open: string, depth: number, inner: string, close: string) =>

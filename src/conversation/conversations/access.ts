@@ -233,24 +233,13 @@ export class OwnedSessions {
     return (await this.readRun(viewer, sessionId, runId)) ?? raise(notFound("run"));
   }
 
-  /** null: no such session of the viewer's. */
+  /** null: no such session of the viewer's, or it is as `request.known`. */
   async read(viewer: Viewer, sessionId: string, request: StoreRead): Promise<Reading | null> {
     if (!this.canExist(viewer, sessionId)) return null;
     const read = () => this.#store.read(viewer.subject, sessionId, request);
     const reading = await read();
-    return reading === null && (await this.#claims(viewer, sessionId)) ? await read() : reading;
-  }
-
-  /** "same": it would be as the one that had this Session.state. */
-  async readUnless(
-    viewer: Viewer,
-    sessionId: string,
-    read: ReadRequest,
-    state: string,
-  ): Promise<Session | "same" | null> {
-    if (!this.canExist(viewer, sessionId)) return null;
-    const reading = await this.#store.readUnless(viewer.subject, sessionId, read, state);
-    return reading === "same" ? reading : (reading?.session ?? null);
+    if (reading !== null || request.known?.isSame === true) return reading;
+    return (await this.#claims(viewer, sessionId)) ? await read() : null;
   }
 
   /**

@@ -9,6 +9,16 @@ export interface ReadRequest {
   readonly pages: readonly PageRequest[];
   /** How many bytes the rows of these pages may hold together: a page beyond that is PageTooLarge. Left out: any number. */
   readonly mostBytes?: number | undefined;
+  /** Left out: what it gives was not read before. */
+  readonly known?: KnownReading | undefined;
+}
+
+/** An earlier reading, which was asked for the same. */
+export interface KnownReading {
+  /** Its Session.state. */
+  readonly state: string;
+  /** Set by the reading: it would show what this one has shown, and gives nothing. */
+  isSame: boolean;
 }
 
 export const recordOnly: ReadRequest = { pages: [] };

@@ -62,16 +62,6 @@ export class StoredConversations extends Sending {
     return (await this.sessions.read(viewer, sessionId, read))?.session ?? null;
   }
 
-  /** "same", with nothing read of its history, where that would show what the reading has shown that had this Session.state. */
-  readSessionUnless(
-    viewer: Viewer,
-    sessionId: string,
-    read: ReadRequest,
-    state: string,
-  ): Promise<Session | "same" | null> {
-    return this.sessions.readUnless(viewer, sessionId, read, state);
-  }
-
   listSessions(viewer: Viewer, page: PageRequest, filter: SessionFilter, read: ReadRequest): Promise<SessionPage> {
     const mine = (sessionId: string) => mayReach(viewer, sessionId);
     return listSessions(this.store, viewer.subject, page, filter, read, mine);

@@ -14,10 +14,8 @@ import type { PartialTemplate, RowTemplate } from "../message/stored-message.ts"
  * NOT_FOUND where there is no such session for this owner.
  */
 export interface SessionStore {
-  /** null: no such session for this owner. A history of foreign code is adopted where that is allowed. */
+  /** null: no such session for this owner, or it is as `request.known`. A history of foreign code is adopted where that is allowed. */
   read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null>;
-  /** "same": it would show what the one has shown that had this Session.state and was asked for the same. */
-  readUnless(owner: string, sessionId: string, request: StoreRead, state: string): Promise<Reading | "same" | null>;
   begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
   /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
   attend(historyKey: string, takeAny: boolean): Promise<Attended>;

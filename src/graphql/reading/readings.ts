@@ -2,7 +2,7 @@ import { notFound, PageTooLarge } from "../../conversation/errors.ts";
 import { joinLocal } from "../../conversation/message/ids.ts";
 import type { MessagePage, PageRequest, Session, Viewer } from "../../conversation/session.ts";
 import type { Run } from "../../conversation/run.ts";
-import type { ReadRequest } from "../../conversation/conversations/api.ts";
+import type { KnownReading, ReadRequest } from "../../conversation/conversations/api.ts";
 import type { Conversations } from "../../conversation/conversations/conversations.ts";
 import type { AnswerBudget } from "../answer-budget.ts";
 import { samePage } from "./paging.ts";
@@ -23,13 +23,9 @@ export interface RunParent {
   readonly readings: Readings;
 }
 
-/** What an answer was made of before. */
-export interface KnownSession {
+/** What an answer was made of before: where it is the same, so is the answer. */
+export interface KnownSession extends KnownReading {
   readonly sessionId: string;
-  /** Session.state */
-  readonly state: string;
-  /** It is as it was: the reading gave nothing, and the answer is to be the same. */
-  isSame: boolean;
 }
 
 /** As much of an operation's context as a reading needs. */
@@ -84,13 +80,9 @@ export class Readings {
   async #read(context: Asker, sessionId: string, requests: readonly PageRequest[]): Promise<SessionParent | null> {
     const { conversations, known } = context;
     const viewer = this.viewer(context);
-    const request = requestOf(context, requests);
-    const session =
-      known?.sessionId === sessionId
-        ? await conversations.readSessionUnless(viewer, sessionId, request, known.state)
-        : await conversations.readSession(viewer, sessionId, request);
-    if (session === "same" && known !== undefined) known.isSame = true;
-    return session === null || session === "same" ? null : { ...session, session, requests, readings: this };
+    const request = requestOf(context, requests, known?.sessionId === sessionId ? known : undefined);
+    const session = await conversations.readSession(viewer, sessionId, request);
+    return session === null ? null : { ...session, session, requests, readings: this };
   }
 
   /** @throws NOT_FOUND: the session went while the operation was under way. */
@@ -122,8 +114,8 @@ export function readingsOfQuery(context: { readings?: Readings }): Readings {
 }
 
 /** What a reading shall hold: of its rows, no more is sent than the answer may hold. */
-export function requestOf({ answer }: Asker, pages: readonly PageRequest[]): ReadRequest {
-  return { pages, mostBytes: answer?.most };
+export function requestOf({ answer }: Asker, pages: readonly PageRequest[], known?: KnownReading): ReadRequest {
+  return { pages, mostBytes: answer?.most, known };
 }
 
 /** Counts its rows. @throws what is wrong with this page: INVALID_CURSOR, CURSOR_EXPIRED, TOO_COMPLEX. */

@@ -83,22 +83,13 @@ export class RedisSessionStore implements SessionStore {
 
   async read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null> {
     const found = await this.find(owner, sessionId, request);
+    if (found === "same" && request.known !== undefined) request.known.isSame = true;
     return typeof found === "string" ? null : found;
   }
 
-  async readUnless(
-    owner: string,
-    sessionId: string,
-    request: StoreRead,
-    state: string,
-  ): Promise<Reading | "same" | null> {
-    const found = await this.find(owner, sessionId, request, state);
-    return typeof found !== "string" || found === "same" ? found : null;
-  }
-
-  /** read() or readUnless(), and why there is nothing to read. */
-  find(owner: string, sessionId: string, request: StoreRead, state?: string): Promise<Reading | Absent> {
-    return view(this.#calls, owner, sessionId, request, state);
+  /** read(), and why there is nothing to read. */
+  find(owner: string, sessionId: string, request: StoreRead): Promise<Reading | Absent> {
+    return view(this.#calls, owner, sessionId, request);
   }
 
   /** Which of these are no longer as they are known: their places in the list, and their states. In a cluster all are of one slot. */

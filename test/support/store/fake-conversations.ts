@@ -80,9 +80,6 @@ export class FakeConversations implements Conversations {
     return Promise.resolve(this.#sessions.has(sessionId) ? this.session(sessionId, pages) : null);
   };
 
-  readSessionUnless: Conversations["readSessionUnless"] = (viewer, sessionId, read) =>
-    this.readSession(viewer, sessionId, read);
-
   listSessions: Conversations["listSessions"] = (...args) => {
     this.calls.push({ method: "listSessions", args });
     const items = [...this.#sessions.keys()].map((sessionId) => ({

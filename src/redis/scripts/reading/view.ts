@@ -12,17 +12,16 @@ import { touch } from "../session/touch.ts";
 
 /**
  * Why there is no reading. "missing": nothing that this owner may see; "other": the key holds what is no history, so no
- * session can begin there; "same": it would show what the reading has shown that had this state.
+ * session can begin there; "same": it would show what `request.known` has shown.
  */
 export type Absent = "missing" | "other" | "same";
 
-/** A session with pages and ranges of its rows, all of one moment. `known`: Session.state of a reading of the same request. */
+/** A session with pages and ranges of its rows, all of one moment. */
 export async function view(
   calls: SessionCalls,
   owner: string,
   sessionId: string,
   request: StoreRead,
-  known = "",
 ): Promise<Reading | Absent> {
   const target = { owner, key: calls.historyKey(sessionId) };
   const badPages = new Map<number, Error>();
@@ -42,7 +41,12 @@ export async function view(
   });
   for (const [from, to] of request.ranges ?? []) pages.push("range", 0, "", from, "", "", to, "");
   if (request.at) pages.push("at", 1, ...calls.anchorArgs(owner, request.at), "", "", "");
-  const args = { runId: request.runId ?? "", mostBytes: request.mostBytes ?? "", known, pages };
+  const args = {
+    runId: request.runId ?? "",
+    mostBytes: request.mostBytes ?? "",
+    known: request.known?.state ?? "",
+    pages,
+  };
   let answer = await calls.run("view", target, args);
   for (let attempt = 0; answer.code === "TOUCH" && attempt < 5; attempt++) {
     // Both leave in one write (sending.ts): foreign code that writes without a pause would get between them each time.
