@@ -10,7 +10,7 @@ import type { MemoryOptions } from "./config/table.ts";
 import { schema } from "./graphql/schema.ts";
 import { GivenAgents } from "./langchain/agents/given-agents.ts";
 import { createReplies } from "./langchain/replies.ts";
-import { createMetrics } from "./telemetry/metrics.ts";
+import { createMetrics, type Figures } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
 import { Exporter, type ExportProgress } from "./redis/admin/archive.ts";
 import { RedisBackend } from "./redis/store/backend.ts";
@@ -97,13 +97,33 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   return await compose(settle(options));
 }
 
+/** @internal The other processes that serve the same port. */
+export interface Peers {
+  /** How what this process has measured is had. */
+  offer(figures: () => Promise<Figures>): void;
+  /** What all have measured, in Prometheus' text format: /metrics, whichever of them is asked. */
+  text(): Promise<string>;
+  /** The replies of this process have ended. Resolves when those of all have: whoever follows one may be connected here. */
+  settled(): Promise<void>;
+}
+
+/** @internal One of several processes that serve one port. */
+export async function createWorker(options: GatewayOptions, peers: Peers): Promise<Gateway> {
+  return await compose(settle(options), titleDelayMs, peers);
+}
+
 /** @internal Tests make titles without waiting for anybody. */
-export async function compose(settings: Settings, delayMs = titleDelayMs): Promise<Gateway> {
+export async function compose(
+  settings: Settings,
+  delayMs = titleDelayMs,
+  peers: Peers | null = null,
+): Promise<Gateway> {
   const { auth, authenticates, introspection, queryLimits, memory, model, autoTitle, replyWaitMs } = settings;
   const { runLeaseMs: leaseMs, idle = false } = settings;
   // First: nothing is started yet that would have to be stopped if the list is wrong.
   const persisted = await persistedOf(settings, { schema, limits: queryLimits, introspection });
   const metrics = settings.metrics ? createMetrics() : null;
+  if (metrics !== null) peers?.offer(() => metrics.figures());
   const measuring = metrics?.telemetry ?? silentTelemetry;
   const tracing = await tracingOf(settings);
   const telemetry = tracing?.follow(measuring) ?? measuring;
@@ -210,7 +230,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     logger,
     telemetry,
     metrics: metrics && {
-      text: () => metrics.text(),
+      text: () => (peers ?? metrics).text(),
       contentType: metrics.contentType,
       token: settings.metricsToken,
     },
@@ -255,6 +275,7 @@ export async function compose(settings: Settings, delayMs = titleDelayMs): Promi
     await turns.close(graceMs);
     titles.close();
     await agents.close();
+    await peers?.settled();
     // Subscribers are still being sent the ends of these replies.
     await backend.feeds.settle(settleMs);
     await transport.close();

@@ -1,23 +1,29 @@
+import cluster, { type Worker } from "node:cluster";
 import { fstatSync, readFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 
 import type { NewKey } from "./cli/api-keys.ts";
 import { startScreen } from "./cli/start-screen.ts";
 import type { StartScreen } from "./cli/start-screen.ts";
 import { readCommand } from "./cli/command-line.ts";
 import type { Misused } from "./cli/command-line.ts";
-import { ConfigError, loadConfig, variables } from "./config/load.ts";
+import { ConfigError, loadConfig } from "./config/load.ts";
 import type { Config, ConfigProblem } from "./config/load.ts";
 import type { RedisConfig } from "./config/redis.ts";
 import type { RedisAddress } from "./config/forms.ts";
-import { dataCommandsHelp, newOwnerOf, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
+import { newOwnerOf, readDataCommand, runDataCommand } from "./cli/data-commands.ts";
 import type { DataCommand } from "./cli/data-commands.ts";
 import type { Gateway, GatewayOptions, Logger } from "./gateway.ts";
 import { outlivesTerminal } from "./cli/hangup.ts";
-import { createLogger } from "./telemetry/logging.ts";
+import { help } from "./cli/help.ts";
+import { createLogger, errorOf } from "./telemetry/logging.ts";
 import { signedInProblem, subjectProblem } from "./conversation/conversations/access.ts";
 import type { FullLogger } from "./telemetry/logging.ts";
 import { redisProblems, redisSource } from "./cli/redis-source.ts";
+import { mistakesText, runningGateway, startFailure, type Running } from "./cli/running.ts";
+import { PrimaryLink } from "./cli/workers/link.ts";
+import { assignmentVariable, type Assignment } from "./cli/workers/messages.ts";
+import { WorkerFailed } from "./cli/workers/workers.ts";
+import { shareOf } from "./config/limits.ts";
 import { hostTraces } from "./telemetry/tracing/host.ts";
 
 /** Exit codes: 0 done, 1 failed, 2 wrong use (arguments or configuration). */
@@ -26,7 +32,7 @@ export async function main(): Promise<void> {
   const command = readDataCommand(args) ?? readCommand(args);
   switch (command.kind) {
     case "help":
-      process.stdout.write(help());
+      process.stdout.write(help(version()));
       return;
     case "version":
       process.stdout.write(`${version()}\n`);
@@ -52,37 +58,15 @@ export async function main(): Promise<void> {
       return;
     }
     case "start": {
+      const assignment = takeAssignment();
+      if (assignment !== null && cluster.worker !== undefined) {
+        await work(assignment, cluster.worker);
+        return;
+      }
       const config = await readConfig(true);
       if (config !== null) await start(config);
     }
   }
-}
-
-function help(): string {
-  const rows = variables.map((variable) => {
-    const fallback = variable.shownDefault ? ` [${variable.shownDefault}]` : "";
-    return `  ${`${variable.variable}  `.padEnd(26)}${variable.description}${fallback}`;
-  });
-  return `Parley ${version()}: GraphQL over the conversations that LangChain keeps in Redis.
-
-  parley [start]            start the gateway
-  parley adopt              list histories that LangChain wrote before: looks through Redis for them
-    --owner NAME            their owner; needed with AUTH
-    --match PATTERN         only keys like this, as in Redis' SCAN: "chat:*"
-${dataCommandsHelp}
-  parley keys add           make an API key, shown once; AUTH_KEYS_FILE gets its hash (AUTH=keys)
-    --subject NAME          its owner
-    --scope SCOPE           chat:read, chat:write or admin; may be repeated [chat:read and chat:write]
-    --sessions PATTERN      session ids that it may use, as "team-*"; may be repeated ["NAME:*"]
-    --models PATTERN        models and agents that it may choose, as "agent:*"; may be repeated [all]
-  parley agents pin         print what the tools of AGENTS_FILE's MCP servers are now, for its "pins"
-  parley --help
-  parley --version
-
-It is configured by environment variables [defaults]:
-
-${rows.join("\n")}
-`;
 }
 
 function version(): string {
@@ -141,6 +125,9 @@ async function readConfig(serves: boolean): Promise<Config | null> {
   const problems = [...(await fileProblems(process.env, serves))];
   try {
     const config = loadConfig(process.env);
+    if (serves && config.workers > 1 && cluster.isWorker) {
+      problems.push({ variable: "WORKERS", message: "must be 1 in a worker of node:cluster (pm2's cluster mode)" });
+    }
     problems.push(...(problems.length > 0 ? [] : await redisProblems(config.redis)));
     if (problems.length === 0) return config;
   } catch (error) {
@@ -152,14 +139,14 @@ async function readConfig(serves: boolean): Promise<Config | null> {
 }
 
 function tellMistakes(problems: readonly ConfigProblem[]): void {
-  process.stderr.write(`${new ConfigError(problems).message}\n\nparley --help lists all variables.\n`);
+  process.stderr.write(`${mistakesText(new ConfigError(problems))}\n`);
   process.exitCode = 2;
 }
 
 /** For people where there is one to read, else for machines. */
-function loggerFor(config: Config, output: "stdout" | "stderr"): Promise<FullLogger> {
+function loggerFor(config: Config, output: "stdout" | "stderr", worker: number | null = null): Promise<FullLogger> {
   const pretty = !config.production && process[output].isTTY;
-  return createLogger({ level: config.logLevel, pretty, toStderr: output === "stderr" });
+  return createLogger({ level: config.logLevel, pretty, toStderr: output === "stderr", worker });
 }
 
 /** What keeps somebody from being called so, where there is authentication and where not. */
@@ -222,7 +209,7 @@ async function optionsFrom(config: Config, logger: Logger): Promise<GatewayOptio
     config.agentsFile === null ? {} : { agents: (await readAgentsFile(config.agentsFile, process.env)).agents };
   // These are not the gateway's: where it listens is listen()'s affair.
   const given: Partial<typeof rest> = { ...rest };
-  for (const name of ["host", "port", "shutdownGraceMs", "logLevel", "agentsFile"] as const) {
+  for (const name of ["host", "port", "workers", "shutdownGraceMs", "logLevel", "agentsFile"] as const) {
     Reflect.deleteProperty(given, name);
   }
   // With OpenTelemetry loaded ahead of Parley (`node --import`) the spans go where that sends all others.
@@ -232,69 +219,114 @@ async function optionsFrom(config: Config, logger: Logger): Promise<GatewayOptio
 
 async function start(config: Config): Promise<void> {
   const logger = await loggerFor(config, "stdout");
-  outliveRejections(logger);
-  if (config.production) keepLogPure(logger);
+  prepare(config, logger);
   for (const warning of config.tracing?.warnings ?? []) logger.warn({}, warning);
-  // Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second.
-  const { createGateway, PersistedOperationsError } = await import("./gateway.ts");
-  const starting = optionsFrom(config, logger).then(createGateway);
+  const opening = config.workers === 1 ? openGateway(config, logger) : openWorkers(config, logger);
   // From here on there may be a redis-server of ours, which must not be left behind.
   const stopping = stopOnSignals(async () => {
     logger.info({ graceMs: config.shutdownGraceMs }, "Stopping: nobody new gets in, replies may end.");
-    await (await starting).close({ graceMs: config.shutdownGraceMs });
+    await (await opening).close(config.shutdownGraceMs);
     logger.info({}, "Stopped.");
   });
-  let gateway;
-  let url;
+  let running;
+  let ready;
   try {
-    gateway = await starting;
+    running = await opening;
     if (stopping.aborted) return;
-    ({ url } = await gateway.listen(config));
+    ready = await running.listen();
   } catch (error) {
     if (stopping.aborted) return;
-    if (error instanceof PersistedOperationsError) {
-      process.stderr.write(`${error.message}\n`);
-      process.exit(2);
-    }
-    if (isFolderError(error)) {
-      tellMistakes([{ variable: "DATA_DIR", message: error.message }]);
-      process.exit();
-    }
-    logger.fatal({ err: error }, explainStart(error, config));
-    await gateway?.close({ graceMs: 0 });
-    process.exit(1);
+    const { exitCode, message, error: err } = startFailure(error, config);
+    const worker = error instanceof WorkerFailed ? { worker: error.worker } : {};
+    if (exitCode === 2) process.stderr.write(`${message}\n`);
+    else logger.fatal({ ...worker, ...(err === null ? {} : { err: errorOf(err) }) }, message);
+    await running?.close(0);
+    process.exit(exitCode);
   }
 
-  const { modelName: model } = gateway;
+  const { url, model, redisAnswers } = ready;
+  const { workers } = config;
   if (config.production) {
-    logger.info({ url, redis: config.redis.kind, model }, "Parley is ready.");
+    const several = workers === 1 ? {} : { workers };
+    logger.info({ url, redis: config.redis.kind, model, ...several }, "Parley is ready.");
     return;
   }
-  const redisAnswers = await isReady(gateway, url);
   process.stdout.write(
     startScreen({
       version: version(),
-      url,
-      redisAnswers,
+      ...{ url, redisAnswers, model, workers },
       console: config.console,
       graphiql: config.graphiql,
-      redis: shownRedis(config.redis, gateway.redisUrl),
+      redis: shownRedis(config.redis, running.redisUrl),
       historyKeyPrefix: config.historyKeyPrefix,
-      model,
       auth: config.auth.kind,
       listedOnly: config.persistedOperations.mode === "only",
     }),
   );
 }
 
-/** Its connections to Redis may be there a moment after it listens. */
-async function isReady(gateway: Gateway, url: string): Promise<boolean> {
-  const until = performance.now() + 5000;
-  for (;;) {
-    const { ok } = await gateway.fetch(new Request(`${url}/readyz`));
-    if (ok || performance.now() >= until) return ok;
-    await sleep(20);
+/** Loaded here: help, version and mistakes in the configuration need none of it, and it takes a second. */
+async function openGateway(config: Config, logger: Logger): Promise<Running> {
+  const { createGateway } = await import("./gateway.ts");
+  return runningGateway(await createGateway(await optionsFrom(config, logger)), config);
+}
+
+async function openWorkers(config: Config, logger: Logger): Promise<Running> {
+  const primary = await import("./cli/workers/primary.ts");
+  return await primary.openWorkers(config, process.env, logger);
+}
+
+/** What the primary started this process for; null: it was started by somebody else. */
+function takeAssignment(): Assignment | null {
+  const given = process.env[assignmentVariable];
+  if (!cluster.isWorker || given === undefined) return null;
+  // A parley that this process starts, as a tool of an agent might, is no worker.
+  Reflect.deleteProperty(process.env, assignmentVariable);
+  return JSON.parse(given) as Assignment; // Safe: the primary wrote it.
+}
+
+/** One of WORKERS processes. The primary has checked the configuration, tells what is told once, and hears the signals. */
+async function work({ worker, port, redisUrl }: Assignment, primary: Worker): Promise<void> {
+  const given = loadConfig(process.env);
+  const config = { ...given, ...shareOf(given, given.workers), port };
+  const logger = await loggerFor(config, "stdout", worker);
+  prepare(config, logger);
+  // A terminal's Ctrl-C, and a service manager, mean all processes: this one waits for the primary's word.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => undefined);
+  outliveReaders();
+  const stopping = new AbortController();
+  const link = new PrimaryLink(primary, (graceMs) => {
+    stopping.abort();
+    // Of a start that fails meanwhile the primary has heard already, or does not wait for it.
+    const closing = opening.then(
+      (opened) => opened.close(graceMs),
+      () => undefined,
+    );
+    endAfter(closing);
+  });
+  const open = async (): Promise<Running> => {
+    const { createWorker } = await import("./gateway.ts");
+    const options = await optionsFrom(config, logger);
+    return runningGateway(await createWorker({ ...options, ...(redisUrl ? { redis: redisUrl } : {}) }, link), config);
+  };
+  const opening = open();
+  let running;
+  try {
+    running = await opening;
+    if (stopping.signal.aborted) return;
+    link.ready(await running.listen());
+  } catch (error) {
+    if (stopping.signal.aborted) return;
+    const failure = startFailure(error, config);
+    await link.failed(failure);
+    await running?.close(0);
+    process.exit(failure.exitCode);
   }
+}
+
+function prepare({ production }: Config, logger: Logger): void {
+  outliveRejections(logger);
+  if (production) keepLogPure(logger);
 }
 
 function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["redis"] {
@@ -309,21 +341,6 @@ function shownRedis(redis: RedisConfig, ownUrl: string | null): StartScreen["red
     case "cluster":
       return { described: `a cluster, by ${list(redis.nodes)}` };
   }
-}
-
-/** By its name: its class comes with ioredis, which a mistake in the configuration does not wait for. */
-function isFolderError(error: unknown): error is Error {
-  return error instanceof Error && error.name === "FolderError";
-}
-
-function explainStart(error: unknown, { host, port }: Config): string {
-  const code = error instanceof Error && "code" in error ? error.code : null;
-  if (code === "EADDRINUSE") return `Port ${port} of ${host} is taken. Set PORT to another one, or to 0 for any.`;
-  if (code === "EACCES" && error instanceof Error && "path" in error)
-    return `${String(error.path)} may not be written.`;
-  if (code === "EACCES") return `Port ${port} of ${host} may not be used. Set PORT to one above 1023.`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `${host} is no address of this machine. Set HOST.`;
-  return "Parley could not start.";
 }
 
 /** Node ends a process for a rejection that nobody handles. Here that would end all replies and streams for one's mistake. */
@@ -356,18 +373,26 @@ function stopOnSignals(stop: () => Promise<void>, exitCode = 0): AbortSignal {
     }
     stoppingSince = now;
     stopping.abort();
-    stop().then(
-      () => process.exit(exitCode),
-      (error: unknown) => {
-        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-        process.exit(1);
-      },
-    );
+    endAfter(stop(), exitCode);
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
-  // The terminal is gone. What is still said goes nowhere, and that must not end the process before it has stopped.
   process.on("SIGHUP", outlivesTerminal(process.env, process.ppid) ? () => undefined : onSignal);
-  for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
+  outliveReaders();
   return stopping.signal;
+}
+
+/** The terminal may be gone. What is still said goes nowhere then, and that must not end the process before it has stopped. */
+function outliveReaders(): void {
+  for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
+}
+
+function endAfter(stopped: Promise<void>, exitCode = 0): void {
+  stopped.then(
+    () => process.exit(exitCode),
+    (error: unknown) => {
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+      process.exit(1);
+    },
+  );
 }

@@ -10,6 +10,8 @@ export interface StartScreen {
   readonly redisAnswers: boolean;
   readonly historyKeyPrefix: string;
   readonly model: string;
+  /** Processes that serve the port. */
+  readonly workers: number;
   readonly auth: "none" | "jwt" | "keys";
   /** PERSISTED_OPERATIONS=only. */
   readonly listedOnly: boolean;
@@ -32,6 +34,7 @@ export function startScreen(screen: StartScreen): string {
       ? []
       : [["Access", auth === "jwt" ? "with a token (AUTH=jwt)" : "with an API key (AUTH=keys)"]]),
     ["Model", model === "offline" ? "offline   set OPENAI_API_KEY or OPENAI_BASE_URL for a real one" : model],
+    ...(screen.workers === 1 ? [] : [["Workers", `${screen.workers} processes share the port`]]),
     ...(screen.listedOnly ? [["Answers", "the operations of PERSISTED_OPERATIONS_FILE, and no others"]] : []),
   ];
   return `

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { availableParallelism } from "node:os";
 import { z } from "zod";
 import type { Form } from "./setting.ts";
 
@@ -53,6 +54,18 @@ export function oneOf<const Names extends readonly string[]>(...names: Names): F
   const must = `must be one of ${names.join(", ")}`;
   return { text: z.enum(names, must), must, holds: (option) => names.some((name) => name === option) };
 }
+
+const mostWorkers = 128;
+const workersForm = `must be a whole number from 1 to ${mostWorkers}, or auto`;
+/** auto: as many as there are cores that this process may use. */
+export const workers: Form<number> = {
+  text: z
+    .string()
+    .regex(/^(auto|\d{1,4})$/, workersForm)
+    .transform((given) => (given === "auto" ? Math.min(mostWorkers, availableParallelism()) : Number(given)))
+    .refine((value) => value >= 1 && value <= mostWorkers, workersForm),
+  ...count,
+};
 
 /** Any, or what the check lets pass. */
 export function text(check: z.ZodType<string, string> = z.string()): Form<string> {

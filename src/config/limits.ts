@@ -213,4 +213,22 @@ export const queryLimits = {
 };
 
 export type Limits = Values<typeof limits>;
+
+/** What each process counts by itself. Of several workers each has its share: together they let in no more than one does. */
+export const limitsOfProcess = [
+  ...(["maxSocketsPerSubject", "maxSocketsPerAddress", "maxRequestsPerMinute"] as const),
+  ...(["maxConnections", "maxConcurrentOperations", "maxPendingAnswerBytes"] as const),
+] as const;
+
+type LimitsOfProcess = Pick<Limits, (typeof limitsOfProcess)[number]>;
+
+/** What one of so many workers may let in, rounded down; null stays no limit. A share may be 0: loadConfig() refuses that. */
+export function shareOf(whole: LimitsOfProcess, workers: number): LimitsOfProcess {
+  const shares = limitsOfProcess.map((name) => [name, divided(whole[name], workers)] as const);
+  return Object.fromEntries(shares) as LimitsOfProcess; // each by its own name
+}
+
+function divided(limit: number | null, workers: number): number | null {
+  return limit === null ? null : Math.floor(limit / workers);
+}
 export type QueryLimits = Values<typeof queryLimits>;

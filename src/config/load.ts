@@ -1,5 +1,6 @@
 import { authOptions, authSettings, type AuthOptions } from "./auth.ts";
 import { isLoopback } from "./forms.ts";
+import { limits, limitsOfProcess, shareOf } from "./limits.ts";
 import { redisConfig, redisSettings, type RedisConfig } from "./redis.ts";
 import { isSetting, settingsOf, withDefaults, type Given, type Setting, type Table } from "./setting.ts";
 import { commandSettings, optionSettings, type CommandSettings, type OptionSettings } from "./table.ts";
@@ -81,6 +82,14 @@ export function loadConfig(env: Environment): Config {
   }
   if (mode === "only" && given.console === true) {
     tell("CONSOLE", "cannot be on with PERSISTED_OPERATIONS=only: its operations are not on the list");
+  }
+  const shares = shareOf(options, command.workers);
+  for (const name of limitsOfProcess) {
+    if (shares[name] !== 0) continue;
+    tell(
+      limits[name].variable,
+      `must be at least ${command.workers} with WORKERS=${command.workers}: each has a share`,
+    );
   }
   const ways = ["REDIS_URL", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"].filter((name) => isGiven(env, name));
   const config: Config = {

@@ -15,6 +15,7 @@ import {
   text,
   trueFor,
   whole,
+  workers,
 } from "./forms.ts";
 import { limits, queryLimits } from "./limits.ts";
 import { derived, setting, type Values } from "./setting.ts";
@@ -29,6 +30,12 @@ const centurySeconds = 100 * 365 * 86_400;
 export const commandSettings = {
   port: setting("PORT", whole(0, 65_535), 4000, "Port of the endpoint; 0 picks a free one."),
   host: setting("HOST", text(), "127.0.0.1", "Address to listen on; 0.0.0.0 for all."),
+  workers: setting(
+    "WORKERS",
+    workers,
+    1,
+    "Processes that share the port, so that all cores are used: how many, or `auto` for one a core. Limits that count in one process are divided by it (docs/operating.md).",
+  ),
   shutdownGraceMs: setting("SHUTDOWN_GRACE_MS", whole(0, dayMs), 10_000, "How long replies may go on after SIGTERM."),
   agentsFile: setting(
     "AGENTS_FILE",

@@ -8,19 +8,25 @@ import { createServer } from "node:net";
 const lowest = 12_000;
 const highest = 32_000;
 
-/** A TCP port on 127.0.0.1 that nobody listens on now. Another process may still take it before the caller does. */
-export async function freePort(): Promise<number> {
+/**
+ * A TCP port that nobody listens on now. Another process may still take it before the caller does.
+ * @throws where nobody can listen on the address at all
+ */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
   for (let attempt = 0; attempt < 200; attempt += 1) {
     const port = randomInt(lowest, highest);
-    if (await isFree(port)) return port;
+    if (await isFree(port, host)) return port;
   }
-  throw new Error(`no free TCP port between ${lowest} and ${highest} on 127.0.0.1`);
+  throw new Error(`no free TCP port between ${lowest} and ${highest} on ${host}`);
 }
 
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
+function isFree(port: number, host: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
     const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen({ port, host: "127.0.0.1", exclusive: true }, () => server.close(() => resolve(true)));
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EADDRINUSE" || error.code === "EACCES") resolve(false);
+      else reject(error);
+    });
+    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)));
   });
 }

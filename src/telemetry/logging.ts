@@ -10,11 +10,14 @@ interface LoggingOptions {
   readonly pretty: boolean;
   /** For commands whose output is data. Default false: stdout. */
   readonly toStderr?: boolean;
+  /** Of several processes that write into one log: which one says so. null: there is one. */
+  readonly worker?: number | null;
 }
 
 /** Lines about what the gateway does. The text of messages is never among them. */
-export async function createLogger({ level, pretty, toStderr = false }: LoggingOptions): Promise<FullLogger> {
-  const options = { level, base: null, serializers: { err: describeError } };
+export async function createLogger(given: LoggingOptions): Promise<FullLogger> {
+  const { level, pretty, toStderr = false, worker = null } = given;
+  const options = { level, base: worker === null ? null : { worker }, serializers: { err: describeError } };
   const destination = toStderr ? 2 : 1;
   if (!pretty) return pino(options, pino.destination({ dest: destination, sync: true }));
   try {
@@ -29,7 +32,7 @@ export async function createLogger({ level, pretty, toStderr = false }: LoggingO
 /** Of a message or a stack, in UTF-16 units. */
 const mostChars = 8192;
 
-interface DescribedError {
+export interface DescribedError {
   readonly type: string;
   readonly message: string;
   readonly code?: string | number;
@@ -52,6 +55,12 @@ export function describeError(error: unknown, depth = 0): DescribedError {
     ...(error.stack === undefined ? {} : { stack: clipped(error.stack) }),
     ...(error.cause === undefined || depth > 3 ? {} : { cause: describeError(error.cause, depth + 1) }),
   };
+}
+
+/** The error that was described in another process. */
+export function errorOf({ type, message, stack, code, cause }: DescribedError): Error {
+  const error = new Error(message, cause === undefined ? {} : { cause: errorOf(cause) });
+  return Object.assign(error, { name: type, stack }, code === undefined ? {} : { code });
 }
 
 function clipped(text: string): string {

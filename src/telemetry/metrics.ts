@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { MetricObjectWithValues, MetricValue } from "prom-client";
 import { untraced, type Telemetry } from "../conversation/ports/telemetry.ts";
 
 /** Numbers that other parts of the gateway keep; they are read when the metrics are. */
@@ -9,6 +10,9 @@ export interface Levels {
   readonly subscribers: () => number;
   readonly sockets: () => number;
 }
+
+/** All that a process measures, as it goes from one to another. */
+export type Figures = readonly MetricObjectWithValues<MetricValue<string>>[];
 
 /** Seconds. Operations take milliseconds, or as long as a model takes for a reply that is waited for. */
 const operationBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60];
@@ -38,7 +42,7 @@ const ownFailures = new Set(["OK", "INTERNAL_SERVER_ERROR", "STORE_UNAVAILABLE"]
 /** Of the process, however many gateways there are in it. */
 let processRegistry: Registry | null = null;
 
-function processMetrics(): Registry {
+export function processMetrics(): Registry {
   if (!processRegistry) {
     processRegistry = new Registry();
     collectDefaultMetrics({ register: processRegistry });
@@ -176,6 +180,10 @@ export function createMetrics() {
     },
     /** In Prometheus' text format. */
     text: async () => `${await registry.metrics()}\n${await process.metrics()}`,
+    figures: async (): Promise<Figures> => [
+      ...(await registry.getMetricsAsJSON()),
+      ...(await process.getMetricsAsJSON()),
+    ],
     contentType: registry.contentType,
     /** All that text() can hold; a histogram also under its name with _bucket, _sum and _count. */
     names: () =>

@@ -126,6 +126,7 @@ test("where Redis does not answer it says so, and not that Parley is ready", asy
 const common = {
   redisAnswers: true,
   version: "1",
+  workers: 1,
   url: "http://h:1",
   console: false,
   graphiql: false,

@@ -1,6 +1,7 @@
+import { availableParallelism } from "node:os";
 import { describe, expect, test } from "vitest";
 
-import { limits } from "../../src/config/limits.ts";
+import { limits, limitsOfProcess, shareOf } from "../../src/config/limits.ts";
 import { ConfigError, loadConfig } from "../../src/config/load.ts";
 import { settle } from "../../src/options.ts";
 
@@ -93,5 +94,61 @@ describe("limits", () => {
       expect(error).toBeInstanceOf(ConfigError);
       expect((error as ConfigError).problems).toEqual([{ variable, message }]); // just checked
     }
+  });
+});
+
+/** The mistakes of a configuration, as they are told. */
+function mistakesOf(env: Record<string, string>): readonly string[] {
+  try {
+    loadConfig(env);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map(({ variable, message }) => `${variable}: ${message}`);
+  }
+}
+
+describe("WORKERS", () => {
+  test("auto is one for each core that the process may use", () => {
+    expect(loadConfig({ WORKERS: "auto" }).workers).toBe(Math.min(128, availableParallelism()));
+    expect(loadConfig({ WORKERS: "7" }).workers).toBe(7);
+  });
+
+  test.each(["0", "x", "1000", "-1", "1.5", "AUTO"])("%s is a mistake", (value) => {
+    expect(mistakesOf({ WORKERS: value })).toEqual(["WORKERS: must be a whole number from 1 to 128, or auto"]);
+  });
+
+  test("each limit is one of Redis or of one thing, which stays as it is, or one of the process, which is divided", () => {
+    const whole = {
+      ...{ maxSocketsPerSubject: 1000, maxSocketsPerAddress: 2001, maxRequestsPerMinute: null },
+      ...{ maxConnections: 7, maxConcurrentOperations: 4, maxPendingAnswerBytes: 10_000 },
+    };
+    expect(shareOf(whole, 4)).toEqual({
+      ...{ maxSocketsPerSubject: 250, maxSocketsPerAddress: 500, maxRequestsPerMinute: null },
+      ...{ maxConnections: 1, maxConcurrentOperations: 1, maxPendingAnswerBytes: 2500 },
+    });
+    expect(Object.keys(shareOf(whole, 1))).toEqual([...limitsOfProcess]);
+    // A new limit belongs to one of these: counted in Redis, or of one request, message, session or socket; or of time.
+    const others = [
+      ...["maxMessageChars", "maxMessagesPerSession", "maxQueuedRuns", "maxBodyBytes", "maxSendsPerMinute"],
+      ...["maxRunsPerSubject", "maxTokensPerDay", "maxSessionsPerOwner", "maxTitleChars", "maxMetadataBytes"],
+      ...["maxMessagesPerAdd", "runPartsBytes", "maxSubscriptionsPerSocket", "maxMessagesPerSecond", "maxAnswerBytes"],
+      ...["maxEventLoopLagMs", "headersTimeoutMs", "requestTimeoutMs", "maxHeaderBytes", "keepAliveTimeoutMs"],
+      ...["initTimeoutMs", "keepAliveMs", "slowReaderMs", "trustProxy"],
+    ];
+    expect([...limitsOfProcess, ...others].sort()).toEqual(Object.keys(limits).sort());
+  });
+
+  test("a limit whose share would be none is refused, by name", () => {
+    const told = (variable: string) => `${variable}: must be at least 4 with WORKERS=4: each has a share`;
+    const few = { MAX_CONNECTIONS: "3", MAX_SOCKETS_PER_ADDRESS: "3", MAX_REQUESTS_PER_MINUTE: "1" };
+    expect(mistakesOf({ WORKERS: "4", ...few })).toEqual(
+      ["MAX_SOCKETS_PER_ADDRESS", "MAX_REQUESTS_PER_MINUTE", "MAX_CONNECTIONS"].map(told),
+    );
+    expect(mistakesOf({ WORKERS: "3", ...few })).toEqual([
+      "MAX_REQUESTS_PER_MINUTE: must be at least 3 with WORKERS=3: each has a share",
+    ]);
+    expect(mistakesOf({ WORKERS: "4", MAX_SOCKETS_PER_ADDRESS: "0" })).toEqual([]);
+    expect(mistakesOf({ WORKERS: "1", ...few })).toEqual([]);
   });
 });

@@ -51,6 +51,7 @@ test("nothing set: everything has its default", () => {
   expect(loadConfig({})).toEqual({
     host: "127.0.0.1",
     port: 4000,
+    workers: 1,
     auth: { kind: "none", allowAnonymous: false },
     redis: { kind: "embedded", directory: resolve(".parley") },
     redisCommandTimeoutMs: 5000,
@@ -163,6 +164,7 @@ test("everything set", () => {
   const config = loadConfig({
     PORT: "0",
     HOST: "0.0.0.0",
+    WORKERS: "3",
     AUTH: "jwt",
     AUTH_JWKS_URL: "https://login.example/keys",
     AUTH_JWT_ISSUER: "https://login.example/",
@@ -232,6 +234,7 @@ test("everything set", () => {
     maxSessionsPerOwner: 10_000,
     host: "0.0.0.0",
     port: 0,
+    workers: 3,
     auth: {
       kind: "jwt",
       key: { jwksUrl: "https://login.example/keys" },

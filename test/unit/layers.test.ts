@@ -37,6 +37,7 @@ const layers: Readonly<Record<string, Layer>> = {
   },
   "telemetry/logging.ts": { ours: ["config/"], vendors: ["pino", "pino-pretty"] },
   "telemetry/metrics.ts": { ours: ["conversation/ports/"], vendors: ["prom-client"] },
+  "telemetry/gathered-metrics.ts": { ours: ["telemetry/metrics.ts"], vendors: ["prom-client"] },
   "telemetry/tracing/": { ours: ["conversation/ports/", "config/tracing.ts"], vendors: ["@opentelemetry/*"] },
   // As a library the gateway takes a client, options and models as they are, so its types name them.
   "options.ts": {
@@ -64,6 +65,7 @@ const layers: Readonly<Record<string, Layer>> = {
   "cli/": {
     ours: [
       ...["gateway.ts", "options.ts", "config/", "transport/auth/", "conversation/", "redis/client/refusal.ts"],
+      ...["telemetry/", "embedded-redis/"],
       ...["langchain/agents/agent-options.ts", "langchain/agents/given-agents.ts"],
     ],
     vendors: [],

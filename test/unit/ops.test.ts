@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { GatheredMetrics } from "../../src/telemetry/gathered-metrics.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const folder = new URL("../../ops/", import.meta.url);
@@ -7,11 +8,9 @@ const textOf = (file: string) => readFileSync(new URL(file, folder), "utf8");
 
 /** All that a query may name: histograms are there under three names. */
 const existing = new Set(
-  createMetrics()
-    .names()
-    .flatMap(({ name, type }) =>
-      type === "histogram" ? ["_bucket", "_sum", "_count"].map((end) => name + end) : [name],
-    ),
+  [...createMetrics().names(), ...new GatheredMetrics(() => 0).names()].flatMap(({ name, type }) =>
+    type === "histogram" ? ["_bucket", "_sum", "_count"].map((end) => name + end) : [name],
+  ),
 );
 
 function namesIn(text: string): readonly string[] {

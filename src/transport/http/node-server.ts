@@ -48,6 +48,8 @@ export function createNodeServer(parts: TransportParts, options: NodeServerOptio
     shouldUpgradeCallback: ({ method, headers }) => method === "GET" && headers.upgrade?.toLowerCase() === "websocket",
   });
   server.maxConnections = limits.maxConnections;
+  // Else, of several workers, one that is full hands a connection on to the next, and where all are full for ever.
+  Object.assign(server, { dropMaxConnection: true });
   server.on("drop", () => guard.limited("connections"));
   /** Connected when the gateway was stopping: for probes. What runs goes on over the connections that there were. */
   const late = new WeakSet<Socket>();

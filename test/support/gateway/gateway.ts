@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { compose, type Gateway, type GatewayOptions, type Logger } from "../../../src/gateway.ts";
 import { settle } from "../../../src/options.ts";
 import { tellReaper } from "../redis/process-reaper.ts";
@@ -53,6 +54,19 @@ export interface GatewayProcess {
   kill(): Promise<void>;
   /** SIGTERM; resolves with the exit code, null where a signal ended it. */
   stop(): Promise<number | null>;
+}
+
+/** The processes that a gateway with WORKERS has started, without its redis-server. */
+export function workersOf(pid: number): readonly number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
+  return children.filter((child) => {
+    try {
+      return readFileSync(`/proc/${child}/cmdline`, "utf8").includes(startProgram);
+    } catch {
+      // It has just ended.
+      return false;
+    }
+  });
 }
 
 const startLimitMs = 60_000;
