@@ -134,7 +134,7 @@ describe("WORKERS", () => {
       ...["maxRunsPerSubject", "maxTokensPerDay", "maxSessionsPerOwner", "maxTitleChars", "maxMetadataBytes"],
       ...["maxMessagesPerAdd", "runPartsBytes", "maxSubscriptionsPerSocket", "maxMessagesPerSecond", "maxAnswerBytes"],
       ...["maxEventLoopLagMs", "headersTimeoutMs", "requestTimeoutMs", "maxHeaderBytes", "keepAliveTimeoutMs"],
-      ...["initTimeoutMs", "keepAliveMs", "slowReaderMs", "trustProxy"],
+      ...["initTimeoutMs", "keepAliveMs", "slowReaderMs", "trustProxy", "approvalTimeoutSeconds"],
     ];
     expect([...limitsOfProcess, ...others].sort()).toEqual(Object.keys(limits).sort());
   });
