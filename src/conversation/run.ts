@@ -76,6 +76,8 @@ export interface Run {
   readonly usage: TokenUsage | null;
   /** What the reply was made without, a line each: holds no key, address or stack. */
   readonly notes: readonly string[];
+  /** The text is the object that an agent was to give, as JSON. */
+  readonly isStructured: boolean;
 }
 
 export function isFinal(status: RunStatus): boolean {

@@ -143,7 +143,13 @@ async function completed(
   if (finishReason === null && model.speaksOpenAI) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   const empty = text === "" ? failureOfNothing.get(finishReason?.toLowerCase() ?? "") : undefined;
   if (empty !== undefined) return { kind: "failed", error: runError(empty) };
-  return { kind: "completed", data, text, usage: sumOf(listener.earlierUsage, usage) };
+  const { isStructured } = listener;
+  if (isStructured === false) {
+    const message = "The reply does not have the form that the agent was to give.";
+    return { kind: "failed", error: runError("OTHER", { message, retryable: true }) };
+  }
+  const spent = sumOf(listener.earlierUsage, usage);
+  return { kind: "completed", data, text, usage: spent, ...(isStructured === null ? {} : { isStructured }) };
 }
 
 /** What both have cost, as far as it is known. */

@@ -27,6 +27,8 @@ export class Listener extends BaseCallbackHandler {
   generated: Generated | null = null;
   /** What requests before the newest one have cost; null: nothing is known of any. */
   earlierUsage: TokenUsage | null = null;
+  /** Whether its text has to be an object of a certain form, and is one; null: it may be any text. */
+  isStructured: boolean | null = null;
   /** Also of empty text, as a sign of life. */
   onPiece: (piece: Piece) => void = () => undefined;
   call: Span = noSpan;

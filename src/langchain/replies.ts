@@ -241,7 +241,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
       return refusal(`The page has given a tool "${twice.name}", and the agent has one of this name.`);
     const all = [...tools, ...request.pageTools.map(pageTool)];
     return toolAgent({
-      ...{ model, limits, steps, resumed, tools: all },
+      ...{ model, limits, steps, resumed, tools: all, responseFormat: spec.responseFormat },
       beginTool,
       onToolFailure: onTool,
       now: Date.now,

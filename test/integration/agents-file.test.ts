@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { readAgentsFile } from "../../src/cli/agents-file.ts";
 import { ask } from "../support/gateway/conversation.ts";
 import { spawnGateway, type GatewayProcess } from "../support/gateway/gateway.ts";
-import { execute } from "../support/gateway/graphql-client.ts";
+import { execute, subscribe } from "../support/gateway/graphql-client.ts";
 import { runParley } from "../support/gateway/parley-command.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
@@ -39,6 +39,10 @@ beforeAll(async () => {
     trial: { model: "offline", description: "For trying out.", mcpServers: { own: example } },
     broken: { model: "offline", mcpServers: { own: server }, tools: ["own__mail"] },
     careful: { model: "offline", mcpServers: { own: server }, approvals: ["own__echo"] },
+    filler: {
+      model: "openai:small",
+      responseFormat: { type: "object", properties: { name: { type: "string" } }, required: ["name"] },
+    },
   });
   gateway = await spawnGateway({
     REDIS_URL: redis.url,
@@ -121,6 +125,34 @@ test("a tool of a server waits for its approval, which `approvals` asks for", as
   await expect.poll(() => typesOf("careful"), { timeout: 30_000 }).toEqual(["human", "ai", "tool", "ai"]);
 });
 
+test("an agent with a responseFormat: Run.structured is its reply as an object, told at the run's end and kept", async () => {
+  openai.next({ kind: "reply", text: '{"name":"Jim"}' }, { kind: "reply", text: "No JSON." });
+  const live = subscribe<{ __typename: string; run?: { status: string; structured: unknown } }>(
+    gateway.url,
+    `subscription { sessionEvents(sessionId: "filled") { __typename ... on RunChanged { run { status structured } } } }`,
+  );
+  await live.waitFor((event) => event.__typename === "StreamWaiting");
+  const { run, reply } = await ask(gateway.url, "filled", "I am Jim.", { model: "agent:filler" });
+  expect([run.status, reply?.text]).toEqual(["COMPLETED", '{"name":"Jim"}']);
+  await live.waitFor((event) => event.run?.status === "COMPLETED");
+  expect(live.events.flatMap((event) => event.run ?? [])).toEqual([
+    { status: "RUNNING", structured: null },
+    { status: "COMPLETED", structured: { name: "Jim" } },
+  ]);
+  const last = `{ session(sessionId: "filled") { lastRun { status text structured } } }`;
+  expect(await execute(gateway.url, last)).toEqual({
+    session: { lastRun: { status: "COMPLETED", text: '{"name":"Jim"}', structured: { name: "Jim" } } },
+  });
+  const failed = await ask(gateway.url, "filled", "Who am I?", { model: "agent:filler" });
+  expect(failed.run.error?.message).toBe("The reply does not have the form that the agent was to give.");
+  expect(await execute(gateway.url, last)).toEqual({
+    session: { lastRun: { status: "FAILED", text: "No JSON.", structured: null } },
+  });
+  // The next model sees the reply as LangChain stored it.
+  expect(await typesOf("filled")).toEqual(["human", "ai", "human"]);
+  live.close();
+});
+
 test("a name in `tools` that means nothing stops the agent: no tool runs", async () => {
   const { run } = await ask(gateway.url, "broken", 'Use echo with {"text":"hi"}', { model: "agent:broken" });
   expect(run).toMatchObject({ status: "FAILED", error: { code: "MODEL_UNAVAILABLE", retryable: false } });
@@ -169,6 +201,7 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
       },
       d: { model: "gpt-4o" },
       e: { model: "opnai:gpt-4o" },
+      f: { model: "offline", responseFormat: { type: "string" } },
     },
     "wrong.json",
   );
@@ -183,6 +216,7 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
     "AGENTS_FILE: agents.b.pins must be pins",
     'AGENTS_FILE: agents.d.model must be "provider:name"',
     'AGENTS_FILE: agents.e.model must be "provider:name"',
+    "AGENTS_FILE: agents.f.responseFormat must be a zod object, or a JSON Schema",
   ]) {
     expect(stderr).toContain(mistake);
   }

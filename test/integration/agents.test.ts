@@ -47,13 +47,21 @@ interface Options extends AgentRunOptions {
   readonly tools?: readonly unknown[];
   readonly chat?: ToolAgentSpec["model"];
   readonly limits?: Partial<AgentLimits>;
+  readonly responseFormat?: ToolAgentSpec["responseFormat"];
 }
 
-function answered({ tools = [weather], chat = model, limits = {}, ...options }: Options = {}): Promise<AgentRun> {
+function answered({
+  tools = [weather],
+  chat = model,
+  limits = {},
+  responseFormat = null,
+  ...options
+}: Options = {}): Promise<AgentRun> {
   const spec = {
     ...{ kind: "agent", name: "helper", description: "Helps.", model: chat, instructions: "Be {brief}." },
     tools: () => Promise.resolve(tools.map((one) => ({ tool: one, needsApproval: false }))),
     limits: { ...defaultAgentLimits, ...limits },
+    responseFormat,
   } as AgentSpec; // tools of this very copy of LangChain
   return runAgent(server.baseUrl, spec, options);
 }
@@ -389,6 +397,7 @@ test("a failure of the model behind a step is the run's, in the same words as of
 test("a call that needs an approval lets the run wait; what it goes on with asks the model as if it had not", async () => {
   const asking: AgentSpec = {
     ...{ kind: "agent", name: "asking", description: null, model, instructions: null, limits: defaultAgentLimits },
+    responseFormat: null,
     tools: () => Promise.resolve([{ tool: weather, needsApproval: true }]),
   };
   const replies = repliesAt(server.baseUrl, { agents: [asking] });
@@ -452,6 +461,7 @@ test("a call that needs an approval lets the run wait; what it goes on with asks
 test("the limits of a run that has waited count all of it, but not the time that it waited", async () => {
   const spec: AgentSpec = {
     ...{ kind: "agent", name: "asking", description: null, model, instructions: null },
+    responseFormat: null,
     limits: { ...defaultAgentLimits, modelCalls: 1 },
     tools: () => Promise.resolve([{ tool: weather, needsApproval: true }]),
   };
@@ -501,4 +511,58 @@ test("a model that a tool asks is the tool's affair: what it says is no text of 
   const { pieces, outcome } = await answered({ tools: [asking] });
   expect(pieces.map(textOfPiece).join("")).toBe("Outer.");
   expect(completedOf(outcome).data["content"]).toBe("Outer.");
+});
+
+describe("a response format", () => {
+  const zod = z.object({ city: z.string(), degrees: z.number() });
+  const json = {
+    ...{ type: "object", title: "Weather", properties: { city: { type: "string" }, degrees: { type: "number" } } },
+    ...{ required: ["city", "degrees"], additionalProperties: false },
+  };
+  const text = '{"city": "Rome", "degrees": 21}';
+
+  test.each([
+    ["zod", zod],
+    ["JSON Schema", json],
+  ])(
+    "%s: the model is asked for it with its tools, and its reply is the object, live as its text",
+    async (_what, responseFormat) => {
+      server.next(calls(["c1", '{"city":"Rome"}']), { kind: "reply", text });
+      const { outcome, opened, pieces } = await answered({ responseFormat });
+      expect(outcome).toMatchObject({ kind: "completed", text, isStructured: true, data: { content: text } });
+      // No call that there was not.
+      expect(opened.map((step) => step.calls.map(({ name }) => name))).toEqual([["weather"]]);
+      expect(pieces.filter(({ kind }) => kind === "text").length).toBeGreaterThan(1);
+      const asked = server.requests.at(-1)?.body;
+      expect(asked).toMatchObject({
+        tools: [{ function: { name: "weather" } }],
+        response_format: { type: "json_schema", json_schema: { strict: true, schema: { type: "object" } } },
+      });
+      const { response_format: format } = asked as { response_format: { json_schema: { schema: object } } }; // as just seen
+      expect(format.json_schema.schema).toMatchObject({ properties: json.properties, required: json.required });
+    },
+  );
+
+  test.each(["It is sunny.", '{"city":"Rome"}', '{"city":"Rome","degrees":"warm"}', "", "[]"])(
+    "a reply of another form fails the run: %j",
+    async (wrong) => {
+      server.next({ kind: "reply", text: wrong });
+      const { outcome } = await answered({ responseFormat: json });
+      expect(outcome).toMatchObject({
+        kind: "failed",
+        error: {
+          code: "OTHER",
+          message: "The reply does not have the form that the agent was to give.",
+          retryable: true,
+        },
+      });
+    },
+  );
+
+  test("without one a reply that happens to be JSON is a text", async () => {
+    server.next({ kind: "reply", text });
+    const { outcome } = await answered();
+    expect(outcome).not.toHaveProperty("isStructured");
+    expect(server.requests.at(-1)?.body).not.toHaveProperty("response_format");
+  });
 });

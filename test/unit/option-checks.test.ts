@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { z } from "zod";
 import { createGateway, GatewayOptionsError, type GatewayOptions } from "../../src/gateway.ts";
 
 const redis = "redis://127.0.0.1:1";
@@ -81,6 +82,32 @@ test.each<readonly [unknown, readonly string[]]>([
       "model needs openai.apiKey (or openai.baseUrl, for a server without keys)",
       "models.1 needs openai.apiKey",
       "agents.it.model needs openai.apiKey",
+    ],
+  ],
+  [
+    {
+      redis,
+      agents: {
+        a: { model: "offline", responseFormat: "json" },
+        b: { model: "offline", responseFormat: { type: "array" } },
+        c: {
+          model: "offline",
+          responseFormat: { type: "object", properties: { x: { type: "text" } }, required: ["y"] },
+        },
+        d: { model: "offline", responseFormat: z.string() },
+        good: { model: "offline", responseFormat: z.object({ x: z.string() }) },
+        fine: { model: "offline", responseFormat: { type: "object", properties: { x: { type: ["string", "null"] } } } },
+        flow: { graph: {}, responseFormat: {} },
+      },
+    },
+    [
+      "agents.a.responseFormat must be a zod object, or a JSON Schema",
+      "agents.b.responseFormat must be a zod object, or a JSON Schema",
+      'agents.c.responseFormat.required names "y", which is none of its properties',
+      'agents.c.responseFormat.properties.x is no JSON Schema: "text" is no type',
+      "agents.d.responseFormat must be a zod object",
+      "agents.flow.responseFormat has no place beside graph",
+      "agents.flow.graph must be a compiled LangGraph graph",
     ],
   ],
   [{ redis, logger: console.log }, ["logger must have the methods debug, info, warn and error"]],

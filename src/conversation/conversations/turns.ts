@@ -364,7 +364,8 @@ export class Turns {
           createdAt: this.#settings.now(),
         };
         const reply = templateOfReply(outcome.data, messageId, note);
-        return { kind: "completed", reply, text: outcome.text, usage: outcome.usage, ...beside };
+        const { text: whole, usage, isStructured = false } = outcome;
+        return { kind: "completed", reply, text: whole, usage, isStructured, ...beside };
       }
       case "failed":
         return { kind: "failed", text, error: outcome.error, ...beside };

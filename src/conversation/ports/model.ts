@@ -161,6 +161,8 @@ export type ReplyOutcome =
       readonly data: Readonly<Record<string, unknown>>;
       /** All text blocks joined; begins with all the text that was emitted. */
       readonly text: string;
+      /** The text is the object that the agent was to give, as JSON. */
+      readonly isStructured?: boolean;
       /** Of all that the run asked models for. */
       readonly usage: TokenUsage | null;
       readonly notes?: RunNotes;

@@ -310,7 +310,13 @@ export type TurnEnd = {
   /** The whole part log, where there is one. */
   readonly log?: string;
 } & (
-  | { readonly kind: "completed"; readonly reply: RowTemplate; readonly usage: TokenUsage | null }
+  | {
+      readonly kind: "completed";
+      readonly reply: RowTemplate;
+      readonly usage: TokenUsage | null;
+      /** The text is the object that an agent was to give, as JSON. */
+      readonly isStructured?: boolean;
+    }
   | { readonly kind: "failed"; readonly error: RunError }
 );
 

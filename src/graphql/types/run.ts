@@ -1,3 +1,4 @@
+import { parseJson } from "../../conversation/message/json.ts";
 import { notFound } from "../../conversation/errors.ts";
 import type { Row } from "../../conversation/message/message.ts";
 import type { Run, RunError } from "../../conversation/run.ts";
@@ -172,6 +173,13 @@ RunRef.implement({
         context.answer?.read(messages.map(({ row }) => row));
         return messages.map((message) => new MessageParent(message, readings));
       },
+    }),
+    structured: t.field({
+      type: "JSON",
+      nullable: true,
+      description:
+        "The object that an agent with `responseFormat` has given as its reply; the reply's text is its JSON. null until it has ended, and of every other run.",
+      resolve: ({ run }) => (run.isStructured ? parseJson(run.text) : null),
     }),
     error: t.field({
       type: RunErrorRef,

@@ -15,6 +15,9 @@ export interface Tool {
   invoke(...args: never[]): Promise<unknown>;
 }
 
+/** A zod object, or a JSON Schema of an object, as far as its type is looked at. */
+export type ResponseSchema = object;
+
 /** A LangChain Runnable of the program, as far as its type is looked at. */
 export interface Runnable {
   invoke(...args: never[]): Promise<unknown>;
@@ -60,12 +63,17 @@ export interface ModelAgentOptions extends McpOptions, NamedOptions {
   readonly limits?: Limits<keyof AgentLimits> | undefined;
   /** Whether a page may give it tools of its own, where CLIENT_TOOLS is on. */
   readonly clientTools?: boolean | undefined;
+  /**
+   * The schema of the object that each reply is to be: a zod object, or a JSON Schema whose type is object. The model must
+   * take one: OpenAI's `response_format`, Anthropic's `output_config`, Google's `responseSchema`.
+   */
+  readonly responseFormat?: ResponseSchema | undefined;
 }
 
 const isText = (value: unknown): boolean => value === undefined || typeof value === "string";
 const options = new Set([
   ...["model", "description", "instructions", "tools", "limits", "clientTools"],
-  ...["mcpServers", "approvals", "pins"],
+  ...["mcpServers", "approvals", "pins", "responseFormat"],
 ]);
 const agentName = /^[A-Za-z0-9._-]{1,64}$/;
 /** What OpenAI takes; the others take more. */
@@ -93,12 +101,46 @@ export function agentProblems(
       ...mcpProblems(at, agent),
       ...limitProblems(`${at}.limits`, agent["limits"]),
       ...flagProblems(`${at}.clientTools`, agent["clientTools"]),
+      ...formatProblems(`${at}.responseFormat`, agent["responseFormat"]),
     ];
   });
 }
 
 function flagProblems(at: string, flag: unknown): readonly string[] {
   return flag === undefined || typeof flag === "boolean" ? [] : [`${at} must be true or false`];
+}
+
+/** The names that JSON Schema has for types. */
+const jsonTypes = new Set(["object", "array", "string", "number", "integer", "boolean", "null"]);
+
+function formatProblems(at: string, format: unknown): readonly string[] {
+  if (format === undefined || isZodObject(format)) return [];
+  if (!isObject(format) || format["type"] !== "object" || !isObject(format["properties"]))
+    return [`${at} must be a zod object, or a JSON Schema with "type": "object" and properties`];
+  const { properties, required = [] } = format;
+  const names = Object.keys(properties);
+  const listed: readonly unknown[] = Array.isArray(required) ? required : [required];
+  const missing = listed.find((name) => typeof name !== "string" || !names.includes(name));
+  return [
+    ...(missing === undefined
+      ? []
+      : [`${at}.required names ${JSON.stringify(missing)}, which is none of its properties`]),
+    ...names.flatMap((name) => {
+      const property = properties[name];
+      const types = isObject(property) ? [property["type"] ?? []].flat() : [property];
+      const wrong = types.find((type) => typeof type !== "string" || !jsonTypes.has(type));
+      return wrong === undefined
+        ? []
+        : [`${at}.properties.${name} is no JSON Schema: ${JSON.stringify(wrong)} is no type`];
+    }),
+  ];
+}
+
+/** Of zod 3 or 4. */
+function isZodObject(value: unknown): boolean {
+  if (!isObject(value) || typeof value["safeParse"] !== "function") return false;
+  const { type, typeName } = { ...(isObject(value["_def"]) ? value["_def"] : {}) } as JsonObject;
+  return type === "object" || typeName === "ZodObject";
 }
 
 /** Not the least part of it is left out in silence: a graph does itself what these options would say. */

@@ -6,8 +6,16 @@ import {
   type StoredMessage,
 } from "@langchain/core/messages";
 import type { StructuredToolInterface } from "@langchain/core/tools";
-import { createAgent, createMiddleware, MiddlewareError, ToolInvocationError } from "langchain";
+import {
+  createAgent,
+  createMiddleware,
+  MiddlewareError,
+  providerStrategy,
+  StructuredOutputParsingError,
+  ToolInvocationError,
+} from "langchain";
 
+import { parseJson } from "../../conversation/message/json.ts";
 import type { ResumedReply, Steps } from "../../conversation/ports/model.ts";
 import type { ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { Adapter } from "../driver.ts";
@@ -18,6 +26,7 @@ import { AgentListener, type AskedCall } from "./agent-listener.ts";
 import { AgentSteps, ClosedRun, messageOf } from "./agent-steps.ts";
 import { answerOf, failedAnswer, type ToolAnswer } from "./answer.ts";
 import { aborted, limited } from "./limited.ts";
+import type { ResponseSchema } from "./agent-options.ts";
 import type { AgentLimits } from "./limits.ts";
 import { pausedAgentOf, type PausedAgent } from "./paused-agent.ts";
 import { thereAre, type AgentTool, type BeginTool } from "./spec.ts";
@@ -27,6 +36,8 @@ export interface AgentRun {
   readonly model: LoadedModel;
   readonly tools: readonly AgentTool[];
   readonly limits: AgentLimits;
+  /** null: its reply is a text. */
+  readonly responseFormat: ResponseSchema | null;
   readonly steps: Steps;
   /** null: the run begins. */
   readonly resumed: ResumedReply | null;
@@ -91,7 +102,7 @@ class Answering {
   }
 
   async answer(given: readonly BaseMessage[]): Promise<void> {
-    const { resumed, steps, model, tools } = this.#run;
+    const { resumed, steps, model, tools, responseFormat } = this.#run;
     const messages = [...given, ...madeMessages(resumed)];
     // The state of a graph takes two messages of one id for one.
     for (const [i, message] of messages.entries()) message.id = `given-${i}`;
@@ -104,8 +115,8 @@ class Answering {
         : { beforeAgent: { canJumpTo: ["tools"], hook: () => ({ jumpTo: "tools" as const }) } }),
       wrapModelCall: async (request, handler) => {
         this.#begin();
-        await handler(request);
-        return await this.#message();
+        const isStructured = await structureOf(async () => await handler(request));
+        return await this.#message(isStructured);
       },
       wrapToolCall: async (request, handler) => {
         const { id: callId = "", name } = request.toolCall;
@@ -120,7 +131,12 @@ class Answering {
         return new ToolMessage({ ...answer, id: `answer-${callId}`, tool_call_id: callId, name });
       },
     });
-    const agent = createAgent({ model: model.chat, tools: tools.map(({ tool }) => tool), middleware: [middleware] });
+    const agent = createAgent({
+      ...{ model: model.chat, tools: tools.map(({ tool }) => tool), middleware: [middleware] },
+      // Never by a tool of LangChain's own that the model must call: that makes a call and an answer in the history that there
+      // were not, and a reply that is not live. Safe: one of the forms of a schema (formatProblems).
+      ...(responseFormat === null ? {} : { responseFormat: providerStrategy(responseFormat as never) }),
+    });
     // Requests are counted here: LangGraph's own measure counts each step of the graph.
     const options = { signal: this.#signal, callbacks: [this.#listener], recursionLimit: 10_000 };
     await agent.invoke({ messages: [...messages] }, options);
@@ -132,7 +148,7 @@ class Answering {
   }
 
   /** The message that the model has made; where it calls tools, the step is open behind this. */
-  async #message(): Promise<AIMessage> {
+  async #message(isStructured: boolean): Promise<AIMessage> {
     const { generated } = this.#listener;
     if (generated === null) throw new ModelFailure(runError("REPLY_CUT_OFF"));
     const calls = this.#listener.calls();
@@ -141,6 +157,8 @@ class Answering {
     if (calls.length > 0) {
       await this.#steps.open(message, generated, calls, this.#run.tools);
       this.#calls = new Map(calls.map((call) => [call.callId, call]));
+    } else if (this.#run.responseFormat !== null) {
+      this.#listener.isStructured = isStructured && parseJson(this.#listener.text) !== null;
     }
     return message;
   }
@@ -188,6 +206,16 @@ class Answering {
       watch.end(outcome);
       timed.end();
     }
+  }
+}
+
+/** Whether createAgent has found the object in what the model said. It throws where it was the last message and there is none. */
+async function structureOf(call: () => Promise<object>): Promise<boolean> {
+  try {
+    return "structuredResponse" in (await call());
+  } catch (error) {
+    if (error instanceof StructuredOutputParsingError) return false;
+    throw error;
   }
 }
 

@@ -6,7 +6,7 @@ import type { ServerTool } from "../mcp/chosen-tools.ts";
 import type { McpEndpoint } from "../mcp/connection.ts";
 import type { McpServerOptions } from "../mcp/server-options.ts";
 import { McpServer } from "../mcp/server.ts";
-import type { AgentOptions, FlowOptions, ModelAgentOptions, Tool } from "./agent-options.ts";
+import type { AgentOptions, FlowOptions, ModelAgentOptions, ResponseSchema, Tool } from "./agent-options.ts";
 import { defaultAgentLimits, type AgentLimits } from "./limits.ts";
 import type { AgentSpec, AgentTool, FlowSpec, ToolAgentSpec } from "./spec.ts";
 
@@ -73,6 +73,7 @@ class GivenAgent implements ToolAgentSpec {
   readonly instructions: string | null;
   readonly limits: AgentLimits;
   readonly takesPageTools: boolean;
+  readonly responseFormat: ResponseSchema | null;
   readonly #options: ModelAgentOptions;
   readonly #servers: readonly { readonly server: McpServer; readonly hidesErrors: boolean }[];
   readonly #onWarning: (message: string, cause?: unknown) => void;
@@ -88,6 +89,7 @@ class GivenAgent implements ToolAgentSpec {
     this.model = typeof model === "string" ? model : (model as unknown as BaseChatModel);
     this.limits = { ...defaultAgentLimits, ...withoutUndefined(limits) };
     this.takesPageTools = options.clientTools ?? false;
+    this.responseFormat = options.responseFormat ?? null;
     this.#options = options;
     this.#onWarning = (message, cause) => settings.onWarning(name, message, cause);
     this.#servers = Object.entries(mcpServers).map(([serverName, config]) => {

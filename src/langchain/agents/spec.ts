@@ -4,6 +4,7 @@ import type { StructuredToolInterface } from "@langchain/core/tools";
 
 import type { Span, ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { AgentLimits } from "./limits.ts";
+import type { ResponseSchema } from "./agent-options.ts";
 
 /** An agent of the operator's, as a turn uses it: where it came from (a file, a program) makes no difference. */
 export type AgentSpec = ToolAgentSpec | FlowSpec;
@@ -28,6 +29,8 @@ export interface ToolAgentSpec extends Named {
   readonly kind: "agent";
   /** "provider:name", "offline" or the name of a custom model; or a model of the program that uses Parley as a library. */
   readonly model: string | BaseChatModel;
+  /** The schema of the object that its reply is to be, zod or JSON Schema; null: its reply is a text. */
+  readonly responseFormat: ResponseSchema | null;
   /**
    * The tools of one run. It is asked at each run, as MCP servers come and go; where it throws, the run fails with
    * MODEL_UNAVAILABLE before any tool has begun.

@@ -59,7 +59,7 @@ export const sessionScripts = {
   renew: { effect: "writes", args: "runId token leaseMs", answers: "OK | CLOSED | NOT_FOUND" },
   finish: {
     effect: "writes",
-    args: "runId token status replyHead replyTail text inputTokens outputTokens totalTokens errorCode errorMessage retryable retryAfter notes log",
+    args: "runId token status replyHead replyTail text inputTokens outputTokens totalTokens errorCode errorMessage retryable retryAfter notes log structured",
     answers: "OK head run title | KNOWN head run title | CLOSED head run | NOT_FOUND",
   },
   cancel: { effect: "frees", args: "runId", answers: "OK head | NOT_FOUND" },

@@ -62,6 +62,7 @@ interface RunRecord extends RunState {
   readonly error: Run["error"];
   readonly usage: TokenUsage | null;
   readonly notes: readonly string[];
+  readonly isStructured: boolean;
 }
 
 /** The same as it is stored: a field is left out where there is nothing to say. */
@@ -70,7 +71,10 @@ type StoredRun = Readonly<Record<"id" | "st" | "model" | "own" | "rid" | "rl", s
   Partial<Readonly<Record<"ul" | "tp" | "um" | "rm" | "no" | "code" | "msg", string>>> &
   Partial<
     Readonly<
-      Record<"s" | "f" | "wu" | "up" | "rp" | "fr" | "to" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu", number>
+      Record<
+        "s" | "f" | "wu" | "up" | "rp" | "fr" | "to" | "tok" | "re" | "rt" | "ra" | "iu" | "ou" | "tu" | "so",
+        number
+      >
     >
   >;
 
@@ -106,6 +110,7 @@ export function stateOf(json: string): RunRecord {
         ? null
         : { inputTokens: iu, outputTokens: ou, totalTokens: tu },
     notes: stored.no?.split("\n") ?? [],
+    isStructured: stored.so !== undefined,
   };
 }
 
@@ -170,6 +175,7 @@ export function runIn(
     error: state.error,
     usage: state.usage,
     notes: state.notes,
+    isStructured: state.isStructured,
   };
 }
 

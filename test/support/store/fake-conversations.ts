@@ -239,6 +239,7 @@ export function runningRun(sessionId: string, changes: Partial<Run> = {}): Run {
     error: null,
     usage: null,
     notes: [],
+    isStructured: false,
     ...changes,
   };
 }

@@ -4,11 +4,11 @@
 -- ARGV: runId, token, status (COMPLETED or FAILED), replyHead, replyTail (of the reply's row, "" if none), text (whole, escaped),
 --       inputTokens, outputTokens, totalTokens ("" where unknown), errorCode, errorMessage, retryable ("1" or "0"),
 --       retryAfter (seconds after which the provider wants to be asked again; "": it did not say), notes (a line each),
---       log (the whole part log, "" if none)
+--       log (the whole part log, "" if none), structured ("1": the text is the object that the agent was to give; "")
 -- Returns OK head run title ("1": it was the session's first reply, and the session is to get a title by itself)
 --         | KNOWN head run title | CLOSED head run ("" where it is forgotten) | NOT_FOUND | CORRUPT
 local runId, token, status, replyHead, replyTail, text, inputTokens, outputTokens, totalTokens, errorCode, errorMessage, retryable,
-  retryAfter, notes, log = unpack(ARGV, 8)
+  retryAfter, notes, log, structured = unpack(ARGV, 8)
 local x, code = load()
 if not x then return { code } end
 if x.none then return { 'NOT_FOUND' } end
@@ -28,6 +28,7 @@ if x.lost then
 end
 run.st, run.f = status, now
 if notes ~= '' then run.no = notes end
+if structured == '1' then run.so = 1 end
 if inputTokens ~= '' then
   run.iu, run.ou, run.tu = tonumber(inputTokens), tonumber(outputTokens), tonumber(totalTokens)
   local s = x.s

@@ -25,6 +25,7 @@ export async function finish(calls: SessionCalls, turn: StartedTurn, end: TurnEn
     retryAfter: error?.retryAfterSeconds ?? "",
     notes: end.notes?.join("\n") ?? "",
     log: end.log ?? "",
+    structured: end.kind === "completed" && end.isStructured === true ? 1 : "",
   });
   if (answer.code === "NOT_FOUND") return { run: null, wantsTitle: false };
   const head = headOf(answer.head);
