@@ -123,7 +123,8 @@ test("with the keyboard a call is rejected with a reason, which the model is tol
   await page.keyboard.type("Not today.");
   expect(await card(page).getByRole("textbox").inputValue()).toBe("Not today.");
   await page.keyboard.press("Escape");
-  expect(await card(page).getByRole("textbox").count()).toBe(0);
+  await card(page).getByRole("textbox").waitFor({ state: "detached" });
+  expect(await page.evaluate("document.activeElement.tagName")).toBe("ARTICLE");
 
   const reader = await openConsole(visitor, gateway.url, "ada:rejected");
   await reader.evaluate("sessionStorage.setItem('parley-token', 'reading')");
@@ -136,6 +137,7 @@ test("with the keyboard a call is rejected with a reason, which the model is tol
   await page.keyboard.press("Enter");
   for (const tab of [page, reader]) {
     await expect.poll(async () => (await shown(tab)).at(-1)).toBe(answer("The call was rejected: Not today."));
+    await messages(tab).nth(-2).getByText("failed", { exact: true }).waitFor();
   }
   expect(noted).toEqual([]);
 });

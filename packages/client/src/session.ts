@@ -242,6 +242,13 @@ export function createSession(
     await transport.request(document, { input });
   };
 
+  let marking: Promise<void> | null = null;
+  let marksAgain = false;
+  async function markStored(): Promise<void> {
+    const through = chat.stored.at(-1)?.cursor;
+    if (unreadOf(chat) > 0 && through !== undefined) await mutate(documents.markRead, { sessionId, through });
+  }
+
   const actions: Omit<SessionStore, keyof Store<SessionSnapshot>> = {
     sessionId,
     // What waits for an approval would hold it up until somebody decides.
@@ -311,9 +318,14 @@ export function createSession(
       change(chat);
       return older;
     },
-    async markRead() {
-      const through = chat.stored.at(-1)?.cursor;
-      if (unreadOf(chat) > 0 && through !== undefined) await mutate(documents.markRead, { sessionId, through });
+    markRead() {
+      // One request at a time: of many messages that come in the meantime the newest is enough.
+      marksAgain = marking !== null;
+      marking ??= markStored().finally(() => {
+        marking = null;
+        return marksAgain ? actions.markRead() : undefined;
+      });
+      return marking;
     },
     async update(changes) {
       const { updateSession } = await transport.request<{ readonly updateSession: { readonly session: SessionRow } }>(

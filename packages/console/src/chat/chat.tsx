@@ -94,14 +94,15 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
         </button>
       )}
       <Announcer {...{ messages, connection, waiting }} />
-      {canWrite ? (
+      {canWrite && connection !== "closed" && (
         <Composer
           {...{ sessionId, send }}
           sessionModel={chat.session?.model ?? null}
           isRunning={run !== null}
           stop={() => start(store.cancel())}
         />
-      ) : (
+      )}
+      {!canWrite && (
         <p class="read-only">You may read, but not write: what you signed in with lacks the scope chat:write.</p>
       )}
     </main>
@@ -122,6 +123,14 @@ function Beginning({ connection, send }: BeginningProps): JSX.Element {
       <div class="beginning">
         <h2>This session is gone</h2>
         <p>It was deleted, or it has expired. A new message starts it again.</p>
+      </div>
+    );
+  }
+  if (connection === "closed") {
+    return (
+      <div class="beginning">
+        <h2>This session cannot be opened</h2>
+        <p>It may be another owner’s: an admin sees that it is there, and not what is said in it.</p>
       </div>
     );
   }

@@ -36,10 +36,11 @@ const names: Readonly<Record<ChatMessage["role"], string>> = {
 };
 
 /** What is to be said of how it ended, or of what becomes of it. */
-function noteOn({ status, finishReason, error }: ChatMessage): string | null {
+function noteOn({ status, finishReason, error, toolFailed }: ChatMessage): string | null {
   if (status === "sending") return "sending";
   if (status === "queued") return "waits for its turn";
   if (status === "failed") return error === null ? "failed" : `failed: ${error.code}`;
+  if (toolFailed) return "failed";
   if (finishReason === "CANCELLED") return "stopped";
   if (finishReason === "LENGTH") return "cut off at the token limit";
   if (finishReason === "CONTENT_FILTER") return "cut off by the provider's filter";

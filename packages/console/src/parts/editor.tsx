@@ -18,7 +18,13 @@ interface EditorProps {
 export function Editor({ label, text, hint, action, isCode, isReady, save, close }: EditorProps): JSX.Element {
   const [value, setValue] = useState(text);
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    const { current } = field;
+    const around = current?.closest("article");
+    current?.focus();
+    // Who closes it goes on where they were.
+    return () => around?.focus();
+  }, []);
   const canSave = isReady(value);
   const submit = (event: Event) => {
     event.preventDefault();
