@@ -6,7 +6,7 @@ import { useSessionId } from "./address.ts";
 import { Chat } from "./chat/chat.tsx";
 import { Panel } from "./panel/panel.tsx";
 import type { Tab } from "./panel/panel.tsx";
-import { Icon } from "./parts/icon.tsx";
+import { Button } from "./parts/button.tsx";
 import { Sessions } from "./sessions.tsx";
 import { SignIn } from "./sign-in.tsx";
 import { useStore } from "./store.ts";
@@ -31,7 +31,7 @@ export function App(): JSX.Element | null {
       <div role="alert">
         <h1>The gateway does not answer</h1>
         <p>{viewer.message}</p>
-        <button type="button" class="primary" onClick={() => location.reload()}>
+        <button class="primary" onClick={() => location.reload()}>
           Try again
         </button>
       </div>
@@ -89,9 +89,7 @@ function Console({ viewer }: { readonly viewer: Viewer }): JSX.Element {
       {problem !== null && (
         <div class="toast" role="alert">
           {problem}
-          <button type="button" class="quiet" aria-label="Close the notice" onClick={() => setProblem(null)}>
-            <Icon name="close" />
-          </button>
+          <Button icon="close" label="Close the notice" act={() => setProblem(null)} isBare />
         </div>
       )}
     </div>

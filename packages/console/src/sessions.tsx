@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { SessionFilter, SessionInfo } from "../../client/src/client.ts";
 import { addressOf } from "./address.ts";
+import { Button } from "./parts/button.tsx";
 import { Icon } from "./parts/icon.tsx";
 import { shortTime } from "./parts/time.ts";
 import { useStore } from "./store.ts";
@@ -57,16 +58,9 @@ export function Sessions({ current, viewer, canWrite, open, begin, close, tell }
           Parley
         </span>
         <ThemeButton />
-        <button type="button" class="quiet only-narrow" aria-label="Close the list of sessions" onClick={close}>
-          <Icon name="close" />
-        </button>
+        <Button icon="close" label="Close the list of sessions" act={close} look="quiet only-narrow" isBare />
       </header>
-      {canWrite && (
-        <button type="button" class="begin" onClick={begin}>
-          <Icon name="plus" />
-          New chat
-        </button>
-      )}
+      {canWrite && <Button icon="plus" label="New chat" act={begin} look="begin" />}
       <label class="search">
         <Icon name="search" />
         <input
@@ -91,7 +85,7 @@ export function Sessions({ current, viewer, canWrite, open, begin, close, tell }
       )}
       <div class="filters" role="group" aria-label="Which sessions">
         {[false, true].map((one) => (
-          <button type="button" class="chip" aria-pressed={archived === one} onClick={() => setArchived(one)}>
+          <button class="chip" aria-pressed={archived === one} onClick={() => setArchived(one)}>
             {one ? "Archived" : "Active"}
           </button>
         ))}
@@ -110,24 +104,22 @@ export function Sessions({ current, viewer, canWrite, open, begin, close, tell }
         </p>
       )}
       {list.hasMore && (
-        <button type="button" class="quiet more" onClick={() => void store.loadMore().catch(tell)}>
+        <button class="quiet more" onClick={() => void store.loadMore().catch(tell)}>
           Show older ones
         </button>
       )}
       <footer>
         <span title={viewer.scopes.join(" ")}>{viewer.subject}</span>
         {token.get() !== null && (
-          <button
-            type="button"
-            class="quiet small"
-            onClick={() => {
+          <Button
+            icon="leave"
+            label="Sign out"
+            act={() => {
               token.clear();
               location.reload();
             }}
-          >
-            <Icon name="leave" />
-            Sign out
-          </button>
+            look="quiet small"
+          />
         )}
       </footer>
     </nav>

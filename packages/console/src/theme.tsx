@@ -22,7 +22,6 @@ export function ThemeButton(): JSX.Element {
   const next = themes[(themes.indexOf(theme) + 1) % themes.length] ?? "system";
   return (
     <button
-      type="button"
       class="quiet"
       aria-label={`Colours: ${theme}. Change to ${next}`}
       title={`Colours: ${theme}`}

@@ -3,8 +3,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { SessionSnapshot, SessionStore } from "../../../client/src/client.ts";
 import { Confirm } from "../parts/dialog.tsx";
+import { Button } from "../parts/button.tsx";
 import { Icon } from "../parts/icon.tsx";
-import type { IconName } from "../parts/icon.tsx";
 import { SettingsDialog } from "./settings-dialog.tsx";
 
 interface ChatHeaderProps {
@@ -30,9 +30,7 @@ export function ChatHeader(props: ChatHeaderProps): JSX.Element {
   const close = () => setDialog(null);
   return (
     <header class="chat-header">
-      <button type="button" class="quiet only-narrow" aria-label="Show the sessions" onClick={showSessions}>
-        <Icon name="menu" />
-      </button>
+      <Button icon="menu" label="Show the sessions" act={showSessions} look="quiet only-narrow" isBare />
       <div class="titles">
         <h1 title={session?.title ?? sessionId}>{session?.title ?? (session === null ? "New chat" : sessionId)}</h1>
         <p>
@@ -48,21 +46,19 @@ export function ChatHeader(props: ChatHeaderProps): JSX.Element {
       </div>
       {canWrite && session !== null && (
         <Menu>
-          <MenuItem icon="settings" label="Settings" act={() => setDialog("settings")} />
-          <MenuItem icon="pencil" label="Generate a title" act={() => start(store.generateTitle())} />
-          <MenuItem icon="fork" label="Fork the whole chat" act={() => start(store.fork().then(open))} />
-          <MenuItem
+          <Button icon="settings" label="Settings" act={() => setDialog("settings")} />
+          <Button icon="pencil" label="Generate a title" act={() => start(store.generateTitle())} />
+          <Button icon="fork" label="Fork the whole chat" act={() => start(store.fork().then(open))} />
+          <Button
             icon="archive"
             label={session.archived ? "Take out of the archive" : "Archive"}
             act={() => start(store.update({ archived: !session.archived }))}
           />
-          <MenuItem icon="close" label="Clear the history" act={() => setDialog("clear")} />
-          <MenuItem icon="trash" label="Delete the session" act={() => setDialog("delete")} />
+          <Button icon="close" label="Clear the history" act={() => setDialog("clear")} />
+          <Button icon="trash" label="Delete the session" act={() => setDialog("delete")} />
         </Menu>
       )}
-      <button type="button" class="quiet only-narrow" aria-label="Show events and operations" onClick={showPanel}>
-        <Icon name="pulse" />
-      </button>
+      <Button icon="pulse" label="Show events and operations" act={showPanel} look="quiet only-narrow" isBare />
       {dialog === "settings" && session !== null && <SettingsDialog {...{ store, sessionId, close, start }} />}
       {dialog === "clear" && (
         <Confirm
@@ -104,7 +100,6 @@ function Menu({ children }: { readonly children: JSX.Element | readonly JSX.Elem
   return (
     <div class="menu" ref={menu} onKeyDown={({ key }) => key === "Escape" && setOpen(false)}>
       <button
-        type="button"
         class="quiet"
         aria-label="More about this session"
         aria-expanded={isOpen}
@@ -118,20 +113,5 @@ function Menu({ children }: { readonly children: JSX.Element | readonly JSX.Elem
         </div>
       )}
     </div>
-  );
-}
-
-interface MenuItemProps {
-  readonly icon: IconName;
-  readonly label: string;
-  readonly act: () => void;
-}
-
-function MenuItem({ icon, label, act }: MenuItemProps): JSX.Element {
-  return (
-    <button type="button" class="quiet" onClick={act}>
-      <Icon name={icon} />
-      {label}
-    </button>
   );
 }

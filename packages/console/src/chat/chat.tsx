@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { ChatMessage, RunInfo, SessionSnapshot } from "../../../client/src/client.ts";
-import { Icon } from "../parts/icon.tsx";
+import { Button } from "../parts/button.tsx";
 import { Scroller } from "../parts/scroller.tsx";
 import { useStore } from "../store.ts";
 import { client } from "../wire/client.ts";
@@ -81,18 +81,13 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
             <Message
               {...{ message, inspect }}
               actions={canWrite ? actions : null}
-              waiting={message.status === "streaming" ? waiting : null}
+              waitsUntil={message.status === "streaming" ? (run?.waitsUntil ?? null) : null}
               isLast={message.id === last}
             />
           )}
         />
       )}
-      {!isAtEnd && (
-        <button type="button" class="to-end" onClick={() => setSent(sent + 1)}>
-          <Icon name="down" />
-          Newest
-        </button>
-      )}
+      {!isAtEnd && <Button icon="down" label="Newest" act={() => setSent(sent + 1)} look="to-end" />}
       <Announcer {...{ messages, connection, waiting }} />
       {canWrite && connection !== "closed" && (
         <Composer
@@ -148,9 +143,7 @@ function Beginning({ connection, send }: BeginningProps): JSX.Element {
       <p>The first message starts the session. Each event that follows is in the panel beside it.</p>
       <div class="suggestions">
         {suggestions.map((text) => (
-          <button type="button" onClick={() => send(text)}>
-            {text}
-          </button>
+          <button onClick={() => send(text)}>{text}</button>
         ))}
       </div>
     </div>

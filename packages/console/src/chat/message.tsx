@@ -1,14 +1,15 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 
-import type { Block, ChatMessage, RunInfo } from "../../../client/src/client.ts";
+import type { Block, ChatMessage, ToolCall } from "../../../client/src/client.ts";
 import { Editor } from "../parts/editor.tsx";
-import { Icon } from "../parts/icon.tsx";
+import { indented } from "../parts/json.tsx";
+import { Button } from "../parts/button.tsx";
 import type { IconName } from "../parts/icon.tsx";
 import { Markdown } from "../parts/markdown.tsx";
 import { shortTime } from "../parts/time.ts";
-import { Approvals } from "./approvals.tsx";
-import type { Decide } from "./approvals.tsx";
+import { WaitingCall } from "./waiting-call.tsx";
+import type { Decide } from "./waiting-call.tsx";
 
 export interface MessageActions {
   readonly decide: Decide;
@@ -25,8 +26,8 @@ interface MessageProps {
   /** null: the viewer may only read. */
   readonly actions: MessageActions | null;
   readonly inspect: (id: string) => void;
-  /** The run that makes it, where that waits for decisions. */
-  readonly waiting: RunInfo | null;
+  /** How long calls of tools wait for a decision. */
+  readonly waitsUntil: string | null;
   /** Whether its actions are shown though it is neither pointed at nor focused. */
   readonly isLast: boolean;
 }
@@ -47,8 +48,13 @@ function noteOn({ status, finishReason, error, toolFailed }: ChatMessage): strin
   return null;
 }
 
-export function Message({ message, actions, inspect, waiting, isLast }: MessageProps): JSX.Element {
-  const { id, role, status, text, content, createdAt, position, error, name } = message;
+/** Of what has been answered its own message tells. */
+function stateOf({ status }: ToolCall): string {
+  return status === null || status === "DONE" ? "" : `: ${status.toLowerCase().replace("_", " ")}`;
+}
+
+export function Message({ message, actions, inspect, waitsUntil, isLast }: MessageProps): JSX.Element {
+  const { id, role, status, text, content, createdAt, position, error, name, toolCalls } = message;
   const [isActive, setActive] = useState(false);
   const [isEditing, setEditing] = useState(false);
   const note = noteOn(message);
@@ -87,11 +93,14 @@ export function Message({ message, actions, inspect, waiting, isLast }: MessageP
           {content.map((block) => (
             <BlockView block={block} role={role} isThinking={status === "streaming" && block === content.at(-1)} />
           ))}
-          {message.toolCalls.map((call) => (
-            <Folded title={`calls ${call.name}`} text={JSON.stringify(call.args, null, 2)} />
-          ))}
-          {waiting !== null && <Approvals run={waiting} decide={actions?.decide ?? null} />}
-          {status === "streaming" && waiting === null && (
+          {toolCalls.map((call) =>
+            call.allowed.length > 0 ? (
+              <WaitingCall key={call.callId} call={call} until={waitsUntil} decide={actions?.decide ?? null} />
+            ) : (
+              <Folded title={`calls ${call.name}${stateOf(call)}`} text={indented(call.argsText)} />
+            ),
+          )}
+          {status === "streaming" && waitsUntil === null && (
             <span class="caret" aria-label="The reply is being made" role="img" />
           )}
         </div>
@@ -113,10 +122,7 @@ interface ActionsProps extends Pick<MessageProps, "message" | "actions" | "inspe
 function Actions({ message, actions, inspect, edit }: ActionsProps): ComponentChildren {
   const { id, role, status } = message;
   const button = (icon: IconName, label: string, act: () => void) => (
-    <button type="button" class="quiet small" onClick={act}>
-      <Icon name={icon} />
-      {label}
-    </button>
+    <Button icon={icon} label={label} act={act} look="quiet small" />
   );
   return [
     ...(actions === null

@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useMemo, useState } from "preact/hooks";
 
 import { CopyButton } from "../parts/copy-button.tsx";
-import { Icon } from "../parts/icon.tsx";
+import { Button } from "../parts/button.tsx";
 import { indented, Json } from "../parts/json.tsx";
 import { Scroller } from "../parts/scroller.tsx";
 import { duration, exactTime, size } from "../parts/time.ts";
@@ -29,7 +29,6 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
           const isHidden = hidden.includes(kind);
           return (
             <button
-              type="button"
               class="chip"
               aria-pressed={!isHidden}
               onClick={() => setHidden(isHidden ? hidden.filter((one) => one !== kind) : [...hidden, kind])}
@@ -38,9 +37,7 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
             </button>
           );
         })}
-        <button type="button" class="quiet small" aria-label="Empty the list" onClick={recorder.clear}>
-          <Icon name="trash" />
-        </button>
+        <Button icon="trash" label="Empty the list" act={recorder.clear} look="quiet small" isBare />
       </div>
       {shown.length === 0 ? (
         <p class="empty">Nothing has come yet. Of what comes, the newest {mostEvents.toLocaleString()} are kept.</p>
@@ -52,7 +49,6 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
           guess={46}
           row={(event) => (
             <button
-              type="button"
               class={`event ${event.kind} ${event.name}`}
               aria-pressed={event.number === chosen?.number}
               onClick={() => choose(event.number === chosen?.number ? null : event)}
@@ -72,9 +68,7 @@ export function Events({ events }: { readonly events: readonly TapeEvent[] }): J
             <b>{chosen.name}</b>
             <small>{chosen.bytes !== null && size(chosen.bytes)}</small>
             <CopyButton text={indented(chosen.raw)} />
-            <button type="button" class="quiet small" aria-label="Close the raw event" onClick={() => choose(null)}>
-              <Icon name="close" />
-            </button>
+            <Button icon="close" label="Close the raw event" act={() => choose(null)} look="quiet small" isBare />
           </header>
           <Json text={chosen.raw} label="The event as it came" />
         </section>

@@ -70,7 +70,7 @@ export function Inspector({ sessionId, messageId, canWrite, tell }: InspectorPro
                   <span>{run.input.map(({ text }) => text ?? "…").join("") || "a reply made anew"}</span>
                   <small>{run.model}</small>
                   {canWrite && (
-                    <button type="button" class="small" onClick={() => stop(run.id)}>
+                    <button class="small" onClick={() => stop(run.id)}>
                       Take out
                     </button>
                   )}
@@ -144,7 +144,7 @@ function RunSection({ title, run, stop }: RunSectionProps): JSX.Element {
       <h3>
         {title} <span class={`badge ${status.toLowerCase()}`}>{status}</span>
         {(status === "RUNNING" || status === "WAITING") && stop !== null && (
-          <button type="button" class="small" onClick={() => stop(run.id)}>
+          <button class="small" onClick={() => stop(run.id)}>
             Stop
           </button>
         )}

@@ -2,6 +2,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
 import { CopyButton } from "../parts/copy-button.tsx";
+import { Button } from "../parts/button.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Json } from "../parts/json.tsx";
 import { Scroller } from "../parts/scroller.tsx";
@@ -22,7 +23,6 @@ export function Operations({ operations }: { readonly operations: readonly Opera
         guess={46}
         row={(operation) => (
           <button
-            type="button"
             class={`event ${operation.type}`}
             aria-pressed={operation.number === number}
             onClick={() => choose(operation.number === number ? null : operation.number)}
@@ -65,9 +65,7 @@ function Detail({ operation: { name, query, variables }, close }: DetailProps): 
             GraphiQL
           </a>
         )}
-        <button type="button" class="quiet small" aria-label="Close the operation" onClick={close}>
-          <Icon name="close" />
-        </button>
+        <Button icon="close" label="Close the operation" act={close} look="quiet small" isBare />
       </header>
       <h3>Variables</h3>
       <Json text={given} label="The operation's variables" />

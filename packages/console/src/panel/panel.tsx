@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
-import { Icon } from "../parts/icon.tsx";
+import { Button } from "../parts/button.tsx";
 import { useStore } from "../store.ts";
 import { network, recorder } from "../wire/client.ts";
 import { Events } from "./events.tsx";
@@ -30,10 +30,7 @@ export function Panel({ sessionId, tab, setTab, messageId, canWrite, tell, close
   return (
     <aside class="panel" aria-label="Events and operations">
       <header>
-        <button type="button" onClick={network.cut}>
-          <Icon name="scissors" />
-          Cut my connection
-        </button>
+        <Button icon="scissors" label="Cut my connection" act={network.cut} look="" />
         <label class="switch">
           <input
             type="checkbox"
@@ -46,18 +43,12 @@ export function Panel({ sessionId, tab, setTab, messageId, canWrite, tell, close
           stay cut
         </label>
         {/* With its opener, so that it takes what this tab has signed in with. */}
-        <button type="button" onClick={() => window.open(location.href, "_blank")}>
-          <Icon name="tab" />
-          Second tab
-        </button>
-        <button type="button" class="quiet only-narrow" aria-label="Close the panel" onClick={close}>
-          <Icon name="close" />
-        </button>
+        <Button icon="tab" label="Second tab" act={() => window.open(location.href, "_blank")} look="" />
+        <Button icon="close" label="Close the panel" act={close} look="quiet only-narrow" isBare />
       </header>
       <div class="tabs" role="tablist" aria-label="What is shown">
         {tabs.map((name) => (
           <button
-            type="button"
             role="tab"
             id={`tab-${name}`}
             aria-controls="tab-panel"

@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
-import { Icon } from "./icon.tsx";
+import { Button } from "./button.tsx";
 
 export function CopyButton({
   text,
@@ -21,9 +21,6 @@ export function CopyButton({
     });
   };
   return (
-    <button type="button" class="quiet small" onClick={copy}>
-      <Icon name={isCopied ? "check" : "copy"} />
-      {isCopied ? "Copied" : label}
-    </button>
+    <Button icon={isCopied ? "check" : "copy"} label={isCopied ? "Copied" : label} act={copy} look="quiet small" />
   );
 }

@@ -39,11 +39,8 @@ export function Confirm({ title, text, action, confirm, close }: ConfirmProps): 
     <Dialog title={title} close={close}>
       <p>{text}</p>
       <footer>
-        <button type="button" onClick={close}>
-          Keep it
-        </button>
+        <button onClick={close}>Keep it</button>
         <button
-          type="button"
           class="danger"
           onClick={() => {
             close();

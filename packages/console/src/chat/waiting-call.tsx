@@ -1,35 +1,29 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
-import type { Approval, Decision, RunInfo } from "../../../client/src/client.ts";
+import type { Approval, Decision, ToolCall } from "../../../client/src/client.ts";
 import { Editor } from "../parts/editor.tsx";
-import { isJsonObject, Json } from "../parts/json.tsx";
+import { indented, isJsonObject, Json } from "../parts/json.tsx";
 import { dayAndTime } from "../parts/time.ts";
 
 /** Resolves once the gateway has taken it. */
 export type Decide = (decision: Decision) => Promise<unknown>;
 
-interface ApprovalsProps {
-  readonly run: RunInfo;
+interface WaitingCallProps {
+  readonly call: ToolCall;
+  readonly until: string | null;
   /** null: the viewer may only read. */
   readonly decide: Decide | null;
 }
 
-/** Calls of tools that begin only when somebody has decided on them, here or elsewhere. */
-export function Approvals({ run: { approvals, waitsUntil }, decide }: ApprovalsProps): JSX.Element[] {
-  return approvals.map((call) => <Waiting key={call.callId} {...{ call, waitsUntil, decide }} />);
-}
-
-interface WaitingProps extends Pick<ApprovalsProps, "decide"> {
-  readonly call: Approval;
-  readonly waitsUntil: string | null;
-}
-
-function Waiting({ call: { callId, name, args, allowed }, waitsUntil, decide }: WaitingProps): JSX.Element {
+/** A call of a tool that goes on only when somebody has decided on it, here or elsewhere. */
+export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Element {
+  const { callId: id, name, argsText, allowed } = call;
+  const callId = id ?? ""; // what waits has one
   const [form, setForm] = useState<"edit" | "say" | null>(null);
   const [isSent, setSent] = useState(false);
   const close = () => setForm(null);
-  const text = JSON.stringify(args, null, 2);
+  const text = indented(argsText);
   const send = (decision: Decision) => {
     setSent(true);
     // Where it was refused it can be made otherwise.
@@ -37,7 +31,7 @@ function Waiting({ call: { callId, name, args, allowed }, waitsUntil, decide }: 
   };
   const button = (kind: string, label: string, act: () => void) =>
     allowed.includes(kind) && (
-      <button type="button" class={kind === "APPROVE" ? "primary" : undefined} disabled={isSent} onClick={act}>
+      <button class={kind === "APPROVE" ? "primary" : undefined} disabled={isSent} onClick={act}>
         {label}
       </button>
     );
@@ -45,7 +39,7 @@ function Waiting({ call: { callId, name, args, allowed }, waitsUntil, decide }: 
     <section class="approval" aria-label={`${name} waits for a decision`}>
       <header>
         <b>{name}</b> waits for a decision
-        {waitsUntil !== null && <small>until {dayAndTime(waitsUntil)}</small>}
+        {until !== null && <small>until {dayAndTime(until)}</small>}
       </header>
       {form === "edit" ? (
         <Editor
