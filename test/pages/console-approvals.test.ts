@@ -7,6 +7,7 @@ import { buildConsole } from "../../scripts/build-console.ts";
 import { browserTest } from "../support/browser/browser-test.ts";
 import { messages, openConsole, say, seriousFindings, shown } from "../support/browser/console-page.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
 import { startRedis } from "../support/redis/redis-server.ts";
 
 // Calls of tools that wait for a decision, in the console: in a real Chromium, against the real gateway, whose agent is the
@@ -32,8 +33,8 @@ const test = browserTest
   })
   .extend("gateway", { scope: "file" }, async ({ redis }, { onCleanup }) => {
     const gateway = await startGateway({
-      ...{ redis: redis.url, model: "agent:careful", autoTitle: false },
-      agents: { careful: { model: "offline", tools: [note], approvals: ["note"] } },
+      ...{ redis: redis.url, model: "agent:careful", autoTitle: false, clientTools: true },
+      agents: { careful: { model: "offline", tools: [note], approvals: ["note"], clientTools: true } },
       authenticate: ({ headers }) => ({
         subject: "ada",
         scopes: headers.get("authorization") === "Bearer reading" ? ["chat:read"] : ["chat:read", "chat:write"],
@@ -80,7 +81,8 @@ test("a call that waits is there after a reload and in each tab, is approved in 
   expect(noted).toEqual(["bread"]);
   await sidebar.getByRole("link", { name: "ada:approved" }).getByText("to decide").waitFor({ state: "detached" });
   // Who has decided writes on.
-  expect(await other.evaluate("document.activeElement.getAttribute('aria-label')")).toBe("Message");
+  const focused = () => other.evaluate("document.activeElement.getAttribute('aria-label')");
+  await expect.poll(focused).toBe("Message");
 });
 
 test("the arguments are edited as JSON, which the gateway checks: what it refuses can be made otherwise", async ({
@@ -120,11 +122,13 @@ test("with the keyboard a call is rejected with a reason, which the model is tol
   await messages(page).last().focus();
   for (let i = 0; i < 5; i++) await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
+  const focused = () => page.evaluate("document.activeElement.getAttribute('aria-label')");
+  await expect.poll(focused).toBe("Why not");
   await page.keyboard.type("Not today.");
   expect(await card(page).getByRole("textbox").inputValue()).toBe("Not today.");
   await page.keyboard.press("Escape");
   await card(page).getByRole("textbox").waitFor({ state: "detached" });
-  expect(await page.evaluate("document.activeElement.tagName")).toBe("ARTICLE");
+  await expect.poll(() => page.evaluate("document.activeElement.tagName")).toBe("ARTICLE");
 
   const reader = await openConsole(visitor, gateway.url, "ada:rejected");
   await reader.evaluate("sessionStorage.setItem('parley-token', 'reading')");
@@ -133,6 +137,7 @@ test("with the keyboard a call is rejected with a reason, which the model is tol
   expect(await card(reader).getByRole("button").count()).toBe(0);
 
   await button(page, "Reject and say why").press("Enter");
+  await expect.poll(focused).toBe("Why not");
   await page.keyboard.type("Not today.");
   await page.keyboard.press("Enter");
   for (const tab of [page, reader]) {
@@ -140,4 +145,37 @@ test("with the keyboard a call is rejected with a reason, which the model is tol
     await messages(tab).nth(-2).getByText("failed", { exact: true }).waitFor();
   }
   expect(noted).toEqual([]);
+});
+
+test("a call that a page would have to carry out is answered by hand, once, as done or failed", async ({
+  gateway,
+  visitor,
+}) => {
+  const page = await openConsole(visitor, gateway.url, "ada:map");
+  const other = await openConsole(visitor, gateway.url, "ada:map");
+  const waiting = (tab: Page) => tab.getByRole("region", { name: "show_map waits for a result" });
+  const ask = async (text: string, place: string) => {
+    const tools = [{ name: "show_map", description: "Shows a place.", parameters: { type: "object" } }];
+    await execute(gateway.url, "mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } } }", {
+      input: { sessionId: "ada:map", text: `Use show_map with {"place": "${place}"}`, tools },
+    });
+    await waiting(page).getByRole("button", { name: "Answer it" }).click();
+    await waiting(page).getByRole("textbox", { name: "Result of show_map" }).fill(text);
+  };
+  const last = (tab: Page) => expect.poll(async () => (await shown(tab)).at(-1));
+
+  await ask("It is shown.", "Rome");
+  await waiting(page).getByRole("button", { name: "Give the result" }).click();
+  for (const tab of [page, other]) await last(tab).toBe("The tool show_map answers: It is shown.");
+
+  await ask("There is no such place.", "Atlantis");
+  await waiting(page).getByRole("checkbox", { name: "It failed" }).check();
+  // Begun in one tab, it may be answered in the other as well: whose answer comes first counts.
+  await waiting(other).getByRole("button", { name: "Answer it" }).waitFor();
+  expect(await seriousFindings(page)).toEqual([]);
+  await waiting(page).getByRole("button", { name: "Give the result" }).click();
+  for (const tab of [page, other]) {
+    await last(tab).toBe("The tool show_map answers: There is no such place.");
+    await messages(tab).nth(-2).getByText("failed", { exact: true }).waitFor();
+  }
 });

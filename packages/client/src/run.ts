@@ -30,7 +30,10 @@ export type Decision =
   | { readonly approve: { readonly callId: string } }
   /** All of the arguments that it is called with. */
   | { readonly edit: { readonly callId: string; readonly args: Readonly<Record<string, unknown>> } }
-  | { readonly reject: { readonly callId: string; readonly reason?: string } };
+  | { readonly reject: { readonly callId: string; readonly reason?: string } }
+  /** Of a tool of the page's: of the pages that begin a call one does. */
+  | { readonly begin: { readonly callId: string } }
+  | { readonly result: { readonly callId: string; readonly text: string; readonly failed?: boolean } };
 
 export interface RunError {
   readonly code: string;

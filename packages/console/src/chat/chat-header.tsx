@@ -18,10 +18,10 @@ interface ChatHeaderProps {
   readonly showPanel: () => void;
 }
 
-const connectionNames: Readonly<Record<SessionSnapshot["connection"], string>> = {
-  ...{ idle: "idle", connecting: "connecting", live: "live", offline: "offline, trying again", new: "new" },
-  ...{ removed: "deleted", closed: "closed" },
-};
+function nameOf(connection: SessionSnapshot["connection"]): string {
+  if (connection === "removed") return "deleted";
+  return connection === "offline" ? "offline, trying again" : connection;
+}
 
 export function ChatHeader(props: ChatHeaderProps): JSX.Element {
   const { chat, store, canWrite, open, start, showSessions, showPanel } = props;
@@ -35,7 +35,7 @@ export function ChatHeader(props: ChatHeaderProps): JSX.Element {
         <h1 title={session?.title ?? sessionId}>{session?.title ?? (session === null ? "New chat" : sessionId)}</h1>
         <p>
           <span class={`badge ${connection}`} role="status">
-            {connectionNames[connection]}
+            {nameOf(connection)}
           </span>
           {run?.status === "WAITING" && <span class="badge waiting">waits for a decision</span>}
           {run?.status === "RUNNING" && <span class="running">replying with {run.model}</span>}

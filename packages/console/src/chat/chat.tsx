@@ -41,7 +41,8 @@ export function Chat({ sessionId, canWrite, open, inspect, tell, showSessions, s
       start(answer);
       await answer;
       // The buttons that were pressed go.
-      document.querySelector<HTMLElement>(".approval button:enabled, .composer textarea")?.focus();
+      if (document.activeElement === document.body)
+        document.querySelector<HTMLElement>(".approval button:enabled, .composer textarea")?.focus();
     },
     edit: (id, text) => void store.edit(id, text).catch(unsaid),
     regenerate: (id) => start(store.regenerate(id)),
@@ -113,39 +114,31 @@ interface BeginningProps {
 
 function Beginning({ connection, send }: BeginningProps): JSX.Element {
   if (connection === "connecting") return <div class="beginning" aria-busy="true" />;
-  if (connection === "removed") {
-    return (
-      <div class="beginning">
-        <h2>This session is gone</h2>
-        <p>It was deleted, or it has expired. A new message starts it again.</p>
-      </div>
-    );
-  }
-  if (connection === "closed") {
-    return (
-      <div class="beginning">
-        <h2>This session cannot be opened</h2>
-        <p>It may be another owner’s: an admin sees that it is there, and not what is said in it.</p>
-      </div>
-    );
-  }
-  if (send === null) {
-    return (
-      <div class="beginning">
-        <h2>Nothing was said yet</h2>
-        <p>Choose a session from the list, or wait: what somebody says in this one is shown at once.</p>
-      </div>
-    );
-  }
+  const [title, text] =
+    connection === "removed"
+      ? ["This session is gone", "It was deleted, or it has expired. A new message starts it again."]
+      : connection === "closed"
+        ? [
+            "This session cannot be opened",
+            "It may be another owner’s: an admin sees that it is there, and not what is said in it.",
+          ]
+        : send === null
+          ? ["Nothing was said yet", "Choose a session from the list, or wait: what somebody says is shown at once."]
+          : [
+              "Say something",
+              "The first message starts the session. Each event that follows is in the panel beside it.",
+            ];
   return (
     <div class="beginning">
-      <h2>Say something</h2>
-      <p>The first message starts the session. Each event that follows is in the panel beside it.</p>
-      <div class="suggestions">
-        {suggestions.map((text) => (
-          <button onClick={() => send(text)}>{text}</button>
-        ))}
-      </div>
+      <h2>{title}</h2>
+      <p>{text}</p>
+      {send !== null && (connection === "new" || connection === "live") && (
+        <div class="suggestions">
+          {suggestions.map((suggestion) => (
+            <button onClick={() => send(suggestion)}>{suggestion}</button>
+          ))}
+        </div>
+      )}
     </div>
   );
 }

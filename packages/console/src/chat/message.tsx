@@ -32,9 +32,9 @@ interface MessageProps {
   readonly isLast: boolean;
 }
 
-const names: Readonly<Record<ChatMessage["role"], string>> = {
-  ...{ USER: "You", ASSISTANT: "Assistant", SYSTEM: "System", TOOL: "Tool", FUNCTION: "Function", OTHER: "Other" },
-};
+function nameOf({ role, name }: ChatMessage): string {
+  return name ?? (role === "USER" ? "You" : `${role.charAt(0)}${role.slice(1).toLowerCase()}`);
+}
 
 /** What is to be said of how it ended, or of what becomes of it. */
 function noteOn({ status, finishReason, error, toolFailed }: ChatMessage): string | null {
@@ -50,11 +50,13 @@ function noteOn({ status, finishReason, error, toolFailed }: ChatMessage): strin
 
 /** Of what has been answered its own message tells. */
 function stateOf({ status }: ToolCall): string {
-  return status === null || status === "DONE" ? "" : `: ${status.toLowerCase().replace("_", " ")}`;
+  return status === null || status === "DONE"
+    ? ""
+    : `: ${status === "NEEDS_APPROVAL" ? "decided" : status.toLowerCase().replace("_", " ")}`;
 }
 
 export function Message({ message, actions, inspect, waitsUntil, isLast }: MessageProps): JSX.Element {
-  const { id, role, status, text, content, createdAt, position, error, name, toolCalls } = message;
+  const { id, role, status, text, content, createdAt, position, error, toolCalls } = message;
   const [isActive, setActive] = useState(false);
   const [isEditing, setEditing] = useState(false);
   const note = noteOn(message);
@@ -62,7 +64,7 @@ export function Message({ message, actions, inspect, waitsUntil, isLast }: Messa
     <article
       class={`message ${role.toLowerCase()} ${status} ${isLast ? "" : "passed"}`}
       tabIndex={0}
-      aria-label={`${names[role]}${position === null ? "" : `, message ${position + 1}`}`}
+      aria-label={`${nameOf(message)}${position === null ? "" : `, message ${position + 1}`}`}
       onMouseEnter={() => setActive(true)}
       onMouseLeave={() => setActive(false)}
       onFocusCapture={() => setActive(true)}
@@ -71,7 +73,7 @@ export function Message({ message, actions, inspect, waitsUntil, isLast }: Messa
       }
     >
       <header>
-        <b>{name ?? names[role]}</b>
+        <b>{nameOf(message)}</b>
         {note !== null && <em>{note}</em>}
         <time title={createdAt ?? undefined}>{shortTime(createdAt)}</time>
       </header>

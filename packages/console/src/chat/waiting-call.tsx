@@ -24,10 +24,15 @@ export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Elem
   const [isSent, setSent] = useState(false);
   const close = () => setForm(null);
   const text = indented(argsText);
+  // Of a tool of the page that asked: here nobody has it but the one who reads this.
+  const isPages = allowed.some((kind) => kind === "BEGIN" || kind === "RESULT");
+  const [hasFailed, setFailed] = useState(false);
+  const title = isPages ? "waits for a result" : "waits for a decision";
   const send = (decision: Decision) => {
     setSent(true);
     // Where it was refused it can be made otherwise.
-    void decide?.(decision).catch(() => setSent(false));
+    const again = () => setSent(false);
+    void decide?.(decision).then(again, again);
   };
   const button = (kind: string, label: string, act: () => void) =>
     allowed.includes(kind) && (
@@ -36,9 +41,9 @@ export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Elem
       </button>
     );
   return (
-    <section class="approval" aria-label={`${name} waits for a decision`}>
+    <section class="approval" aria-label={`${name} ${title}`}>
       <header>
-        <b>{name}</b> waits for a decision
+        <b>{name}</b> {title}
         {until !== null && <small>until {dayAndTime(until)}</small>}
       </header>
       {form === "edit" ? (
@@ -58,12 +63,21 @@ export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Elem
         <Editor
           {...{ close }}
           text=""
-          label="Why not"
-          hint="The model is told it, and may do something else instead."
-          action="Reject"
+          label={isPages ? `Result of ${name}` : "Why not"}
+          hint="The model is told it."
+          action={isPages ? "Give the result" : "Reject"}
           isReady={() => !isSent}
-          save={(reason) => send({ reject: { callId, reason } })}
-        />
+          save={(said) =>
+            send(isPages ? { result: { callId, text: said, failed: hasFailed } } : { reject: { callId, reason: said } })
+          }
+        >
+          {isPages && (
+            <label class="switch">
+              <input type="checkbox" checked={hasFailed} onChange={() => setFailed(!hasFailed)} />
+              It failed
+            </label>
+          )}
+        </Editor>
       )}
       {form === null && decide !== null && (
         <footer>
@@ -71,6 +85,11 @@ export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Elem
           {button("EDIT", "Edit", () => setForm("edit"))}
           {button("REJECT", "Reject", () => send({ reject: { callId } }))}
           {button("REJECT", "Reject and say why", () => setForm("say"))}
+          {button("BEGIN", "Answer it", () => {
+            send({ begin: { callId } });
+            setForm("say");
+          })}
+          {button("RESULT", "Answer it", () => setForm("say"))}
         </footer>
       )}
     </section>

@@ -1,5 +1,5 @@
-import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import type { ComponentChildren, JSX } from "preact";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 interface EditorProps {
   readonly label: string;
@@ -12,13 +12,26 @@ interface EditorProps {
   readonly isReady: (text: string) => boolean;
   readonly save: (text: string) => void;
   readonly close: () => void;
+  /** What else belongs to it. */
+  readonly children?: ComponentChildren;
 }
 
 /** A text that is changed in its place: Enter saves it, Escape leaves it as it was. */
-export function Editor({ label, text, hint, action, isCode, isReady, save, close }: EditorProps): JSX.Element {
+export function Editor({
+  label,
+  text,
+  hint,
+  action,
+  isCode,
+  isReady,
+  save,
+  close,
+  children,
+}: EditorProps): JSX.Element {
   const [value, setValue] = useState(text);
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  // At once: the next key is for it.
+  useLayoutEffect(() => {
     const { current } = field;
     const around = current?.closest("article");
     current?.focus();
@@ -51,6 +64,7 @@ export function Editor({ label, text, hint, action, isCode, isReady, save, close
         onInput={({ currentTarget }) => setValue(currentTarget.value)}
       />
       <p class="hint">{hint}</p>
+      {children}
       <footer>
         <button type="button" onClick={close}>
           Cancel
