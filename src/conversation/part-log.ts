@@ -147,6 +147,7 @@ function changeOf(value: unknown): ToolChange {
 
 /** Where the first line of this kind begins at or behind `from`, where a line begins; -1: nowhere. A line holds no line end. */
 function lineOf(kind: string, log: string, from: number): number {
+  if (from >= log.length) return -1;
   const start = `["${kind}",`;
   if (log.startsWith(start, from)) return from;
   const end = log.indexOf(`\n${start}`, from);
