@@ -122,7 +122,7 @@ createParleyClient({ url: "/graphql", noSuchOption: true });
 
 test("what the docs show of the kits compiles with their types", () => {
   const files = ["ai-sdk", "assistant-ui", "ag-ui"].flatMap((kit) => codeIn(`docs/clients/${kit}.md`));
-  expect(files).toHaveLength(4);
+  expect(files).toHaveLength(5);
   const compilerOptions = {
     ...{ ...strictest, jsx: "react-jsx", target: "es2022", lib: ["es2022", "dom"], types: [] },
     // The kits' own types are not this package's to check.
@@ -153,6 +153,7 @@ test.each([
   ["kits/ai-sdk.ts", 4_300],
   ["kits/ai-sdk-react.ts", 5_400],
   ["kits/assistant-ui.ts", 4_500],
+  ["kits/ag-ui.ts", 1_500],
 ])("%s weighs little in a page", async (entry, most) => {
   const built = await build({
     configFile: false,
@@ -163,7 +164,7 @@ test.each([
       minify: true,
       lib: { entry: join(root, "packages/client/src", entry), formats: ["iife"], name: "parley" },
       rolldownOptions: {
-        external: ["react", "ai", "@ai-sdk/react", "@assistant-ui/react"],
+        external: ["react", "ai", "@ai-sdk/react", "@assistant-ui/react", "@ag-ui/client"],
         output: { globals: (id) => id.replace(/\W/g, "_") },
       },
     },

@@ -40,6 +40,8 @@ export interface ParleyClient {
   }>;
   /** Any other operation; it is sent once. The caller says what it selects. */
   readonly request: <T>(query: string, variables?: object) => Promise<T>;
+  /** Any other request to the gateway, with the client's headers and token: of an endpoint beside "/graphql". */
+  readonly fetch: (path: string, init: RequestInit) => Promise<Response>;
   /** Ends all that goes on. Whoever subscribes afterwards connects again. */
   readonly close: () => void;
 }
@@ -93,6 +95,7 @@ export function createParleyClient({ newSessionId = (id) => id, ...options }: Pa
       return (await transport.request<{ readonly viewer: Viewer }>(documents.viewer, {})).viewer;
     },
     request: (query, variables = {}) => transport.request(query, variables, 1),
+    fetch: transport.fetch,
     close() {
       for (const store of [...sessions.values(), ...lists.values()]) store.close();
       transport.close();

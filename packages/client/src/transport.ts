@@ -36,6 +36,8 @@ export interface Sink<T> {
 export interface Transport {
   /** What may not be sent twice is tried once. */
   readonly request: <T>(query: string, variables: object, tries?: number) => Promise<T>;
+  /** At the gateway, with the client's headers and token; a path is one of the gateway's. It is tried once. */
+  readonly fetch: (path: string, init: RequestInit) => Promise<Response>;
   /** Goes on over cuts. `variables` are asked for anew at each connect. Returns what ends it. */
   readonly follow: <T>(query: string, variables: () => object, sink: Sink<T>) => () => void;
   /** Ends all that goes on. What is asked for afterwards connects again. */
@@ -53,19 +55,19 @@ export function createTransport(options: TransportOptions): Transport {
   // Resolved when it is needed: a server that renders has no address of a page.
   const address = () => new URL(options.url, (globalThis as { location?: { href: string } }).location?.href).href;
 
-  async function post(query: string, variables: object, accept: string, signal: AbortSignal): Promise<Response> {
+  const send: Transport["fetch"] = async (path, init) => {
     const bearer = await token();
-    return (options.fetch ?? fetch)(address(), {
+    const headers = new Headers({ ...options.headers, ...(bearer ? { authorization: `Bearer ${bearer}` } : {}) });
+    new Headers(init.headers).forEach((value, name) => headers.set(name, value));
+    return (options.fetch ?? fetch)(new URL(path, address()).href, { ...init, headers });
+  };
+  const post = (query: string, variables: object, accept: string, signal: AbortSignal) =>
+    send("", {
       method: "POST",
-      headers: {
-        ...options.headers,
-        ...{ "content-type": "application/json", accept },
-        ...(bearer ? { authorization: `Bearer ${bearer}` } : {}),
-      },
+      headers: { "content-type": "application/json", accept },
       body: JSON.stringify({ query, variables }),
       signal,
     });
-  }
 
   /** Its data, or why there is none. */
   async function attempt(query: string, variables: object): Promise<{ readonly data: unknown } | ParleyError> {
@@ -141,6 +143,7 @@ export function createTransport(options: TransportOptions): Transport {
 
   return {
     request,
+    fetch: send,
     follow,
     close() {
       closing.abort();
