@@ -252,7 +252,7 @@ test("two tabs at two gateways and one that comes late see each step; LangChain 
   expect((await texts(here.url, id)).at(-2)).toBe("USER: From LangChain");
 });
 
-test("cancel at another gateway reaches the tool; what was begun is told in the history", async () => {
+test("a cancel at another gateway reaches the tool; the history says what had begun", async () => {
   tools.hold("cid");
   openai.next(pays("cid"));
   const { run } = await send(here.url, "cancelled", "Pay cid", { model });

@@ -113,7 +113,7 @@ describe("createSession and updateSession", () => {
     expect(await redis.raw().pttl("settings")).toBeLessThan(0);
   });
 
-  test("a change of settings is told to followers, and does not move updatedAt", async ({ url }) => {
+  test("subscribers get a change of settings, and it does not move updatedAt", async ({ url }) => {
     const { session: before } = await ask(url, "told", "Hello");
     const stream = await follow(url, "told");
     const changed = await session(url, updateSession, { sessionId: "told", title: "Hi there" });

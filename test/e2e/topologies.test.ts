@@ -397,7 +397,7 @@ describe("two gateways", () => {
     expect(await spawned.stop()).toBe(0);
   });
 
-  test("a LangGraph thread is a session: its messages are heard over another gateway, and its checkpoints are found", async () => {
+  test("a LangGraph thread is a session: its messages are live at another gateway, and its checkpoints are found", async () => {
     const checkpointer = new CheckpointSaver({ redis: raw, keep: 3 });
     const stream = await chat.follow(there, "graph");
     const graph = new StateGraph(MessagesAnnotation)

@@ -158,7 +158,7 @@ describe("a subscriber connection that is mute", () => {
   });
 });
 
-test("who is refused while Redis is away leaves no channel behind when it is back", async () => {
+test("a subscriber that was refused while Redis was away leaves no channel behind when Redis is back", async () => {
   const away = await startRedis({ appendonly: false });
   await using backend = openBackend(away.port, { commandTimeoutMs: 1000 });
   await backend.append("s", "first");

@@ -61,7 +61,7 @@ async function expectMoved(...meanwhile: readonly string[]): Promise<void> {
   expect(stream.events.map(({ kind }) => kind)).not.toContain("reset");
 }
 
-test("a demoted server that hears of nothing any more is left, by who writes and by who only listens", async () => {
+test("connections leave a demoted server that receives nothing any more, the writing one and the one that only subscribes", async () => {
   await command(next, "REPLICAOF", "NO", "ONE");
   name.leadTo(next.port);
   await command(old, "REPLICAOF", old.host, "1");
@@ -84,7 +84,7 @@ test("a demoted server that follows the new primary is left", async () => {
   await expectMoved("first on the new one");
 });
 
-test("a server that was never told that it was replaced is left by the subscriber when the commands leave it", async () => {
+test("the subscriber connection leaves a server that does not know that it was replaced, as soon as the command connection does", async () => {
   await command(next, "REPLICAOF", "NO", "ONE");
   name.leadTo(next.port);
   const commands = await idsOf(old, "parley-commands");

@@ -79,7 +79,7 @@ test("without keyspace events each foreign change is found by the next compariso
   for (const reader of readers) expect(reader.events.at(-1)?.kind).toBe("removed");
 });
 
-test("behind a failover those whose newest writes are lost are told, and each of the others goes on", async () => {
+test("after a failover subscribers whose newest writes are lost get a reset, and each of the others goes on", async () => {
   await using primary = await startServer(...noEvents);
   await using replica = await startServer(...noEvents);
   const proxy = await startProxy(primary.port);

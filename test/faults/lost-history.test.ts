@@ -75,7 +75,7 @@ describe("loss is told (P4)", () => {
     await waitUntil("nothing is left", () => Promise.resolve(backend.backend.feeds.size.feeds === 0));
   });
 
-  test("FLUSHALL and a new history under the same id: told, although writes are counted anew", async () => {
+  test("FLUSHALL and a new history under the same id are noticed, although writes are counted anew", async () => {
     await using flushed = await startServer();
     await using backend = openBackend(flushed.port);
     for (const text of range(0, 30)) await backend.append("s", text);

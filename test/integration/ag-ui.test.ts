@@ -451,7 +451,7 @@ describe.each(versions)("approvals, with @ag-ui/client %s", (name, version) => {
     );
   });
 
-  test("an answer that is cancelled rejects; where others wait still, they are told; what is sent instead ends the run", async () => {
+  test("an answer that is cancelled rejects; others that still wait get the end; what is sent instead ends the run", async () => {
     const before = tools.effects.length;
     openai.next(pays("Tim", "Tom"));
     const page = openAt("cancelled");

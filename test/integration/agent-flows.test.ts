@@ -306,7 +306,7 @@ describe("a runnable", () => {
     expect(lastRequest()).toMatchObject([{ role: "system", content: "Be {brief}." }, { role: "user" }]);
   });
 
-  test("a failure of its model is told in the same words as of a model alone", async () => {
+  test("a failure of its model has the same words as that of a model alone", async () => {
     server.next("429");
     const { outcome } = await answered(chat, { kind: "runnable" });
     expect(outcome).toMatchObject({ kind: "failed", error: { code: "MODEL_RATE_LIMITED" } });
@@ -321,7 +321,7 @@ describe("a runnable", () => {
   });
 });
 
-test("what cannot be held of a flow is refused at the start, by its place", () => {
+test("what of a flow cannot be supported is refused at the start, by its place", () => {
   const asking = humanInTheLoopMiddleware({ interruptOn: { weather: true } } as never);
   // Its types do not fit its own package's with exactOptionalPropertyTypes.
   const { graph } = createAgent({ model: chat, tools: [weather], middleware: [asking as never] });

@@ -83,7 +83,7 @@ test("an agent with an MCP tool answers over an OpenAI-compatible server, and Co
   expect(later.reply?.text).toContain("Jim");
 });
 
-test("the offline model calls tools when it is told to: what time it is, what to remember, a tool by its name", async () => {
+test("the offline model calls tools when it is asked to: what time it is, what to remember, a tool by its name", async () => {
   const said = async (text: string) => (await ask(gateway.url, "trial", text)).reply?.text;
   expect(await said("What time is it?")).toMatch(/^The tool own__time answers: \d{4}-\d\d-\d\dT/);
   expect(await said("Please remember the milk.")).toBe("The tool own__remember answers: the milk.");
@@ -189,7 +189,7 @@ export default { own: { model: "offline", tools: [tool(() => "Noon.", { name: "c
   await own.stop();
 });
 
-test("every mistake in the file is told at the start, by name, with exit code 2", async () => {
+test("every mistake in the file is named at the start, with exit code 2", async () => {
   const path = await fileOf(
     {
       a: { model: "offline", tols: [], mcpServers: { own: { command: "x", url: "https://x.test" }, a__b: {} } },
@@ -222,7 +222,7 @@ test("every mistake in the file is told at the start, by name, with exit code 2"
   }
 });
 
-test("an agent whose model needs a key that is not set is told at the start", async () => {
+test("an agent whose model needs a key that is not set is refused at the start", async () => {
   const path = await fileOf({ a: { model: "openai:gpt-4o-mini" }, b: { model: "offline" } }, "keyless.json");
   const { code, stderr } = await runParley(folder, [], { REDIS_URL: redis.url, AGENTS_FILE: path });
   expect(code).toBe(2);
@@ -287,7 +287,7 @@ test.each([
   expect(problems.join()).toContain(problem);
 });
 
-test("a file that is not there is told as that; what a module throws, as the module's own error", async () => {
+test("a missing file is reported as missing; what a module throws, as the module's error's own error", async () => {
   const problemsOf = async (path: string) => (await readAgentsFile(path, {})).problems;
   for (const name of ["missing.json", "missing.mjs"]) {
     expect(await problemsOf(join(folder, name))).toEqual(["cannot be read (ENOENT)"]);

@@ -191,7 +191,7 @@ describe("a page whose rows hold more than an answer may", () => {
   });
 });
 
-test("while answers are not taken, others are told to come again; then there is room", async () => {
+test("while answers are not read, other operations are refused; then there is room", async () => {
   const small = await startGateway({
     redis: redis.url,
     maxPendingAnswerBytes: 1_000_000,

@@ -134,7 +134,7 @@ describe("an archive", () => {
     expect(listed.items.map(({ session }) => session.sessionId)).toEqual(["record"]);
   });
 
-  test("leaves what is there, replaces it when told to, and changes nothing the second time", async () => {
+  test("leaves sessions that exist, replaces them with --replace, and changes nothing the second time", async () => {
     await append("kept", "archived");
     await append("new", "archived too");
     const archive = await archiveOf();

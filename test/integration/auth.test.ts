@@ -98,7 +98,7 @@ describe("over HTTP", () => {
     expect((await get(null, { origin: page })).headers.get("access-control-allow-origin")).toBe(page);
   });
 
-  test("the schema is told to nobody who may not in; health and GraphiQL's page are for all", async () => {
+  test("nobody without access can read the schema; health and GraphiQL's page are for all", async () => {
     expect(await callerOf(at.url, null).refusal("{ viewr { subject } }")).toMatch(/^401 /);
     expect((await fetch(at.url, { headers: { accept: "text/html" } })).status).toBe(200);
     for (const path of ["/healthz", "/readyz"]) expect((await fetch(new URL(path, at.url))).status).toBe(200);
@@ -163,7 +163,7 @@ describe("over WebSocket", () => {
     expect(await answerTo({}, { authorization: `Bearer ${ann}`, cookie: `token=${jim}`, origin: page })).toBe("ann");
   });
 
-  test("4403 for a token whose end is all that is wrong with it, 4401 for who may not in", async () => {
+  test("4403 for a token that is valid but for its expiry, 4401 for any other that is refused", async () => {
     const cookie = `token=${await tokenFor("jim")}`;
     const old = { livesSeconds: -60 };
     expect(await answerTo({ authorization: await tokenFor("jim", old) })).toBe(4403);

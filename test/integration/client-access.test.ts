@@ -114,7 +114,7 @@ test("a gateway that takes known operations alone takes all of the client's, by 
   }
 });
 
-test("where there is no WebSocket, as in Node 20, who follows is told what to give", () => {
+test("without a WebSocket, as in Node 20, following fails with an error that says which option to give", () => {
   vi.stubGlobal("WebSocket", undefined);
   const client = createParleyClient({ url: "http://127.0.0.1:1/graphql" });
   try {

@@ -326,7 +326,7 @@ describe.each(["websocket", "sse"] as const)("over %s", (live) => {
 });
 
 describe("whatever the transport", () => {
-  test("a model is seen thinking, by who comes late and after a cut too, and the stored reply has its reasoning", async () => {
+  test("reasoning is live, also for a late subscriber and after a cut, and the stored reply has it", async () => {
     openai.behave({ kind: "gated", reasoning: ["Hm, ", "let me see."], tokens: ["Yes", ", I do."] });
     const client = clientOf();
     const chat = client.session("thinks");
@@ -380,7 +380,7 @@ describe("whatever the transport", () => {
     ]);
   });
 
-  test("a reply that fails keeps its text and its error, for who comes later too, until it is tried again", async () => {
+  test("a reply that fails keeps its text and its error, also for later subscribers, until it is tried again", async () => {
     openai.behave({ kind: "errorFrame", code: "server_error" });
     const chat = clientOf().session("failed");
     follow(chat);
@@ -426,7 +426,7 @@ describe("whatever the transport", () => {
     await expect(chat.edit("nothing", "x")).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
 
-  test("settled tells the end of a run also to who was away, and once its reply is there", async () => {
+  test("settled gives the end of a run also to a client that was away, once the reply is there", async () => {
     gated("one", " two");
     const client = clientOf();
     const chat = client.session("settled");
@@ -448,7 +448,7 @@ describe("whatever the transport", () => {
     other.close();
   });
 
-  test("a client that was closed connects again for who subscribes afterwards", async () => {
+  test("a client that was closed connects again for the next subscription", async () => {
     const client = clientOf();
     await add(client, "closed", "a");
     const chat = client.session("closed");

@@ -97,7 +97,7 @@ test("hears an event of keys at all primaries, each once, until it lets go", asy
   });
 });
 
-test("who lets go while the acknowledgement is on its way leaves no channel behind", async () => {
+test("a subscriber that leaves before Redis has acknowledged its subscription leaves no channel behind", async () => {
   const one = listener();
   const on = Array.from({ length: 20 }, (_, i) => hub.subscribe([`hub-early-${i}`], one));
   for (let i = 0; i < 20; i++) hub.unsubscribe([`hub-early-${i}`], one);
@@ -138,7 +138,7 @@ test("follows a slot that goes elsewhere, and one that goes and comes back befor
   hub.unsubscribe(all, second);
 });
 
-test("after a failover all is heard from the new primary, where keyspace events are switched on too", async () => {
+test("after a failover all events come from the new primary, where keyspace events are switched on too", async () => {
   for (const server of cluster.servers) await command(server, "CONFIG", "SET", "notify-keyspace-events", "");
   const gateway = await startGateway({ redis: { cluster: cluster.nodes }, enableKeyspaceEvents: true });
   const flags = async (server: TestRedis) =>

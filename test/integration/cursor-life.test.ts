@@ -129,7 +129,7 @@ test("a record that knows nothing of the rule goes on: as it is, its generation 
   expect([await holds(id, first), await holds(id, next)]).toEqual([false, true]);
 });
 
-test("who had rows that a failover took is not told that they stand, although his cursor was cut", async () => {
+test("a subscriber whose rows a failover took does not get them as kept, although its cursor was cut", async () => {
   const id = "lost and cut";
   await one.append(id, ...range(0, 4));
   const keys = Object.values(keysByPart(id));
@@ -180,7 +180,7 @@ test("a cursor behind the last row that retention has trimmed holds for who had 
   trims.close();
 });
 
-test("who was away for an edit of the first message has the promised order when the feed catches up", async () => {
+test("a subscriber that was away during an edit of the first message gets the promised order when the feed catches up", async () => {
   const id = "first edited";
   await one.append(id, ...range(0, 2));
   const reader = await one.open(id, "");

@@ -69,7 +69,7 @@ async function lengthOn(server: TestRedis, key: string): Promise<number> {
 const retry = (sessionId: string) => ({ input: { sessionId, text: "Hi", messageId: "hi" } });
 const stop = `mutation ($input: CancelRunInput!) { cancelRun(input: $input) { run { status } } }`;
 
-test("who waits for the reply on another gateway gets it when the replicas hold it", async () => {
+test("a caller that waits for the reply on another gateway gets it when the replicas hold it", async () => {
   const waiting: ReturnType<typeof refusal>[] = [];
   const { events } = sessionKeys("waits");
   await unheld("waits", async () => {
@@ -86,7 +86,7 @@ test("who waits for the reply on another gateway gets it when the replicas hold 
   for (const replica of replicas) expect(await lengthOn(replica, "waits")).toBe(2);
 });
 
-test("who reads its end, or stops it too late, is told when the replicas hold it", async () => {
+test("a caller that reads a run's end, or stops it too late, gets the end when the replicas hold it", async () => {
   const runId = await unheld("reads", () => Promise.resolve());
   const { conversations } = there.gateway;
   const local = (await redis.hget(sessionKeys("reads").session, "last")) ?? "";

@@ -264,7 +264,7 @@ describe("a reply (P6)", () => {
     }
   });
 
-  test("a reader who missed a whole turn and a half has them in order", async ({ one, two }) => {
+  test("a subscriber that missed a turn and a half gets them in order", async ({ one, two }) => {
     await one.append("turns", "first");
     const reader = await one.open("turns", null, "never");
     expect((await reader.next())?.kind).toBe("opened");
@@ -338,7 +338,7 @@ describe("a reply (P6)", () => {
     expect(textsOf(must(readers[0]))).toHaveLength(30 * 2 + 6 + 1);
   });
 
-  test("a waiting run that is cancelled is told once, and the ended one before it not again", async ({
+  test("the end of a cancelled run that waited is delivered once, and that of the run before it not again", async ({
     redis,
     one,
     two,

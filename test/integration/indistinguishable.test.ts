@@ -233,7 +233,7 @@ describe("another's is answered as nobody's", () => {
   );
 });
 
-test("who may name both waits for both alike (what such a stream is told: attacks/waiting-streams)", async () => {
+test("a viewer who may name both waits for both alike (the events of such a stream: attacks/waiting-streams)", async () => {
   const [, probe] = waitingSubscriptions;
   if (!probe) throw new Error("There is no such probe");
   const token = await mallory();

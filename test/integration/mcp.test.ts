@@ -128,7 +128,7 @@ describe.each(kinds)("a server over %s", (_kind, endpoint, notes) => {
     expect(shownContent({ content: "Plain.", status: "success" })).toBe("Plain.");
   });
 
-  test("what it answers as a failure is an answer, or thrown where it is to be hidden", async () => {
+  test("a failure that the tool returns is an answer; one that is to be hidden is thrown", async () => {
     const told = await call(server, "fail");
     expect(told).toMatchObject({ content: "No such city. password=hunter2", status: "error" });
     await expect(call(server, "fail", {}, { hidesErrors: true })).rejects.toThrow("No such city.");
@@ -213,7 +213,7 @@ test("a server that never answers is not waited for longer than is configured, n
   await expect(serverOf(hanging).tools(signal)).rejects.toThrow(/timeout/);
 });
 
-test("a command that there is not, and an address where nobody listens, are told to the operator", async () => {
+test("the operator learns of a command that does not exist, and of an address where nothing listens", async () => {
   failures.length = 0;
   const missing: McpEndpoint = { kind: "stdio", command: "/no/such/program", args: [], env: {}, cwd: null };
   const nobody: McpEndpoint = { kind: "http", url: "http://127.0.0.1:1/mcp", headers: {} };
@@ -291,7 +291,7 @@ describe("which tools an agent has", () => {
     expect(leftOut).toEqual(["own__echo: It is not what it was when it was pinned.", "own__new: It has no pin."]);
   });
 
-  test("a title is what a model is told of a tool without description, so a pin holds it too", () => {
+  test("the title of a tool without description goes to the model, so a pin holds it too", () => {
     const tool = { name: "pid", title: "Of its process", inputSchema: { type: "object" as const } };
     const pins = { own__pid: pinOf(tool) };
     const namesOf = (title: string) => {

@@ -225,7 +225,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     await waitUntil("all places are free", async () => (await raw.exists(going)) === 0);
   });
 
-  test("a waiting one whose session expires lets its place go, and who waits for its reply hears so", async () => {
+  test("a waiting run whose session expires leaves its place, and the caller that waits for its reply gets an error", async () => {
     const { here, there, subject } = await newcomer({ maxRunsPerSubject: 2, runLeaseMs: 1000 });
     openai.behave({ kind: "gated", tokens: ["a"] });
     const sessionId = `${subject}:a`;

@@ -55,7 +55,7 @@ test("one write of more than is kept reaches a subscriber whole", async () => {
   expect(await sessionOf("at-once")).toMatchObject({ base: 16, end: 21, messageCount: kept });
 });
 
-test("a subscriber that lags behind the oldest kept message is told so, once, and no other is", async () => {
+test("a subscriber that lags behind the oldest kept message gets one reset, and no other gets any", async () => {
   await one.append("lags", "first");
   const { generation } = await sessionOf("lags");
   const slow = await one.open("lags", null, "never");

@@ -160,7 +160,7 @@ test("nothing of a step is in the history before its last answer, then all of it
   expect(await stepFields("order")).toEqual([]);
 });
 
-test("each reader is told the parts, then the message that calls tools, the answers, and the rest", async () => {
+test("each subscriber gets the parts, then the message that calls tools, the answers, and the rest", async () => {
   const readers: LiveReader[] = [];
   const run = await running("told");
   for (const at of [one, two]) readers.push(await at.open("told"));
@@ -329,7 +329,7 @@ test("a text that was begun behind a step is the next message's where the run is
   expect(replyLocalId).toBe("~3~" + run.turn.state.replyMessageId + ".1");
 });
 
-test("a step waits for a store that is away, and is written once; what else goes wrong is told", async () => {
+test("a step waits while the store is away, and is written once; any other error is passed on", async () => {
   const { turn, stream } = await running("away");
   const { store } = one.backend;
   let failures = 2;

@@ -82,7 +82,7 @@ describe.each(["standalone", "Cluster"] as const)("on %s", (shape) => {
   /** What the index has sent to the owner's list so far is carried out. */
   const flushed = () => at.redis.zcard(at.store.shared.sessions(owner));
 
-  test("who found a session gone, and takes it out when it is there again, leaves it where it belongs", async () => {
+  test("a removal from the list that comes after its session was started again leaves it in the list", async () => {
     await at.store.begin(owner, "again", newTurn("again", "question"));
     await flushed();
     at.store.forget(owner, "again");

@@ -35,7 +35,7 @@ describe("sessions of an owner", () => {
     return gateway.url;
   }
 
-  test("no way leads beyond the limit; what is there goes on, and a retry is answered", async () => {
+  test("nothing starts a session beyond the limit; existing sessions go on, and a retry is answered", async () => {
     const url = await start({ maxSessionsPerOwner: 3 });
     await execute(url, create, { id: "a", key: "k" });
     await execute(url, send, { id: "b" });

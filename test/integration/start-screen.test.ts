@@ -100,7 +100,7 @@ test("with AUTH=keys: in a session of the key's owner", async () => {
   await gateway.stop();
 });
 
-test("with PERSISTED_OPERATIONS=only there is none: what it would send is on no list", async () => {
+test("with PERSISTED_OPERATIONS=only there is no GraphiQL: its operations are on no list", async () => {
   const file = join(folder, "operations.json");
   await writeFile(file, JSON.stringify({ Who: "{ viewer { subject } }" }));
   const gateway = await spawnGateway({

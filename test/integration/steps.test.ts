@@ -55,7 +55,7 @@ test.each([
   await small.backend.close();
 });
 
-test("a step longer than the history may be goes whole; who comes then goes on behind it", async () => {
+test("a step longer than the history may be is dropped whole; a subscriber that opens then goes on behind it", async () => {
   const small = openBackend(server.port, { maxMessages: 2 });
   await redis.lpush("long", human("q"), reply("call"), answer("a1"), answer("a2"));
   // A script meets them, and there is nothing that may stay.

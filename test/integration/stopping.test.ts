@@ -91,7 +91,7 @@ test.each([
   await waitUntil("the server is gone", () => Promise.resolve(!isAlive(server)));
 });
 
-test("who follows a reply that ends while the gateway stops has its end before the socket closes", async () => {
+test("a subscriber to a reply that ends while the gateway stops gets its end before the socket closes", async () => {
   const [redis, openai] = await Promise.all([startRedis({ appendonly: false }), startOpenAI()]);
   const options = { redis: redis.url, model: "openai:test", openai: { apiKey: "test", baseUrl: openai.baseUrl } };
   const one = await startGateway(options);

@@ -118,7 +118,7 @@ describe("over WebSocket", () => {
     expect(nonsense.error?.extensions?.code).toBe("INVALID_CURSOR");
   });
 
-  test("what an event shows of the session is read once for all subscribers that ask for the same", async () => {
+  test("what an event selects of the session is read once for all subscribers with the same selection", async () => {
     const document = `subscription ($sessionId: String!) {
       sessionEvents(sessionId: $sessionId) { __typename ... on SessionUpdated { session { title } } } }`;
     const gateway = await startGateway({ redis: server.url, feedCheckMs: 600_000 });
@@ -263,7 +263,7 @@ describe("over SSE", () => {
     second.cut();
   });
 
-  test("of a session that there is not yet: cut off while it waits, it resumes in front of the first message", async () => {
+  test("a subscription to a session that does not exist yet, cut off while it waits, resumes in front of the first message", async () => {
     const variables = { sessionId: "sse new" };
     const first = new EventStream<AddedData>(one.url, messageAdded, variables, null);
     await waitUntil("an id to resume from", () => Promise.resolve(first.lastId !== null));

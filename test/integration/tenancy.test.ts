@@ -193,7 +193,7 @@ describe("another's session", () => {
     });
   });
 
-  test("is not told of where patterns overlap either; the record says whose it is", async () => {
+  test("shows nothing where patterns overlap, either; the record says whose it is", async () => {
     const known = await talk("bob:1", "bob");
     const missing = imagined(known, "bob:2");
     const eve = await as("eve", { sessions: ["bob:*"] });
@@ -206,7 +206,7 @@ describe("another's session", () => {
     expect((await eve.execute<Listed>(list)).sessions.nodes).toEqual([]);
   });
 
-  test("leaves nothing behind for who gets its id later: not even what was sent before", async () => {
+  test("leaves nothing behind for the next owner of its id: not even operations that were sent before", async () => {
     const shared = { sessions: ["room-*"] };
     const [ann, bob] = [await as("ann", shared), await as("bob", shared)];
     const { sendMessage } = await ann.execute<Sent>(send, { sessionId: "room-1", text: "a secret", messageId: "m" });
@@ -290,7 +290,7 @@ describe("an admin", () => {
     expect(await admin.refusal(list, { owner: "*" })).toMatch(/BAD_USER_INPUT.*filter\.owner/);
   });
 
-  test("is who has the scope, else FORBIDDEN, whether there is such an owner or not", async () => {
+  test("needs the scope, else FORBIDDEN, whether there is such an owner or not", async () => {
     const eve = await as("eve");
     const refused = '200 {"code":"FORBIDDEN"} This needs the scope admin, which your credentials do not have.';
     for (const owner of ["nat", "nobody", "eve", ""]) expect(await eve.refusal(list, { owner })).toBe(refused);

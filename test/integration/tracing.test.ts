@@ -221,7 +221,7 @@ test("a run that waited belongs to who asked for it, whichever gateway carries i
   expect(model).toHaveLength(1);
 });
 
-test("errors are told by their codes, and the log lines of a request carry its trace", async () => {
+test("spans have the codes of errors, and the log lines of a request carry its trace", async () => {
   const gateway = await start();
   openai.behave("401");
   await post(gateway.url, { query: send, variables: { id: "fails", text: "Hello" } }, { traceparent });

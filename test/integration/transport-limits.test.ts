@@ -225,7 +225,7 @@ describe("requests", () => {
     for (const raw of sockets) await closeOf(raw);
   });
 
-  test("who is refused at connection_init is counted like who is over HTTP", async () => {
+  test("a refusal at connection_init is counted like one over HTTP", async () => {
     const { telemetry, codes } = watched();
     const authenticate = () => {
       throw unauthenticated();
@@ -320,7 +320,7 @@ describe("requests", () => {
 });
 
 describe("more than can be executed", () => {
-  test("is refused at once with 503 and OVERLOADED, health is told, and it recovers", async () => {
+  test("is refused at once with 503 and OVERLOADED, /readyz says so, and it recovers", async () => {
     const { telemetry, limits, codes } = watched();
     await using server = await startTransport({ telemetry, maxConcurrentOperations: 1 });
     const raw = await openAcknowledged(server.endpoint);

@@ -22,7 +22,7 @@ async function open({ url }: TestServer): Promise<Socket> {
   return socket;
 }
 
-test("who asks and asks for small answers and reads none is cut off, and what it asked for is not executed", async () => {
+test("a client that pipelines requests with small answers and reads none is cut off, and the rest of them is not executed", async () => {
   let executed = 0;
   const text = "x".repeat(60_000);
   const resolve = () => {

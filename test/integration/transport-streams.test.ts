@@ -203,7 +203,7 @@ describe("multipart subscriptions", () => {
     }
   });
 
-  test("who takes this form alone gets a refusal, an invalid document and a query in it", async () => {
+  test("a client that accepts this form alone gets a refusal, an invalid document and a query in it", async () => {
     await using server = await startTransport();
     for (const [query, json] of [
       ["subscription { missing }", /^\{"payload":null,"errors":\[.*"code":"NOT_FOUND"\}\}\]\}$/],

@@ -84,7 +84,7 @@ describe("close codes", () => {
     expect(server.probe.logged).toEqual([]);
   });
 
-  test("4401 for who may not in, 4403 for whose time is over, in the same words; the reason for the rest stays inside", async () => {
+  test("4401 without access, 4403 after the token's expiry, in the same words; the reason for all else stays inside", async () => {
     await using server = await startTransport({
       authenticate({ connectionParams }) {
         if (connectionParams?.["token"] === "old") throw new CredentialsExpired();

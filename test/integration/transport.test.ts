@@ -237,7 +237,7 @@ describe("Accept", () => {
     },
   );
 
-  test("what is deferred comes with the rest to who takes one result alone", async () => {
+  test("what is deferred comes with the rest to a client that accepts one result alone", async () => {
     await using server = await startTransport();
     server.probe.release();
     const query =
@@ -412,7 +412,7 @@ describe("GraphiQL's page", () => {
       asked.on("error", reject).end();
     });
 
-  test("goes out compressed to who takes gzip, and as it is to who does not", async () => {
+  test("goes out compressed to clients that accept gzip, and as it is to others", async () => {
     await using server = await startTransport();
     const plain = await page(server, null);
     expect([plain.headers["content-encoding"], plain.headers.vary]).toEqual([undefined, "origin, accept-encoding"]);

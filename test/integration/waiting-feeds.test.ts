@@ -93,7 +93,7 @@ describe("a stream that came before its session", () => {
     }
   });
 
-  test("is told so once the session is made, and of nothing that it has not", async ({ one, two }) => {
+  test("gets StreamOpened once the session is made, and nothing of what the session has not", async ({ one, two }) => {
     const reader = await waiting(one, "made");
     await two.backend.store.create(owner, "made", newRecord("A title", null), newOp());
     await reader.untilCount("opened", 1);

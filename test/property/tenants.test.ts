@@ -195,7 +195,7 @@ async function tryOut({ subject, caller, told }: Tenant, known: Known | undefine
   expect(answer, probe.name).toBe(await caller.refusal(query, variables(missing)));
 }
 
-test("nobody is ever told what another wrote, whatever anybody does", async () => {
+test("no owner ever sees what another wrote, whatever anybody does", async () => {
   await checkProperty(
     fc.asyncProperty(fc.array(step, { minLength: 30, maxLength: 30, size: "max" }), async (steps) => {
       for (const one of steps) await take(one);

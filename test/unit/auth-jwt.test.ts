@@ -191,7 +191,7 @@ describe("a token of an issuer with a key set", () => {
     expect(await refusal(verify(own))).toBe(refused);
   });
 
-  test("while its keys cannot be had, nobody is told that they are signed out", async () => {
+  test("while the issuer's keys cannot be fetched, nobody is signed out", async () => {
     const signer = await createSigner("ES256", "a");
     await using keySet = await startKeySet([signer.publicJwk]);
     keySet.broken = true;
@@ -202,7 +202,7 @@ describe("a token of an issuer with a key set", () => {
     expect((await verify(await signer.token("jim"))).viewer.subject).toBe("jim");
   });
 
-  test("that they cannot be had is told once; a set without measure is none", async () => {
+  test("that they cannot be fetched is reported once; a set that is too large counts as none", async () => {
     const signer = await createSigner("ES256", "a");
     await using keySet = await startKeySet([{ ...signer.publicJwk, x5c: ["x".repeat(2_000_000)] }]);
     const told: unknown[] = [];

@@ -106,7 +106,7 @@ describe("followed sessions", () => {
     for (const some of Map.groupBy(world.calls, ({ at }) => at).values()) expect(some.length).toBeLessThanOrEqual(10);
   });
 
-  test("what fails is said once for all that were asked about together, and asked again long before the next round", async () => {
+  test("a failure is reported once for all sessions of one question, and they are asked again long before the next round", async () => {
     const world = new World();
     const sessions = world.add(40);
     world.failure = new Error("Redis is away");
@@ -120,7 +120,7 @@ describe("followed sessions", () => {
     expect(told).toEqual(Array.from({ length: 10 }, () => [null]));
   });
 
-  test("one that is gone is asked about no more, and told nothing of what was asked before", async () => {
+  test("a session that is no longer followed is asked about no more, and gets no answer to an earlier question", async () => {
     const world = new World();
     const sessions = world.add(4);
     const { promise, resolve } = Promise.withResolvers();

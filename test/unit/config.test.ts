@@ -307,7 +307,7 @@ test.each([
   expect(loadConfig(env).autoTitle).toBe(expected);
 });
 
-test("all mistakes are told at once, each with its variable, none with its value", () => {
+test("all mistakes are reported at once, each with its variable, none with its value", () => {
   const env = {
     PORT: "65536",
     REDIS_URL: "http://:secret@redis",

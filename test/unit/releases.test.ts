@@ -190,7 +190,7 @@ describe("dependencies", () => {
   });
 });
 
-test("an older Node is told what is needed, in words that it can read", () => {
+test("an older Node prints what is needed, in syntax that it can read", () => {
   const program = fileURLToPath(new URL("bin/parley.js", root));
   const pretend = (version: string, args: string[] = []) =>
     spawnSync(
