@@ -275,7 +275,7 @@ function notSupported(): GraphQLError {
   return forgiven("PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported");
 }
 
-/** As for a syntax error: 200 for who asks for application/json, as Apollo's clients expect it. */
+/** As for a syntax error: 200 for clients that accept application/json, as Apollo's expect it. */
 function forgiven(code: string, message: string): GraphQLError {
   return new GraphQLError(message, { extensions: { code, http: { spec: true, status: 400 } } });
 }

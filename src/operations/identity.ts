@@ -1,6 +1,6 @@
 import type { Viewer } from "../conversation/session.ts";
 
-// Who asks, before and after it is known. Part of the types that the package publishes: nothing here drags a library along.
+// The caller, before and after it is known. Part of the types that the package publishes: nothing here drags a library along.
 
 /** By lower-case name; what was sent several times comes joined by ", ". */
 export interface RequestHeaders {

@@ -157,7 +157,7 @@ export function createTransport(options: TransportOptions): Transport {
       server?.http.close();
       guard.close();
       exchanges.endAll();
-      // Who waits for a reply has it, as far as it goes, a moment later; then nothing keeps a connection open.
+      // Callers that wait for a reply get it, as far as it goes, a moment later; then nothing keeps a connection open.
       const timer = setTimeout(() => server?.http.closeAllConnections(), closeGraceMs);
       server?.http.closeIdleConnections();
       await Promise.all([webSockets.close(closeGraceMs), server?.closed]);

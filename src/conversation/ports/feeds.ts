@@ -2,15 +2,15 @@ import type { ReadRequest } from "../conversations/api.ts";
 import type { SessionChange, SessionEvent } from "../events.ts";
 import type { Live } from "./live.ts";
 
-/** What becomes of a stream of a session that there is not: NOT_FOUND, it waits for one, or `removed` and the end. */
+/** What becomes of a stream whose session does not exist: it fails with NOT_FOUND, waits for the session, or gives `removed` and ends. */
 export type WhenAbsent = "refuse" | "wait" | "end";
 
-/** The port to what happens live. */
+/** The port to live events. */
 export interface Feeds {
   /**
-   * Resolves once nothing can be missed, with NOT_FOUND or INVALID_CURSOR otherwise. `after`: a cursor, "" for all from
-   * the beginning, null from now on. Who waits is told of all from the beginning. A key that holds what is no history is
-   * NOT_FOUND whatever is to become of a stream of none. While the store is away the iterator waits, and goes on without a gap (P3).
+   * Resolves once no event can be missed; rejects with NOT_FOUND or INVALID_CURSOR. `after`: a cursor, "" for all from the
+   * beginning, null from now on. A stream that waits for its session gets all from the beginning. A key that holds no
+   * history is NOT_FOUND whatever `absent` says. While the store is away the iterator waits, and goes on without a gap (P3).
    */
   open(
     owner: string,
@@ -30,6 +30,6 @@ export interface RunWatcher {
   onEnded(runIds: readonly string[]): void;
   /** These runs wait for decisions, each time that they do. */
   onWaiting?(runIds: readonly string[]): void;
-  /** From here on nothing is missed, but something may have been: ask the store. Called at first and after a reconnect. */
+  /** From here on no event is missed, but one may have been before: ask the store. Called at first and after each reconnect. */
   onUnsure(): void;
 }

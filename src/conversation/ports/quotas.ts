@@ -3,7 +3,7 @@ import type { LimitName } from "../limit-names.ts";
 
 // What a subject may cost. Each limit has a name: see limit-names.ts.
 
-/** Counted over all gateways, in Redis. null: as much as one likes. */
+/** Counted over all gateways, in Redis. null: no limit. */
 export interface QuotaLimits {
   /** Calls of a model that a subject may ask for within any 60 seconds. */
   readonly sendsPerMinute: number | null;
@@ -20,8 +20,8 @@ export interface Refusal {
 }
 
 /**
- * The port to what is counted. A turn is counted by the store's begin(), in the same write where that can be; here is what
- * happens beside it. Nothing throws but admit() and hasRoom().
+ * The port to the counters of these limits. The store's begin() counts a turn, in the same write where that is possible; all
+ * other counting is here. Only admit() and hasRoom() throw.
  */
 export interface Quotas {
   /**
@@ -36,9 +36,9 @@ export interface Quotas {
   release(owner: string, runId: string): void;
   /** The run waits for somebody: it counts as going for so long, whatever becomes of this process. */
   keep(owner: string, runId: string, ms: number): void;
-  /** It does so no more: it has ended, or this process looks after it again. */
+  /** The run waits no more: it has ended, or this process looks after it again. */
   drop(owner: string, runId: string, goesOn: boolean): void;
-  /** What a call has cost, counted once for each id. `tokens` is asked only where there is a limit. */
+  /** What a call has cost, counted once for each id. `tokens` is called only where there is a limit. */
   spend(owner: string, id: string, tokens: () => number): void;
 }
 

@@ -41,7 +41,7 @@ export interface ConnectionSettings extends SendingSettings {
 
 export type Role = "commands" | "subscriber" | "durable";
 
-/** A durable write is repeated by who waits for it, so the connection only looks for the new primary. */
+/** The caller of a durable write repeats it, so the connection only looks for the new primary. */
 const demoted = (error: Error): boolean => error.message.startsWith("READONLY");
 
 const slowestRetryMs = 500;
@@ -75,7 +75,7 @@ function connectionOptions({ commandTimeoutMs }: ConnectionSettings, role: Role)
     reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
     keepAlive: 10_000,
     noDelay: true,
-    // A subscriber is subscribed again by who reads behind the acknowledgement; durable writes are repeated by who waits.
+    // The hub subscribes again, since it reads what came before the acknowledgement; callers repeat durable writes.
     ...(role === "subscriber" ? { autoResubscribe: false } : {}),
     ...(role === "durable"
       ? { autoResendUnfulfilledCommands: false, enableOfflineQueue: false, reconnectOnError: demoted }

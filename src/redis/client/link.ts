@@ -11,7 +11,7 @@ export class Link {
   readonly redis: Redis;
   /** Grows with each connection: what was sent over one is not known to the next. */
   epoch = 0;
-  /** Who waits for an answer on this connection, and who for the connection: sets, as a promise would keep each race it was in. */
+  /** Callers that wait for an answer on this connection, or for the connection itself. Sets: a promise would keep each race it was in. */
   readonly #onLost = new Set<(error: Error) => void>();
   readonly #onReady = new Set<() => void>();
 

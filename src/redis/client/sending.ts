@@ -22,7 +22,7 @@ export interface SendingSettings {
  */
 export function prepareSending(redis: Client, role: string, settings: SendingSettings): void {
   const { commandTimeoutMs, telemetry = silentTelemetry } = settings;
-  // Where nobody hears of it, measuring would be the dearest part of sending a command.
+  // Without a telemetry measuring would be the most expensive part of sending a command.
   const measured = telemetry.redisCommand === silentTelemetry.redisCommand ? [] : [measuring(telemetry)];
   if (redis instanceof Cluster) {
     const gather = (node: Redis) => beforeSending(node, [gathering(node)]);

@@ -108,7 +108,7 @@ export class SessionCalls {
     this.settings = settings;
   }
 
-  /** Who lost Redis renews its leases before others take them: all that lost it wait half a lease more. */
+  /** A gateway that lost Redis renews its leases before others take them: all gateways that lost it wait half a lease more. */
   grantGrace(): void {
     this.#graceUntil = Date.now() + this.settings.leaseMs / 2;
   }

@@ -142,8 +142,8 @@ export class RedisBackend {
   }
 
   /**
-   * A connection to each server that takes writes. Until a cluster has said who they are, its client takes the nodes it was
-   * told of for all there are: an answer to anything comes later than that.
+   * A connection to each server that takes writes. Until a cluster has named its nodes, its client knows only those of the
+   * configuration. An answer to any command comes later than that.
    */
   async primaries(): Promise<readonly Redis[]> {
     await guarded(this.commands.ping());

@@ -229,7 +229,7 @@ function headersOf({ errors = [] }: ExecutionResult): Record<string, string> {
 
 // Accept, as RFC 9110 (12.5.1) and GraphQL over HTTP have it.
 
-/** What may be answered to who sent an Accept header. */
+/** What an Accept header lets the answer be. */
 interface Accepted {
   /** The media type of a single JSON result; null: no JSON. */
   readonly json: string | null;
@@ -265,7 +265,7 @@ interface MediaRange {
 
 const anything: readonly MediaRange[] = [{ type: "*/*", weight: 1, forSubscriptions: false }];
 
-/** The first is what is sent to who takes either. */
+/** The first is sent to clients that accept either. */
 const jsonTypes = ["application/json", "application/graphql-response+json"] as const;
 const sseType = "text/event-stream";
 const multipartType = "multipart/mixed";

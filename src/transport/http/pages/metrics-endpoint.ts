@@ -6,7 +6,7 @@ import type { RequestHeaders } from "../../../operations/identity.ts";
 export interface MetricsSource {
   text(): Promise<string>;
   readonly contentType: string;
-  /** Who reads must send it as a bearer token; null: everybody who reaches the port. */
+  /** Readers must send it as a bearer token; null: everybody who reaches the port may read. */
   readonly token: string | null;
 }
 
