@@ -5,11 +5,12 @@ import { median } from "./statistics.ts";
 
 /**
  * What is measured, each in the unit that its name ends with. `cpuUs` is the server's CPU an operation, `redisUs` that of
- * Redis; `idleUs` and `redisIdleUs` are what a session takes in a second in which nothing happens.
+ * Redis, `clientUs` that of the client; `idleUs` and `redisIdleUs` are what a session takes in a second in which nothing happens.
  */
 export type Metric =
   | "cpuUs"
   | "redisUs"
+  | "clientUs"
   | "idleUs"
   | "redisIdleUs"
   | "cpuMs"

@@ -12,6 +12,7 @@ import { start } from "./benchmarks/start.ts";
 import { tokens } from "./benchmarks/tokens.ts";
 import { turns } from "./benchmarks/turns.ts";
 import { typename } from "./benchmarks/typename.ts";
+import { workersBenchmark } from "./benchmarks/workers.ts";
 import { commit, machineLine, thisMachine, type Machine } from "./machine.ts";
 import { writePerformancePage } from "./performance-page.ts";
 import { differencesText, resultText, type BenchReport } from "./report.ts";
@@ -22,6 +23,7 @@ const benchmarks: readonly Benchmark[] = [
   chatsOfReplies,
   pages,
   typename,
+  workersBenchmark,
   delivery,
   tokens,
   firstToken,

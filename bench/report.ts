@@ -20,6 +20,7 @@ const number = (digits: number, unit: string) => (value: number) =>
 export const metrics: Readonly<Record<Metric, MetricForm>> = {
   cpuUs: { heading: "CPU/op", show: number(1, " µs") },
   redisUs: { heading: "Redis CPU/op", show: number(1, " µs") },
+  clientUs: { heading: "the client", show: number(1, " µs") },
   idleUs: { heading: "idle, a session and second", show: number(1, " µs") },
   redisIdleUs: { heading: "Redis, idle", show: number(1, " µs") },
   cpuMs: { heading: "CPU", show: number(0, " ms") },
