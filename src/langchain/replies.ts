@@ -223,7 +223,7 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
     const { toolAgent, pageTool } = await agentModules();
     let tools: readonly AgentTool[];
     try {
-      tools = await spec.tools(signal);
+      tools = await spec.tools(signal, request.userToken);
     } catch (error) {
       onThrown(error);
       return error instanceof ToolChoiceError
@@ -334,7 +334,7 @@ function choiceOf(name: string, agent: AgentSpec | undefined, isDefault: boolean
     // What a flow calls is known to itself alone.
     if (agent.kind !== "agent") return [];
     const { toJsonSchema } = await import("@langchain/core/utils/json_schema");
-    return (await agent.tools(signal)).map(({ tool: { name: called, description, schema }, needsApproval }) => ({
+    return (await agent.tools(signal, null)).map(({ tool: { name: called, description, schema }, needsApproval }) => ({
       ...{ name: called, description, needsApproval },
       // Typed as any of the forms that there are.
       parameters: toJsonSchema(schema as Parameters<typeof toJsonSchema>[0]),

@@ -46,7 +46,7 @@ export class Exchange implements Validity, Omit<Caller, "viewer"> {
   place: Place | null = null;
   readonly #identify: Identity | (() => Identity | Promise<Identity>);
   #identity: Promise<Identity> | null = null;
-  #validity: Validity = unknownValidity;
+  #validity: Validity & Pick<Identity, "token"> = unknownValidity;
   #controller: AbortController | null = null;
   #listeners: (() => void)[] | null = null;
   #ended = false;
@@ -68,6 +68,10 @@ export class Exchange implements Validity, Omit<Caller, "viewer"> {
 
   get revocation(): Revocation | null {
     return this.#validity.revocation ?? null;
+  }
+
+  get userToken(): string | null {
+    return this.#validity.token ?? null;
   }
 
   /** Made when it is first asked for: few operations need one. */

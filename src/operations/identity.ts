@@ -33,6 +33,8 @@ export interface Validity {
 
 export interface Identity extends Validity {
   readonly viewer: Viewer;
+  /** The token that was shown; left out: none was. Only ever kept in memory, and not logged. */
+  readonly token?: string | undefined;
 }
 
 /** `connectionParams`: the payload of connection_init (WebSocket); null over HTTP. Throws as Authenticate does. */

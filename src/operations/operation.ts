@@ -288,6 +288,10 @@ class OperationContext implements Context {
     return this.#exchange.signal;
   }
 
+  get userToken(): string | null {
+    return this.#exchange.userToken;
+  }
+
   whileWaiting<Result>(work: () => Promise<Result>): Promise<Result> {
     return this.#exchange.whileWaiting(work);
   }

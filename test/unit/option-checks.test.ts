@@ -47,6 +47,10 @@ test.each<readonly [unknown, readonly string[]]>([
           limits: { toolCalls: 0, runTimeoutMs: null, calls: 1 },
         },
         bad: { model: "agent:twice", tools: [{ name: "o.k", invoke: () => null }], clientTools: "on" },
+        user: {
+          model: "offline",
+          mcpServers: { own: { command: "x", passUserToken: true }, web: { url: "https://x.test/", passUserToken: 1 } },
+        },
       },
     },
     [
@@ -62,6 +66,8 @@ test.each<readonly [unknown, readonly string[]]>([
       "agents.bad.model must be the name of a model",
       "agents.bad.tools[0].name must have letters",
       "agents.bad.clientTools must be true or false",
+      "agents.user.mcpServers.own.passUserToken does not belong to a server with command",
+      "agents.user.mcpServers.web.passUserToken must be true or false",
     ],
   ],
   [

@@ -28,6 +28,8 @@ export interface Caller {
   readonly viewer: Viewer;
   /** Aborts when the client goes away, the operation is complete, or the caller's credentials end. */
   readonly signal: AbortSignal;
+  /** The token that the caller has shown, for tools that act as the user; null, or left out: none. */
+  readonly userToken?: string | null;
   /**
    * Does work that only waits for others: meanwhile the operation does not count as one that is being executed. Throws
    * UNAUTHENTICATED where the caller's credentials have ended by then.

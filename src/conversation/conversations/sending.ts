@@ -192,7 +192,7 @@ export abstract class Sending {
 
   /** All of the decisions are taken, or none. With the last one that it waits for the run goes on, here. */
   async respondToRun(
-    viewer: Viewer,
+    { viewer, userToken = null }: Pick<Caller, "viewer" | "userToken">,
     sessionId: string,
     runId: string,
     decisions: readonly Decision[],
@@ -206,7 +206,7 @@ export abstract class Sending {
     );
     if (turn !== null) {
       this.settings.quotas.drop(turn.owner, runId, true);
-      this.#turns.start(turn);
+      this.#turns.start(turn, userToken);
     }
     const reading = await this.sessions.read(viewer, sessionId, { ...read, runId });
     if (!reading?.run) throw notFound(reading ? "run" : "session");
@@ -267,16 +267,17 @@ export abstract class Sending {
     read: ReadRequest | null,
     wait: boolean,
   ): Promise<TurnResult> {
-    const { viewer } = caller;
+    const { viewer, userToken = null } = caller;
     const answer = await this.sessions.owning(viewer, sessionId, async () => {
       const begun = await this.store.begin(viewer.subject, sessionId, turn);
       if (begun.kind === "notFound") throw notFound();
       return begun;
     });
     const runId = this.#accepted(sessionId, turn, answer);
-    if (answer.kind === "started") this.#turns.start(answer);
+    if (answer.kind === "started") this.#turns.start(answer, userToken);
     if (answer.kind === "queued") {
-      this.#turns.enqueued(viewer.subject, sessionId, this.settings.historyKeyPrefix + sessionId, runId);
+      const historyKey = this.settings.historyKeyPrefix + sessionId;
+      this.#turns.enqueued(viewer.subject, sessionId, historyKey, runId, userToken);
     }
     const begun = answer.kind === "started" || answer.kind === "queued" ? answer.run : null;
     const written = wait ? await this.#ended(caller, sessionId, runId) : begun;

@@ -54,8 +54,8 @@ export class Turns {
   readonly #quotas: Quotas;
   readonly #telemetry: Telemetry;
   readonly #going = new Map<string, Going>();
-  /** Waiting runs of this process: run id -> stops watching. */
-  readonly #waiting = new Map<string, () => void>();
+  /** Waiting runs of this process: run id -> stops watching, and the token of who asked for it. */
+  readonly #waiting = new Map<string, { readonly stop: () => void; readonly userToken: string | null }>();
   readonly #summaries: Summaries;
   #closing = false;
 
@@ -78,16 +78,17 @@ export class Turns {
     return this.#waiting.size;
   }
 
-  /** Carries out a turn that was started for this process. */
-  start(turn: StartedTurn): void {
+  /** Carries out a turn that was started for this process. `userToken`: of who asked for it, or lets it go on; null: nobody did here. */
+  start(turn: StartedTurn, userToken: string | null = null): void {
     if (this.#going.has(turn.runId)) return;
+    const token = userToken ?? this.#waiting.get(turn.runId)?.userToken ?? null;
     this.#stopWaiting(turn.runId);
     this.#quotas.hold(turn.owner, turn.runId);
     const controller = new AbortController();
     // It may have been asked for by another request, or at another gateway, than the one that starts it.
     const span = this.#telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
     const ended = span
-      .inside(() => this.#carryOut(turn, controller, span))
+      .inside(() => this.#carryOut(turn, token, controller, span))
       .catch((error: unknown) => {
         this.#settings.onError(error);
         return null;
@@ -113,7 +114,7 @@ export class Turns {
   }
 
   /** A run of this process waits in the session: it is taken as soon as the turn is free. */
-  enqueued(owner: string, sessionId: string, historyKey: string, runId: string): void {
+  enqueued(owner: string, sessionId: string, historyKey: string, runId: string, userToken: string | null): void {
     if (this.#waiting.has(runId) || this.#going.has(runId)) return;
     this.#quotas.hold(owner, runId);
     const over = () => {
@@ -138,7 +139,7 @@ export class Turns {
       },
     };
     const stop = this.#watch(historyKey, watcher, ask);
-    this.#waiting.set(runId, stop);
+    this.#waiting.set(runId, { stop, userToken });
   }
 
   /** Resolves when the run has ended or waits for decisions, after `waitMs`, or when `signal` aborts; with the run, where this process has ended it. */
@@ -187,7 +188,7 @@ export class Turns {
   /** Lets what is going end within `graceMs`, then closes the rest as lost, their text kept. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
-    for (const stop of this.#waiting.values()) stop();
+    for (const { stop } of this.#waiting.values()) stop();
     this.#waiting.clear();
     let timer: NodeJS.Timeout | undefined;
     const grace = new Promise<void>((resolve) => (timer = setTimeout(resolve, graceMs)));
@@ -220,11 +221,16 @@ export class Turns {
   }
 
   #stopWaiting(runId: string): void {
-    this.#waiting.get(runId)?.();
+    this.#waiting.get(runId)?.stop();
     this.#waiting.delete(runId);
   }
 
-  async #carryOut(turn: StartedTurn, controller: AbortController, span: Span): Promise<Run | null> {
+  async #carryOut(
+    turn: StartedTurn,
+    userToken: string | null,
+    controller: AbortController,
+    span: Span,
+  ): Promise<Run | null> {
     const telemetry = this.#telemetry;
     const startedAt = performance.now();
     const seconds = () => (performance.now() - startedAt) / 1000;
@@ -282,6 +288,7 @@ export class Turns {
           signal: controller.signal,
           resumed: steps.resumed,
           pageTools: turn.tools,
+          userToken,
           steps: {
             open(step) {
               count(step);

@@ -76,6 +76,8 @@ export interface ReplyRequest {
   readonly steps: Steps;
   /** The page's. */
   readonly pageTools: readonly PageTool[];
+  /** Of who has started the run, or let it go on, for tools that act as the user; null: nobody has here. */
+  readonly userToken: string | null;
   /** What a run that has waited goes on with; null: it begins. */
   readonly resumed: ResumedReply | null;
 }

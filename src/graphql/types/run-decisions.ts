@@ -115,7 +115,7 @@ builder.mutationField("respondToRun", (t) =>
       if (id?.type !== "Run") throw notFound("run");
       const pages = pagesOfSessionBelow(info) ?? [];
       const { run, session } = await context.conversations.respondToRun(
-        context.viewer,
+        context,
         id.sessionId,
         id.local,
         input.decisions.map(decisionOf),

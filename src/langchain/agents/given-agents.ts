@@ -75,7 +75,7 @@ class GivenAgent implements ToolAgentSpec {
   readonly takesPageTools: boolean;
   readonly responseFormat: ResponseSchema | null;
   readonly #options: ModelAgentOptions;
-  readonly #servers: readonly { readonly server: McpServer; readonly hidesErrors: boolean }[];
+  readonly #servers: readonly Omit<ServerTool, "tool">[];
   readonly #onWarning: (message: string, cause?: unknown) => void;
   #told = "";
   #problem: string | null = null;
@@ -100,7 +100,7 @@ class GivenAgent implements ToolAgentSpec {
         onFailure: (error) => this.#onWarning(`The MCP server ${serverName} cannot be reached.`, error),
         onLine: (line) => this.#onWarning(`The MCP server ${serverName} says: ${line}`),
       });
-      return { server, hidesErrors: config.errors === "hide" };
+      return { server, hidesErrors: config.errors === "hide", actsAsUser: config.passUserToken === true };
     });
   }
 
@@ -108,9 +108,9 @@ class GivenAgent implements ToolAgentSpec {
     return this.#problem;
   }
 
-  readonly tools = async (signal?: AbortSignal): Promise<readonly AgentTool[]> => {
+  readonly tools = async (signal?: AbortSignal, userToken: string | null = null): Promise<readonly AgentTool[]> => {
     try {
-      const tools = await this.#chosen(signal);
+      const tools = await this.#chosen(signal, userToken);
       this.#problem = null;
       return tools;
     } catch (error) {
@@ -133,13 +133,11 @@ class GivenAgent implements ToolAgentSpec {
 
   /** All tools of its servers. */
   async #listed(signal?: AbortSignal): Promise<readonly ServerTool[]> {
-    const listed = this.#servers.map(async ({ server, hidesErrors }) =>
-      (await server.tools(signal)).map((tool) => ({ server, tool, hidesErrors })),
-    );
+    const listed = this.#servers.map(async (one) => (await one.server.tools(signal)).map((tool) => ({ ...one, tool })));
     return (await Promise.all(listed)).flat();
   }
 
-  async #chosen(signal: AbortSignal | undefined): Promise<readonly AgentTool[]> {
+  async #chosen(signal: AbortSignal | undefined, userToken: string | null): Promise<readonly AgentTool[]> {
     const { tools, approvals = [], pins = {} } = this.#options;
     // Safe: each has a tool's name and invoke().
     const own = (tools ?? []).filter((one): one is Tool => typeof one !== "string");
@@ -153,6 +151,7 @@ class GivenAgent implements ToolAgentSpec {
       (name, why) => {
         leftOut.push(`The tool ${name} is left out. ${why}`);
       },
+      userToken,
     );
     if (leftOut.join() !== this.#told) for (const message of leftOut) this.#onWarning(message);
     this.#told = leftOut.join();

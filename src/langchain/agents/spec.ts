@@ -33,9 +33,9 @@ export interface ToolAgentSpec extends Named {
   readonly responseFormat: ResponseSchema | null;
   /**
    * The tools of one run. It is asked at each run, as MCP servers come and go; where it throws, the run fails with
-   * MODEL_UNAVAILABLE before any tool has begun.
+   * MODEL_UNAVAILABLE before any tool has begun. `userToken`: of the user that tools may act as; null: there is none.
    */
-  readonly tools: (signal: AbortSignal) => Promise<readonly AgentTool[]>;
+  readonly tools: (signal: AbortSignal, userToken: string | null) => Promise<readonly AgentTool[]>;
   /** Whether it takes tools of the page's. */
   readonly takesPageTools?: boolean;
 }

@@ -22,6 +22,8 @@ export interface ServerTool {
   readonly server: McpServer;
   readonly tool: Tool;
   readonly hidesErrors: boolean;
+  /** Its calls need the user's token. */
+  readonly actsAsUser?: boolean;
 }
 
 /** What providers take as a tool's name. */
@@ -51,6 +53,7 @@ export function chosenTools(
   own: readonly StructuredToolInterface[],
   { tools, approvals, pins }: ToolChoice,
   onLeftOut: (name: string, why: string) => void,
+  userToken: string | null = null,
 ): readonly AgentTool[] {
   const usable = new Map<string, ServerTool>();
   for (const one of all) {
@@ -70,7 +73,9 @@ export function chosenTools(
     else onLeftOut(name, why);
   }
   const meant = new Set(tools === null ? usable.keys() : named(tools, [...usable.keys()], "tools"));
-  const served = [...usable].filter(([name]) => meant.has(name)).map(([name, one]) => langchainTool(name, one));
+  const served = [...usable]
+    .filter(([name]) => meant.has(name))
+    .map(([name, one]) => langchainTool(name, one, userToken));
   const chosen = [...own, ...served];
   const waiting = new Set(
     named(
@@ -92,7 +97,13 @@ function named(patterns: readonly string[], names: readonly string[], where: str
   });
 }
 
-function langchainTool(name: string, { server, tool, hidesErrors }: ServerTool): DynamicStructuredTool {
+const needsUser = "The tool needs the user: the run goes on without one. It was not called.";
+
+function langchainTool(
+  name: string,
+  { server, tool, hidesErrors, actsAsUser }: ServerTool,
+  userToken: string | null,
+): DynamicStructuredTool {
   return new DynamicStructuredTool({
     name,
     description: tool.description ?? tool.title ?? name,
@@ -100,9 +111,15 @@ function langchainTool(name: string, { server, tool, hidesErrors }: ServerTool):
     schema: tool.inputSchema as never,
     func: async (args: unknown, _manager, config) => {
       const signal = config?.signal ?? new AbortController().signal;
-      const { isFailed, text, artifact } = resultOf(await server.call(tool.name, isObject(args) ? args : {}, signal));
+      const given = isObject(args) ? args : {};
+      const called = actsAsUser
+        ? userToken !== null && (await server.callAs(userToken, tool.name, given, signal))
+        : await server.call(tool.name, given, signal);
+      const { isFailed, text, artifact } = called
+        ? resultOf(called)
+        : { isFailed: true, text: needsUser, artifact: null };
       // What is thrown is told to nobody but the operator.
-      if (isFailed && hidesErrors) throw new Error(text);
+      if (called !== false && isFailed && hidesErrors) throw new Error(text);
       const toolCall: unknown = config !== undefined && "toolCall" in config ? config["toolCall"] : null;
       return new ToolMessage({
         content: text,

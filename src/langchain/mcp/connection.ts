@@ -32,10 +32,12 @@ const longest = 2 ** 31 - 1;
 /** One connection to a server, from its handshake to its end. It never comes back: its owner makes another. */
 export class McpConnection {
   readonly #client: Client;
+  readonly #transport: StdioClientTransport | StreamableHTTPClientTransport;
   #isOver = false;
 
-  private constructor(client: Client) {
+  private constructor(client: Client, transport: StdioClientTransport | StreamableHTTPClientTransport) {
     this.#client = client;
+    this.#transport = transport;
     client.onclose = () => (this.#isOver = true);
   }
 
@@ -43,9 +45,9 @@ export class McpConnection {
   static async open(endpoint: McpEndpoint, settings: ConnectionSettings, signal: AbortSignal): Promise<McpConnection> {
     // Without capabilities: it may ask neither the model (sampling) nor the user (elicitation), and sees no folders (roots).
     const client = new Client({ name: "parley", version: "1" }, { capabilities: {} });
-    const connection = new McpConnection(client);
-    client.onerror = () => undefined; // each failure comes to its call too
     const transport = endpoint.kind === "stdio" ? started(endpoint, settings) : addressed(endpoint);
+    const connection = new McpConnection(client, transport);
+    client.onerror = () => undefined; // each failure comes to its call too
     try {
       await client.connect(transport, { timeout: settings.connectTimeoutMs, signal });
     } catch (error) {
@@ -82,6 +84,15 @@ export class McpConnection {
     );
     // Safe: without a schema of its own the client checks the answer by that of CallToolResult.
     return (await Promise.race([called, lost.promise])) as CallToolResult;
+  }
+
+  /** Closes it, and tells the server that its session is over. */
+  async leave(): Promise<void> {
+    try {
+      if (this.#transport instanceof StreamableHTTPClientTransport) await this.#transport.terminateSession();
+    } finally {
+      await this.close();
+    }
   }
 
   /** A process is asked to end by the end of its input, then by signals. */

@@ -12,6 +12,8 @@ export interface McpServerOptions {
   /** Of streamable HTTP. */
   readonly url?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Whether its tools are called with the token of the user who asks or approves, as `authorization`. Default: false. */
+  readonly passUserToken?: boolean | undefined;
   /** What the server answers as a failure is told to the model and the page ("tell", the default), or kept to the log. */
   readonly errors?: "tell" | "hide" | undefined;
 }
@@ -34,7 +36,8 @@ const texts: Check = [areTexts, "must be a list of texts"];
 const textsByName: Check = [(value) => isObject(value) && areTexts(Object.values(value)), "must be an object of texts"];
 
 const ofCommand = { args: texts, env: textsByName, cwd: text };
-const ofUrl = { headers: textsByName };
+const flag: Check = [(value) => typeof value === "boolean", "must be true or false"];
+const ofUrl = { headers: textsByName, passUserToken: flag };
 const serverChecks: Readonly<Record<string, Check>> = {
   command: text,
   url: [isHttpUrl, "must be a URL with http: or https:, without user and password"],

@@ -78,6 +78,39 @@ export class McpServer {
     }
   }
 
+  /**
+   * A call as the user whose token it is, over a connection of its own, which nobody else's call goes over. The token is in
+   * nothing that comes of it.
+   */
+  async callAs(
+    token: string,
+    tool: string,
+    args: Readonly<Record<string, unknown>>,
+    signal: AbortSignal,
+  ): Promise<CallToolResult> {
+    const { endpoint, connectTimeoutMs, onLine } = this.#settings;
+    if (endpoint.kind !== "http") throw new TypeError("Only an address is given a token");
+    const others = Object.entries(endpoint.headers).filter(([name]) => name.toLowerCase() !== "authorization");
+    const headers = { ...Object.fromEntries(others), authorization: `Bearer ${token}` };
+    const until = AbortSignal.any([signal, this.#closing.signal]);
+    try {
+      const { McpConnection: Connection } = await import("./connection.ts");
+      const connection = await Connection.open({ ...endpoint, headers }, { connectTimeoutMs, onLine }, until);
+      try {
+        const result = await connection.call(tool, args, until);
+        // Safe: what JSON has is as it was.
+        return JSON.parse(withoutToken(JSON.stringify(result), token)) as CallToolResult;
+      } finally {
+        // Nobody waits for its end.
+        void connection.leave().catch(() => undefined);
+      }
+    } catch (error) {
+      if (signal.aborted) throw error;
+      // eslint-disable-next-line preserve-caught-error -- the cause may hold the token
+      throw new Error(withoutToken(error instanceof Error ? error.message : String(error), token));
+    }
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     const connection = await this.#connection?.catch(() => null);
@@ -138,6 +171,11 @@ function isAnswer(error: unknown): boolean {
     "code" in error &&
     ![-32000, -32001].includes(Number(error.code))
   );
+}
+
+/** A server may say again what it was sent. */
+function withoutToken(text: string, token: string): string {
+  return text.replaceAll(token, "(token)");
 }
 
 function timer(ms: number): { readonly promise: Promise<never>; readonly clear: () => void } {

@@ -68,7 +68,7 @@ function byToken(verify: VerifyToken, cookie: string | null): Authenticate {
   return async (credentials) => {
     const token = tokenOf(credentials, cookie);
     if (token === null) throw tokenMissing();
-    return await verify(token);
+    return { ...(await verify(token)), token };
   };
 }
 
@@ -87,7 +87,8 @@ export function ownAuthenticator(authenticate: AuthenticateRequest, logger: Logg
     const { subject, scopes = ["chat:read", "chat:write"], sessions = null, models = null, expiresAt = null } = known;
     const end = expiresAt instanceof Date ? expiresAt.getTime() : expiresAt;
     const viewer = viewerOf({ subject, scopes, sessions, models });
-    if (end === null || end > Date.now()) return { viewer, expiresAt: end };
+    const token = tokenOf(credentials, null) ?? undefined;
+    if (end === null || end > Date.now()) return { viewer, expiresAt: end, token };
     throw Number.isNaN(end) ? unauthenticated() : new CredentialsExpired();
   };
 }

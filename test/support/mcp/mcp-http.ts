@@ -10,6 +10,10 @@ export interface McpHttpServer {
   readonly url: string;
   readonly notes: readonly string[];
   readonly methods: readonly string[];
+  /** What each call of a tool had as `authorization`. */
+  readonly callers: readonly (string | null)[];
+  /** How many sessions are open. */
+  readonly sessions: number;
   /** Of the last request. */
   readonly headers: IncomingHttpHeaders;
   /** Forgets its sessions, as a server does that is started anew. */
@@ -23,6 +27,7 @@ export interface McpHttpServer {
 export async function startMcpHttp(): Promise<McpHttpServer> {
   const notes: string[] = [];
   const methods: string[] = [];
+  const callers: (string | null)[] = [];
   const sessions = new Map<string, StreamableHTTPServerTransport>();
   let elsewhere: string | null = null;
   let headers: IncomingHttpHeaders = {};
@@ -48,8 +53,17 @@ export async function startMcpHttp(): Promise<McpHttpServer> {
     const transport: StreamableHTTPServerTransport = new StreamableHTTPServerTransport({
       sessionIdGenerator: randomUUID,
       onsessioninitialized: (id) => void sessions.set(id, transport),
+      onsessionclosed: (id) => void sessions.delete(id),
     });
     await testMcpServer((what) => notes.push(what)).connect(transport);
+    const answer = transport.onmessage;
+    transport.onmessage = (message, extra) => {
+      if ("method" in message && message.method === "tools/call") {
+        const given = extra?.requestInfo?.headers["authorization"];
+        callers.push(typeof given === "string" ? given : null);
+      }
+      answer?.(message, extra);
+    };
     return transport;
   };
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -58,6 +72,10 @@ export async function startMcpHttp(): Promise<McpHttpServer> {
     url: `http://127.0.0.1:${port}/mcp`,
     notes,
     methods,
+    callers,
+    get sessions() {
+      return sessions.size;
+    },
     get headers() {
       return headers;
     },

@@ -55,6 +55,7 @@ export function requestOf(other: Partial<ReplyRequest> = {}): ReplyRequest {
     emit: () => undefined,
     steps: noSteps,
     pageTools: [],
+    userToken: null,
     resumed: null,
     ...other,
   };

@@ -44,7 +44,7 @@ export function createAgUiAnswers(parts: TransportParts, conversations: Conversa
       const isReading = input.question === null && input.resume.length === 0;
       requireScope(viewer, isReading ? "chat:read" : "chat:write");
       const caller: Caller = {
-        ...{ viewer, signal: exchange.signal },
+        ...{ viewer, signal: exchange.signal, userToken: exchange.userToken },
         whileWaiting: (work) => exchange.whileWaiting(work),
       };
       const thread = new Thread(conversations, caller, input);
