@@ -10,6 +10,7 @@ import { tap } from "rxjs";
 
 import { Changes, Events, Messages, Send } from "./apollo-documents.ts";
 import type { Connection } from "./apollo-documents.ts";
+import { isActive } from "./chat-types.ts";
 import type { Message, SendInput, SessionChange, SessionEvent } from "./chat-types.ts";
 import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
@@ -154,8 +155,8 @@ export function applySessionEvent(cache: ApolloCache, chatId: string, event: Ses
       place(cache, chatId, event.message);
       break;
     case "RunChanged": {
-      const { id, status } = event.run;
-      const activeRun = status === "RUNNING" ? { __ref: `Run:${id}` } : null;
+      const { id } = event.run;
+      const activeRun = isActive(event.run) ? { __ref: `Run:${id}` } : null;
       cache.modify({ id: `Session:${chatId}`, fields: { activeRun: () => activeRun } });
       break;
     }

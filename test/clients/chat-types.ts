@@ -16,6 +16,11 @@ export interface Run {
   readonly text: string;
 }
 
+/** Whether a reply is being made, or waits for somebody. */
+export function isActive({ status }: Pick<Run, "status">): boolean {
+  return status === "RUNNING" || status === "WAITING";
+}
+
 export interface PageInfo {
   readonly startCursor: string | null;
   readonly endCursor: string | null;

@@ -4,6 +4,7 @@ import { cacheExchange } from "@urql/exchange-graphcache";
 import type { Cache, CacheExchangeOpts, Entity } from "@urql/exchange-graphcache";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 
+import { isActive } from "./chat-types.ts";
 import type { Message, SendInput, SessionChange, SessionEvent as EventOf } from "./chat-types.ts";
 import { connect } from "./graphql-ws.ts";
 import { optimisticId } from "./message-id.ts";
@@ -111,7 +112,7 @@ const caching: CacheExchangeOpts = {
             place(cache, chat, event.message);
             break;
           case "RunChanged":
-            if (chat !== null) cache.link(chat, "activeRun", event.run.status === "RUNNING" ? { ...event.run } : null);
+            if (chat !== null) cache.link(chat, "activeRun", isActive(event.run) ? { ...event.run } : null);
             break;
           case "ReplyProgress": {
             const run = { __typename: "Run", id: event.runId };

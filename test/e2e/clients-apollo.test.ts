@@ -23,6 +23,8 @@ import type { ChatGateway } from "../clients/chat-gateway.ts";
 import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
 import { holdAnswer } from "../support/model/held-answer.ts";
+import { payer } from "../support/model/agent-gateway.ts";
+import { pays } from "../support/model/paid-tools.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
@@ -46,7 +48,11 @@ const complaints = [vi.spyOn(console, "warn"), vi.spyOn(console, "error")];
 
 beforeAll(async () => {
   openai = await startOpenAI();
-  chat = await startChatGateway({ models: ["openai:small"], openai: { apiKey: "sk-test", baseUrl: openai.baseUrl } });
+  chat = await startChatGateway({
+    models: ["openai:small"],
+    openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
+    agents: payer(openai.baseUrl),
+  });
 });
 
 afterAll(async () => {
@@ -207,6 +213,16 @@ test("what is applied twice changes nothing", async () => {
   }
   expect(client.cache.extract()).toEqual(before);
   expect(textsOf(view.chat()?.messages)).toEqual(numbered(0, 3));
+});
+
+test("a run that waits for an approval stays the active one", async () => {
+  await fillSession(chat, "waits", 1);
+  const view = await open("waits");
+  openai.next(pays("ann"));
+  await chat.ask(
+    `mutation { sendMessage(input: { sessionId: "waits", text: "Pay ann", model: "agent:careful" }) { run { id } } }`,
+  );
+  await waitUntil("it waits", () => Promise.resolve(view.chat()?.activeRun?.status === "WAITING"));
 });
 
 test("a cleared history leaves an empty list that goes on", async () => {

@@ -12,6 +12,8 @@ import { optimisticId } from "../clients/message-id.ts";
 import { createUrqlClient } from "../clients/urql.ts";
 import { Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql-documents.ts";
 import { holdAnswer } from "../support/model/held-answer.ts";
+import { payer } from "../support/model/agent-gateway.ts";
+import { pays } from "../support/model/paid-tools.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
@@ -27,6 +29,7 @@ beforeAll(async () => {
   chat = await startChatGateway({
     models: ["openai:small"],
     openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
+    agents: payer(openai.baseUrl),
   });
 });
 
@@ -223,6 +226,17 @@ describe.each(["websocket", "sse"] as const)("urql with Graphcache, live over %s
     await waitUntil("the reply", () =>
       Promise.resolve(view.data?.session?.messages.nodes.at(-1)?.text === "Hello Jim."),
     );
+  });
+
+  test("a run that waits for an approval stays the active one", async () => {
+    const sessionId = `waits-${live}`;
+    await fillSession(chat, sessionId, 1);
+    const { view } = await open(sessionId);
+    openai.next(pays("ann"));
+    await chat.ask(
+      `mutation { sendMessage(input: { sessionId: "${sessionId}", text: "Pay ann", model: "agent:careful" }) { run { id } } }`,
+    );
+    await waitUntil("it waits", () => Promise.resolve(view.data?.session?.activeRun?.status === "WAITING"));
   });
 
   test("a cleared history leaves an empty list that goes on", async () => {

@@ -89,14 +89,14 @@ export async function takeQuestion(
 /** Takes the answers to interrupts, by a key of the client's run: one that comes again changes nothing. Gives the run that has waited for them. */
 export async function takeAnswers(
   conversations: Conversations,
-  { viewer }: Caller,
+  caller: Caller,
   sessionId: string,
   { runId, resume }: RunInput,
 ): Promise<string> {
-  const session = await conversations.readSession(viewer, sessionId, { pages: [] });
+  const session = await conversations.readSession(caller.viewer, sessionId, { pages: [] });
   const run = session?.activeRun ?? session?.lastRun;
   if (run === null || run === undefined) throw notFound("run");
-  await conversations.respondToRun(viewer, sessionId, run.runId, resume, runId, { pages: [] });
+  await conversations.respondToRun(caller, sessionId, run.runId, resume, runId, { pages: [] });
   return run.runId;
 }
 
