@@ -29,8 +29,9 @@ interface TurnSettings {
   readonly now: () => number;
 }
 
+type TurnOfUser = StartedTurn & { readonly userToken: string | null };
+
 interface Going {
-  readonly turn: StartedTurn;
   readonly controller: AbortController;
   /** As this process ended it; null: somebody else did. */
   readonly ended: Promise<Run | null>;
@@ -52,7 +53,6 @@ export class Turns {
   readonly #replies: Replies;
   readonly #settings: TurnSettings;
   readonly #quotas: Quotas;
-  readonly #telemetry: Telemetry;
   readonly #going = new Map<string, Going>();
   /** Waiting runs of this process: run id -> stops watching, and the token of who asked for it. */
   readonly #waiting = new Map<string, { readonly stop: () => void; readonly userToken: string | null }>();
@@ -65,7 +65,6 @@ export class Turns {
     this.#replies = replies;
     this.#settings = settings;
     this.#quotas = settings.quotas;
-    this.#telemetry = settings.telemetry;
     this.#summaries = new Summaries(store, replies, settings);
   }
 
@@ -86,9 +85,9 @@ export class Turns {
     this.#quotas.hold(turn.owner, turn.runId);
     const controller = new AbortController();
     // It may have been asked for by another request, or at another gateway, than the one that starts it.
-    const span = this.#telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
+    const span = this.#settings.telemetry.begin({ kind: "run", runId: turn.runId, origin: turn.state.origin });
     const ended = span
-      .inside(() => this.#carryOut(turn, token, controller, span))
+      .inside(() => this.#carryOut({ ...turn, userToken: token }, controller, span))
       .catch((error: unknown) => {
         this.#settings.onError(error);
         return null;
@@ -99,7 +98,7 @@ export class Turns {
         this.#going.delete(turn.runId);
         this.#quotas.release(turn.owner, turn.runId);
       });
-    this.#going.set(turn.runId, { turn, controller, ended });
+    this.#going.set(turn.runId, { controller, ended });
   }
 
   /**
@@ -188,16 +187,14 @@ export class Turns {
   /** Lets what is going end within `graceMs`, then closes the rest as lost, their text kept. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
-    for (const { stop } of this.#waiting.values()) stop();
-    this.#waiting.clear();
+    for (const runId of this.#waiting.keys()) this.#stopWaiting(runId);
     let timer: NodeJS.Timeout | undefined;
     const grace = new Promise<void>((resolve) => (timer = setTimeout(resolve, graceMs)));
     await Promise.race([this.#all(), grace]);
     clearTimeout(timer);
     for (const { controller } of this.#going.values()) controller.abort();
     // Redis may be away for good: that must not keep the process from ending.
-    const last = new Promise<void>((resolve) => setTimeout(resolve, 2000).unref());
-    await Promise.race([this.#all(), last]);
+    await Promise.race([this.#all(), new Promise<void>((resolve) => setTimeout(resolve, 2000).unref())]);
   }
 
   async #all(): Promise<void> {
@@ -225,13 +222,8 @@ export class Turns {
     this.#waiting.delete(runId);
   }
 
-  async #carryOut(
-    turn: StartedTurn,
-    userToken: string | null,
-    controller: AbortController,
-    span: Span,
-  ): Promise<Run | null> {
-    const telemetry = this.#telemetry;
+  async #carryOut(turn: TurnOfUser, controller: AbortController, span: Span): Promise<Run | null> {
+    const { telemetry } = this.#settings;
     const startedAt = performance.now();
     const seconds = () => (performance.now() - startedAt) / 1000;
     let spoke = false;
@@ -288,7 +280,7 @@ export class Turns {
           signal: controller.signal,
           resumed: steps.resumed,
           pageTools: turn.tools,
-          userToken,
+          userToken: turn.userToken,
           steps: {
             open(step) {
               count(step);
