@@ -1,0 +1,201 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+
+import type { Page } from "playwright-core";
+import { build } from "vite";
+import { describe, expect } from "vitest";
+
+import { browserTest } from "../support/browser/browser-test.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import { payer } from "../support/model/agent-gateway.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import { pays, startTools } from "../support/model/paid-tools.ts";
+import { command } from "../support/redis/redis-command.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+
+// The AI SDK's hook and assistant-ui's components in a real Chromium, in a page that Vite has built, over an agent whose calls
+// wait for approvals. Neither kit has a way to approve with other arguments: ChatAddToolApproveResponseFunction takes
+// { id, approved, reason, options }, and RespondToToolApprovalOptions { approvalId, approved, optionId, text, answers, reason }.
+// The pages do that by parley-client itself.
+
+/** The page of test/support/browser/kit-page.ts, in one file. */
+async function kitPage(): Promise<string> {
+  const entry = fileURLToPath(new URL("../support/browser/kit-page.ts", import.meta.url));
+  const built = await build({
+    ...{ configFile: false, logLevel: "error", root: fileURLToPath(new URL("../..", import.meta.url)) },
+    define: { "process.env.NODE_ENV": '"production"' },
+    build: { write: false, target: "es2023", lib: { entry, formats: ["iife"], name: "page" } },
+  });
+  const [bundle] = [built].flat();
+  const code = bundle !== undefined && "output" in bundle ? bundle.output[0].code : "";
+  // In HTML a script ends at the first "</script", also within a string.
+  const script = code.replaceAll("</script", "<\\/script");
+  return `<!doctype html><link rel="icon" href="data:,"><div id="root"></div><script>${script}</script>`;
+}
+
+const test = browserTest
+  .extend("openai", { scope: "file" }, async ({}, { onCleanup }) => {
+    const openai = await startOpenAI();
+    onCleanup(() => openai.close());
+    return openai;
+  })
+  .extend("tools", { scope: "file" }, async ({}, { onCleanup }) => {
+    const tools = await startTools();
+    onCleanup(() => tools.close());
+    return tools;
+  })
+  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
+    const redis = await startRedis({ appendonly: false });
+    onCleanup(() => redis.stop());
+    return redis;
+  })
+  .extend("gateway", { scope: "file" }, async ({ redis, openai, tools }, { onCleanup }) => {
+    const gateway = await startGateway({
+      ...{ redis: redis.url, model: "agent:careful", agents: payer(tools.url) },
+      openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+    });
+    onCleanup(() => gateway.close());
+    return gateway;
+  })
+  .extend("pages", { scope: "file" }, async ({ gateway }, { onCleanup }) => {
+    const html = await kitPage();
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end(html);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onCleanup(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const { port } = server.address() as AddressInfo; // it listens to a port
+    return (kit: string, session: string) =>
+      `http://127.0.0.1:${port}/?${new URLSearchParams({ kit, session, url: gateway.url }).toString()}`;
+  })
+  .extend("rested", { auto: true }, ({ openai }, { onCleanup }) => {
+    onCleanup(() => {
+      openai.releaseAll();
+      openai.behave(null);
+    });
+  });
+
+/** All that the chat says, without its buttons. */
+const shown = (page: Page) =>
+  page.locator("output").evaluate((output) => {
+    const copy = output.cloneNode(true) as unknown as {
+      querySelectorAll(name: string): { remove(): void }[];
+      textContent: string;
+    };
+    for (const button of copy.querySelectorAll("button")) button.remove();
+    return copy.textContent.replaceAll(/\s+/g, " ").trim();
+  });
+const click = (page: Page, name: string) => page.getByRole("button", { name, exact: true }).click();
+
+async function say(page: Page, text: string, how = "Send"): Promise<void> {
+  await page.getByRole("textbox", { name: "Message" }).fill(text);
+  await click(page, how);
+}
+
+/** What it shows live, and after a reload. */
+async function expectShown(pages: readonly Page[], text: string): Promise<void> {
+  for (const page of pages) await expect.poll(() => shown(page)).toBe(text);
+  const [page] = pages;
+  await page?.reload();
+  if (page !== undefined) await expect.poll(() => shown(page)).toBe(text);
+}
+
+// assistant-ui's ToolCallMessagePart does not tell whether its argsText is whole.
+describe.each([
+  ["useChat", "writing"],
+  ["assistant-ui", "working"],
+])("%s", (kit, writing) => {
+  test("reasoning and arguments stream into both tabs; the call is approved with other arguments, the next one rejected", async ({
+    visitor,
+    openai,
+    tools,
+    pages,
+  }) => {
+    const url = pages(kit, `calls-${kit}`);
+    const tabs = [await visitor.open(url), await visitor.open(url)] as const;
+    const call = { id: "call-Eve", name: "pay", arguments: ['{"to":', '"Eve"}'] };
+    openai.next({ kind: "gated", reasoning: ["Hm."], tokens: ["Wait."], toolCalls: [call] });
+    await say(tabs[0], "Pay Eve.");
+    openai.release(3);
+    await expectShown(tabs, `> Pay Eve.(Hm.)Wait. [${writing} {"to":]`);
+    openai.release(2);
+    await expectShown(tabs, '> Pay Eve.(Hm.)Wait. [asked {"to":"Eve"}]');
+    openai.next({ kind: "reply", text: "It is paid." });
+    await click(tabs[1], "Change");
+    const first = '> Pay Eve.(Hm.)Wait. [done {"to":"Ada"} Paid Ada.] It is paid.';
+    await expectShown(tabs, first);
+    openai.next(pays("Bob"));
+    await say(tabs[0], "Pay Bob.");
+    await expect.poll(() => shown(tabs[1])).toBe(`${first}> Pay Bob.Let me see. [asked {"to":"Bob"}]`);
+    openai.next({ kind: "reply", text: "Well." });
+    await click(tabs[1], "Reject");
+    const second = '> Pay Bob.Let me see. [failed {"to":"Bob"} The call was rejected: No.] Well.';
+    await expectShown(tabs, `${first}${second}`);
+    expect([tools.effects.includes("Ada"), tools.effects.includes("Bob")]).toEqual([true, false]);
+  });
+
+  test("a call is approved, one that fails says why, and a reply that waits is stopped", async ({
+    visitor,
+    openai,
+    tools,
+    pages,
+  }) => {
+    const tab = await visitor.open(pages(kit, `ends-${kit}`));
+    openai.next(pays("Ann"));
+    await say(tab, "Pay Ann.");
+    await expectShown([tab], '> Pay Ann.Let me see. [asked {"to":"Ann"}]');
+    const unknown = { id: "call-2", name: "no", arguments: "{}" };
+    openai.next(
+      { kind: "reply", text: "", finishReason: "tool_calls", toolCalls: [unknown] },
+      { kind: "reply", text: "Paid." },
+    );
+    await click(tab, "Approve");
+    const text = '> Pay Ann.Let me see. [done {"to":"Ann"} Paid Ann.] [failed {}';
+    await expect.poll(() => shown(tab)).toMatch(/\] Paid\.$/);
+    expect(await shown(tab)).toContain(text);
+    const before = await shown(tab);
+    openai.next(pays("Zoe"));
+    await say(tab, "Pay Zoe.");
+    await expect.poll(() => shown(tab)).toBe(`${before}> Pay Zoe.Let me see. [asked {"to":"Zoe"}]`);
+    await click(tab, "Stop");
+    await expectShown([tab], `${before}> Pay Zoe.Let me see.`);
+    expect(tools.effects).not.toContain("Zoe");
+  });
+
+  test("a reply goes on after a reload, is stopped, made anew, and its message is edited twice; sources are links", async ({
+    visitor,
+    openai,
+    redis,
+    pages,
+  }) => {
+    const session = `turns-${kit}`;
+    const url = pages(kit, session);
+    const tabs = [await visitor.open(url), await visitor.open(url)] as const;
+    openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    await say(tabs[0], "Count.");
+    openai.release();
+    await expectShown(tabs, "> Count.one");
+    const { aborted } = openai;
+    await click(tabs[1], "Stop");
+    await openai.waitForAbort(aborted + 1);
+    await expectShown(tabs, "> Count.one");
+    openai.behave({ kind: "reply", text: "Another." });
+    await click(tabs[0], "Again");
+    await expectShown(tabs, "> Count.Another.");
+    for (const name of ["Ada", "Eve"]) {
+      openai.behave({ kind: "reply", text: `Hello ${name}!` });
+      await say(tabs[1], `Hi! I'm ${name}.`, "Edit");
+      await expectShown(tabs, `> Hi! I'm ${name}.Hello ${name}!`);
+    }
+    const annotations = [{ type: "citation", url: "https://example.org/", title: "Example" }];
+    const content = [{ type: "text", text: "As they say: ", annotations }];
+    const row = { type: "ai", data: { content, tool_calls: [], invalid_tool_calls: [], response_metadata: {} } };
+    await command(redis, "LPUSH", session, JSON.stringify(row));
+    await expectShown(tabs, "> Hi! I'm Eve.Hello Eve!As they say: Example");
+    expect(await tabs[0].getByRole("link", { name: "Example" }).getAttribute("href")).toBe("https://example.org/");
+  });
+});

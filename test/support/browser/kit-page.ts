@@ -1,0 +1,148 @@
+import { AssistantRuntimeProvider, MessagePrimitive, ThreadPrimitive } from "@assistant-ui/react";
+import type { ToolCallMessagePartProps } from "@assistant-ui/react";
+import { createElement, useState } from "react";
+import type { ReactNode } from "react";
+import { createRoot } from "react-dom/client";
+
+import { createParleyClient } from "../../../packages/client/src/client.ts";
+import { useParleyChat } from "../../../packages/client/src/kits/ai-sdk-react.ts";
+import type { ParleyUIMessage } from "../../../packages/client/src/kits/ai-sdk.ts";
+import { useParleyRuntime } from "../../../packages/client/src/kits/assistant-ui.ts";
+import { ParleyProvider } from "../../../packages/client/src/react.ts";
+
+// A page with a kit, which kit-pages.test.ts builds with Vite: ?kit=…&session=…&url=… of the gateway.
+
+/** As much of a page as is used here: tests are compiled without its types. */
+declare const document: { getElementById(id: string): Parameters<typeof createRoot>[0] };
+declare const location: { readonly search: string };
+
+const query = new URLSearchParams(location.search);
+const sessionId = query.get("session") ?? "";
+const client = createParleyClient({ url: query.get("url") ?? "" });
+const model = "agent:careful";
+
+const button = (name: string, onClick: () => void) =>
+  createElement("button", { type: "button", onClick, key: name }, name);
+
+interface Call {
+  readonly id: string;
+  readonly state: string;
+  readonly args: string;
+  readonly result: unknown;
+  /** Given while it waits for an approval. */
+  readonly decide: ((approved: boolean, reason?: string) => unknown) | null;
+}
+
+function CallView({ id, state, args, result, decide }: Call): ReactNode {
+  const answer = typeof result === "string" ? ` ${result}` : "";
+  const change = () => void client.session(sessionId).respond([{ edit: { callId: id, args: { to: "Ada" } } }]);
+  const buttons =
+    decide === null
+      ? []
+      : [button("Approve", () => decide(true)), button("Reject", () => decide(false, "No.")), button("Change", change)];
+  return createElement("span", null, createElement("code", null, ` [${state} ${args}${answer}] `), ...buttons);
+}
+
+interface PageProps {
+  readonly send: (text: string) => unknown;
+  readonly edit: (text: string) => unknown;
+  readonly again: () => unknown;
+  readonly stop: () => unknown;
+  readonly children: ReactNode;
+}
+
+function Page({ send, edit, again, stop, children }: PageProps): ReactNode {
+  const [text, setText] = useState("");
+  return createElement(
+    "main",
+    null,
+    createElement("output", null, children),
+    createElement("input", {
+      "aria-label": "Message",
+      value: text,
+      onChange: ({ target }) => setText((target as unknown as { value: string }).value),
+    }),
+    ...[
+      button("Send", () => send(text)),
+      button("Edit", () => edit(text)),
+      button("Again", again),
+      button("Stop", stop),
+    ],
+  );
+}
+
+const states: Readonly<Record<string, string>> = {
+  ...{ "input-streaming": "writing", "input-available": "working", "approval-requested": "asked" },
+  ...{ "approval-responded": "working", "output-available": "done", "output-error": "failed" },
+};
+
+function AiSdk(): ReactNode {
+  const { messages, sendMessage, regenerate, stop, addToolApprovalResponse } = useParleyChat(sessionId);
+  const partOf = (part: ParleyUIMessage["parts"][number], key: number): ReactNode => {
+    if (part.type === "text") return part.text;
+    if (part.type === "reasoning") return `(${part.text})`;
+    if (part.type === "source-url") return createElement("a", { key, href: part.url }, part.title);
+    if (part.type !== "dynamic-tool") return null;
+    const args = part.state === "input-streaming" ? part.rawInput : JSON.stringify(part.input);
+    const id = part.toolCallId;
+    const decide = (approved: boolean, reason = "") => addToolApprovalResponse({ id, approved, reason });
+    const result = part.state === "output-error" ? part.errorText : part.output;
+    const isAsked = part.state === "approval-requested";
+    const state = states[part.state] ?? part.state;
+    return createElement(CallView, { key, id, state, args: args ?? "", result, decide: isAsked ? decide : null });
+  };
+  const shown = messages.map(({ id, role, parts }) =>
+    createElement("article", { key: id }, role === "user" ? "> " : "", ...parts.map(partOf)),
+  );
+  const send = (text: string, of: object = {}) => sendMessage({ text, ...of }, { body: { model } });
+  const edit = (text: string) => send(text, { messageId: messages[0]?.id });
+  return createElement(Page, { send, edit, again: () => regenerate({ body: { model } }), stop, children: shown });
+}
+
+function AssistantCall(part: ToolCallMessagePartProps): ReactNode {
+  const { toolCallId: id, argsText: args, result, isError, approval, respondToApproval } = part;
+  const isAsked = approval !== undefined && approval.approved === undefined;
+  const state = isAsked ? "asked" : result === undefined ? "working" : isError === true ? "failed" : "done";
+  const decide = (approved: boolean, reason = "") => respondToApproval({ approved, reason });
+  return createElement(CallView, { id, state, args, result, decide: isAsked ? decide : null });
+}
+
+const components = {
+  Text: ({ text }: { readonly text: string }) => text,
+  Reasoning: ({ text }: { readonly text: string }) => `(${text})`,
+  Source: ({ url, title }: { readonly url?: string | undefined; readonly title?: string | undefined }) =>
+    createElement("a", { href: url }, title),
+  tools: { Fallback: AssistantCall },
+};
+
+function AssistantUi(): ReactNode {
+  const runtime = useParleyRuntime({ sessionId });
+  const { thread } = runtime;
+  const runConfig = { custom: { model } };
+  const send = (text: string) => thread.append({ role: "user", content: [{ type: "text", text }], runConfig });
+  const edit = (text: string) => {
+    const { composer } = thread.getMessageById(thread.getState().messages[0]?.id ?? "");
+    composer.beginEdit();
+    composer.setText(text);
+    composer.send();
+  };
+  const again = () => thread.getMessageById(thread.getState().messages.at(-1)?.id ?? "").reload();
+  const messages = createElement(ThreadPrimitive.Messages, {
+    children: ({ message }) =>
+      createElement(
+        MessagePrimitive.Root,
+        null,
+        message.role === "user" ? "> " : "",
+        createElement(MessagePrimitive.Parts, { components }),
+      ),
+  });
+  return createElement(
+    AssistantRuntimeProvider,
+    { runtime },
+    createElement(Page, { send, edit, again, stop: () => thread.cancelRun(), children: messages }),
+  );
+}
+
+createRoot(document.getElementById("root")).render(
+  createElement(ParleyProvider, { client }, createElement(query.get("kit") === "assistant-ui" ? AssistantUi : AiSdk)),
+);
