@@ -350,6 +350,15 @@ test("a run waits twice, with whole steps between: the model sees all of it, onc
   expect(tools.effects.filter((to) => ["pam", "quin"].includes(to))).toEqual(["pam", "quin"]);
 });
 
+test("its session expires while it waits: it is gone with it, no tool begins, and its list is not begun anew", async () => {
+  const runId = await waits("short", ["tom"]);
+  const brief = `mutation { updateSession(input: { sessionId: "short", ttlSeconds: 1 }) { session { id } } }`;
+  await execute(here.url, brief);
+  await waitUntil("it is gone", async () => (await runOf(there.url, runId)) === null);
+  expect(await codeOf(respond(there.url, runId, [approve("tom")]))).toBe("NOT_FOUND");
+  expect([await raw.exists("short"), tools.effects.includes("tom")]).toEqual([0, false]);
+});
+
 test("deleted while it waits: nothing is left of it; a reply that is made anew stays until the step is whole", async () => {
   const deleted = await waits("deleted", ["ray"]);
   await execute(here.url, `mutation { deleteSession(input: { sessionId: "deleted" }) { deletedId } }`);
