@@ -24,6 +24,8 @@ beforeAll(async () => {
   ({ redis } = own);
   at = openStore(own.port);
   hub = new Hub(new Redis(own.port, "127.0.0.1", { autoResubscribe: false }), at.redis, 5000, () => undefined);
+  // A subscription that was asked for before that is made again when the connection is ready, and read behind once more.
+  await waitUntil("the hub is connected", () => Promise.resolve(hub.ready));
 });
 afterAll(async () => {
   hub.close();

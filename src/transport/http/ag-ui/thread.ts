@@ -102,14 +102,18 @@ export async function takeAnswers(
 
 /** What a run waits with. */
 export function interruptsOf({ log, text, replyLocalId, waitsUntil }: Run): readonly object[] {
-  return partsOf(log, text, replyLocalId)
-    .filter(isUndecided)
-    .map(({ callId, name, argsText, args, allowed = [] }) => ({
-      ...{ id: callId, reason: "tool_call", toolCallId: callId, message: `The tool "${name}" is to be called.` },
-      responseSchema,
-      ...(waitsUntil === null ? {} : { expiresAt: new Date(waitsUntil).toISOString() }),
-      metadata: { name, args: args ?? argsOf(argsText), allowed },
-    }));
+  return (
+    partsOf(log, text, replyLocalId)
+      .filter(isUndecided)
+      // A call of a page's tool is answered over GraphQL: what `resume` brings is no result.
+      .filter(({ allowed = [] }) => !allowed.includes("BEGIN") && !allowed.includes("RESULT"))
+      .map(({ callId, name, argsText, args, allowed = [] }) => ({
+        ...{ id: callId, reason: "tool_call", toolCallId: callId, message: `The tool "${name}" is to be called.` },
+        responseSchema,
+        ...(waitsUntil === null ? {} : { expiresAt: new Date(waitsUntil).toISOString() }),
+        metadata: { name, args: args ?? argsOf(argsText), allowed },
+      }))
+  );
 }
 
 const responseSchema = {
