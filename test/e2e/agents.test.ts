@@ -179,6 +179,7 @@ test("`models` has the agent, with what it may call", async () => {
       ],
     },
     { name: "agent:careful", kind: "AGENT", tools: [{ name: "pay", needsApproval: true }] },
+    { name: "agent:paged", kind: "AGENT", tools: [{ name: "pay", needsApproval: true }] },
   ]);
 });
 
