@@ -41,7 +41,7 @@ export async function chat(browser: Browser, url: string, image: string | null):
 /** A page that a server has rendered takes no messages before its scripts have run. */
 async function send(page: Page): Promise<void> {
   const box = page.getByRole("textbox").last();
-  for (let tries = 0; tries < 10; tries++) {
+  for (let tries = 0; tries < 40; tries++) {
     await box.fill(question);
     await box.press("Enter");
     for (const until = Date.now() + 5_000; Date.now() < until;) {
