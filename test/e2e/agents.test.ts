@@ -2,7 +2,6 @@ import { fileURLToPath } from "node:url";
 
 import { ConversationChain } from "@langchain/classic/chains";
 import { BufferMemory } from "@langchain/classic/memory";
-import { mapStoredMessagesToChatMessages, type StoredMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { MessagesAnnotation, StateGraph } from "@langchain/langgraph";
 import { ToolNode, toolsCondition } from "@langchain/langgraph/prebuilt";
@@ -15,6 +14,7 @@ import { ask, cancel, send, texts } from "../support/gateway/conversation.ts";
 import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
 import { payer } from "../support/model/agent-gateway.ts";
+import { rowsOf } from "../support/model/waiting-run.ts";
 import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { startTopology } from "../support/redis/project-topology.ts";
@@ -61,12 +61,6 @@ function optionsOf() {
     offlineWordDelayMs: 0,
     autoTitle: false,
   };
-}
-
-/** The stored rows as a LangChain program reads them. */
-async function listOf(sessionId: string): Promise<readonly string[]> {
-  const rows = (await raw.lrange(sessionId, 0, -1)).reverse().map((row) => JSON.parse(row) as StoredMessage);
-  return mapStoredMessagesToChatMessages(rows).map((message) => `${message.type}: ${message.text}`);
 }
 
 interface Part {
@@ -193,7 +187,7 @@ test("two tabs at two gateways and one that comes late see each step; LangChain 
   const running = (event: Event) => event.__typename === "PartChanged" && event.part.status === "DONE";
   for (const tab of tabs) await tab.waitFor(running, "bob is paid");
   // A step is in the history when it is whole.
-  expect(await listOf(id)).toEqual(["human: Pay ann and bob"]);
+  expect(await rowsOf(raw, id)).toEqual(["human: Pay ann and bob"]);
   // The first request to the model is counted while the run goes on.
   await expect.poll(async () => (await spent()) - before).toBeGreaterThan(0);
   const first = (await spent()) - before;
@@ -215,7 +209,7 @@ test("two tabs at two gateways and one that comes late see each step; LangChain 
   ];
   for (const tab of tabs) expect(outline(tab)).toEqual(told);
   expect(outline(late)).toEqual(told.slice(8));
-  expect(await listOf(id)).toEqual([
+  expect(await rowsOf(raw, id)).toEqual([
     ...["human: Pay ann and bob", "ai: Let me see.", "tool: Paid ann.", "tool: Paid bob.", "ai: Both are paid."],
   ]);
   const made = await runOf(there.url, run.id);
@@ -261,7 +255,7 @@ test("a cancel at another gateway reaches the tool; the history says what had be
   const before = tools.abandoned;
   expect((await cancel(there.url, run.id)).status).toBe("CANCELLED");
   await waitUntil("the tool's request is given up", () => Promise.resolve(tools.abandoned > before));
-  expect(await listOf("cancelled")).toEqual([
+  expect(await rowsOf(raw, "cancelled")).toEqual([
     ...["human: Pay cid", "ai: Let me see."],
     "tool: The call was begun and its result was lost: it may or may not have taken effect.",
   ]);
@@ -299,9 +293,9 @@ test("SIGKILL while the model writes a call, in a tool, and between two answers:
     await waitUntil("it is closed", async () => (await runOf(there.url, run.id))?.error?.code === "RUN_LOST");
   }
   const lost = "tool: The call was begun and its result was lost: it may or may not have taken effect.";
-  expect(await listOf("killed 1")).toEqual(["human: while it writes"]);
-  expect(await listOf("killed 2")).toEqual(["human: in a tool", "ai: Let me see.", lost]);
-  expect(await listOf("killed 3")).toEqual(["human: between", "ai: Let me see.", "tool: Paid fay.", lost]);
+  expect(await rowsOf(raw, "killed 1")).toEqual(["human: while it writes"]);
+  expect(await rowsOf(raw, "killed 2")).toEqual(["human: in a tool", "ai: Let me see.", lost]);
+  expect(await rowsOf(raw, "killed 3")).toEqual(["human: between", "ai: Let me see.", "tool: Paid fay.", lost]);
   expect(tools.effects.filter((to) => ["dan", "eli", "fay"].includes(to)).sort()).toEqual(["dan", "eli", "fay"]);
   openai.behave(null);
   expect((await ask(there.url, "killed 3", "And now?", { model })).run.status).toBe("COMPLETED");
@@ -352,7 +346,7 @@ test("a compiled graph answers as an agent does: its steps are live and in the l
     expect(openai.requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
       ...["user", "assistant", "tool", "assistant", "user", "assistant", "user"],
     ]);
-    expect((await listOf(id)).slice(0, 4)).toEqual([
+    expect((await rowsOf(raw, id)).slice(0, 4)).toEqual([
       ...["human: Pay ann", "ai: Let me see.", "tool: Paid ann.", "ai: She is paid."],
     ]);
   } finally {

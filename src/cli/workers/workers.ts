@@ -50,7 +50,7 @@ class Slot {
   /** While all of them stop: whether its replies have ended. */
   settled = false;
   failure: StartFailure | null = null;
-  /** When it began to listen. */
+  /** Whether Redis answered it when it began to listen. */
   redisAnswers = false;
   startedAt = 0;
   /** How many in a row have lived only for a short time. */
