@@ -161,10 +161,11 @@ export const limits = {
     3000,
     "How long a WebSocket may take to say connection_init (4408).",
   ),
+  // Proxies close what is quiet for 30 to 60 s. A ping and its answer cost as much as a message to its reader.
   keepAliveMs: setting(
     "PING_INTERVAL_MS",
     whole(100, hourMs),
-    12_000,
+    25_000,
     "How often WebSockets are pinged and event streams get a comment; a WebSocket that has not answered a ping when the next one is due is closed.",
   ),
   slowReaderMs: setting(

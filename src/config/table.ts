@@ -157,7 +157,7 @@ export const optionSettings = {
     "AUTO_TITLE",
     onOff,
     derived("on, with MODEL=offline off", (known) => known.model !== "offline"),
-    "Whether the model that replies makes a title after a session's first reply, for sessions that start from now on and have no title. It costs the owner tokens; no title is made where it could exceed a limit of the owner.",
+    "Whether the model makes a title after a session's first reply, for sessions that start from now on and have no title. It costs the owner tokens; no title is made where it could exceed a limit of the owner.",
   ),
   offlineWordDelayMs: setting(
     "OFFLINE_WORD_DELAY_MS",

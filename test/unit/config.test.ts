@@ -42,7 +42,7 @@ const limitsByDefault = {
   maxHeaderBytes: 16_384,
   keepAliveTimeoutMs: 65_000,
   initTimeoutMs: 3000,
-  keepAliveMs: 12_000,
+  keepAliveMs: 25_000,
   slowReaderMs: 30_000,
   trustProxy: null,
 };

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 
 import { addressReader } from "../../src/transport/guard/address.ts";
 import type { TrustedProxies } from "../../src/transport/guard/address.ts";
@@ -128,6 +128,8 @@ describe("the gate", () => {
       // Its timer comes first, then this.
       await new Promise((resolve) => setTimeout(resolve, 0));
     };
+    // The first operation begins it.
+    expect(gate.full()).toBeNull();
     await block();
     const once = gate.full();
     await block();
@@ -135,6 +137,24 @@ describe("the gate", () => {
     expect([once, gate.full()]).toEqual([null, "eventLoopLag"]);
     await waitUntil("it keeps up again", () => Promise.resolve(gate.full() === null));
     gate.close();
+  });
+
+  test("has a timer while operations come, and none when nobody has asked for a while", () => {
+    vi.useFakeTimers();
+    const gate = createGate(settings);
+    expect(vi.getTimerCount()).toBe(0);
+    gate.full();
+    vi.advanceTimersByTime(400);
+    gate.full();
+    vi.advanceTimersByTime(400);
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(400);
+    expect(vi.getTimerCount()).toBe(0);
+    gate.full();
+    expect(vi.getTimerCount()).toBe(1);
+    gate.close();
+    expect(vi.getTimerCount()).toBe(0);
+    vi.useRealTimers();
   });
 });
 

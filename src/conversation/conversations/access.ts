@@ -128,15 +128,6 @@ export function mayChoose({ models }: Viewer, name: string): boolean {
   return models === null || models.some((pattern) => matches(pattern, name));
 }
 
-/**
- * For what lets a run go on whose model somebody else may have chosen.
- * @throws {ParleyError} FORBIDDEN
- */
-export function requireModel(viewer: Viewer, name: string): void {
-  if (mayChoose(viewer, name)) return;
-  throw new ParleyError("FORBIDDEN", `Your credentials do not allow the model of this run: ${name}.`);
-}
-
 /** Whether a session's id is one of a pattern. */
 export function idMatcher(pattern: string): (sessionId: string) => boolean {
   return (sessionId) => matches(pattern, sessionId);

@@ -7,8 +7,6 @@ import { partsOf, type ToolChange, type ToolPart } from "../part-log.ts";
 import { PartLog } from "../part-writer.ts";
 import type { Replies } from "../ports/model.ts";
 import type { Op, RespondAnswer, RunResponse, SessionStore, Waiting } from "../ports/store.ts";
-import type { Viewer } from "../session.ts";
-import { requireModel } from "./access.ts";
 import { decidedOf, editedData, pausedRunOf, type Decided, type PausedRun } from "./paused-run.ts";
 import { lostAnswerTo } from "./run-steps.ts";
 
@@ -51,19 +49,17 @@ export class Responding {
    * run waits for others, or the op was done before.
    */
   async respond(
-    viewer: Viewer,
+    owner: string,
     sessionId: string,
     runId: string,
     decisions: readonly Decision[],
     op: Op,
   ): Promise<Extract<RespondAnswer, { readonly kind: "started" }> | null> {
     checkForm(decisions);
-    const owner = viewer.subject;
     for (let attempt = 0; attempt < mostAttempts; attempt++) {
       const waiting = await this.#parts.store.waiting(owner, sessionId, runId, op.id);
       if (waiting.kind === "known") return knownAs(op, waiting.fingerprint);
       if (waiting.kind === "notWaiting") throw notWaiting();
-      requireModel(viewer, waiting.run.model);
       const response = await this.#responseTo(sessionId, runId, waiting, decisions);
       const answer = await this.#parts.store.respond(owner, sessionId, response, op);
       if (answer.kind === "started") return answer;

@@ -202,7 +202,7 @@ export abstract class Sending {
     if (!this.sessions.canExist(viewer, sessionId)) throw notFound("run");
     const op = keyedOp("respond", idempotencyKey, [runId, decisions]);
     const turn = await this.sessions.owning(viewer, sessionId, () =>
-      this.#responding.respond(viewer, sessionId, runId, decisions, op),
+      this.#responding.respond(viewer.subject, sessionId, runId, decisions, op),
     );
     if (turn !== null) {
       this.settings.quotas.drop(turn.owner, runId, true);

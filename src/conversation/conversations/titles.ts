@@ -111,15 +111,14 @@ export class Titles {
       .finally(() => span.end("INTERNAL_SERVER_ERROR"));
   }
 
-  /** By the model that has replied: its user may choose that, and perhaps not the session's own. */
-  async #giveTitle({ owner, sessionId, runId, state }: StartedTurn): Promise<void> {
+  async #giveTitle({ owner, sessionId, runId }: StartedTurn): Promise<void> {
     const { signal } = this.#closing;
     if (signal.aborted) return;
     const session = (await this.#store.read(owner, sessionId, { pages: [beginning] }))?.session;
     if (session?.title !== null) return;
     const rows = rowsOf(session);
     if (!(await this.#quotas.hasRoom(owner, tokensIn(rows)))) return;
-    const made = await this.#make(session, rows, state.model, `${runId}:title`, signal);
+    const made = await this.#make(session, rows, null, `${runId}:title`, signal);
     if ("title" in made) await this.#store.giveTitle(owner, sessionId, session.generation, made.title);
   }
 

@@ -108,7 +108,7 @@ builder.mutationField("respondToRun", (t) =>
   t.field({
     type: RespondToRunPayload,
     description:
-      "Decides on calls of tools that a run waits for, and brings the results of the page's own tools; any gateway takes it. Either all of the decisions are taken or none; only the first decision on a call counts. No call of a message begins before the last approval among its calls is given, and none of the agent's own calls before all are decided on; then the run goes on. Errors: BAD_USER_INPUT for a call that does not wait, for a decision that ToolPart.allowed does not list, and for arguments that do not fit the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED; FORBIDDEN where the caller's credentials do not allow the run's model.",
+      "Decides on calls of tools that a run waits for, and brings the results of the page's own tools; any gateway takes it. Either all of the decisions are taken or none; only the first decision on a call counts. No call of a message begins before the last approval among its calls is given, and none of the agent's own calls before all are decided on; then the run goes on. Errors: BAD_USER_INPUT for a call that does not wait, for a decision that ToolPart.allowed does not list, and for arguments that do not fit the tool's schema; NOT_WAITING; NOT_FOUND; MESSAGE_ID_REUSED.",
     args: { input: t.arg({ type: RespondToRunInput, required: true, description: "What is decided." }) },
     resolve: async (_root, { input }, context, info) => {
       const id = parseGlobalId(input.runId);

@@ -164,9 +164,13 @@ export class Hub implements PubSub {
     if (this.#looking || this.#redis.status !== "ready") return;
     this.#looking = true;
     try {
-      const demoted = await isReplica(this.#redis);
+      // Asked at a time: their answers wake the process once.
+      const [demoted, clientDemoted] = await Promise.all([
+        isReplica(this.#redis),
+        this.#client.status === "ready" && isReplica(this.#client).catch(() => false),
+      ]);
       // Only a new connection tells where the primary is now. Commands that are on their way are sent again.
-      if (this.#client.status === "ready" && (await isReplica(this.#client).catch(() => false))) {
+      if (clientDemoted) {
         this.#client.disconnect(true);
       } else if (demoted) {
         this.#reconnect(new Error("The subscriber connection's server is no longer the primary"));

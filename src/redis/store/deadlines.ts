@@ -44,23 +44,23 @@ export class Deadlines {
   }
 
   async #poll(): Promise<void> {
-    try {
-      await this.#each(this.#parts.store.shared.due, (key, claim) => this.#due(key, claim));
-      await this.#each(this.#parts.store.shared.expiries, (member, claim) => this.#expired(member, claim));
-    } catch (error) {
-      this.#parts.onError(error);
-    }
+    const { due, expiries } = this.#parts.store.shared;
+    // At a time: mostly nothing is due, and the two answers wake the process once.
+    await Promise.all([
+      this.#each(due, (key, claim) => this.#due(key, claim)),
+      this.#each(expiries, (member, claim) => this.#expired(member, claim)),
+    ]);
   }
 
   async #each(zset: string, look: (member: string, claim: string) => Promise<void>): Promise<void> {
-    const { claim, members } = await guarded(this.#parts.scripts.call("due-claim", [zset], { holdMs: claimMs, most }));
-    for (const member of members) {
-      try {
-        await look(text(member), text(claim));
-      } catch (error) {
-        // One session that cannot be looked after must not keep the others waiting.
-        this.#parts.onError(error);
-      }
+    try {
+      const { claim, members } = await guarded(
+        this.#parts.scripts.call("due-claim", [zset], { holdMs: claimMs, most }),
+      );
+      // One session that cannot be looked after must not keep the others waiting.
+      for (const member of members) await look(text(member), text(claim)).catch(this.#parts.onError);
+    } catch (error) {
+      this.#parts.onError(error);
     }
   }
 

@@ -135,8 +135,10 @@ interface Gate {
   close(): void;
 }
 
-/** How often the event loop is asked how late it is. */
+/** How often the event loop is asked how late it is, while operations come. */
 const tickMs = 100;
+/** So many times behind the last operation it is not asked any more: a process that only waits is not woken for it. */
+const ticksBehind = 5;
 
 type GateLimits = Pick<Limits, "maxConcurrentOperations" | "maxEventLoopLagMs" | "maxPendingAnswerBytes">;
 
@@ -145,34 +147,59 @@ export function createGate(limits: GateLimits): Gate {
   const { maxConcurrentOperations, maxEventLoopLagMs, maxPendingAnswerBytes } = limits;
   let executing = 0;
   let pending = 0;
-  let expectedAt = performance.now() + tickMs;
-  let lagMs = 0;
-  let before = 0;
   const count = (change: 1 | -1) => void (executing += change);
-  const timer = setInterval(() => {
-    const now = performance.now();
-    before = lagMs;
-    lagMs = now - expectedAt;
-    expectedAt = now + tickMs;
-  }, tickMs).unref();
+  const loop = new LoopLag();
 
   return {
     get size() {
       return executing;
     },
     full() {
+      const { lagMs } = loop;
       if (executing >= maxConcurrentOperations) return "operations";
       if (pending > maxPendingAnswerBytes) return "pendingAnswerBytes";
-      // Twice in a row: once may be a collection of garbage, or one large answer.
-      return Math.min(lagMs, before) > maxEventLoopLagMs ? "eventLoopLag" : null;
+      return lagMs > maxEventLoopLagMs ? "eventLoopLag" : null;
     },
     hold(bytes) {
       pending += bytes;
       return () => void (pending -= bytes);
     },
     enter: () => new TakenPlace(count),
-    close: () => clearInterval(timer),
+    close: () => loop.close(),
   };
+}
+
+/** How late the event loop is. It is looked at from the first time that somebody asks until nobody has asked for a while. */
+class LoopLag {
+  #timer: NodeJS.Timeout | null = null;
+  #expectedAt = 0;
+  #newest = 0;
+  #before = 0;
+  #unasked = 0;
+
+  /** The smaller of the last two: one alone may be a collection of garbage, or one large answer. */
+  get lagMs(): number {
+    this.#unasked = 0;
+    if (this.#timer === null) {
+      this.#expectedAt = performance.now() + tickMs;
+      this.#timer = setInterval(() => this.#tick(), tickMs).unref();
+    }
+    return Math.min(this.#newest, this.#before);
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+    this.#newest = this.#before = 0;
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    this.#before = this.#newest;
+    this.#newest = now - this.#expectedAt;
+    this.#expectedAt = now + tickMs;
+    if (++this.#unasked > ticksBehind) this.close();
+  }
 }
 
 /** Several fields of one operation may wait at a time: while one of them does, the operation counts as waiting. */

@@ -3,17 +3,20 @@ interface KeptAlive {
   keepAlive(): void;
 }
 
-const shortestTickMs = 250;
+/** Each tick wakes the process, also one that has nobody to tell. */
+const shortestTickMs = 1000;
 
 /**
- * Pings for many sockets with one timer, which runs while there are any. Each is told once a round; who came at different
- * times is told at different times, so that not all pings of a process go out at once.
+ * Pings for many sockets with one timer, which runs while there are any. Each is told once a round. They are spread over
+ * it evenly, also where all came at once, so that not all pings of a process go out at once.
  */
 export class KeepAlive {
   readonly #everyMs: number;
   readonly #slots: readonly Set<KeptAlive>[];
   #size = 0;
   #current = 0;
+  /** Where who comes next stands. */
+  #next = 0;
   #timer: NodeJS.Timeout | null = null;
 
   constructor(everyMs: number) {
@@ -22,12 +25,14 @@ export class KeepAlive {
     this.#slots = Array.from({ length: slots }, () => new Set<KeptAlive>());
   }
 
-  /** It is told for the first time when the round has come to where it is now. Gives where it stands in the round. */
+  /** Gives where it stands in the round. */
   add(one: KeptAlive): number {
-    this.#slots[this.#current]?.add(one);
+    const slot = this.#next;
+    this.#next = (slot + 1) % this.#slots.length;
+    this.#slots[slot]?.add(one);
     this.#size += 1;
     this.#timer ??= setInterval(() => this.#tick(), this.#everyMs / this.#slots.length).unref();
-    return this.#current;
+    return slot;
   }
 
   /** `slot`: what add() gave. */

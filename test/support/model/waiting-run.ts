@@ -41,18 +41,15 @@ export async function runOf(url: string, id: string): Promise<WaitingRun | null>
   return (await execute<{ node: WaitingRun | null }>(url, query, { id })).node;
 }
 
-export const respondToRun = `mutation ($input: RespondToRunInput!) {
-  respondToRun(input: $input) { run { ...R } session { sessionId } }
-} ${runFields}`;
-
 export async function respond(
   url: string,
   runId: string,
   decisions: readonly object[],
   more: object = {},
 ): Promise<WaitingRun> {
+  const query = `mutation ($input: RespondToRunInput!) { respondToRun(input: $input) { run { ...R } session { sessionId } } } ${runFields}`;
   const input = { runId, decisions, ...more };
-  return (await execute<{ respondToRun: { run: WaitingRun } }>(url, respondToRun, { input })).respondToRun.run;
+  return (await execute<{ respondToRun: { run: WaitingRun } }>(url, query, { input })).respondToRun.run;
 }
 
 /** The stored rows as a LangChain program reads them. */
