@@ -72,7 +72,7 @@ export const limits = {
     "RUN_PARTS_BYTES",
     whole(0, 100 * million),
     256 * 1024,
-    "Bytes of a model's reasoning that a run keeps and delivers live; the rest is left out. 0: no reasoning at all.",
+    "Bytes of a model's reasoning, and of what an agent's tools are given and answer, that a run keeps and delivers live; the rest is left out, and Run.notes says so. 0: none at all.",
   ),
   maxSubscriptionsPerSocket: setting(
     "MAX_SUBSCRIPTIONS_PER_SOCKET",

@@ -31,11 +31,13 @@ export interface ToolChange {
   readonly finishedAt?: number;
   /** What the tool answered, as LangChain stores a message's content; left out: nothing yet, or too much for the log. */
   readonly content?: unknown;
+  /** Of `content` there is less than the tool answered, or nothing. */
+  readonly isCut?: true;
   /** What may be decided on it now. */
   readonly allowed?: readonly DecisionKind[];
   readonly decided?: DecisionKind;
-  /** The arguments that it is called with, where they are others than the model wrote, or the log has not all of these. */
-  readonly args?: JsonObject;
+  /** The arguments that it is called with, where they are others than the model wrote, or the log has not all of these; null: it has not. */
+  readonly args?: JsonObject | null;
 }
 
 export interface ToolPart extends ToolChange {
@@ -131,7 +133,7 @@ function recordOf(line: unknown, next: number): LogRecord | null {
 }
 
 function changeOf(value: unknown): ToolChange {
-  const { status, startedAt, finishedAt, content, allowed, decided, args } = objectOrEmpty(value);
+  const { status, startedAt, finishedAt, content, isCut, allowed, decided, args } = objectOrEmpty(value);
   const decision = decisionKinds.find((one) => one === decided);
   return {
     // A later version may have more of them.
@@ -139,9 +141,10 @@ function changeOf(value: unknown): ToolChange {
     ...(typeof startedAt === "number" ? { startedAt } : {}),
     ...(typeof finishedAt === "number" ? { finishedAt } : {}),
     ...(content === undefined ? {} : { content }),
+    ...(isCut === true ? { isCut } : {}),
     ...(allowed === undefined ? {} : { allowed: decisionKinds.filter((one) => arrayOrEmpty(allowed).includes(one)) }),
     ...(decision === undefined ? {} : { decided: decision }),
-    ...(isObject(args) ? { args } : {}),
+    ...(isObject(args) || args === null ? { args } : {}),
   };
 }
 

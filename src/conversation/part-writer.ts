@@ -1,3 +1,4 @@
+import { isObject } from "./message/json.ts";
 import { partsOf, recordAt, wholeEnd, type ToolChange } from "./part-log.ts";
 
 /** What a line has beside its text, at most, in bytes. */
@@ -27,8 +28,8 @@ export class PartLog {
   readonly #calls = new Map<string, { readonly index: number; revision: number }>();
   /** Calls of whose arguments there is less here than the model wrote. */
   readonly #cutCalls = new Set<string>();
-  /** There was more than the log may hold: the rest is not in it. */
-  isFull = false;
+  /** What there was more of than the log may hold: the rest is not in it. */
+  readonly leftOut = new Set<"reasoning" | "tools">();
 
   /** `log`: what another process has written of it, up to the end of a message. */
   constructor(mostBytes: number, log = "") {
@@ -42,6 +43,7 @@ export class PartLog {
       if (record.kind === "call") this.#calls.set(record.callId, { index, revision: 0 });
       if (record.kind === "change") {
         for (const call of this.#calls.values()) if (call.index === index) call.revision = offset;
+        if (record.change.isCut === true) this.#leaveOut("tools");
       }
       if (record.kind !== "ended") this.#bytes += Buffer.byteLength(log.slice(at, record.next));
     }
@@ -58,7 +60,11 @@ export class PartLog {
 
   /** `at`: how long the message's text is, here and below. */
   reasoning(piece: string, at: number): void {
-    if (this.#mostBytes === 0 || !this.#hasRoom(piece)) return;
+    // What would come behind a gap would not be understood.
+    if (this.leftOut.has("reasoning") || !this.#hasRoom(piece)) {
+      this.#leaveOut("reasoning");
+      return;
+    }
     if (!this.#isReasoning) {
       this.#begin();
       this.#isReasoning = true;
@@ -75,8 +81,9 @@ export class PartLog {
   args(callId: string, piece: string, at: number): void {
     const call = this.#calls.get(callId);
     if (call === undefined) return;
-    if (this.#mostBytes === 0 || !this.#hasRoom(piece)) {
+    if (this.#cutCalls.has(callId) || !this.#hasRoom(piece)) {
       this.#cutCalls.add(callId);
+      this.#leaveOut("tools");
       return;
     }
     this.#add("a", call.index, piece, at);
@@ -88,9 +95,8 @@ export class PartLog {
     const { content, args, ...small } = change;
     const told = {
       ...small,
-      ...(content !== undefined && this.#hasRoom(JSON.stringify(content)) ? { content } : {}),
-      // Who decides is to see them.
-      ...(args !== undefined && (change.decided !== undefined || this.#cutCalls.has(callId)) ? { args } : {}),
+      ...(content === undefined ? {} : this.#kept(content)),
+      ...this.#argsOf(callId, args, change.decided !== undefined),
     };
     call.revision += 1;
     this.#line(["s", call.index, call.revision, at, told]);
@@ -98,7 +104,10 @@ export class PartLog {
 
   /** `data`: what JSON has. */
   data(callId: string, name: string, data: unknown, at: number): void {
-    if (!this.#hasRoom(JSON.stringify(data) + name)) return;
+    if (!this.#hasRoom(JSON.stringify(data) + name)) {
+      this.#leaveOut("tools");
+      return;
+    }
     this.#begin();
     this.#line(["d", this.#index, 0, at, callId, name, data]);
   }
@@ -133,10 +142,29 @@ export class PartLog {
     this.#isText = this.#isReasoning = false;
   }
 
+  /** Who decides is to see them; and what there is of them is not to be taken for all. */
+  #argsOf(callId: string, args: ToolChange["args"], isDecided: boolean): Pick<ToolChange, "args"> {
+    const isCut = this.#cutCalls.delete(callId);
+    if (args !== undefined) return isDecided || isCut ? { args } : {};
+    return isCut ? { args: null } : {};
+  }
+
+  /** Of what a tool has answered. Images, sounds and files are what is long, and the text beside them names them. */
+  #kept(content: unknown): Pick<ToolChange, "content" | "isCut"> {
+    if (this.#hasRoom(JSON.stringify(content))) return { content };
+    this.#leaveOut("tools");
+    const texts = Array.isArray(content) ? content.filter((block) => !isObject(block) || block["type"] === "text") : [];
+    return { ...(texts.length > 0 && this.#hasRoom(JSON.stringify(texts)) ? { content: texts } : {}), isCut: true };
+  }
+
+  /** Where nothing is to be kept nobody is told that it is not. */
+  #leaveOut(what: "reasoning" | "tools"): void {
+    if (this.#mostBytes > 0) this.leftOut.add(what);
+  }
+
   #hasRoom(text: string): boolean {
     const bytes = Buffer.byteLength(JSON.stringify(text));
-    if (this.isFull || this.#bytes + (this.#open?.bytes ?? 0) + bytes + lineBytes > this.#mostBytes) this.isFull = true;
-    return !this.isFull;
+    return this.#bytes + (this.#open?.bytes ?? 0) + bytes + lineBytes <= this.#mostBytes;
   }
 
   #add(kind: Open["kind"], index: number, piece: string, at: number): void {

@@ -4,11 +4,12 @@ import { objectOrEmpty, type JsonObject } from "../conversation/message/json.ts"
 import type { TokenUsage } from "../conversation/message/message.ts";
 import type { Piece, ReplyOutcome } from "../conversation/ports/model.ts";
 import type { Facts, Span } from "../conversation/ports/telemetry.ts";
+import type { RunError } from "../conversation/run.ts";
 import { failureOf, runError } from "./models/failure.ts";
 import { asItIs, counted, fitted, inOpenAIsFormat, withoutMedia } from "./history/media.ts";
 import type { LoadedModel } from "./models/models.ts";
 import type { Listener } from "./listener.ts";
-import { replyData, withUsage } from "./reply-data.ts";
+import { isCutOff, replyData, withUsage } from "./reply-data.ts";
 import { inStrictOrder, markOwn } from "./history/role-order.ts";
 import { symptomsOf } from "./models/symptoms.ts";
 import { estimatedUsage } from "./models/usage-estimate.ts";
@@ -144,10 +145,7 @@ async function completed(
   const empty = text === "" ? failureOfNothing.get(finishReason?.toLowerCase() ?? "") : undefined;
   if (empty !== undefined) return { kind: "failed", error: runError(empty) };
   const { isStructured } = listener;
-  if (isStructured === false) {
-    const message = "The reply does not have the form that the agent was to give.";
-    return { kind: "failed", error: runError("OTHER", { message, retryable: true }) };
-  }
+  if (isStructured === false) return { kind: "failed", error: formless(finishReason?.toLowerCase() ?? "") };
   const spent = sumOf(listener.earlierUsage, usage);
   return { kind: "completed", data, text, usage: spent, ...(isStructured === null ? {} : { isStructured }) };
 }
@@ -162,9 +160,18 @@ export function sumOf(one: TokenUsage | null, other: TokenUsage | null): TokenUs
   };
 }
 
+/** Why a reply has not the form that it was to have. */
+function formless(finishReason: string): RunError {
+  if (isCutOff(finishReason)) return runError("REPLY_CUT_OFF");
+  if (refusals.includes(finishReason)) return runError("CONTENT_REFUSED");
+  return runError("OTHER", { message: "The reply does not have the form that the agent was to give." });
+}
+
+const refusals = ["content_filter", "safety", "sensitive"];
+
 /** A reply that ended for one of these before it had any text. */
 const failureOfNothing = new Map([
-  ...["content_filter", "safety", "sensitive"].map((reason) => [reason, "CONTENT_REFUSED"] as const),
+  ...refusals.map((reason) => [reason, "CONTENT_REFUSED"] as const),
   ["model_context_window_exceeded", "CONTEXT_TOO_LONG"] as const,
 ]);
 

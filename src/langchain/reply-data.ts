@@ -84,6 +84,13 @@ function contentThatBegins(content: unknown, streamed: string): unknown {
   return others.length === 0 ? streamed : [...others, { type: "text", text: streamed }];
 }
 
+/** Whether a reply was ended by how long it may be, not by the model. */
+export function isCutOff(finishReason: string): boolean {
+  return lengthReasons.has(finishReason.toLowerCase());
+}
+
+const lengthReasons = new Set(["length", "max_tokens", "model_context_window_exceeded"]);
+
 /** Each provider has its own place for it; stored-message.ts knows their words. */
 function finishReasonOf(metadata: JsonObject, kwargs: JsonObject): string | null {
   const named =

@@ -82,6 +82,7 @@ interface AgentRun {
   readonly messages: readonly { readonly role: string; readonly text: string }[];
   readonly reply: { readonly text: string } | null;
   readonly error: { readonly code: string } | null;
+  readonly notes: readonly string[];
   readonly usage: { readonly totalTokens: number } | null;
 }
 
@@ -100,7 +101,7 @@ const partFields = `fragment P on RunPart { __typename
   ... on ToolPart { name argsText args status result { ... on TextBlock { text } } }
 }`;
 const runFields = `fragment R on Run {
-  id status replyId text parts { ...P } messages { role text } reply { text } error { code } usage { totalTokens }
+  id status replyId text parts { ...P } messages { role text } reply { text } error { code } notes usage { totalTokens }
 } ${partFields}`;
 
 async function follow(url: string, sessionId: string): Promise<Collector<Event>> {
@@ -299,6 +300,27 @@ test("SIGKILL while the model writes a call, in a tool, and between two answers:
   expect(tools.effects.filter((to) => ["dan", "eli", "fay"].includes(to)).sort()).toEqual(["dan", "eli", "fay"]);
   openai.behave(null);
   expect((await ask(there.url, "killed 3", "And now?", { model })).run.status).toBe("COMPLETED");
+});
+
+test("RUN_PARTS_BYTES: a longer result and longer arguments are left out of the run's parts, a note says so, and the rows have them", async () => {
+  const brief = await startGateway({ ...optionsOf(), agents: payer(tools.url), runPartsBytes: 1500 });
+  const long = "x".repeat(2000);
+  const toolCalls = [long, "gil"].map((to, i) => ({ id: `c${i}`, name: "pay", arguments: JSON.stringify({ to }) }));
+  openai.next({ kind: "reply", text: "Let me see.", finishReason: "tool_calls", toolCalls });
+  openai.next({ kind: "reply", reasoning: ["Both."], text: "Done." });
+  const { run } = await ask(brief.url, "long result", "Pay them", { model });
+  const read = await runOf(there.url, run.id);
+  expect(read?.parts.slice(1)).toMatchObject([
+    { argsText: "", args: null, status: "DONE", result: [] },
+    { args: { to: "gil" }, status: "DONE", result: [{ text: "Paid gil." }] },
+    { __typename: "ReasoningPart", text: "Both." },
+    { text: "Done." },
+  ]);
+  expect(read?.notes).toEqual([
+    "Of what tools were given and have answered not all is among the run's parts: it was too long.",
+  ]);
+  expect(read?.messages.slice(1, 3)).toMatchObject([{ text: `Paid ${long}.` }, { text: "Paid gil." }]);
+  await brief.close();
 });
 
 test("a compiled graph answers as an agent does: its steps are live and in the list, and the conversation goes on", async () => {

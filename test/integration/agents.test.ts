@@ -559,6 +559,19 @@ describe("a response format", () => {
     },
   );
 
+  test.each([
+    ["length", '{"city":"Ro', "REPLY_CUT_OFF"],
+    // What was written by then is whole.
+    ["length", text, null],
+    ["content_filter", '{"city":"Ro', "CONTENT_REFUSED"],
+  ])("a reply that ends for %s: %j", async (finishReason, said, code) => {
+    server.next({ kind: "reply", text: said, finishReason });
+    const { outcome } = await answered({ responseFormat: json });
+    expect(outcome).toMatchObject(
+      code === null ? { kind: "completed", isStructured: true } : { kind: "failed", error: { code } },
+    );
+  });
+
   test("without one a reply that happens to be JSON is a text", async () => {
     server.next({ kind: "reply", text });
     const { outcome } = await answered();

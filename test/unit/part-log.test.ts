@@ -24,7 +24,7 @@ function written(pieces: readonly Piece[], mostBytes = 1_000_000, flush: (i: num
     }
     if (flush(i)) expect(log.lines.isWellFormed()).toBe(true);
   }
-  return { text, log: log.whole, isFull: log.isFull };
+  return { text, log: log.whole, leftOut: [...log.leftOut] };
 }
 
 const reasoning = (text: string): Piece => ({ kind: "reasoning", text });
@@ -50,7 +50,7 @@ test("reasoning, text and reasoning in mid-message are parts of their own, text 
 
 test("of a run that does not think the text is the one part, and there is no log", () => {
   const made = written([text("Hello "), text("Jim")]);
-  expect(made).toEqual({ text: "Hello Jim", log: "", isFull: false });
+  expect(made).toEqual({ text: "Hello Jim", log: "", leftOut: [] });
   expect(partsOf("", made.text, "r")).toEqual([{ kind: "text", messageLocalId: "r", start: 0, text: "Hello Jim" }]);
   expect(partsOf("", "", "r")).toEqual([]);
 });
@@ -114,7 +114,8 @@ test("the log never holds more bytes than it may; text goes on, and parts keep t
     expect(joined("text")).toBe(made.text);
     const thoughts = pieces.filter(({ kind }) => kind === "reasoning").map((one) => one.text);
     expect(thoughts.join("").startsWith(joined("reasoning"))).toBe(true);
-    expect(made.isFull).toBe(mostBytes > 0 && joined("reasoning") !== thoughts.join(""));
+    const isCut = mostBytes > 0 && joined("reasoning") !== thoughts.join("");
+    expect(made.leftOut).toEqual(isCut ? ["reasoning"] : []);
     for (let record = recordAt(made.log, 0); record !== null; record = recordAt(made.log, record.next)) {
       expect(parts[record.index]?.kind).toBe("reasoning");
     }
@@ -165,8 +166,44 @@ test("what is too much for the log is left out of it: arguments, results and dat
   log.args("c1", "x".repeat(300), 0);
   log.change("c1", { status: "DONE", content: "y".repeat(300) }, 0);
   log.data("c1", "big", "z".repeat(300), 0);
-  expect(partsOf(log.whole, "", "m0")).toEqual([
-    { kind: "tool", messageLocalId: "m0", callId: "c1", name: "weather", argsText: "", revision: 1, status: "DONE" },
+  const part = { kind: "tool", messageLocalId: "m0", callId: "c1", name: "weather", argsText: "", revision: 1 };
+  expect(partsOf(log.whole, "", "m0")).toEqual([{ ...part, status: "DONE", isCut: true, args: null }]);
+  expect([...log.leftOut]).toEqual(["tools"]);
+  // Of a run that goes on elsewhere it is known, too; and where nothing is to be kept there is nothing to say.
+  expect([...new PartLog(200, log.whole).leftOut]).toEqual(["tools"]);
+  const none = new PartLog(0);
+  none.call("c1", "weather", 0);
+  none.args("c1", "x", 0);
+  none.change("c1", { status: "DONE", content: "y" }, 0);
+  expect([...none.leftOut]).toEqual([]);
+});
+
+test("arguments that are too long are told whole to who decides, and stay so; otherwise they are none, not those that there are", () => {
+  const log = new PartLog(400);
+  const args = { to: "x".repeat(500) };
+  for (const callId of ["c1", "c2"]) log.call(callId, "pay", 0);
+  for (const callId of ["c1", "c2"]) log.args(callId, JSON.stringify(args), 0);
+  log.change("c1", { status: "NEEDS_APPROVAL", args }, 0);
+  log.change("c1", { status: "RUNNING" }, 0);
+  log.change("c2", { status: "RUNNING" }, 0);
+  expect(partsOf(log.whole, "", "m0")).toMatchObject([
+    { argsText: "", args, status: "RUNNING" },
+    { argsText: "", args: null, status: "RUNNING" },
   ]);
-  expect(log.isFull).toBe(true);
+});
+
+test("a result with an image that is too long keeps its text, and what is short enough behind it is kept whole", () => {
+  const log = new PartLog(600);
+  const image = { type: "image", mimeType: "image/png", data: "A".repeat(1000) };
+  log.call("c1", "look", 0);
+  log.call("c2", "look", 0);
+  log.change("c1", { status: "DONE", content: [{ type: "text", text: "A bear" }, image] }, 0);
+  log.change("c2", { status: "DONE", content: "Nothing" }, 0);
+  log.reasoning("So a bear.", 0);
+  const [first, second, thought] = partsOf(log.whole, "", "m0");
+  expect(first).toMatchObject({ status: "DONE", content: [{ type: "text", text: "A bear" }], isCut: true });
+  expect(second).toMatchObject({ status: "DONE", content: "Nothing" });
+  expect(second).not.toHaveProperty("isCut");
+  expect(thought).toMatchObject({ kind: "reasoning", text: "So a bear." });
+  expect([...log.leftOut]).toEqual(["tools"]);
 });

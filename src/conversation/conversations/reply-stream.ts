@@ -15,6 +15,11 @@ const longGatherMs = 50;
 const batchesOfShort = 20;
 const retryMs = 200;
 
+const leftOutNotes = {
+  reasoning: "Of the model's reasoning only the beginning is kept: it was too long.",
+  tools: "Of what tools were given and have answered not all is among the run's parts: it was too long.",
+} as const;
+
 /**
  * The way of a reply's text and reasoning into the store, beside the model's loop: add() never waits. One batch is in
  * flight; a batch says what lengths it expects before it, so what was resent by the connection or lost by Redis is found out
@@ -58,9 +63,9 @@ export class ReplyStream {
     return this.#log.whole;
   }
 
-  /** More was thought than the log may hold. */
-  get isLogFull(): boolean {
-    return this.#log.isFull;
+  /** What the log has not all of, each in a line that can be shown to the user. */
+  get notes(): readonly string[] {
+    return [...this.#log.leftOut].map((what) => leftOutNotes[what]);
   }
 
   /** `localId`: of a message that begins. */

@@ -346,13 +346,10 @@ export class Turns {
   #endOf(
     turn: StartedTurn,
     outcome: Exclude<ReplyOutcome, { readonly kind: "waiting" }>,
-    { text, log, isLogFull }: ReplyStream,
+    { text, log, notes }: ReplyStream,
     { messageId, hint }: RunSteps["message"],
   ): TurnEnd {
-    const all = [
-      ...(outcome.kind === "cancelled" ? [] : (outcome.notes ?? [])),
-      ...(isLogFull ? ["Of the model's reasoning only the beginning is kept: it was too long."] : []),
-    ];
+    const all = [...(outcome.kind === "cancelled" ? [] : (outcome.notes ?? [])), ...notes];
     const beside = { ...(all.length === 0 ? {} : { notes: all }), ...(log === "" ? {} : { log }) };
     switch (outcome.kind) {
       case "completed": {

@@ -84,8 +84,9 @@ export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("Too
       type: "JSON",
       nullable: true,
       description:
-        "The arguments as an object, or those that respondToRun gave instead; null until they are complete, and if they are no object.",
-      resolve: ({ argsText, args, status }) => args ?? (status === "WRITING" ? null : argsOf(argsText)),
+        "The arguments as an object, or those that respondToRun gave instead; null until they are complete, if they are no object, and if they are too long for a run's parts.",
+      resolve: ({ argsText, args, status }) =>
+        args === undefined ? (status === "WRITING" ? null : argsOf(argsText)) : args,
     }),
     status: t.expose("status", { type: ToolStatusRef, description: "How far it is." }),
     revision: t.exposeInt("revision", {
@@ -93,7 +94,8 @@ export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("Too
     }),
     result: t.field({
       type: [ContentBlockRef],
-      description: "What the tool answered. Empty if that is too long for a run's parts: the TOOL message has it.",
+      description:
+        "What the tool answered. If that is too long for a run's parts, its text without images, sounds and files, or nothing, and Run.notes says so: the TOOL message has the text.",
       resolve: ({ content }) => (content === undefined ? [] : typedContent({ content })),
     }),
     failed: t.boolean({

@@ -46,7 +46,10 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
       description: "History and message are more than the model takes. A smaller memory window helps.",
     },
     CONTENT_REFUSED: { description: "The provider refuses the content." },
-    REPLY_CUT_OFF: { description: "The model's stream ended without a finish reason." },
+    REPLY_CUT_OFF: {
+      description:
+        "The model's stream ended without a finish reason; or what it was to end as, an agent's call or its object, was longer than a reply may be.",
+    },
     TOOL_LIMIT: { description: "An agent asked its model or its tools more often than its limits let it." },
     RUN_TIMEOUT: { description: "An agent took longer than its limits let it." },
     APPROVAL_EXPIRED: { description: "Nobody decided in time on the calls that an agent's run waited with." },

@@ -6,7 +6,7 @@ import type { Asks, Steps } from "../../conversation/ports/model.ts";
 import { RunWaits, sumOf } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
-import { replyData, type Generated } from "../reply-data.ts";
+import { isCutOff, replyData, type Generated } from "../reply-data.ts";
 import type { AgentListener, AskedCall } from "./agent-listener.ts";
 import { shownContent, type ToolAnswer } from "./answer.ts";
 import type { AgentLimits } from "./limits.ts";
@@ -59,8 +59,7 @@ export class AgentSteps {
     const { modelName, isStrict, limits, steps } = this.#options;
     const { data, usage, finishReason } = replyData({ message, generationInfo }, this.#listener.text, modelName);
     // What is cut off may be a call with half of its arguments, or half of the calls.
-    const isCutOff = finishReason === null ? isStrict : cutOff.has(finishReason.toLowerCase());
-    if (isCutOff) throw new ModelFailure(runError("REPLY_CUT_OFF"));
+    if (finishReason === null ? isStrict : isCutOff(finishReason)) throw new ModelFailure(runError("REPLY_CUT_OFF"));
     this.#toolCalls += calls.length;
     if (this.#toolCalls > limits.toolCalls) throw new ModelFailure(runError("TOOL_LIMIT"));
     this.#listener.call.tell({ usage, ...(finishReason === null ? {} : { finishReason }) });
@@ -108,8 +107,6 @@ function asksOf({ name, args }: AskedCall, tools: readonly AgentTool[], resultBy
 
 /** The run was closed by somebody else. Its signal aborts too: nobody is told this. */
 export class ClosedRun extends Error {}
-
-const cutOff = new Set(["length", "max_tokens", "model_context_window_exceeded"]);
 
 /** What LangChain is given of the message, with an id of its own: providers repeat theirs. */
 export function messageOf({ message, generationInfo }: Generated, calls: readonly AskedCall[], id: string): AIMessage {

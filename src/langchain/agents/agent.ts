@@ -1,7 +1,7 @@
 import {
+  AIMessage,
   mapStoredMessagesToChatMessages,
   ToolMessage,
-  type AIMessage,
   type BaseMessage,
   type StoredMessage,
 } from "@langchain/core/messages";
@@ -15,7 +15,6 @@ import {
   ToolInvocationError,
 } from "langchain";
 
-import { parseJson } from "../../conversation/message/json.ts";
 import type { ResumedReply, Steps } from "../../conversation/ports/model.ts";
 import type { ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { Adapter } from "../driver.ts";
@@ -82,6 +81,7 @@ class Answering {
   readonly #steps: AgentSteps;
   readonly #places: Places;
   readonly #names: ReadonlySet<string>;
+  readonly #format: ReturnType<typeof providerStrategy> | null;
   /** Of the open step. */
   #calls = new Map<string, AskedCall>();
   /** The messages of this run: LangChain gives them a name, which providers would be sent. */
@@ -98,11 +98,14 @@ class Answering {
     );
     this.#places = new Places(run.limits.parallelTools);
     this.#names = new Set(run.tools.map(({ tool }) => tool.name));
+    // Never by a tool of LangChain's own that the model must call: that makes a call and an answer in the history that there
+    // were not, and a reply that is not live. Safe: one of the forms of a schema (formatProblems).
+    this.#format = run.responseFormat === null ? null : providerStrategy(run.responseFormat as never);
     if (paused !== null) this.#calls = new Map(paused.calls.map((call) => [call.callId, call]));
   }
 
   async answer(given: readonly BaseMessage[]): Promise<void> {
-    const { resumed, steps, model, tools, responseFormat } = this.#run;
+    const { resumed, steps, model, tools } = this.#run;
     const messages = [...given, ...madeMessages(resumed)];
     // The state of a graph takes two messages of one id for one.
     for (const [i, message] of messages.entries()) message.id = `given-${i}`;
@@ -115,8 +118,8 @@ class Answering {
         : { beforeAgent: { canJumpTo: ["tools"], hook: () => ({ jumpTo: "tools" as const }) } }),
       wrapModelCall: async (request, handler) => {
         this.#begin();
-        const isStructured = await structureOf(async () => await handler(request));
-        return await this.#message(isStructured);
+        await unparsed(async () => await handler(request));
+        return await this.#message();
       },
       wrapToolCall: async (request, handler) => {
         const { id: callId = "", name } = request.toolCall;
@@ -133,9 +136,7 @@ class Answering {
     });
     const agent = createAgent({
       ...{ model: model.chat, tools: tools.map(({ tool }) => tool), middleware: [middleware] },
-      // Never by a tool of LangChain's own that the model must call: that makes a call and an answer in the history that there
-      // were not, and a reply that is not live. Safe: one of the forms of a schema (formatProblems).
-      ...(responseFormat === null ? {} : { responseFormat: providerStrategy(responseFormat as never) }),
+      ...(this.#format === null ? {} : { responseFormat: this.#format }),
     });
     // Requests are counted here: LangGraph's own measure counts each step of the graph.
     const options = { signal: this.#signal, callbacks: [this.#listener], recursionLimit: 10_000 };
@@ -148,7 +149,7 @@ class Answering {
   }
 
   /** The message that the model has made; where it calls tools, the step is open behind this. */
-  async #message(isStructured: boolean): Promise<AIMessage> {
+  async #message(): Promise<AIMessage> {
     const { generated } = this.#listener;
     if (generated === null) throw new ModelFailure(runError("REPLY_CUT_OFF"));
     const calls = this.#listener.calls();
@@ -157,8 +158,8 @@ class Answering {
     if (calls.length > 0) {
       await this.#steps.open(message, generated, calls, this.#run.tools);
       this.#calls = new Map(calls.map((call) => [call.callId, call]));
-    } else if (this.#run.responseFormat !== null) {
-      this.#listener.isStructured = isStructured && parseJson(this.#listener.text) !== null;
+    } else if (this.#format !== null) {
+      this.#listener.isStructured = this.#format.parse(new AIMessage(this.#listener.text)) !== undefined;
     }
     return message;
   }
@@ -209,13 +210,12 @@ class Answering {
   }
 }
 
-/** Whether createAgent has found the object in what the model said. It throws where it was the last message and there is none. */
-async function structureOf(call: () => Promise<object>): Promise<boolean> {
+/** LangChain looks for the object in the first block of the reply's text alone, and throws where it is not there. */
+async function unparsed(call: () => Promise<unknown>): Promise<void> {
   try {
-    return "structuredResponse" in (await call());
+    await call();
   } catch (error) {
-    if (error instanceof StructuredOutputParsingError) return false;
-    throw error;
+    if (!(error instanceof StructuredOutputParsingError)) throw error;
   }
 }
 
