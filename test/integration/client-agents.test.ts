@@ -1,10 +1,10 @@
 import { Chat } from "@ai-sdk/react";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
-import { createParleyClient } from "../../packages/client/src/client.ts";
-import type { ParleyClient, SessionStore } from "../../packages/client/src/client.ts";
+import type { SessionStore } from "../../packages/client/src/client.ts";
 import { approvalsAreDecided, createParleyTransport, toUIMessages } from "../../packages/client/src/kits/ai-sdk.ts";
 import type { ParleyUIMessage } from "../../packages/client/src/kits/ai-sdk.ts";
+import { lines, partsOf, shown, startTabs } from "../support/browser/client-tabs.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import type { TestGateway } from "../support/gateway/gateway.ts";
 import { payer } from "../support/model/agent-gateway.ts";
@@ -35,33 +35,14 @@ afterAll(async () => {
   await Promise.all([redis.stop(), openai.close()]);
 });
 
-const clients: ParleyClient[] = [];
+const tabs = startTabs(() => gateway.url);
+const { clientOf, open } = tabs;
 beforeEach(() => openai.behave(null));
 afterEach(() => {
   openai.releaseAll();
-  for (const client of clients.splice(0)) client.close();
+  tabs.close();
 });
 
-function clientOf(live: "websocket" | "sse" = "websocket"): ParleyClient {
-  const client = createParleyClient({ url: gateway.url, live });
-  clients.push(client);
-  return client;
-}
-
-/** A session as a tab shows it. */
-function open(sessionId: string, live?: "websocket" | "sse"): SessionStore {
-  const store = clientOf(live).session(sessionId);
-  store.subscribe(() => undefined);
-  return store;
-}
-
-/** Each message with its calls: how far each is, its arguments, and what it answered. */
-const lines = (store: SessionStore) =>
-  store.getSnapshot().messages.map(({ role, status, text, toolCalls }) => {
-    const calls = toolCalls.map((call) => ` [${call.status ?? "?"} ${call.argsText} ${call.result ?? "-"}]`);
-    return `${role} ${status}: ${text}${calls.join("")}`;
-  });
-const shown = (store: SessionStore) => expect.poll(() => lines(store));
 const waits = (store: SessionStore) => expect.poll(() => store.getSnapshot().run?.status).toBe("WAITING");
 
 describe.each(["websocket", "sse"] as const)("over %s", (live) => {
@@ -163,20 +144,6 @@ function page(id: string, client = clientOf(), messages: ParleyUIMessage[] = [])
   const transport = createParleyTransport(client);
   return new Chat<ParleyUIMessage>({ id, transport, messages, sendAutomaticallyWhen: approvalsAreDecided });
 }
-
-/** Each message of a chat, with its parts. */
-const partsOf = ({ messages }: Chat<ParleyUIMessage>) =>
-  messages.map(({ role, parts }) => {
-    const all = parts.flatMap((part) => {
-      if (part.type === "text") return [part.text];
-      if (part.type !== "dynamic-tool") return [];
-      const input = part.state === "input-streaming" ? part.rawInput : JSON.stringify(part.input);
-      const end =
-        part.state === "output-error" ? part.errorText : part.state === "output-available" ? part.output : "-";
-      return [`[${part.state} ${input} ${String(end)}]`];
-    });
-    return `${role}: ${all.join(" ")}`;
-  });
 
 test("useChat: arguments stream, the stream ends where a call waits, and goes on once it is approved", async () => {
   const call = { id: "call-Ann", name: "pay", arguments: ['{"to":', '"Ann"}'] };

@@ -110,7 +110,7 @@ createParleyClient({ url: "/graphql", noSuchOption: true });
 `,
   );
   const shown = codeIn("docs/clients.md");
-  expect(shown).toHaveLength(3);
+  expect(shown).toHaveLength(4);
   // With a page's types and Node's, as an app that renders on a server has them; it looks into the package's types as well.
   const compilerOptions = {
     ...{ ...strictest, jsx: "react-jsx", target: "es2022", lib: ["es2022", "dom"], types: ["node"] },

@@ -1,8 +1,9 @@
 import type { OpenSessionRow, PageRow, PartRow, RunRow, SessionEvent } from "./documents.ts";
 import { inputMessage, replyMessages, storedMessage, withAnswers } from "./message.ts";
 import type { ChatMessage, StoredMessage } from "./message.ts";
+import type { PageTool } from "./page-tools.ts";
 import { hasEnded } from "./run.ts";
-import type { RunError, RunInfo } from "./run.ts";
+import type { Approval, RunError, RunInfo } from "./run.ts";
 import { infoOf } from "./session-info.ts";
 import type { SessionInfo } from "./session-info.ts";
 
@@ -13,7 +14,7 @@ import type { SessionInfo } from "./session-info.ts";
 export interface Outgoing {
   readonly message: ChatMessage;
   /** As sendMessage takes it: sent again, it is the same message. */
-  readonly input: object;
+  readonly input: { readonly tools?: readonly PageTool[] | undefined };
   /** An edit: what lies at this position and behind it is about to go. */
   readonly replaces: number | null;
   /** Once the gateway has answered. */
@@ -153,10 +154,19 @@ function partChanged(
     part = { ...before, text: before.text.slice(0, event.offset) + event.text };
   }
   if (part === undefined || part === before) return chat;
-  const { callId, allowed } = part;
-  // Somebody has decided on it, here or elsewhere.
-  const approvals = allowed?.length === 0 ? active.approvals.filter((one) => one.callId !== callId) : active.approvals;
-  return { ...chat, active: { ...active, parts: withPart(active.parts, index, part), approvals } };
+  const next = { ...active, parts: withPart(active.parts, index, part) };
+  return { ...chat, active: active.status === "WAITING" ? { ...next, approvals: approvalsOf(next) } : next };
+}
+
+/** What somebody decides on, here or elsewhere, waits no more; and behind the last approval the page's calls do. */
+function approvalsOf({ parts, approvals }: RunRow): readonly Approval[] {
+  const told = parts.flatMap(({ callId, name = "", args, status = "", allowed = [] }) =>
+    callId === undefined || allowed.length === 0
+      ? []
+      : [{ callId, name, args: args as Approval["args"], status, allowed }],
+  );
+  // The parts of a run are kept up to a size.
+  return [...told, ...approvals.filter(({ callId }) => !parts.some((part) => part.callId === callId))];
 }
 
 function withPart(parts: readonly PartRow[], index: number, part: PartRow): readonly PartRow[] {

@@ -12,6 +12,7 @@ import type { TransportOptions } from "./transport.ts";
 export { ParleyError } from "./error.ts";
 export type { RawEvent } from "./link.ts";
 export type { Block, ChatMessage, Citation, Content, Role, SentBlock, ToolCall, ToolStatus } from "./message.ts";
+export type { BegunCall, PageTool, ToolFunction } from "./page-tools.ts";
 export type { Approval, Decision, RunError, RunInfo } from "./run.ts";
 export type { SendOptions, SessionSeed, SessionSnapshot, SessionStore } from "./session.ts";
 export type { SessionInfo, SessionSettings } from "./session-info.ts";

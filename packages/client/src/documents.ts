@@ -8,7 +8,7 @@ const block =
 const part =
   "__typename ...on TextPart{messageId start text}...on ReasoningPart{messageId text}...on ToolPart{messageId callId name args text:argsText revision status allowed result{...on TextBlock{text}}}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
-const run = `fragment R on Run{id status replyId model parts{${part}}approvals{callId name args allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
+const run = `fragment R on Run{id status replyId model parts{${part}}approvals{callId name args status allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
   "fragment S on Session{id sessionId title model archived messageCount readCount updatedAt metadata activeRun{id status}}";
 const page = "nodes{...M}pageInfo{hasPreviousPage}";

@@ -39,7 +39,15 @@ export type Content = string | readonly SentBlock[];
 
 /** As of the gateway's ToolPart.status. A gateway of a later version may have more of them. */
 export type ToolStatus =
-  "WRITING" | "NEEDS_APPROVAL" | "RUNNING" | "DONE" | "FAILED" | "REJECTED" | "CANCELLED" | (string & {});
+  | "WRITING"
+  | "NEEDS_APPROVAL"
+  | "NEEDS_RESULT"
+  | "RUNNING"
+  | "DONE"
+  | "FAILED"
+  | "REJECTED"
+  | "CANCELLED"
+  | (string & {});
 
 /** A call of a tool by the model. */
 export interface ToolCall {
@@ -51,7 +59,7 @@ export interface ToolCall {
   readonly argsText: string;
   /** null: it lies in the history without an answer. What was rejected is FAILED once it lies there. */
   readonly status: ToolStatus | null;
-  /** What `respond` may decide on it now: APPROVE, EDIT, REJECT. */
+  /** What `respond` may decide on it now: APPROVE, EDIT, REJECT; of a page's tool BEGIN or RESULT, which `runTool` does. */
   readonly allowed: readonly string[];
   /** Text of what it has answered, also where it failed; null until then. */
   readonly result: string | null;
@@ -146,8 +154,7 @@ function callsOf({ parts }: RunRow, id: string, approvals: readonly Approval[]):
   });
   // The parts of a run are kept up to a size; what is to be decided is told in any case.
   const others = approvals.filter(({ callId }) => !parts.some((part) => part.callId === callId));
-  const rest = { status: "NEEDS_APPROVAL", result: null } as const;
-  return [...calls, ...others.map((one) => ({ ...one, ...rest, argsText: JSON.stringify(one.args) }))];
+  return [...calls, ...others.map((one) => ({ ...one, result: null, argsText: JSON.stringify(one.args) }))];
 }
 
 /** The user's message, from the moment in which it is sent. */

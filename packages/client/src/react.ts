@@ -3,6 +3,7 @@ import { createContext, createElement, useContext, useEffect, useMemo, useRef, u
 import type { ReactNode } from "react";
 
 import type { ParleyClient } from "./client.ts";
+import type { PageTool } from "./page-tools.ts";
 import type { SessionSeed, SessionSnapshot, SessionStore } from "./session.ts";
 import type { SessionFilter, SessionsSnapshot, SessionsStore } from "./sessions.ts";
 import type { Store } from "./store.ts";
@@ -41,6 +42,8 @@ export interface ParleySessionOptions {
   readonly markRead?: boolean;
   /** Has a title made once the first reply to this page is there, where the session has none. */
   readonly autoTitle?: boolean;
+  /** The page's own tools, for as long as this component is there: what is sent gives them, and this tab carries out its calls. */
+  readonly tools?: readonly PageTool[] | undefined;
   /** What `client.load` read on the server. */
   readonly seed?: SessionSeed | undefined;
 }
@@ -49,11 +52,16 @@ export type ParleySession = SessionSnapshot & Omit<SessionStore, keyof Store<Ses
 
 /** All that a chat's screen needs, live. The functions stay the same ones between renders. */
 export function useParleySession(sessionId: string, options: ParleySessionOptions = {}): ParleySession {
-  const { markRead = false, autoTitle = false, seed } = options;
+  const { markRead = false, autoTitle = false, tools, seed } = options;
   const store = useParleyClient().session(sessionId, seed);
   const snapshot = useStore(store);
   useMarkRead(store, markRead && snapshot.unread > 0 && snapshot.connection === "live", snapshot.unread);
   useAutoTitle(store, autoTitle, snapshot);
+  useEffect(() => {
+    if (tools === undefined) return;
+    store.setTools(tools);
+    return () => store.setTools([]);
+  }, [store, tools]);
   return useMemo(() => ({ ...store, ...snapshot }), [store, snapshot]);
 }
 

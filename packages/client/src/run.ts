@@ -1,11 +1,12 @@
 import type { RunRow } from "./documents.ts";
+import type { ToolStatus } from "./message.ts";
 
 /** One reply being made. */
 export interface RunInfo {
   readonly id: string;
   /** Of the message that it makes. */
   readonly replyId: string;
-  /** WAITING: somebody has to decide on the calls of tools in `approvals`. */
+  /** WAITING: somebody has to decide on the calls of tools in `approvals`, or a page has to carry them out. */
   readonly status: "QUEUED" | "RUNNING" | "WAITING" | "COMPLETED" | "CANCELLED" | "FAILED";
   readonly model: string;
   /** Of the message that it answers; null where that is not known yet. */
@@ -16,11 +17,13 @@ export interface RunInfo {
   readonly waitsUntil: string | null;
 }
 
-/** A call of a tool that does not begin before somebody has decided on it. */
+/** A call of a tool that goes on only when somebody has decided on it, or a page has carried it out. */
 export interface Approval {
   readonly callId: string;
   readonly name: string;
   readonly args: Readonly<Record<string, unknown>>;
+  /** NEEDS_APPROVAL; of a page's tool NEEDS_RESULT, and RUNNING once a page has begun it. */
+  readonly status: ToolStatus;
   /** What may be decided; a gateway of a later version may have more of them. */
   readonly allowed: readonly string[];
 }

@@ -5,6 +5,8 @@ import type { OpenSessionRow, PageRow, RunRow, SessionEvent, SessionRow } from "
 import { ParleyError } from "./error.ts";
 import { contentOf, inputOf, replyMessages, sentMessage, storedMessage } from "./message.ts";
 import type { ChatMessage, Content, StoredMessage } from "./message.ts";
+import { PageTools } from "./page-tools.ts";
+import type { PageTool, ToolFunction } from "./page-tools.ts";
 import { hasEnded, lostRun, runOf } from "./run.ts";
 import type { Decision, RunInfo } from "./run.ts";
 import { infoOf } from "./session-info.ts";
@@ -20,6 +22,8 @@ export interface SessionSnapshot {
   readonly messages: readonly ChatMessage[];
   /** The run whose reply streams. */
   readonly run: RunInfo | null;
+  /** The calls of the page's tools that this tab is carrying out. Others of `run.approvals` wait for somebody. */
+  readonly acting: readonly string[];
   /** The runs that wait, next first. */
   readonly queued: readonly RunInfo[];
   /** null: not known yet, or there is none. */
@@ -38,6 +42,8 @@ export interface SendOptions {
   readonly model?: string;
   /** What to do while another reply is being made: QUEUE for send, INTERRUPT for edit and regenerate and where the run is WAITING, unless said. */
   readonly whenBusy?: "QUEUE" | "REJECT" | "INTERRUPT";
+  /** Of the page's own, for this reply alone; those of `setTools` unless said. */
+  readonly tools?: readonly PageTool[];
   /** How the session is to be if this message starts it. */
   readonly newSession?: SessionSettings;
 }
@@ -61,6 +67,13 @@ export interface SessionStore extends Store<SessionSnapshot> {
    * whose reply streams.
    */
   readonly respond: (decisions: readonly Decision[], runId?: string) => Promise<RunInfo>;
+  /** The page's own tools, from now on: `send`, `edit` and `regenerate` give them, and their functions carry out the calls in this tab. */
+  readonly setTools: (tools: readonly PageTool[]) => void;
+  /**
+   * Carries out a call of a page's tool that no tab carries out by itself: begins it, so that nobody else does, and brings what
+   * the tool's function or `work` gives as its result. With `work` also one that was begun before, and whose result is lost.
+   */
+  readonly runTool: (callId: string, work?: ToolFunction) => Promise<RunInfo>;
   /** Resolves when the run has ended. */
   readonly settled: (runId: string) => Promise<RunInfo>;
   readonly loadOlder: () => Promise<void>;
@@ -104,6 +117,12 @@ export function createSession(
   const begun = new Set<string>();
   /** Runs that have ended while nobody listened, but whose reply is still to come. */
   const ending = new Map<string, RunInfo>();
+  const tools = new PageTools({
+    run: () => chat.active,
+    decide,
+    settled: (runId) => actions.settled(runId),
+    changed: () => change(chat),
+  });
   const { set, ...store } = createStore(snapshot(), open, close);
 
   function snapshot(): SessionSnapshot {
@@ -113,12 +132,14 @@ export function createSession(
       messages: messagesOf(chat),
       run: active === null || hasEnded(active) ? null : runOf(active),
       queued: queued.map(runOf),
+      acting: tools.acting,
       unread: unreadOf(chat),
       loadingOlder: older !== null,
     };
   }
   function change(next: Chat): void {
     chat = next;
+    tools.look();
     set(snapshot());
   }
 
@@ -201,9 +222,10 @@ export function createSession(
     waiting.delete(run.id);
   }
 
-  function begin(run: RunRow): RunInfo {
+  function begin(run: RunRow, given?: readonly PageTool[]): RunInfo {
     // Of one that has ended by now events have told, or it was sent long ago.
     if (store.inUse() && !hasEnded(run) && !ended.has(run.id)) begun.add(run.id);
+    tools.sent(run, given);
     return runOf(run);
   }
 
@@ -219,7 +241,7 @@ export function createSession(
         { input },
       );
       change(answered(chat, message.id, sendMessage.run));
-      return begin(sendMessage.run);
+      return begin(sendMessage.run, input.tools);
     } catch (why) {
       const code = why instanceof ParleyError ? why.code : "UNKNOWN";
       change(notSent(chat, message.id, { code, message: why instanceof Error ? why.message : "", retryable: true }));
@@ -231,7 +253,7 @@ export function createSession(
     const blocks = contentOf(content);
     const message = sentMessage(sessionId, messageId, blocks);
     const replaceFrom = replaced?.cursor;
-    const input = { sessionId, messageId, content: blocks.map(inputOf), replaceFrom, ...rest };
+    const input = { sessionId, messageId, content: blocks.map(inputOf), replaceFrom, tools: tools.current, ...rest };
     return post({ message, input, replaces: replaced?.position ?? null, runId: null });
   }
 
@@ -241,6 +263,17 @@ export function createSession(
   const mutate = async (document: string, input: object): Promise<void> => {
     await transport.request(document, { input });
   };
+
+  async function decide(decisions: readonly Decision[], runId?: string, tries?: number): Promise<RunInfo> {
+    if (runId === undefined) throw new ParleyError("NOT_WAITING", "There is no run that waits.");
+    const input = { runId, decisions, idempotencyKey: uuid() };
+    const { respondToRun } = await transport.request<{ readonly respondToRun: { readonly run: RunRow } }>(
+      documents.respond,
+      { input },
+      tries,
+    );
+    return runOf(respondToRun.run);
+  }
 
   let marking: Promise<void> | null = null;
   let marksAgain = false;
@@ -269,13 +302,13 @@ export function createSession(
       const reply = chat.stored[at]?.role === "USER" ? chat.stored[at + 1] : chat.stored[at];
       const input = {
         ...{ sessionId, replaceFrom: reply?.cursor, whenBusy: "INTERRUPT", idempotencyKey: messageId },
-        ...options,
+        ...{ tools: tools.current, ...options },
       };
       const { regenerateReply } = await transport.request<{ readonly regenerateReply: { readonly run: RunRow } }>(
         documents.regenerate,
         { input },
       );
-      return begin(regenerateReply.run);
+      return begin(regenerateReply.run, input.tools);
     },
     retry(id) {
       const outgoing = chat.outgoing.find(({ message }) => message.id === id && message.status === "failed");
@@ -291,15 +324,8 @@ export function createSession(
     async cancel(runId = chat.active?.id) {
       if (runId !== undefined) await mutate(documents.cancel, { runId });
     },
-    async respond(decisions, runId = chat.active?.id) {
-      if (runId === undefined) throw new ParleyError("NOT_WAITING", "There is no run that waits.");
-      const input = { runId, decisions, idempotencyKey: uuid() };
-      const { respondToRun } = await transport.request<{ readonly respondToRun: { readonly run: RunRow } }>(
-        documents.respond,
-        { input },
-      );
-      return runOf(respondToRun.run);
-    },
+    respond: (decisions, runId = chat.active?.id) => decide(decisions, runId),
+    ...tools.actions,
     settled(runId) {
       const run = ended.get(runId);
       if (run !== undefined) return Promise.resolve(run);

@@ -1,0 +1,203 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+import type { PageTool, SessionStore, ToolFunction } from "../../packages/client/src/client.ts";
+import { lines, shown, startTabs } from "../support/browser/client-tabs.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
+import type { TestGateway } from "../support/gateway/gateway.ts";
+import { payer } from "../support/model/agent-gateway.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
+import type { OpenAIServer, Reply } from "../support/model/openai-server.ts";
+import { startTools } from "../support/model/paid-tools.ts";
+import type { Tools } from "../support/model/paid-tools.ts";
+import { startRedis } from "../support/redis/redis-server.ts";
+import type { TestRedis } from "../support/redis/redis-server.ts";
+
+// Tools of the page's own in parley-client: the tab that has sent the message carries their calls out, others offer them.
+
+let openai: OpenAIServer;
+let paid: Tools;
+let redis: TestRedis;
+let gateway: TestGateway;
+
+beforeAll(async () => {
+  [openai, redis, paid] = await Promise.all([startOpenAI(), startRedis({ appendonly: false }), startTools()]);
+  gateway = await startGateway({
+    ...{ redis: redis.url, model: "openai:small", openai: { apiKey: "sk-test", baseUrl: openai.baseUrl } },
+    ...{ agents: payer(paid.url), clientTools: true, autoTitle: false },
+  });
+});
+afterAll(async () => {
+  paid.close();
+  await gateway.close();
+  await Promise.all([redis.stop(), openai.close()]);
+});
+
+const tabs = startTabs(() => gateway.url);
+const { clientOf, open } = tabs;
+beforeEach(() => openai.behave(null));
+afterEach(() => tabs.close());
+
+/** The page's tool, which this function carries out; without one the user does. */
+function map(run?: ToolFunction): readonly PageTool[] {
+  const parameters = { type: "object", properties: { place: { type: "string" } } };
+  const tool = { name: "show_map", description: "Shows a place on the map.", parameters };
+  return [run === undefined ? tool : { ...tool, run }];
+}
+const paged = (run?: ToolFunction) => ({ model: "agent:paged", tools: map(run) });
+/** The model calls the page's tool for each of these places. */
+const shows = (...places: readonly string[]): Reply => ({
+  ...{ kind: "reply", text: "Let me see.", finishReason: "tool_calls" },
+  toolCalls: places.map((place) => ({ id: `map-${place}`, name: "show_map", arguments: JSON.stringify({ place }) })),
+});
+/** What each call that the run waits for may be decided, in this tab. */
+const asked = (store: SessionStore) =>
+  store.getSnapshot().run?.approvals.map(({ callId, status, allowed }) => `${callId} ${status} ${allowed.join()}`);
+
+describe.each(["websocket", "sse"] as const)("a page's tool over %s", (live) => {
+  test("the tab that sent carries the call out once, the other one offers it and sees what came of it", async () => {
+    const id = `paged-${live}`;
+    const tabs = [open(id, live), open(id, live)] as const;
+    for (const tab of tabs) await expect.poll(() => tab.getSnapshot().connection).toBe("new");
+    let shownOnMap: (what: object) => void = () => undefined;
+    const given: unknown[] = [];
+    const there: unknown[] = [];
+    tabs[1].setTools(map((args) => there.push(args)));
+    openai.next(shows("Rome"));
+    const run = await tabs[0].send(
+      "Where is Rome?",
+      paged((args, { callId, runId }) => {
+        given.push([args, callId, runId]);
+        return new Promise((done) => (shownOnMap = done));
+      }),
+    );
+    const args = '{"place":"Rome"}';
+    for (const tab of [...tabs, open(id, live)]) {
+      await shown(tab).toEqual(["USER stored: Where is Rome?", `ASSISTANT streaming: Let me see. [RUNNING ${args} -]`]);
+      expect(asked(tab)).toEqual(["map-Rome RUNNING RESULT"]);
+      expect(tab.getSnapshot().acting).toEqual(tab === tabs[0] ? ["map-Rome"] : []);
+    }
+    expect(openai.requests.at(-1)?.body["tools"]).toMatchObject([
+      { function: { name: "pay" } },
+      { function: { name: "show_map", description: "Shows a place on the map." } },
+    ]);
+    await expect(tabs[1].runTool("map-Rome")).rejects.toMatchObject({ code: "BAD_USER_INPUT" });
+    openai.behave({ kind: "reply", text: "There." });
+    shownOnMap({ zoom: 3 });
+    for (const tab of [...tabs, open(id, live)]) {
+      await shown(tab).toEqual([
+        ...["USER stored: Where is Rome?", `ASSISTANT stored: Let me see. [DONE ${args} {"zoom":3}]`],
+        ...['TOOL stored: {"zoom":3}', "ASSISTANT stored: There."],
+      ]);
+      expect(tab.getSnapshot().acting).toEqual([]);
+    }
+    expect([given, there]).toEqual([[[{ place: "Rome" }, "map-Rome", run.id]], []]);
+  });
+});
+
+test("what a page's tool throws tells the model that it failed, and of two calls each has its own result", async () => {
+  const chat = open("thrown");
+  const run: ToolFunction = ({ place }) => {
+    if (place === "Atlantis") throw new Error("It is not on the map.");
+  };
+  openai.next(shows("Atlantis", "Rome"), { kind: "reply", text: "One is there." });
+  await chat.send("Show them.", paged(run));
+  await shown(chat).toEqual([
+    "USER stored: Show them.",
+    'ASSISTANT stored: Let me see. [FAILED {"place":"Atlantis"} It is not on the map.] [DONE {"place":"Rome"} ]',
+    ...["TOOL stored: It is not on the map.", "TOOL stored: ", "ASSISTANT stored: One is there."],
+  ]);
+});
+
+test("a page that is loaded again while its tool works begins the call no second time, and may tell what came of it", async () => {
+  const first = clientOf();
+  const before = first.session("reloaded");
+  let calls = 0;
+  openai.next(shows("Rome"));
+  // Whoever gives tools with functions follows the run, also where no component does.
+  await before.send(
+    "Where is Rome?",
+    paged(() => new Promise(() => (calls += 1))),
+  );
+  await expect.poll(() => [calls, asked(before)]).toEqual([1, ["map-Rome RUNNING RESULT"]]);
+  first.close();
+  const after = open("reloaded");
+  after.setTools(map(() => (calls += 1)));
+  await expect.poll(() => asked(after)).toEqual(["map-Rome RUNNING RESULT"]);
+  await expect(after.runTool("map-Rome")).rejects.toThrow(/has been begun/);
+  expect([calls, after.getSnapshot().acting]).toEqual([1, []]);
+  openai.behave({ kind: "reply", text: "There." });
+  await after.runTool("map-Rome", () => "The user sees it.");
+  await expect
+    .poll(() => lines(after).slice(2))
+    .toEqual(["TOOL stored: The user sees it.", "ASSISTANT stored: There."]);
+});
+
+test("a tool without a function waits for the user in each tab: of two that answer one does; none waits for a call that is over", async () => {
+  const tabs = [open("asked"), open("asked")] as const;
+  openai.next(shows("Rome"));
+  await tabs[0].send("Where is Rome?", paged());
+  for (const tab of tabs) await expect.poll(() => asked(tab)).toEqual(["map-Rome NEEDS_RESULT BEGIN"]);
+  await expect(tabs[0].runTool("map-Rome")).rejects.toThrow(/no function for the tool "show_map"/);
+  openai.behave({ kind: "reply", text: "There." });
+  const done: number[] = [];
+  const answers = await Promise.allSettled(tabs.map((tab, at) => tab.runTool("map-Rome", () => done.push(at))));
+  expect(answers.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  expect(done).toHaveLength(1);
+  for (const tab of tabs) await expect.poll(() => lines(tab).at(-1)).toBe("ASSISTANT stored: There.");
+  await expect(tabs[0].runTool("map-Rome", () => "")).rejects.toMatchObject({ code: "NOT_WAITING" });
+});
+
+test("a session's tools go with what is sent, edited and made anew, and the newest functions carry out; the end of a run aborts them", async () => {
+  const chat = open("session-tools");
+  const seen: string[] = [];
+  chat.setTools(map(() => seen.push("old")));
+  openai.next(shows("Rome"));
+  const run = await chat.send("Rome?", { model: "agent:paged", whenBusy: "REJECT" });
+  expect(run.status).toBe("RUNNING");
+  await chat.settled(run.id);
+  // A component that renders again has other functions.
+  chat.setTools(map(({ place }) => `new ${String(place)}`));
+  openai.next(shows("Bonn"), { kind: "reply", text: "There." });
+  await chat.settled((await chat.regenerate(undefined, { model: "agent:paged" })).id);
+  await expect.poll(() => lines(chat).slice(2)).toEqual(["TOOL stored: new Bonn", "ASSISTANT stored: There."]);
+  const [message] = chat.getSnapshot().messages;
+  openai.next(shows("Oslo"));
+  let aborted = false;
+  chat.setTools(
+    map((_args, { signal }) => {
+      seen.push("begun");
+      signal.addEventListener("abort", () => (aborted = true));
+      return new Promise(() => undefined);
+    }),
+  );
+  const last = await chat.edit(message?.id ?? "", "Oslo?", { model: "agent:paged" });
+  await expect.poll(() => seen.at(-1)).toBe("begun");
+  await chat.cancel(last.id);
+  await expect.poll(() => aborted).toBe(true);
+  expect(seen).toEqual(["old", "begun"]);
+  await expect(chat.send("Rome?", { model: "openai:small" })).rejects.toThrow(/takes no tools of a page/);
+  await chat.send("Rome?", { model: "openai:small", tools: [] });
+});
+
+test("behind the last approval of a step the page's call waits in each tab, at once", async () => {
+  const tabs = [open("mixed"), open("mixed")] as const;
+  openai.next({
+    ...{ kind: "reply", text: "Let me see.", finishReason: "tool_calls" },
+    toolCalls: [
+      { id: "call-Pia", name: "pay", arguments: '{"to":"Pia"}' },
+      { id: "map-Rome", name: "show_map", arguments: '{"place":"Rome"}' },
+    ],
+  });
+  await tabs[0].send("Do it.", paged());
+  for (const tab of tabs) await expect.poll(() => asked(tab)).toEqual(["call-Pia NEEDS_APPROVAL APPROVE,EDIT,REJECT"]);
+  await tabs[0].respond([{ approve: { callId: "call-Pia" } }]);
+  for (const tab of tabs) await expect.poll(() => asked(tab)).toEqual(["map-Rome NEEDS_RESULT BEGIN"]);
+  await tabs[1].respond([{ begin: { callId: "map-Rome" } }]);
+  for (const tab of tabs) await expect.poll(() => asked(tab)).toEqual(["map-Rome RUNNING RESULT"]);
+  openai.behave({ kind: "reply", text: "Done." });
+  await tabs[0].respond([{ result: { callId: "map-Rome", text: "Shown." } }]);
+  for (const tab of tabs)
+    await expect
+      .poll(() => lines(tab).slice(2))
+      .toEqual([...["TOOL stored: Paid Pia.", "TOOL stored: Shown.", "ASSISTANT stored: Done."]]);
+});
