@@ -28,6 +28,11 @@ export class PacedModel extends BaseChatModel {
     return "paced";
   }
 
+  /** createAgent asks for it, also without tools. */
+  override bindTools(): this {
+    return this;
+  }
+
   override async _generate(): Promise<ChatResult> {
     const { tokens, firstTokenMs, tokenMs } = this.#pace;
     if (firstTokenMs + tokenMs > 0) await sleep(firstTokenMs + tokenMs * (tokens - 1));

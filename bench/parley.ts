@@ -1,17 +1,19 @@
 import { anonymous } from "../src/conversation/session.ts";
 import type { PageRequest } from "../src/conversation/session.ts";
 import { createGateway, type MemoryOptions } from "../src/gateway.ts";
+import { agentsOf } from "./kinds.ts";
 import { openaiKey, openaiModel, PacedModel, type Pace } from "./model.ts";
 import { settings, takeOrders, timed } from "./orders.ts";
 import { newMessage } from "./sessions.ts";
 
 // Parley as its users run it, with a model that keeps a pace, or with OpenAI's client and a server for it.
 
-const { redisUrl, pace, openaiUrl, memory } = settings<{
+const { redisUrl, pace, openaiUrl, memory, withAgents } = settings<{
   readonly redisUrl: string;
   readonly pace: Pace;
   readonly openaiUrl?: string;
   readonly memory?: Partial<MemoryOptions>;
+  readonly withAgents?: boolean;
 }>();
 const model = new PacedModel(pace);
 const gateway = await createGateway({
@@ -26,6 +28,7 @@ const gateway = await createGateway({
     ? { model: "paced" }
     : { model: `openai:${openaiModel}`, openai: { apiKey: openaiKey, baseUrl: openaiUrl } }),
   ...(memory ? { memory } : {}),
+  ...(withAgents === true ? { agents: agentsOf(pace) } : {}),
 });
 const { conversations } = gateway;
 
@@ -37,11 +40,17 @@ const page = (part: Partial<PageRequest>): PageRequest => ({
   ...part,
 });
 
+interface TurnsOrder {
+  readonly sessionIds: readonly string[];
+  readonly atOnce: number;
+  readonly model?: string | null;
+}
+
 const orders = {
   modelEndedAt: (): number => model.endedAtMs,
 
-  /** Whole turns, without GraphQL. */
-  turns: ({ sessionIds, atOnce }: { readonly sessionIds: readonly string[]; readonly atOnce: number }) =>
+  /** Whole turns, without GraphQL. `model` null: the default, a ConversationChain. */
+  turns: ({ sessionIds, atOnce, model: chosen = null }: TurnsOrder) =>
     timed(sessionIds.length, atOnce, async (i) => {
       const sessionId = sessionIds[i] ?? "";
       const { reply } = await conversations.sendMessage(
@@ -54,7 +63,7 @@ const orders = {
           idempotencyKey: null,
           whenBusy: "QUEUE",
           replaceFrom: null,
-          model: null,
+          model: chosen,
         },
         // As for `{ reply { text } }`, which has nothing of the session in it.
         null,

@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { compare, inRounds, type Benchmark, type Comparison, type Contender } from "../benchmark.ts";
+import type { AgentOrders } from "../baselines/history-agents.ts";
 import type { ExpressOrders } from "../baselines/express-chain.ts";
 import type { HttpLoad } from "../clients/http-load.ts";
+import { agentName, kinds } from "../kinds.ts";
 import type { ParleyOrders } from "../parley.ts";
 import type { BenchProcess } from "../processes.ts";
 import { graphqlBody, turnMutation } from "../queries.ts";
@@ -10,6 +12,8 @@ import { quantile } from "../statistics.ts";
 
 const pace = { tokens: 4, firstTokenMs: 0, tokenMs: 0 };
 const windowTurns = 5;
+/** Of an agent's turn, which has more code to be compiled than a chain's. */
+const agentTurns = { turns: 100, warmUpTurns: 1000 };
 
 /** `sessionId` null: a new one in each turn. */
 interface Case {
@@ -40,13 +44,17 @@ export const turns: Benchmark = {
       parley: await stage.start<ParleyOrders>("parley.ts", { pace, memory, ...model }),
     });
     const servers = { paced: await serversWith({}), openai: await serversWith({ openaiUrl }) };
+    const agents = {
+      alone: await stage.start<AgentOrders>("baselines/history-agents.ts", { pace }),
+      parley: await stage.start<ParleyOrders>("parley.ts", { pace, memory, withAgents: true }),
+    };
     const client = await stage.start<HttpLoad>("clients/http-load.ts");
     await fillSessions(stage.redisUrl, ["long-parley", "long-parley-http", "long-chain", "long-express"], 10_000);
 
     const timed = (
       name: string,
       note: string,
-      of: Case,
+      of: Pick<Case, "turns" | "warmUpTurns">,
       process: BenchProcess,
       take: (count: number) => Promise<{ readonly turns: number; readonly p50Ms: number; readonly p99Ms: number }>,
     ): Contender => ({
@@ -112,6 +120,21 @@ export const turns: Benchmark = {
         ),
       ];
     };
+    const newSessions = (count: number) => Array.from({ length: count }, () => randomUUID());
+    const agentContenders = kinds.flatMap((kind): readonly Contender[] => [
+      timed(`Parley, ${kind}, empty session`, "", agentTurns, agents.parley, async (count) =>
+        quantiles(
+          await agents.parley.order("turns", { sessionIds: newSessions(count), atOnce: 1, model: agentName(kind) }),
+        ),
+      ),
+      timed(
+        `LangChain streaming, ${kind}, empty session`,
+        "reads and adds to its history by hand",
+        agentTurns,
+        agents.alone,
+        async (count) => quantiles(await agents.alone.order("turns", { sessionIds: newSessions(count), kind })),
+      ),
+    ]);
     const cases: readonly Case[] = [
       caseOf("empty session", { turns: 300, warmUpTurns: 2000 }),
       caseOf("32 at a time, empty sessions", { turns: 640, warmUpTurns: 640, atOnce: 32 }),
@@ -124,8 +147,15 @@ export const turns: Benchmark = {
       }),
       caseOf("10,000 messages", { turns: 12, warmUpTurns: 12, sessionId: "long", goal: 0.1 }),
     ];
-    const contenders = await inRounds(cases.flatMap(contendersOf), 3);
-    const comparisons = cases.flatMap(({ name, model, atOnce, goal }): readonly Comparison[] => {
+    const contenders = await inRounds([...cases.flatMap(contendersOf), ...agentContenders], 3);
+    const ofAgents = kinds.map((kind) =>
+      compare(contenders, {
+        what: `Parley: a turn of the ${kind}, empty session, against LangChain streaming (CPU)`,
+        ...{ of: `Parley, ${kind}, empty session`, to: `LangChain streaming, ${kind}, empty session` },
+        ...{ metric: "cpuUs", form: "ratio", goal: null },
+      }),
+    );
+    const ofChains = cases.flatMap(({ name, model, atOnce, goal }): readonly Comparison[] => {
       const timeGoal = atOnce === 1 ? goal : null;
       // OpenAI's client takes twice as long for a reply in pieces, and those are what readers get.
       const streams = model === "openai";
@@ -143,6 +173,6 @@ export const turns: Benchmark = {
         against("Parley over HTTP", "Express", "p50Ms", null),
       ];
     });
-    return { contenders, comparisons };
+    return { contenders, comparisons: [...ofChains, ...ofAgents] };
   },
 };
