@@ -1,8 +1,10 @@
 import type { Cluster, Redis } from "ioredis";
 
+/** Primaries that all answer are asked so often, in ms. */
+const calmMs = 500;
+/** Behind a question it is seen after so many ms whether there is an answer, and so on while there is none. */
 const tickMs = 100;
-/** A primary that answers is asked again after so many ticks, one that does not is mute after so many. */
-const calmTicks = 5;
+/** A primary that has not answered for so many ticks is mute. */
 const muteTicks = 2;
 
 /** What is known of a node's connection: whether a PING is out, and for how many ticks none was answered. */
@@ -22,19 +24,29 @@ interface Silence {
 export class MuteNodes {
   readonly #cluster: Cluster;
   readonly #silences = new WeakMap<Redis, Silence>();
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | null = null;
   #tick = 0;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
     for (const redis of cluster.nodes("all")) this.#skipWhileMute(redis);
     cluster.on("+node", (redis: Redis) => this.#skipWhileMute(redis));
-    this.#timer = setInterval(() => this.#look(), tickMs);
-    this.#timer.unref();
+    this.#askSoon(calmMs);
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  #askSoon(afterMs: number): void {
+    this.#timer = setTimeout(() => {
+      for (const redis of this.#cluster.nodes("master")) if (isUsed(redis)) this.#ask(redis);
+      this.#lookSoon();
+    }, afterMs).unref();
+  }
+
+  #lookSoon(): void {
+    this.#timer = setTimeout(() => this.#look(), tickMs).unref();
   }
 
   #look(): void {
@@ -47,13 +59,13 @@ export class MuteNodes {
       for (const redis of this.#cluster.nodes("slave")) this.#count(redis);
       for (const redis of this.#cluster.nodes("all")) this.#ask(redis);
       if (this.#tick % muteTicks === 0) this.#cluster.refreshSlotsCache();
+      this.#lookSoon();
       return;
     }
-    for (const redis of primaries) {
-      const unused = redis.status === "wait" || redis.status === "end";
-      const silent = (this.#silences.get(redis)?.ticks ?? 0) > 0;
-      if (!unused && (silent || this.#tick % calmTicks === 0)) this.#ask(redis);
-    }
+    const silent = primaries.filter((redis) => isUsed(redis) && (this.#silences.get(redis)?.ticks ?? 0) > 0);
+    for (const redis of silent) this.#ask(redis);
+    if (silent.length > 0) this.#lookSoon();
+    else this.#askSoon(calmMs - tickMs);
   }
 
   #count(redis: Redis): void {
@@ -92,4 +104,8 @@ export class MuteNodes {
       return closed;
     }; // the same as it was for its callers: its type follows from its argument's
   }
+}
+
+function isUsed({ status }: Redis): boolean {
+  return status !== "wait" && status !== "end";
 }
