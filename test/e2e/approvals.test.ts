@@ -7,7 +7,7 @@ import { ask, cancel, send } from "../support/gateway/conversation.ts";
 import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
 import { codeOf, respond, rowsOf, runFields, runOf, type Part, type WaitingRun } from "../support/model/waiting-run.ts";
-import { payer } from "../support/model/agent-gateway.ts";
+import { payer, slowPayer } from "../support/model/agent-gateway.ts";
 import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
 import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
 import { startTopology } from "../support/redis/project-topology.ts";
@@ -29,7 +29,7 @@ let there: TestGateway;
 beforeAll(async () => {
   [redis, openai, tools] = await Promise.all([startTopology(), startOpenAI(), startTools()]);
   raw = redis.raw();
-  const options = { ...optionsOf(), agents: payer(tools.url) };
+  const options = { ...optionsOf(), ...slowPayer(tools.url, openai.baseUrl) };
   [here, there] = await Promise.all([startGateway(options), startGateway(options)]);
 });
 beforeEach(() => openai.behave(null));
@@ -319,6 +319,30 @@ test("kill -9 in a tool that was approved: it is told that it was begun, and it 
   expect(tools.effects.filter((to) => ["max", "ned"].includes(to))).toEqual(["max"]);
   openai.next({ kind: "reply", text: "Go on." });
   expect((await ask(there.url, "killed in a tool", "And now?", { model })).run.status).toBe("COMPLETED");
+});
+
+test("kill -9 behind the last decision, before a call is claimed: the other gateway carries the run on, and the tool begins once", async () => {
+  const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
+  const given = { ...optionsOf(), toolUrl: tools.url, runLeaseMs: 1500 };
+  const victim = await spawnGateway({ AGENT_GATEWAY: JSON.stringify(given) }, program);
+  const runId = await waits("killed between", ["ute", "vic"], { model: "agent:slow" });
+  const model = `the model of ${victim.pid}`;
+  tools.hold(model);
+  const decisions = [approve("ute"), { reject: { callId: "call-vic" } }];
+  expect((await respond(victim.url, runId, decisions)).status).toBe("RUNNING");
+  await waitUntil("it waits for its model", () => Promise.resolve(tools.effects.includes(model)));
+  expect(await rowsOf(raw, "killed between")).toEqual(["human: Pay them"]);
+  const tab = await follow(there.url, "killed between");
+  openai.next({ kind: "reply", text: "Done." });
+  await victim.kill();
+  await isOf(runId, "COMPLETED");
+  const rejected = "tool: The call was rejected.";
+  const steps = ["ai: Let me see.", "tool: Paid ute.", rejected, "ai: Done."];
+  expect(await rowsOf(raw, "killed between")).toEqual(["human: Pay them", ...steps]);
+  expect(tools.effects.filter((to) => ["ute", "vic"].includes(to))).toEqual(["ute"]);
+  await tab.waitFor((event) => event.__typename === "RunChanged" && event.run.status === "COMPLETED", "the end");
+  const told = ["ASSISTANT Let me see.", "TOOL Paid ute.", "TOOL The call was rejected.", "ASSISTANT Done."];
+  expect(toldOf(tab).filter((one) => !one.startsWith("part"))).toEqual([...told, "run COMPLETED"]);
 });
 
 test("of arguments that a run's parts do not keep, who decides sees all the same", async () => {

@@ -359,37 +359,87 @@ test("a step waits while the store is away, and is written once; any other error
   expect(await listOf("away")).toEqual(["human question", "ai ", `tool ${lost} a error`]);
 });
 
-test.each([
-  ["CANCELLED", ["human question", "ai said"]],
-  ["FAILED", ["human question"]],
-])(
-  "%s behind the last decision, before its calls are claimed: nothing of the step is stored but its text",
-  async (status, rows) => {
-    const brief = openBackend(server.port, { leaseMs: status === "FAILED" ? 1 : 60_000 });
-    const { store } = brief.backend;
-    const id = `unclaimed ${status}`;
-    const { turn } = await running(id, "question", brief);
-    expect(await store.wait(turn, waitingStep(turn, ["a"]), { offset: 0, lines: "" })).toEqual({ kind: "ok" });
-    // Whoever had the run has it no more.
-    expect(await store.progress(turn, 0, "stale")).toEqual({ kind: "closed" });
-    expect(await store.renew(turn)).toBe(false);
-    const decisions = [{ number: 1, callId: "a", decision: "yes", row: null }];
-    const response = { runId: turn.runId, left: 0, row: null, log: { offset: 0, lines: "" }, decisions };
-    const resumed = await store.respond(owner, id, response, newOp());
-    if (resumed.kind !== "started") throw new Error(resumed.kind);
-    if (status === "CANCELLED") await store.cancel(owner, id, turn.runId);
+/** A run that has waited, and goes on behind the last decision: none of its calls is claimed yet. */
+async function unclaimed(id: string, at: TestBackend) {
+  const { store } = at.backend;
+  const { turn } = await running(id, "question", at);
+  expect(await store.wait(turn, waitingStep(turn, ["a"]), { offset: 0, lines: "x\n" })).toEqual({ kind: "ok" });
+  // Whoever had the run has it no more.
+  expect(await store.progress(turn, 0, "stale")).toEqual({ kind: "closed" });
+  expect(await store.renew(turn)).toBe(false);
+  const decisions = [{ number: 1, callId: "a", decision: "yes", row: null }];
+  const response = { runId: turn.runId, left: 0, row: null, log: { offset: 2, lines: "y\n" }, decisions };
+  const resumed = await store.respond(owner, id, response, newOp());
+  if (resumed.kind !== "started") throw new Error(resumed.kind);
+  return { turn, resumed, calls: openStep(turn, ["a"]).calls };
+}
+
+test("cancelled behind the last decision, before its calls are claimed: nothing of the step is stored but its text", async () => {
+  const { turn, resumed, calls } = await unclaimed("unclaimed", one);
+  const { store } = one.backend;
+  await store.cancel(owner, "unclaimed", turn.runId);
+  expect((await runAt("unclaimed", turn.runId)).status).toBe("CANCELLED");
+  expect(await listOf("unclaimed")).toEqual(["human question", "ai said"]);
+  expect(await store.claimCalls(resumed, calls, "i:late")).toBe(false);
+  expect(await stepFields("unclaimed")).toEqual([]);
+});
+
+test("its process dies behind the last decision, before its calls are claimed: another carries it on, and the first may claim no more", async () => {
+  const brief = openBackend(server.port, { leaseMs: 1 });
+  const { store } = brief.backend;
+  const { turn, resumed, calls } = await unclaimed("taken", brief);
+  const next = async () => {
+    const taken: StartedTurn[] = [];
     await expect
       .poll(async () => {
-        await store.attend(id, true);
-        return (await runAt(id, turn.runId)).status;
+        const { turn: found } = await store.attend("taken", true);
+        if (found !== null) taken.push(found);
+        return taken.length;
       })
-      .toBe(status);
-    expect(await listOf(id)).toEqual(rows);
-    expect(await store.claimCalls(resumed, openStep(turn, ["a"]).calls, "i:late")).toBe(false);
-    expect(await stepFields(id)).toEqual([]);
-    await brief.backend.close();
-  },
-);
+      .toBe(1);
+    return must(taken[0]);
+  };
+  const taken = await next();
+  const { runId, token } = resumed;
+  const goesOn = { log: "x\ny\n", state: "{}", decisions: ["yes"] };
+  expect(taken).toMatchObject({ runId, token: token + 1, resumed: goesOn, inputRow: resumed.inputRow });
+  // What is sent meanwhile waits its turn, also where this lease has ended.
+  const behind = await store.begin(owner, "taken", newTurn("taken", "next"));
+  expect(behind.kind).toBe("queued");
+  expect((await runAt("taken", runId)).status).toBe("RUNNING");
+  expect(await store.claimCalls(resumed, calls, "i:stale")).toBe(false);
+
+  // Each that tries may die of it.
+  expect(await next()).toMatchObject({ token: token + 2, resumed: goesOn });
+  const last = await next();
+  expect(last).toMatchObject({ token: token + 3, resumed: goesOn });
+  await expect
+    .poll(async () => {
+      await store.attend("taken", false);
+      return (await runAt("taken", runId)).status;
+    })
+    .toBe("FAILED");
+  expect(await store.claimCalls(last, calls, "i:late")).toBe(false);
+  expect((await listOf("taken"))[0]).toBe("human question");
+  expect(await listOf("taken")).not.toContain("ai calls a");
+  expect(turn.runId).toBe(runId);
+  await brief.backend.close();
+});
+
+test("its process dies behind the claim: the run is closed, and what was begun is told", async () => {
+  const brief = openBackend(server.port, { leaseMs: 1 });
+  const { store } = brief.backend;
+  const { turn, resumed, calls } = await unclaimed("claimed", brief);
+  expect(await store.claimCalls(resumed, calls, "i:claim")).toBe(true);
+  await expect
+    .poll(async () => {
+      expect((await store.attend("claimed", true)).turn).toBeNull();
+      return (await runAt("claimed", turn.runId)).status;
+    })
+    .toBe("FAILED");
+  expect(await listOf("claimed")).toEqual(["human question", "ai calls a", "tool a lost a error"]);
+  await brief.backend.close();
+});
 
 test.each(["CANCELLED", "FAILED"])(
   "%s while a page carries a call out: the step is stored with what is known of each call",

@@ -17,7 +17,10 @@ export interface SessionStore {
   /** null: no such session for this owner, or it is as `request.known`. A history of foreign code is adopted where that is allowed. */
   read(owner: string, sessionId: string, request: StoreRead): Promise<Reading | null>;
   begin(owner: string, sessionId: string, turn: BeginTurn): Promise<BeginAnswer>;
-  /** Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. */
+  /**
+   * Closes a run whose lease ended, then starts the next that waits: this process' own, or anybody's with `takeAny`. A run that
+   * has waited and whose calls nobody has claimed is carried on instead of being closed.
+   */
   attend(historyKey: string, takeAny: boolean): Promise<Attended>;
   /** Adds text behind `offset`, and lines to the part log. */
   progress(turn: TurnToken, offset: number, text: string, log?: LogBatch): Promise<ProgressAnswer>;

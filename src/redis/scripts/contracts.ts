@@ -27,7 +27,8 @@ export const sessionScripts = {
   attend: {
     effect: "writes",
     args: "processId graceMs takeAny leaseMs memory memoryRows",
-    answers: "STARTED head run inputRow memory instructions summary low rows owner tools | IDLE head | NOT_FOUND",
+    answers:
+      "STARTED head run inputRow memory instructions summary low rows owner tools log state decisions... | IDLE head | NOT_FOUND",
   },
   progress: {
     effect: "writes",

@@ -1,4 +1,5 @@
 import { tool } from "@langchain/core/tools";
+import { ChatOpenAI } from "@langchain/openai";
 import { z } from "zod";
 
 import { createGateway, type GatewayOptions } from "../../../src/gateway.ts";
@@ -22,10 +23,23 @@ export function payer(toolUrl: string): NonNullable<GatewayOptions["agents"]> {
   return { payer: agent, careful, paged: { ...careful, clientTools: true, limits: { resultBytes: 1000 } } };
 }
 
+/**
+ * Beside these "slow", as careful, whose model asks the address before it is there ("the model of <process id>"): until then a
+ * gateway that is to carry a run on claims none of its calls.
+ */
+export function slowPayer(toolUrl: string, baseURL: string): Pick<GatewayOptions, "agents" | "customModels"> {
+  const agents = payer(toolUrl);
+  const slow = async () => {
+    await fetch(`${toolUrl}?${new URLSearchParams({ to: `the model of ${process.pid}` }).toString()}`);
+    return new ChatOpenAI({ model: "gpt-4o-mini", apiKey: "sk-x", maxRetries: 0, configuration: { baseURL } });
+  };
+  return { agents: { ...agents, slow: { ...agents["careful"], model: "slow" } }, customModels: { slow } };
+}
+
 /** As a process of its own: what the test's gateways have, from AGENT_GATEWAY. Prints its address. */
 if (process.env["AGENT_GATEWAY"] !== undefined) {
   type Given = GatewayOptions & { readonly toolUrl: string };
   const { toolUrl, ...options } = JSON.parse(process.env["AGENT_GATEWAY"]) as Given; // as the test has written it
-  const gateway = await createGateway({ ...options, agents: payer(toolUrl) });
+  const gateway = await createGateway({ ...options, ...slowPayer(toolUrl, options.openai?.baseUrl ?? "") });
   console.log((await gateway.listen({ port: 0 })).url);
 }

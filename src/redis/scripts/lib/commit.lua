@@ -297,7 +297,7 @@ local function startedAnswer(x, run, state, turn)
   return { 'STARTED', headOf(x), state, input, memory, instructions, summary, low, rows, x.s.owner, toolsOf(run) }
 end
 
--- The same for a run that this very attempt started before its reply was lost, and for one that has waited.
+-- The same for a run that this very attempt started before its reply was lost.
 local function startedAgain(x, run, o)
   local memory = memoryOf(x, o.memory)
   local low = memoryFrom(x, run.up, memory, o.most, function(a, b) return rowsOf(x, a, b - 1) end)
@@ -305,4 +305,13 @@ local function startedAgain(x, run, o)
   if summary ~= '' then low = math.max(low, tonumber(x.s.sumPos) + 1) end
   local turn = { memory, x.s.instructions or '', summary, int(low), call('HGET', RUNS, run.id .. ':input'), rowsOf(x, low, run.up - 1) }
   return startedAnswer(x, run, cjson.encode(run), turn)
+end
+
+-- The same for a run that has waited, with what it goes on with.
+local function startedAfterWaiting(x, run, o)
+  local answer = startedAgain(x, run, o)
+  answer[#answer + 1] = call('HGET', RUNS, run.id .. ':log') or ''
+  answer[#answer + 1] = call('HGET', RUNS, run.id .. ':wait') or ''
+  for k = 1, stepSize(run) do answer[#answer + 1] = call('HGET', RUNS, run.id .. ':decision:' .. k) or '' end
+  return answer
 end

@@ -38,6 +38,12 @@ local function isAnswered(run, count)
   return true
 end
 
+-- Whether a run goes on behind its last decision and has claimed none of its calls yet, which ends its state (steps/claim.lua):
+-- whoever has it may die, and another process carries it on.
+local function isUnclaimed(run)
+  return run.st == 'RUNNING' and call('HGET', RUNS, run.id .. ':wait')
+end
+
 -- Lines for the active run's part log, which readers are told at once.
 local function addLines(s, id, lines, linesAdded)
   call(publish, CH, 'P' .. id .. '\t' .. (s.plen or '0') .. '\t\t' .. s.llen .. '\t' .. lines)
@@ -129,11 +135,21 @@ local function settleLoss(p)
   end
 end
 
+-- How often a run is carried on by another process: what ends each that tries ends no more than these.
+local TAKEOVERS = 3
+
+-- The active run, where its lease ended more than `grace` ms ago and it is to be carried on (turn/attend.lua); nil otherwise.
+local function leftRun(x, grace)
+  if not x.s.active or tonumber(x.s['until']) + tonumber(grace) >= now then return nil end
+  local run = runOf(x.s.active)
+  return run and isUnclaimed(run) and (run.took or 0) < TAKEOVERS and run or nil
+end
+
 -- Closes an active run whose lease ended more than `grace` ms ago (P6), or which nobody has answered in time. `keeps`: as
 -- closeRun() has it.
 local function settleLease(p, grace, keeps)
   local x = p.x
-  if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now then
+  if x.s.active and tonumber(x.s['until']) + tonumber(grace) < now and not leftRun(x, grace) then
     local run = runOf(x.s.active)
     if run and run.st == 'WAITING' then
       closeRun(p, run, 'FAILED', 'APPROVAL_EXPIRED', 'Its calls of tools were not decided on, or not answered, in time.', keeps)

@@ -19,7 +19,7 @@ if x.lost then
   commit(p)
   return { 'CLOSED' }
 end
-p.uncut[1] = runId .. ':said'
+p.uncut[1], p.uncut[2] = runId .. ':said', runId .. ':wait'
 local isWhole = isAnswered(run, count)
 if isWhole then
   pushInPlace(p, run, stepRows(p, run, true), 1)

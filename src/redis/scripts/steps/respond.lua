@@ -18,17 +18,10 @@ local run = not x.none and runOf(runId)
 if not run then return { 'NOT_FOUND' } end
 
 local o = { memory = memory, most = tonumber(memoryRows) }
-local function startedAfterAll()
-  local answer = startedAgain(x, run, o)
-  answer[#answer + 1] = call('HGET', RUNS, runId .. ':log') or ''
-  answer[#answer + 1] = call('HGET', RUNS, runId .. ':wait') or ''
-  for k = 1, tonumber(run.calls) do answer[#answer + 1] = call('HGET', RUNS, runId .. ':decision:' .. k) or '' end
-  return answer
-end
 local op = knownOp(opId)
 if op then
   -- The very attempt that brought the last decision, sent again because its reply was lost.
-  if op.result == attempt and left == '0' and run.st == 'RUNNING' and x.s.active == runId then return startedAfterAll() end
+  if op.result == attempt and left == '0' and run.st == 'RUNNING' and x.s.active == runId then return startedAfterWaiting(x, run, o) end
   return { 'KNOWN', op.fingerprint }
 end
 local p = plan(x)
@@ -64,4 +57,4 @@ p.runs[1] = run
 p.resumed = run
 p.set.token, p.set['until'] = x.token, now + tonumber(leaseMs)
 commit(p)
-return startedAfterAll()
+return startedAfterWaiting(x, run, o)

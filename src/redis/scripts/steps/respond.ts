@@ -9,12 +9,11 @@ import type {
 } from "../../../conversation/ports/store.ts";
 import { randomUUID } from "node:crypto";
 import { NotReplicated } from "../../client/durable.ts";
-import type { AnswerOf } from "../contracts.ts";
-import { headOf, list, stateOf, text } from "../replies.ts";
+import { headOf, stateOf, text } from "../replies.ts";
 import { answerOf } from "../scripts.ts";
 import { callersOp, ownOp, packMemory, type SessionCalls } from "../session-calls.ts";
 import { callArgs } from "./step.ts";
-import { startedTurn } from "../turn/turn-answers.ts";
+import { resumedTurn } from "../turn/turn-answers.ts";
 
 export async function waiting(
   calls: SessionCalls,
@@ -91,18 +90,6 @@ export async function respond(
     case "NOT_FOUND":
       throw notFound("run");
   }
-}
-
-type Started = Extract<AnswerOf<"respond">, { readonly code: "STARTED" }>;
-
-function resumedTurn(calls: SessionCalls, key: string, answer: Started) {
-  const resumed = {
-    log: text(answer.log),
-    state: text(answer.state),
-    decisions: list(answer.decisions).map(text),
-  };
-  const turn: StartedTurn = startedTurn(calls, key, answer);
-  return { ...turn, resumed };
 }
 
 export async function claimCalls(

@@ -1,7 +1,7 @@
 import type { Attended } from "../../../conversation/ports/store.ts";
 import { packMemory, ownOp, type SessionCalls } from "../session-calls.ts";
 import { headOf } from "../replies.ts";
-import { startedTurn } from "./turn-answers.ts";
+import { resumedTurn, startedTurn } from "./turn-answers.ts";
 
 export async function attend(calls: SessionCalls, key: string, takeAny: boolean): Promise<Attended> {
   const { leaseMs, memory, memoryRows, processId } = calls.settings;
@@ -18,6 +18,8 @@ export async function attend(calls: SessionCalls, key: string, takeAny: boolean)
     },
   );
   if (answer.code === "NOT_FOUND") return { turn: null, dueAt: 0 };
-  const turn = answer.code === "STARTED" ? startedTurn(calls, key, answer) : null;
-  return { turn, dueAt: headOf(answer.head).due };
+  const dueAt = headOf(answer.head).due;
+  if (answer.code === "IDLE") return { turn: null, dueAt };
+  const hasWaited = answer.state !== undefined;
+  return { turn: (hasWaited ? resumedTurn : startedTurn)(calls, key, answer), dueAt };
 }

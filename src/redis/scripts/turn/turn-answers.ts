@@ -1,5 +1,5 @@
 import type { PageTool } from "../../../conversation/ports/model.ts";
-import type { StartedTurn } from "../../../conversation/ports/store.ts";
+import type { Resumed, StartedTurn } from "../../../conversation/ports/store.ts";
 import type { Run } from "../../../conversation/run.ts";
 import { fillTemplate, type RowTemplate } from "../../../conversation/message/stored-message.ts";
 import type { AnswerOf, Reply } from "../contracts.ts";
@@ -39,6 +39,16 @@ export function startedTurn(calls: SessionCalls, key: string, answer: Started): 
     rows: list(answer.rows).map(text).reverse(),
     tools: toolsOf(text(answer.tools)),
   };
+}
+
+/** The same of a run that has waited. */
+export function resumedTurn(
+  calls: SessionCalls,
+  key: string,
+  answer: Extract<AnswerOf<"attend" | "respond">, { readonly code: "STARTED" }>,
+): StartedTurn & { readonly resumed: Resumed } {
+  const resumed = { log: text(answer.log), state: text(answer.state), decisions: list(answer.decisions).map(text) };
+  return { ...startedTurn(calls, key, answer), resumed };
 }
 
 /** As begin() was given them. */
