@@ -156,15 +156,27 @@ export function applySessionEvent(cache: ApolloCache, chatId: string, event: Ses
       break;
     case "RunChanged": {
       const { id } = event.run;
-      const activeRun = isActive(event.run) ? { __ref: `Run:${id}` } : null;
-      cache.modify({ id: `Session:${chatId}`, fields: { activeRun: () => activeRun } });
+      const run = { __ref: `Run:${id}` };
+      // Others are queued behind the active one, and may end there.
+      const next = (active: Reference | null) =>
+        isActive(event.run) ? run : active?.__ref === run.__ref ? null : active;
+      cache.modify({ id: `Session:${chatId}`, fields: { activeRun: next } });
       break;
     }
     case "ReplyProgress": {
-      const { offset, text: more } = event;
-      // A text that ends within what is there came before.
-      const grown = (text: string) => (offset + more.length <= text.length ? text : text.slice(0, offset) + more);
-      cache.modify({ id: `Run:${event.runId}`, fields: { text: grown } });
+      const { replyId, offset, text: more } = event;
+      cache.modify({
+        id: `Run:${event.runId}`,
+        fields: {
+          replyId: () => replyId,
+          text(had: string, { readField }) {
+            // An agent's run has a text for each of its messages.
+            const text = readField("replyId") === replyId ? had : "";
+            // A text that ends within what is there came before.
+            return offset + more.length <= text.length ? text : text.slice(0, offset) + more;
+          },
+        },
+      });
       break;
     }
     case "SessionRemoved":

@@ -47,3 +47,10 @@ export async function fillSession(chat: ChatGateway, sessionId: string, count: n
     input: { sessionId, messages },
   });
 }
+
+/** Sends a message as another client does, and gives the id of its run. */
+export async function startRun(chat: ChatGateway, input: Readonly<Record<string, unknown>>): Promise<string> {
+  const query = `mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } } }`;
+  const { sendMessage } = (await chat.ask(query, { input })) as { sendMessage: { run: { id: string } } }; // what it asks for
+  return sendMessage.run.id;
+}

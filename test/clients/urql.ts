@@ -112,14 +112,21 @@ const caching: CacheExchangeOpts = {
             place(cache, chat, event.message);
             break;
           case "RunChanged":
-            if (chat !== null) cache.link(chat, "activeRun", isActive(event.run) ? { ...event.run } : null);
+            // Others are queued behind it, and may end there.
+            if (chat === null) break;
+            if (isActive(event.run)) cache.link(chat, "activeRun", { ...event.run });
+            else if (cache.resolve(chat, "activeRun") === cache.keyOfEntity({ ...event.run })) {
+              cache.link(chat, "activeRun", null);
+            }
             break;
           case "ReplyProgress": {
             const run = { __typename: "Run", id: event.runId };
-            const had = cache.resolve(run, "text");
+            const { replyId, offset } = event;
+            // An agent's run has a text for each of its messages.
+            const had = cache.resolve(run, "replyId") === replyId ? cache.resolve(run, "text") : "";
             const text = typeof had === "string" ? had : "";
-            if (event.offset + event.text.length <= text.length) break; // it is there already
-            cache.writeFragment(RunText, { ...run, text: text.slice(0, event.offset) + event.text });
+            if (offset + event.text.length <= text.length) break; // it is there already
+            cache.writeFragment(RunText, { ...run, replyId, text: text.slice(0, offset) + event.text });
             break;
           }
           case "HistoryReset":
@@ -159,6 +166,7 @@ const caching: CacheExchangeOpts = {
 const RunText = gql`
   fragment RunText on Run {
     id
+    replyId
     text
   }
 `;

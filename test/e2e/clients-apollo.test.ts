@@ -18,13 +18,14 @@ import {
 } from "../clients/apollo.ts";
 import { Delete, Messages, Sessions } from "../clients/apollo-documents.ts";
 import type { Connection } from "../clients/apollo-documents.ts";
-import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
+import { fillSession, startChatGateway, startRun } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
 import { holdAnswer } from "../support/model/held-answer.ts";
 import { payer } from "../support/model/agent-gateway.ts";
-import { pays } from "../support/model/paid-tools.ts";
+import { pays, startTools } from "../support/model/paid-tools.ts";
+import type { Tools } from "../support/model/paid-tools.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
@@ -41,6 +42,7 @@ const possibleTypes = Object.fromEntries(
 );
 
 let openai: OpenAIServer;
+let tools: Tools;
 let chat: ChatGateway;
 let client: ApolloClient;
 const stops: (() => void)[] = [];
@@ -48,15 +50,17 @@ const complaints = [vi.spyOn(console, "warn"), vi.spyOn(console, "error")];
 
 beforeAll(async () => {
   openai = await startOpenAI();
+  tools = await startTools();
   chat = await startChatGateway({
     models: ["openai:small"],
     openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
-    agents: payer(openai.baseUrl),
+    agents: payer(tools.url),
   });
 });
 
 afterAll(async () => {
   await chat.close();
+  tools.close();
   await openai.close();
 });
 
@@ -219,10 +223,40 @@ test("a run that waits for an approval stays the active one", async () => {
   await fillSession(chat, "waits", 1);
   const view = await open("waits");
   openai.next(pays("ann"));
-  await chat.ask(
-    `mutation { sendMessage(input: { sessionId: "waits", text: "Pay ann", model: "agent:careful" }) { run { id } } }`,
-  );
+  await startRun(chat, { sessionId: "waits", text: "Pay ann", model: "agent:careful" });
   await waitUntil("it waits", () => Promise.resolve(view.chat()?.activeRun?.status === "WAITING"));
+});
+
+test("a run that is queued behind a reply, and taken back, leaves the reply the active one", async () => {
+  const sessionId = "queue";
+  openai.behave({ kind: "gated", tokens: ["one", " two"] });
+  await fillSession(chat, sessionId, 1);
+  const view = await open(sessionId);
+  const input = { sessionId, text: "Count.", model: "openai:small" };
+  await startRun(chat, input);
+  openai.release();
+  await waitUntil("the first word", () => Promise.resolve(view.chat()?.activeRun?.text === "one"));
+  const queued = await startRun(chat, { ...input, whenBusy: "QUEUE" });
+  await chat.ask(`mutation ($runId: ID!) { cancelRun(input: { runId: $runId }) { run { id } } }`, { runId: queued });
+  openai.release();
+  await waitUntil("the second word", () => Promise.resolve(view.chat()?.activeRun?.text === "one two"));
+  openai.releaseAll();
+  await waitUntil("the reply", () => Promise.resolve(view.chat()?.activeRun === null));
+  expect(textsOf(view.chat()?.messages)).toEqual(["text 0", "Count.", "one two"]);
+});
+
+test("the text of an agent's next message begins anew", async () => {
+  const sessionId = "steps";
+  await fillSession(chat, sessionId, 1);
+  const view = await open(sessionId);
+  openai.behave(null);
+  openai.next(pays("ann"), { kind: "gated", tokens: ["Done", "."] });
+  await startRun(chat, { sessionId, text: "Pay ann", model: "agent:payer" });
+  openai.release();
+  await waitUntil("the next message", () => Promise.resolve(view.chat()?.activeRun?.text === "Done"));
+  openai.releaseAll();
+  await waitUntil("the reply", () => Promise.resolve(view.chat()?.activeRun === null));
+  expect(textsOf(view.chat()?.messages).at(-1)).toBe("Done.");
 });
 
 test("a cleared history leaves an empty list that goes on", async () => {

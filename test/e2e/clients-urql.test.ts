@@ -5,7 +5,7 @@ import type { AnyVariables, Client, DocumentInput, OperationResult } from "@urql
 import { buildSchema, introspectionFromSchema } from "graphql";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 
-import { fillSession, startChatGateway } from "../clients/chat-gateway.ts";
+import { fillSession, startChatGateway, startRun } from "../clients/chat-gateway.ts";
 import type { ChatGateway } from "../clients/chat-gateway.ts";
 import type { Message } from "../clients/chat-types.ts";
 import { optimisticId } from "../clients/message-id.ts";
@@ -13,7 +13,8 @@ import { createUrqlClient } from "../clients/urql.ts";
 import { Changes, Delete, Events, Messages, Send, Sessions } from "../clients/urql-documents.ts";
 import { holdAnswer } from "../support/model/held-answer.ts";
 import { payer } from "../support/model/agent-gateway.ts";
-import { pays } from "../support/model/paid-tools.ts";
+import { pays, startTools } from "../support/model/paid-tools.ts";
+import type { Tools } from "../support/model/paid-tools.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
@@ -22,19 +23,22 @@ const sdl = readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8
 const schema = introspectionFromSchema(buildSchema(sdl));
 
 let openai: OpenAIServer;
+let tools: Tools;
 let chat: ChatGateway;
 
 beforeAll(async () => {
   openai = await startOpenAI();
+  tools = await startTools();
   chat = await startChatGateway({
     models: ["openai:small"],
     openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
-    agents: payer(openai.baseUrl),
+    agents: payer(tools.url),
   });
 });
 
 afterAll(async () => {
   await chat.close();
+  tools.close();
   await openai.close();
 });
 
@@ -233,10 +237,40 @@ describe.each(["websocket", "sse"] as const)("urql with Graphcache, live over %s
     await fillSession(chat, sessionId, 1);
     const { view } = await open(sessionId);
     openai.next(pays("ann"));
-    await chat.ask(
-      `mutation { sendMessage(input: { sessionId: "${sessionId}", text: "Pay ann", model: "agent:careful" }) { run { id } } }`,
-    );
+    await startRun(chat, { sessionId, text: "Pay ann", model: "agent:careful" });
     await waitUntil("it waits", () => Promise.resolve(view.data?.session?.activeRun?.status === "WAITING"));
+  });
+
+  test("a run that is queued behind a reply, and taken back, leaves the reply the active one", async () => {
+    const sessionId = `queue-${live}`;
+    openai.behave({ kind: "gated", tokens: ["one", " two"] });
+    await fillSession(chat, sessionId, 1);
+    const { view } = await open(sessionId);
+    const input = { sessionId, text: "Count.", model: "openai:small" };
+    await startRun(chat, input);
+    openai.release();
+    await waitUntil("the first word", () => Promise.resolve(view.data?.session?.activeRun?.text === "one"));
+    const queued = await startRun(chat, { ...input, whenBusy: "QUEUE" });
+    await chat.ask(`mutation ($runId: ID!) { cancelRun(input: { runId: $runId }) { run { id } } }`, { runId: queued });
+    openai.release();
+    await waitUntil("the second word", () => Promise.resolve(view.data?.session?.activeRun?.text === "one two"));
+    openai.releaseAll();
+    await waitUntil("the reply", () => Promise.resolve(view.data?.session?.activeRun === null));
+    expect(textsOf(view.data?.session?.messages.nodes)).toEqual(["text 0", "Count.", "one two"]);
+  });
+
+  test("the text of an agent's next message begins anew", async () => {
+    const sessionId = `steps-${live}`;
+    await fillSession(chat, sessionId, 1);
+    const { view } = await open(sessionId);
+    openai.behave(null);
+    openai.next(pays("ann"), { kind: "gated", tokens: ["Done", "."] });
+    await startRun(chat, { sessionId, text: "Pay ann", model: "agent:payer" });
+    openai.release();
+    await waitUntil("the next message", () => Promise.resolve(view.data?.session?.activeRun?.text === "Done"));
+    openai.releaseAll();
+    await waitUntil("the reply", () => Promise.resolve(view.data?.session?.activeRun === null));
+    expect(textsOf(view.data?.session?.messages.nodes).at(-1)).toBe("Done.");
   });
 
   test("a cleared history leaves an empty list that goes on", async () => {

@@ -6,6 +6,7 @@ export interface Message {
 }
 
 interface Run {
+  readonly id: string;
   readonly status: string;
   readonly replyId: string;
   readonly text: string;
@@ -20,15 +21,21 @@ interface Page {
 export type SessionEvent =
   | { readonly __typename: "StreamOpened" | "HistoryReset"; readonly session: Page }
   | { readonly __typename: "MessageAdded"; readonly message: Message }
-  | { readonly __typename: "ReplyProgress"; readonly replyId: string; readonly offset: number; readonly text: string }
+  | {
+      readonly __typename: "ReplyProgress";
+      readonly runId: string;
+      readonly replyId: string;
+      readonly offset: number;
+      readonly text: string;
+    }
   | { readonly __typename: "RunChanged"; readonly run: Run }
   | { readonly __typename: "StreamWaiting" | "SessionUpdated" | "SessionRemoved" };
 
 /** What the screen shows. */
 export interface Chat {
   readonly messages: readonly Message[];
-  /** The reply that is being made. */
-  readonly draft: { readonly id: string; readonly text: string } | null;
+  /** The reply that is being made, or that waits for somebody; `id` is the one that its message will have. */
+  readonly draft: { readonly id: string; readonly runId: string; readonly text: string } | null;
   readonly error: string | null;
 }
 
@@ -38,8 +45,10 @@ export const empty: Chat = { messages: [], draft: null, error: null };
 export function applyEvent(chat: Chat, event: SessionEvent): Chat {
   switch (event.__typename) {
     case "StreamOpened": // also after a reconnect: the page is read anew
-    case "HistoryReset":
-      return { messages: event.session.messages.nodes, draft: draftOf(event.session.activeRun), error: null };
+    case "HistoryReset": {
+      const { activeRun, messages } = event.session;
+      return { messages: messages.nodes, draft: draftOf(activeRun, messages.nodes), error: null };
+    }
     case "MessageAdded": {
       const { message } = event;
       const others = chat.messages.filter(({ id }) => id !== message.id);
@@ -47,12 +56,18 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
       return { ...chat, messages, draft: chat.draft?.id === message.id ? null : chat.draft };
     }
     case "ReplyProgress": {
-      const before = chat.draft?.id === event.replyId ? chat.draft.text : "";
-      if (event.offset + event.text.length <= before.length) return chat;
-      return { ...chat, draft: { id: event.replyId, text: before.slice(0, event.offset) + event.text } };
+      const { runId, replyId: id, offset, text } = event;
+      const before = chat.draft?.id === id ? chat.draft.text : "";
+      if (offset + text.length <= before.length) return chat;
+      return { ...chat, draft: { id, runId, text: before.slice(0, offset) + text } };
     }
-    case "RunChanged":
-      return { ...chat, draft: draftOf(event.run), error: event.run.error?.message ?? null };
+    case "RunChanged": {
+      const { run } = event;
+      if (isActive(run)) return { ...chat, draft: draftOf(run, chat.messages), error: null };
+      // Others are queued behind the one whose text is shown, and may end there.
+      const draft = chat.draft?.runId === run.id ? null : chat.draft;
+      return { ...chat, draft, error: run.error?.message ?? chat.error };
+    }
     case "SessionRemoved":
       return empty;
     default:
@@ -60,4 +75,10 @@ export function applyEvent(chat: Chat, event: SessionEvent): Chat {
   }
 }
 
-const draftOf = (run: Run | null) => (run?.status === "RUNNING" ? { id: run.replyId, text: run.text } : null);
+const isActive = ({ status }: Run) => status === "RUNNING" || status === "WAITING";
+
+/** An agent's run goes on behind messages that it has stored. */
+function draftOf(run: Run | null, messages: readonly Message[]): Chat["draft"] {
+  if (run === null || messages.some(({ id }) => id === run.replyId)) return null;
+  return { id: run.replyId, runId: run.id, text: run.text };
+}

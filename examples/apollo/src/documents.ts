@@ -23,6 +23,7 @@ export const Live: TypedDocumentNode<{ sessionEvents: SessionEvent }, { sessionI
         }
       }
       ... on ReplyProgress {
+        runId
         replyId
         offset
         text

@@ -26,6 +26,7 @@ export const live = graphql`
       }
       ... on ReplyProgress {
         runId
+        replyId
         offset
         text
       }
@@ -67,15 +68,26 @@ export function applyEvent(store: RecordSourceSelectorProxy, sessionId: string):
     }
     case "ReplyProgress": {
       const run = store.get(String(event.getValue("runId")));
-      const before = String(run?.getValue("text") ?? "");
+      const replyId = event.getValue("replyId");
+      // An agent's run has a text for each of its messages.
+      const before = run?.getValue("replyId") === replyId ? String(run?.getValue("text") ?? "") : "";
       const offset = Number(event.getValue("offset"));
       const more = String(event.getValue("text"));
-      if (offset + more.length > before.length) run?.setValue(before.slice(0, offset) + more, "text");
+      if (offset + more.length <= before.length) break;
+      run?.setValue(before.slice(0, offset) + more, "text");
+      run?.setValue(replyId, "replyId");
       break;
     }
-    case "RunChanged":
-      session?.setLinkedRecord(event.getLinkedRecord("run"), "activeRun");
+    case "RunChanged": {
+      const run = event.getLinkedRecord("run");
+      // Others are queued behind the one whose text is shown, and may end there.
+      const isOther = isActive(session?.getLinkedRecord("activeRun")) && !isActive(run);
+      if (!isOther && run?.getValue("status") !== "QUEUED") session?.setLinkedRecord(run, "activeRun");
+    }
   }
 }
+
+const isActive = (run: RecordProxy | null | undefined) =>
+  ["RUNNING", "WAITING"].includes(String(run?.getValue("status")));
 
 const positionOf = (message: RecordProxy) => Number(message.getValue("position"));

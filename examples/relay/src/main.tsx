@@ -86,6 +86,7 @@ function Messages({ session }: { session: main_session$key }) {
     session,
   );
   const isStored = messages.nodes.some(({ id }) => id === activeRun?.replyId);
+  const isActive = activeRun?.status === "RUNNING" || activeRun?.status === "WAITING";
   return (
     <>
       {messages.nodes.map(({ id, role, text }) => (
@@ -93,7 +94,7 @@ function Messages({ session }: { session: main_session$key }) {
           {text}
         </p>
       ))}
-      {activeRun?.status === "RUNNING" && !isStored && <p key={activeRun.replyId}>{activeRun.text}</p>}
+      {isActive && !isStored && <p key={activeRun.replyId}>{activeRun.text}</p>}
       {activeRun?.error && <p role="alert">{activeRun.error.message}</p>}
     </>
   );
