@@ -73,21 +73,25 @@ export interface Benchmark {
 export class Stage {
   readonly redisUrl: string;
   readonly #stopRedis: () => Promise<void>;
+  readonly #parley: string;
   readonly #processes: BenchProcess[] = [];
 
-  private constructor(redisUrl: string, stopRedis: () => Promise<void>) {
+  private constructor(redisUrl: string, stopRedis: () => Promise<void>, parley: string) {
     this.redisUrl = redisUrl;
     this.#stopRedis = stopRedis;
+    this.#parley = parley;
   }
 
-  static async open(): Promise<Stage> {
+  /** `parley`: URL of the parley.ts of another checkout, which is measured in place of this one's. */
+  static async open(parley = "parley.ts"): Promise<Stage> {
     const redis = await startRedis();
-    return new Stage(redis.url, () => redis.stop());
+    return new Stage(redis.url, () => redis.stop(), parley);
   }
 
   /** `file` from the benchmarks' folder; the program is told where Redis is. */
   async start<Given extends Orders>(file: string, settings: object = {}): Promise<BenchProcess<Given>> {
-    const started = await startProcess<Given>(file, { redisUrl: this.redisUrl, ...settings });
+    const program = file === "parley.ts" ? this.#parley : file;
+    const started = await startProcess<Given>(program, { redisUrl: this.redisUrl, ...settings });
     this.#processes.push(started);
     return started;
   }

