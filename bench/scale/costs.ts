@@ -64,9 +64,10 @@ export async function measureCosts(stage: Stage, tell: (what: string) => void): 
   const world = await World.open(stage, 1);
   const trials = [];
   for (const difference of [...varied, ...varied.toReversed()]) {
-    tell(`one gateway: the mixed load, but ${JSON.stringify(difference)}`);
     const load = { ...mixed, ...difference, gateways: 1 };
-    trials.push({ load, measured: await world.trial(load) });
+    const measured = await world.trial(load);
+    tell(`the mixed load, but ${JSON.stringify(difference)}: ${JSON.stringify(measured)}`);
+    trials.push({ load, measured });
   }
   await world.close();
   return { parts: fit(trials), ...memory };

@@ -88,11 +88,11 @@ export function predict(costs: Pick<Costs, "parts">, load: Load, parts: readonly
  */
 export function fit(trials: readonly { readonly load: Load; readonly measured: Rates }[]): Costs["parts"] {
   const fitted = eachOf(resources, (resource) => {
-    const rows = trials.map(({ load, measured }) =>
-      eachOf(allParts, (part) => counts[part](load) / measured[resource]),
-    );
+    const mean = trials.reduce((sum, { measured }) => sum + measured[resource], 0) / trials.length;
+    const weights = trials.map(({ measured }) => 1 / (measured[resource] + mean / 10));
+    const rows = trials.map(({ load }, i) => eachOf(allParts, (part) => counts[part](load) * (weights[i] ?? 0)));
     const costs = eachOf(allParts, () => 0);
-    const errors = rows.map(() => 1);
+    const errors = trials.map(({ measured }, i) => measured[resource] * (weights[i] ?? 0));
     for (let round = 0; round < 100_000; round++) {
       for (const part of allParts) {
         const squares = rows.reduce((sum, row) => sum + row[part] ** 2, 0);
