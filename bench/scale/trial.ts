@@ -15,7 +15,7 @@ import type { Load, Rates } from "./model.ts";
 /** A reply as people get them: 50 tokens a second, as long as a window. */
 export const windowSeconds = 5;
 /** Where there is nothing to do: until each socket was pinged once. */
-const idleSeconds = 12;
+const idleSeconds = 25;
 const tokenMs = 20;
 const tokens = (windowSeconds * 1000) / tokenMs;
 export const pace = { tokens, firstTokenMs: 100, tokenMs };
@@ -57,7 +57,7 @@ export class World {
     await Promise.all([...this.#gateways, this.#traffic].map((one) => one.stop()));
   }
 
-  /** The load, once to warm up and once measured. Every subscriber must get all that is its, once and in order. */
+  /** The load, once to warm up and then measured. Every subscriber must get all that is its, once and in order. */
   async trial(load: Omit<Load, "gateways">): Promise<Measured> {
     const trial = ++this.#trials;
     const name = (kind: string, count: number) => Array.from({ length: count }, (_, i) => `${kind}-${trial}-${i}`);
@@ -92,25 +92,30 @@ export class World {
     if (works) await once();
     await this.#arrived(chats, rounds);
     await this.#arrived(readers, 0);
-    const before = await this.#usage();
-    const [redisBefore, startedAt] = [await redisUsage(this.#redis), performance.now()];
-    const { pageBytes } = await once();
-    const { bytes, p99Ms } = await this.#arrived(chats, rounds);
-    // A window's work is that of so many seconds, also where a busy machine took longer.
-    const seconds = works ? windowSeconds : (performance.now() - startedAt) / 1000;
-    const after = await this.#usage();
-    const redisAfter = await redisUsage(this.#redis);
-    const text = await this.#arrived(readers, 0);
+    const windows = [];
+    for (let i = 0; i < (works ? 2 : 1); i++) {
+      const before = await this.#usage();
+      const [redisBefore, startedAt] = [await redisUsage(this.#redis), performance.now()];
+      const { pageBytes } = await once();
+      const { bytes, p99Ms } = await this.#arrived(chats, rounds);
+      // A window's work is that of so many seconds, also where a busy machine took longer.
+      const seconds = works ? windowSeconds : (performance.now() - startedAt) / 1000;
+      const after = await this.#usage();
+      const redisAfter = await redisUsage(this.#redis);
+      const text = await this.#arrived(readers, 0);
+      const cpu = after.map(({ cpuUs }, k) => cpuUs - (before[k]?.cpuUs ?? 0));
+      windows.push({
+        gateway: sum(cpu) / seconds,
+        redis: (redisAfter.cpuUs - redisBefore.cpuUs) / seconds,
+        clientBytes: (bytes + text.bytes + pageBytes) / seconds,
+        redisBytes: (redisAfter.outBytes - redisBefore.outBytes) / seconds,
+        busiest: (Math.max(...cpu) / sum(cpu)) * cpu.length,
+        p99Ms,
+      });
+    }
     await Promise.all([chats.stop(), readers.stop()]);
-    const cpu = after.map(({ cpuUs }, i) => cpuUs - (before[i]?.cpuUs ?? 0));
-    return {
-      gateway: sum(cpu) / seconds,
-      redis: (redisAfter.cpuUs - redisBefore.cpuUs) / seconds,
-      clientBytes: (bytes + text.bytes + pageBytes) / seconds,
-      redisBytes: (redisAfter.outBytes - redisBefore.outBytes) / seconds,
-      busiest: (Math.max(...cpu) / sum(cpu)) * cpu.length,
-      p99Ms,
-    };
+    // Of two windows the one that took less: what else the machine does only adds to it.
+    return windows.reduce((one, other) => (other.gateway < one.gateway ? other : one));
   }
 
   /** Each subscriber goes to any gateway, as behind a load balancer; resolves when all streams are open. */
