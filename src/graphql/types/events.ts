@@ -103,11 +103,10 @@ const StreamOpened = builder.objectRef<Opened>("StreamOpened").implement({
       description:
         "Where the stream starts: `after`, else behind the newest message; behind StreamWaiting, in front of the first one.",
     }),
-    session: t.field({
+    session: t.expose("session", {
       type: SessionRef,
       description:
         "The session as it is now; session.activeRun.text is the partial reply to start from, and session.activeRun.parts the parts. Behind StreamWaiting it is empty: its messages and runs follow as events.",
-      resolve: ({ session }) => session,
     }),
   }),
 });
@@ -115,24 +114,23 @@ const StreamOpened = builder.objectRef<Opened>("StreamOpened").implement({
 const MessageAdded = builder.objectRef<Arrived>("MessageAdded").implement({
   description: "A message has come, whoever wrote it.",
   fields: (t) => ({
-    message: t.field({
+    message: t.expose("message", {
       type: MessageRef,
       description: "The message; resume from its cursor.",
-      resolve: ({ message }) => message,
     }),
   }),
 });
 
 const RunChanged = builder.objectRef<Changed>("RunChanged").implement({
   description: "A run was queued, has begun or has ended.",
-  fields: (t) => ({ run: t.field({ type: RunRef, description: "The run as it is now.", resolve: ({ run }) => run }) }),
+  fields: (t) => ({ run: t.expose("run", { type: RunRef, description: "The run as it is now." }) }),
 });
 
 const SessionUpdated = builder.objectRef<Updated>("SessionUpdated").implement({
   description:
     "Settings, title, archived or readCount have changed; in sessionChanged also new messages, and a run's start and end.",
   fields: (t) => ({
-    session: t.field({ type: SessionRef, description: "The session as it is now.", resolve: ({ session }) => session }),
+    session: t.expose("session", { type: SessionRef, description: "The session as it is now." }),
   }),
 });
 
@@ -146,7 +144,7 @@ const HistoryReset = builder.objectRef<Reset>("HistoryReset").implement({
     cursor: t.exposeString("cursor", {
       description: "The stream goes on behind it; cursors of messages below `kept` hold on.",
     }),
-    session: t.field({ type: SessionRef, description: "The session as it is now.", resolve: ({ session }) => session }),
+    session: t.expose("session", { type: SessionRef, description: "The session as it is now." }),
   }),
 });
 
@@ -164,14 +162,14 @@ const SessionRemoved = builder.objectRef<Removed>("SessionRemoved").implement({
 const SessionListOpened = builder.objectRef<ListOpened>("SessionListOpened").implement({
   description: "The first event of sessionChanged: a list read after it, with the events since, is complete.",
   fields: (t) => ({
-    openedAt: t.field({ type: "DateTime", description: "When the stream began.", resolve: ({ openedAt }) => openedAt }),
+    openedAt: t.expose("openedAt", { type: "DateTime", description: "When the stream began." }),
   }),
 });
 
 const SessionAdded = builder.objectRef<Added>("SessionAdded").implement({
   description: "A session of the viewer's has come.",
   fields: (t) => ({
-    session: t.field({ type: SessionRef, description: "The new session.", resolve: ({ session }) => session }),
+    session: t.expose("session", { type: SessionRef, description: "The new session." }),
   }),
 });
 

@@ -21,10 +21,9 @@ interface MemoryParent extends MemorySettings {
 export const MemorySettingsRef = builder.objectRef<MemoryParent>("MemorySettings").implement({
   description: "How much of the history the model sees.",
   fields: (t) => ({
-    strategy: t.field({
+    strategy: t.expose("strategy", {
       type: MemoryStrategyRef,
       description: "Which of LangChain's memories.",
-      resolve: ({ strategy }) => strategy,
     }),
     maxTurns: t.exposeInt("maxTurns", {
       nullable: true,

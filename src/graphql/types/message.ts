@@ -109,10 +109,9 @@ MessageRef.implement({
         "Its parts in order: text, reasoning, images, files and other blocks. Calls of tools are in toolCalls.",
       resolve: ({ blocks }) => blocks,
     }),
-    toolCalls: t.field({
+    toolCalls: t.expose("toolCalls", {
       type: [ToolCallRef],
       description: "ASSISTANT: the tools that the model wants called; empty for all others.",
-      resolve: ({ toolCalls }) => toolCalls,
     }),
     toolCallId: t.exposeString("toolCallId", {
       nullable: true,
@@ -137,11 +136,10 @@ MessageRef.implement({
       nullable: true,
       description: "ASSISTANT: why the model stopped; null where that is unknown, and for all others.",
     }),
-    usage: t.field({
+    usage: t.expose("usage", {
       type: TokenUsageRef,
       nullable: true,
       description: "ASSISTANT: the tokens it took; null where they were not counted.",
-      resolve: ({ usage }) => usage,
     }),
     stored: t.expose("stored", {
       type: "JSON",

@@ -229,7 +229,7 @@ const AddMessagesPayload = builder.objectRef<AddMessagesParent>("AddMessagesPayl
         "The messages as they are stored, in the order in which they were given. A call that is repeated later gives those of the first one that are still where they were.",
       resolve: ({ messages, session }) => messages.map((placed) => new MessageParent(placed, session.readings)),
     }),
-    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
+    session: t.expose("session", { type: SessionRef, description: "The session after it." }),
   }),
 });
 

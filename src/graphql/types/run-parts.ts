@@ -108,23 +108,20 @@ export const ToolPartRef = builder.objectRef<OfKind<RunPartParent, "tool">>("Too
       description: "What respondToRun may decide on it now; empty where nobody is asked, and once that is decided.",
       resolve: ({ allowed = [] }) => allowed,
     }),
-    decided: t.field({
+    decided: t.expose("decided", {
       type: DecisionKindRef,
       nullable: true,
       description: "What respondToRun has decided on it; null until then, and where nobody was asked.",
-      resolve: ({ decided }) => decided ?? null,
     }),
-    startedAt: t.field({
+    startedAt: t.expose("startedAt", {
       type: "DateTime",
       nullable: true,
       description: "When it began; null until then.",
-      resolve: ({ startedAt }) => startedAt ?? null,
     }),
-    finishedAt: t.field({
+    finishedAt: t.expose("finishedAt", {
       type: "DateTime",
       nullable: true,
       description: "When it answered; null until then.",
-      resolve: ({ finishedAt }) => finishedAt ?? null,
     }),
   }),
 });
@@ -180,31 +177,32 @@ export const ReplyProgress = builder.objectRef<Progress>("ReplyProgress").implem
 
 const indexDescription = "Its place in Run.parts, which never changes.";
 
-export const PartAdded = builder.objectRef<Added>("PartAdded").implement({
-  description: "A run has begun a part that is no text. Skip it where you have a part at this index.",
-  fields: (t) => ({
-    runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
-    index: t.exposeInt("index", { description: indexDescription }),
-    part: t.field({
-      type: RunPartRef,
-      description: "The part as it begins.",
-      resolve: ({ sessionId, part }) => ({ ...part, sessionId }),
+function partEvent(name: string, description: string, part: string) {
+  return builder.objectRef<Added | Changed>(name).implement({
+    description,
+    fields: (t) => ({
+      runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
+      index: t.exposeInt("index", { description: indexDescription }),
+      part: t.field({
+        type: RunPartRef,
+        description: part,
+        resolve: (event) => ({ ...event.part, sessionId: event.sessionId }),
+      }),
     }),
-  }),
-});
+  });
+}
 
-export const PartChanged = builder.objectRef<Changed>("PartChanged").implement({
-  description: "A part has changed: replace yours with it, unless yours has a higher revision.",
-  fields: (t) => ({
-    runId: t.id({ description: "The Run.id.", resolve: ({ sessionId, runId }) => runGlobalId(sessionId, runId) }),
-    index: t.exposeInt("index", { description: indexDescription }),
-    part: t.field({
-      type: RunPartRef,
-      description: "The part as it is now.",
-      resolve: ({ sessionId, part }) => ({ ...part, sessionId }),
-    }),
-  }),
-});
+export const PartAdded = partEvent(
+  "PartAdded",
+  "A run has begun a part that is no text. Skip it where you have a part at this index.",
+  "The part as it begins.",
+);
+
+export const PartChanged = partEvent(
+  "PartChanged",
+  "A part has changed: replace yours with it, unless yours has a higher revision.",
+  "The part as it is now.",
+);
 
 export const PartProgress = builder.objectRef<Grown>("PartProgress").implement({
   description:

@@ -61,14 +61,13 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
 export const RunErrorRef = builder.objectRef<RunError>("RunError").implement({
   description: "Why a model's reply failed. It is data, not a GraphQL error.",
   fields: (t) => ({
-    code: t.field({ type: RunErrorCodeRef, description: "What to tell cases apart by.", resolve: ({ code }) => code }),
+    code: t.expose("code", { type: RunErrorCodeRef, description: "What to tell cases apart by." }),
     message: t.exposeString("message", { description: "In words that can be shown to the user; holds no internals." }),
     retryable: t.exposeBoolean("retryable", { description: "Whether regenerateReply may well succeed." }),
-    retryAfterSeconds: t.int({
+    retryAfterSeconds: t.exposeInt("retryAfterSeconds", {
       nullable: true,
       description:
         "How many seconds the model's provider asked to wait before the next request; null if it did not say.",
-      resolve: ({ retryAfterSeconds }) => retryAfterSeconds ?? null,
     }),
   }),
 });

@@ -162,12 +162,11 @@ interface TitleParent {
 const GenerateTitlePayload = builder.objectRef<TitleParent>("GenerateTitlePayload").implement({
   description: "What generateTitle answers.",
   fields: (t) => ({
-    session: t.field({ type: SessionRef, description: "The session after it.", resolve: ({ session }) => session }),
-    error: t.field({
+    session: t.expose("session", { type: SessionRef, description: "The session after it." }),
+    error: t.expose("error", {
       type: RunErrorRef,
       nullable: true,
       description: "The model failed: the title stays as it was. null: all went well.",
-      resolve: ({ error }) => error,
     }),
   }),
 });

@@ -6,12 +6,11 @@ const ViewerRef = builder.objectRef<Viewer>("Viewer").implement({
   fields: (t) => ({
     subject: t.exposeString("subject", { description: 'The token\'s subject; "anonymous" without authentication.' }),
     scopes: t.exposeStringList("scopes", { description: 'What the viewer may do, e.g. "chat:read" and "chat:write".' }),
-    sessions: t.field({
+    sessions: t.expose("sessions", {
       type: ["String"],
       nullable: true,
       description:
         'Patterns of the session ids that the viewer may choose, "*" for any text: ["jim:*"]. null: every id, without authentication.',
-      resolve: ({ sessions }) => sessions,
     }),
   }),
 });
