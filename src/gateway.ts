@@ -12,7 +12,7 @@ import { GivenAgents } from "./langchain/agents/given-agents.ts";
 import { createReplies } from "./langchain/replies.ts";
 import { createMetrics, type Figures } from "./telemetry/metrics.ts";
 import { adoptAll, type AdoptProgress, type AdoptResult } from "./redis/admin/adopt.ts";
-import { Exporter, type ExportProgress } from "./redis/admin/archive.ts";
+import { exportArchive, type ExportProgress } from "./redis/admin/archive.ts";
 import { RedisBackend } from "./redis/store/backend.ts";
 import { keyPrefixOf } from "./redis/client/connection.ts";
 import { Importer, type ImportResult } from "./redis/admin/restore.ts";
@@ -294,23 +294,19 @@ export async function compose(
     async adopt({ owner, match = "*", onProgress = () => undefined } = {}) {
       if (authenticates && owner === undefined) throw new TypeError("With authentication adopt() needs an owner");
       const whose = owning(owner ?? anonymous.subject);
-      return await adoptAll(await backend.primaries(), backend.store, whose, match, onProgress);
+      return await adoptAll(backend, whose, match, onProgress);
     },
     exportSessions: ({ owner, sessionId, onProgress = () => undefined } = {}) =>
-      new Exporter(backend.commands, () => backend.primaries(), backend.store, onProgress).archive({
-        owner: owner ?? null,
-        sessionId: sessionId ?? null,
-      }),
+      exportArchive(backend, { owner: owner ?? null, sessionId: sessionId ?? null }, onProgress),
     async importSessions(archive, { owner, replace = false, onProgress = () => undefined } = {}) {
       const given = { owner: owner === undefined ? null : owning(owner), replace };
-      return await new Importer(backend.commands, backend.store, given, onProgress).import(archive);
+      return await new Importer(backend, given, onProgress).import(archive);
     },
     async give({ from, to, match = "*", onProgress = () => undefined }) {
       const which = { from, to: owning(to), match: idMatcher(match) };
-      return await giveSessions(await backend.primaries(), backend.store, which, onProgress);
+      return await giveSessions(backend, which, onProgress);
     },
-    deleteOwner: async (owner, { onProgress = () => undefined } = {}) =>
-      deleteOwner(backend.commands, await backend.primaries(), backend.store, owner, onProgress),
+    deleteOwner: (owner, { onProgress = () => undefined } = {}) => deleteOwner(backend, owner, onProgress),
   };
 }
 

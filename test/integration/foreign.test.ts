@@ -56,7 +56,7 @@ async function listed(): Promise<readonly string[]> {
 }
 
 function adopt() {
-  return adoptAll([redis], at.store, owner, "*", () => undefined);
+  return adoptAll({ primaries: () => Promise.resolve([redis]), store: at.store }, owner, "*", () => undefined);
 }
 
 /** As from a program that writes another encoding: each character is one byte. */

@@ -1,7 +1,6 @@
-import type { Redis } from "ioredis";
 import { historyKeyProblem } from "../../conversation/conversations/access.ts";
 import { scannedKeys } from "./session-records.ts";
-import type { RedisSessionStore } from "../store/session-store.ts";
+import type { RedisBackend } from "../store/backend.ts";
 
 export interface AdoptResult {
   readonly scanned: number;
@@ -17,8 +16,7 @@ export interface AdoptProgress extends AdoptResult {
 
 /** Looks through all lists of all primaries for histories that foreign code made, and gives them records, so that they are listed. */
 export async function adoptAll(
-  primaries: readonly Redis[],
-  store: RedisSessionStore,
+  backend: Pick<RedisBackend, "primaries" | "store">,
   owner: string,
   match: string,
   onProgress: (progress: AdoptProgress) => void,
@@ -26,11 +24,11 @@ export async function adoptAll(
   let scanned = 0;
   let adopted = 0;
   let skipped = 0;
-  for await (const { keys, shareAt } of scannedKeys(primaries, match, "list")) {
+  for await (const { keys, shareAt } of scannedKeys(backend, match, "list")) {
     for (const key of keys) {
       scanned++;
-      const sessionId = historyKeyProblem(key) === null ? store.sessionIdOf(key) : null;
-      if (sessionId && (await store.adopt(owner, key))) adopted++;
+      const sessionId = historyKeyProblem(key) === null ? backend.store.sessionIdOf(key) : null;
+      if (sessionId && (await backend.store.adopt(owner, key))) adopted++;
       else skipped++;
     }
     onProgress({ scanned, adopted, skipped, share: shareAt(1) });

@@ -9,6 +9,7 @@ import {
 import type { Client } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";
+import type { RedisBackend } from "../store/backend.ts";
 import type { RedisSessionStore } from "../store/session-store.ts";
 
 interface ImportOptions {
@@ -53,13 +54,8 @@ export class Importer {
   #result = { restored: 0, known: 0, expired: 0, refused: 0, rows: 0 };
   readonly #inTheWay: string[] = [];
 
-  constructor(
-    redis: Client,
-    store: RedisSessionStore,
-    options: ImportOptions,
-    onProgress: (progress: ImportResult) => void,
-  ) {
-    this.#redis = redis;
+  constructor({ commands, store }: RedisBackend, options: ImportOptions, onProgress: (progress: ImportResult) => void) {
+    this.#redis = commands;
     this.#store = store;
     this.#options = options;
     this.#onProgress = onProgress;

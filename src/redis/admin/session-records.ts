@@ -2,8 +2,7 @@ import type { Redis } from "ioredis";
 import { ParleyError } from "../../conversation/errors.ts";
 import { guarded } from "../client/failure.ts";
 import { sessionKeys } from "../store/keys.ts";
-import type { Client } from "../client/connection.ts";
-import type { RedisSessionStore } from "../store/session-store.ts";
+import type { RedisBackend } from "../store/backend.ts";
 
 export interface RecordedSession {
   readonly owner: string;
@@ -22,7 +21,12 @@ interface Scanned {
 }
 
 /** All keys of a type on these servers, as SCAN gives them: some may come twice. */
-export async function* scannedKeys(primaries: readonly Redis[], match: string, type: string): AsyncGenerator<Scanned> {
+export async function* scannedKeys(
+  backend: Pick<RedisBackend, "primaries">,
+  match: string,
+  type: string,
+): AsyncGenerator<Scanned> {
+  const primaries = await backend.primaries();
   for (const [index, redis] of primaries.entries()) {
     // A user's ACL may forbid to ask.
     const whole = await redis.dbsize().catch(() => 0);
@@ -41,13 +45,10 @@ export async function* scannedKeys(primaries: readonly Redis[], match: string, t
  * scripts and may lack one. Those that were there all the time are given once each; who looks at them last meets what
  * came or went meanwhile.
  */
-export async function* recordedSessions(
-  primaries: readonly Redis[],
-  store: RedisSessionStore,
-  owner: string | null,
-): AsyncGenerator<RecordedSession> {
+export async function* recordedSessions(backend: RedisBackend, owner: string | null): AsyncGenerator<RecordedSession> {
+  const { store } = backend;
   const given = new Set<string>();
-  for await (const { redis, keys, shareAt } of scannedKeys(primaries, "parley:{*}:session:*", "hash")) {
+  for await (const { redis, keys, shareAt } of scannedKeys(backend, "parley:{*}:session:*", "hash")) {
     const owners = await guarded(Promise.all(keys.map((key) => redis.hget(key, "owner"))));
     for (const [i, key] of keys.entries()) {
       const [, historyKey = ""] = /^parley:\{[^}]*\}:session:(.*)$/s.exec(key) ?? [];
@@ -63,28 +64,26 @@ export async function* recordedSessions(
 
 /** Makes sessions of one owner another's, each whole; a run that is going goes on. Gives how many there were. */
 export async function giveSessions(
-  primaries: readonly Redis[],
-  store: RedisSessionStore,
+  backend: RedisBackend,
   { from, to, match }: { readonly from: string; readonly to: string; readonly match: (sessionId: string) => boolean },
   onProgress: (given: number, share: number | null) => void,
 ): Promise<number> {
   let given = 0;
-  for await (const { sessionId, share } of recordedSessions(primaries, store, from)) {
-    if (match(sessionId) && (await store.give(from, to, sessionId))) onProgress(++given, share);
+  for await (const { sessionId, share } of recordedSessions(backend, from)) {
+    if (match(sessionId) && (await backend.store.give(from, to, sessionId))) onProgress(++given, share);
   }
   return given;
 }
 
 /** Deletes all of an owner's sessions as deleteSession does, runs that are going included. Gives how many there were. */
 export async function deleteOwner(
-  redis: Client,
-  primaries: readonly Redis[],
-  store: RedisSessionStore,
+  backend: RedisBackend,
   owner: string,
   onProgress: (deleted: number, share: number | null) => void,
 ): Promise<number> {
+  const { commands: redis, store } = backend;
   let deleted = 0;
-  for await (const { sessionId, share } of recordedSessions(primaries, store, owner)) {
+  for await (const { sessionId, share } of recordedSessions(backend, owner)) {
     try {
       await store.remove(owner, sessionId);
       onProgress(++deleted, share);
