@@ -163,7 +163,10 @@ local function settleLease(p, grace, keeps)
   end
 end
 
-local function cancelQueue(p)
+-- Cancels the run that is going and those that wait, whose history goes.
+local function cancelRuns(p)
+  local active = p.x.s.active and runOf(p.x.s.active)
+  if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
   for _, id in ipairs(call('LRANGE', QUEUE, 0, -1)) do
     local run = runOf(id)
     if run then

@@ -8,9 +8,7 @@ if x.none then return { 'NOT_FOUND' } end
 if not knownOp(opId) then
   local p = plan(x)
   settleLoss(p)
-  local active = x.s.active and runOf(x.s.active)
-  if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
-  cancelQueue(p)
+  cancelRuns(p)
   p.trim, p.reset = 0, 0
   x.oldGen, x.gen = x.oldGen or x.gen, newGeneration(x)
   x.base = 0

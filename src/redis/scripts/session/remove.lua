@@ -7,9 +7,7 @@ if not x then return { code } end
 if knownOp(opId) then return { 'OK' } end
 if x.none then return { 'NOT_FOUND' } end
 local p = plan(x)
-local active = x.s.active and runOf(x.s.active)
-if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
-cancelQueue(p)
+cancelRuns(p)
 p.removed = true
 commit(p)
 call('DEL', KEYS[9], KEYS[10])

@@ -19,9 +19,7 @@ local p = plan(x)
 local generation = tonumber(archivedGeneration)
 local same = not x.none and not x.foreign and sameAt == int(x.seq)
 if not x.none then
-  local active = x.s.active and runOf(x.s.active)
-  if active then closeRun(p, active, 'CANCELLED', nil, nil, false) end
-  cancelQueue(p)
+  cancelRuns(p)
   if same then
     generation = x.gen
   else
