@@ -123,27 +123,7 @@ function refusalOf(error: ParleyError): GraphQLError {
  *     enter ─▶ executing ─(it waits for a reply)─▶ waiting ─(the reply is there)─▶ executing ─▶ left
  *                  └──────────────────────────(answered)─────────────────────────────▶ left
  */
-interface Gate {
-  /** Which limit leaves no room for an operation, or null. */
-  full(): LimitName | null;
-  /** Takes a place until it is left. It takes one also where there is none. */
-  enter(): Place;
-  /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
-  hold(bytes: number): () => void;
-  /** Operations being executed. */
-  readonly size: number;
-  close(): void;
-}
-
-/** How often the event loop is asked how late it is, while operations come. */
-const tickMs = 100;
-/** So many times behind the last operation it is not asked any more: a process that only waits is not woken for it. */
-const ticksBehind = 5;
-
-type GateLimits = Pick<Limits, "maxConcurrentOperations" | "maxEventLoopLagMs" | "maxPendingAnswerBytes">;
-
-/** Exported for its test. */
-export function createGate(limits: GateLimits): Gate {
+export function createGate(limits: GateLimits) {
   const { maxConcurrentOperations, maxEventLoopLagMs, maxPendingAnswerBytes } = limits;
   let executing = 0;
   let pending = 0;
@@ -151,23 +131,34 @@ export function createGate(limits: GateLimits): Gate {
   const loop = new LoopLag();
 
   return {
+    /** Operations being executed. */
     get size() {
       return executing;
     },
-    full() {
+    /** Which limit leaves no room for an operation, or null. */
+    full(): LimitName | null {
       const { lagMs } = loop;
       if (executing >= maxConcurrentOperations) return "operations";
       if (pending > maxPendingAnswerBytes) return "pendingAnswerBytes";
       return lagMs > maxEventLoopLagMs ? "eventLoopLag" : null;
     },
-    hold(bytes) {
+    /** So many bytes of an answer are made. Returns what to call once when the network has them, or nobody wants them. */
+    hold(bytes: number): Leave {
       pending += bytes;
       return () => void (pending -= bytes);
     },
+    /** Takes a place until it is left. It takes one also where there is none. */
     enter: () => new TakenPlace(count),
     close: () => loop.close(),
   };
 }
+
+type GateLimits = Pick<Limits, "maxConcurrentOperations" | "maxEventLoopLagMs" | "maxPendingAnswerBytes">;
+
+/** How often the event loop is asked how late it is, while operations come. */
+const tickMs = 100;
+/** So many times behind the last operation it is not asked any more: a process that only waits is not woken for it. */
+const ticksBehind = 5;
 
 /** How late the event loop is. It is looked at from the first time that somebody asks until nobody has asked for a while. */
 class LoopLag {
