@@ -3,11 +3,10 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { isModelName, modelForm } from "../config/forms.ts";
+import type { Environment } from "../config/load.ts";
 import { isObject } from "../conversation/message/json.ts";
 import { agentProblems, type AgentOptions } from "../langchain/agents/agent-options.ts";
 import type { AgentPins } from "../langchain/agents/given-agents.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 interface AgentsFile {
   /** As createGateway takes them. */

@@ -3,9 +3,7 @@ import { createSecureContext } from "node:tls";
 
 import { readAgentsFile } from "./agents-file.ts";
 import { keyFileProblem } from "./api-keys.ts";
-import type { ConfigProblem } from "../config/load.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
+import type { ConfigProblem, Environment } from "../config/load.ts";
 
 /**
  * What is wrong with the files that variables name: told at the start, with the other mistakes, not when a file is first

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { ConfigProblem } from "../config/load.ts";
+import type { ConfigProblem, Environment } from "../config/load.ts";
 import type { RedisAccess, RedisConfig } from "../config/redis.ts";
 import { redisSourceOf } from "../options.ts";
 import type { GatewayOptions } from "../gateway.ts";
@@ -10,7 +10,7 @@ import type { GatewayOptions } from "../gateway.ts";
  */
 export function redisSource(
   redis: RedisConfig,
-  environment: Readonly<Record<string, string | undefined>>,
+  environment: Environment,
   onProgress: (text: string) => void,
 ): GatewayOptions["redis"] {
   switch (redis.kind) {

@@ -47,7 +47,7 @@ export const variables = tables.flatMap(({ table, isOption = false }) =>
   settingsOf(table).map(({ option, setting }) => ({ ...setting, option: isOption ? option : null })),
 );
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 type Tell = (variable: string, message: string) => void;
 
 /**

@@ -23,6 +23,7 @@ import type {
   SelectionSetNode,
   ValueNode,
 } from "graphql";
+import { isObject } from "../conversation/message/json.ts";
 import { tooComplex } from "./limits.ts";
 
 // The cost of an operation: how many objects and plain values its answer may come to hold, each item of a list counted
@@ -257,7 +258,7 @@ class Planner {
       const fallback = definition?.defaultValue && valueFromASTUntyped(definition.defaultValue);
       return (variables) => {
         let value: unknown = Object.hasOwn(variables, name) ? variables[name] : fallback;
-        for (const key of path) value = isRecord(value) ? value[key] : undefined;
+        for (const key of path) value = isObject(value) ? value[key] : undefined;
         return count(value);
       };
     }
@@ -293,8 +294,4 @@ function countOf(value: unknown): number {
 
 function holdsList(type: GraphQLOutputType): boolean {
   return isListType(isNonNullType(type) ? type.ofType : type);
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -2,6 +2,7 @@ import { hash } from "node:crypto";
 import { BREAK, getOperationAST, visit, GraphQLError, Kind } from "graphql";
 import type { DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationTypeNode } from "graphql";
 import { LRUCache } from "lru-cache";
+import { isObject } from "../conversation/message/json.ts";
 import { planCost } from "../graphql/limits-cost.ts";
 import type { CostPlan } from "../graphql/limits-cost.ts";
 import { CompiledQuery } from "./compiled-query.ts";
@@ -237,9 +238,9 @@ function textOf({ query }: DocumentReference): string | null {
 
 /** Of Apollo's protocol; null: the request does not speak it. */
 function hashOf({ extensions }: DocumentReference): string | null {
-  const persisted = isRecord(extensions) ? extensions["persistedQuery"] : undefined;
+  const persisted = isObject(extensions) ? extensions["persistedQuery"] : undefined;
   if (persisted === undefined || persisted === null) return null;
-  const sha256 = isRecord(persisted) && persisted["version"] === 1 ? persisted["sha256Hash"] : undefined;
+  const sha256 = isObject(persisted) && persisted["version"] === 1 ? persisted["sha256Hash"] : undefined;
   if (typeof sha256 === "string") return sha256;
   throw refusal(400, "BAD_REQUEST", "Unsupported persisted query version: give version 1 and a sha256Hash.");
 }
@@ -252,10 +253,6 @@ function idOf({ documentId, doc_id, id }: DocumentReference): string | null {
 
 export function sha256Of(text: string): string {
   return hash("sha256", text, "hex");
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function fail(error: GraphQLError): never {

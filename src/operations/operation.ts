@@ -1,5 +1,6 @@
 import { execute, getVariableValues, GraphQLError, OperationTypeNode, subscribe } from "graphql";
 import type { DocumentNode, ExecutionArgs, ExecutionResult, GraphQLSchema } from "graphql";
+import { isObject } from "../conversation/message/json.ts";
 import { requireScope } from "../conversation/conversations/access.ts";
 import type { Conversations } from "../conversation/conversations/conversations.ts";
 import { ParleyError } from "../conversation/errors.ts";
@@ -306,17 +307,13 @@ interface CheckedParameters {
 function checkedParameters({ operationName, variables, extensions }: OperationRequest): CheckedParameters {
   const name = isAbsent(operationName) || operationName === "" ? null : operationName;
   if (name !== null && typeof name !== "string") throw badRequest("`operationName` must be a string.");
-  if (!isAbsent(variables) && !isRecord(variables)) throw badRequest("`variables` must be an object.");
-  if (!isAbsent(extensions) && !isRecord(extensions)) throw badRequest("`extensions` must be an object.");
+  if (!isAbsent(variables) && !isObject(variables)) throw badRequest("`variables` must be an object.");
+  if (!isAbsent(extensions) && !isObject(extensions)) throw badRequest("`extensions` must be an object.");
   return { operationName: name, variables: isAbsent(variables) ? undefined : variables };
 }
 
 function isAbsent(value: unknown): value is undefined | null {
   return value === undefined || value === null;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function noSuchOperation(): GraphQLError {

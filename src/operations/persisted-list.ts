@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { GraphQLError, Kind, NoSchemaIntrospectionCustomRule, specifiedRules, validate } from "graphql";
 import type { GraphQLSchema } from "graphql";
+import { isObject } from "../conversation/message/json.ts";
 import { ParleyError } from "../conversation/errors.ts";
 import { checkCost, planCost } from "../graphql/limits-cost.ts";
 import { parseBounded } from "../graphql/limits.ts";
@@ -66,16 +67,16 @@ interface Entry {
 }
 
 function entriesOf(list: unknown): readonly Entry[] {
-  if (isRecord(list) && Array.isArray(list["operations"])) {
+  if (isObject(list) && Array.isArray(list["operations"])) {
     return list["operations"].map((operation: unknown, index) => {
-      const { id, name, body } = isRecord(operation) ? operation : {};
+      const { id, name, body } = isObject(operation) ? operation : {};
       if (typeof id === "string" && typeof body === "string") {
         return { id, name: typeof name === "string" && name !== "" ? name : id, text: body };
       }
       throw new PersistedOperationsError(`The list's operations[${index}] must have an id and a body.`);
     });
   }
-  if (!isRecord(list)) {
+  if (!isObject(list)) {
     throw new PersistedOperationsError("The list must be an object: documents by their id, or Apollo's manifest.");
   }
   return Object.entries(list).map(([id, text]) => {
@@ -99,8 +100,4 @@ function problemsOf(text: string, { schema, limits, introspection }: ListChecks)
     if (error instanceof GraphQLError || error instanceof ParleyError) return [error.message];
     throw error;
   }
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,10 +1,8 @@
-import type { Config } from "../../config/load.ts";
+import type { Config, Environment } from "../../config/load.ts";
 import { startEmbeddedRedis } from "../../embedded-redis/embedded.ts";
 import type { Logger } from "../../gateway.ts";
 import { Workers } from "./workers.ts";
 import type { Running } from "../running.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** WORKERS processes in place of one: Parley's own Redis is this process', and what clients ask is the workers'. */
 export async function openWorkers(config: Config, environment: Environment, logger: Logger): Promise<Running> {

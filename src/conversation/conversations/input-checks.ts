@@ -2,7 +2,7 @@ import type { UpdateSession } from "./api.ts";
 import { parseAnchor, type Anchor } from "../message/cursor.ts";
 import { badInput, ParleyError } from "../errors.ts";
 import type { NewMessage } from "../message/message.ts";
-import { isObject, type JsonObject } from "../message/json.ts";
+import { isObject, isTexts, type JsonObject } from "../message/json.ts";
 import type { ModelChoice, PageTool } from "../ports/model.ts";
 import type { Viewer } from "../session.ts";
 import { checkSessionId, mayChoose } from "./access.ts";
@@ -172,8 +172,7 @@ function schemaProblem(parameters: JsonObject): string | null {
   const isSchema = (one: unknown) => isObject(one) || typeof one === "boolean";
   if (!isObject(properties) || !Object.values(properties).every(isSchema))
     return "The properties of parameters are an object of JSON Schemas.";
-  if (!Array.isArray(required) || !required.every((one) => typeof one === "string"))
-    return "What parameters have as required is a list of names.";
+  if (!isTexts(required)) return "What parameters have as required is a list of names.";
   return null;
 }
 

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject } from "../../conversation/message/json.ts";
+import { isObject, isTexts, type JsonObject } from "../../conversation/message/json.ts";
 
 // Its types are those of the package: they name none of a library's.
 
@@ -30,10 +30,9 @@ export interface McpOptions {
 type Check = readonly [holds: (value: unknown) => boolean, must: string];
 
 const isText = (value: unknown): value is string => typeof value === "string" && value !== "";
-const areTexts = (value: unknown) => Array.isArray(value) && value.every((one) => typeof one === "string");
 const text: Check = [isText, "must be a text"];
-const texts: Check = [areTexts, "must be a list of texts"];
-const textsByName: Check = [(value) => isObject(value) && areTexts(Object.values(value)), "must be an object of texts"];
+const texts: Check = [isTexts, "must be a list of texts"];
+const textsByName: Check = [(value) => isObject(value) && isTexts(Object.values(value)), "must be an object of texts"];
 
 const ofCommand = { args: texts, env: textsByName, cwd: text };
 const flag: Check = [(value) => typeof value === "boolean", "must be true or false"];

@@ -2,6 +2,7 @@ import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 import type { FetchImplementation, FlattenedJWSInput, JWSHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 
 import type { JwtOptions } from "../../config/auth.ts";
+import { isTexts } from "../../conversation/message/json.ts";
 import { CredentialsExpired, unauthenticated, viewerOf } from "../../conversation/conversations/access.ts";
 import { ParleyError } from "../../conversation/errors.ts";
 import type { Viewer } from "../../conversation/session.ts";
@@ -176,8 +177,4 @@ function patternsOf(claim: unknown): readonly string[] | null {
   if (typeof claim === "string") return [claim];
   if (isTexts(claim)) return claim;
   throw unauthenticated();
-}
-
-function isTexts(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((one) => typeof one === "string");
 }

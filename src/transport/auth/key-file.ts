@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { appendFile, readFile } from "node:fs/promises";
 import { patternsProblem, signedInProblem } from "../../conversation/conversations/access.ts";
-import { isObject, parseJson } from "../../conversation/message/json.ts";
+import { isObject, isTexts, parseJson } from "../../conversation/message/json.ts";
 
 /** One line of the file: whose the key is, what it may, and the key's hash. The key itself is written nowhere. */
 export interface KeyEntry {
@@ -50,10 +50,6 @@ function entryOf(value: unknown): KeyEntry | string {
   }
   if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return "its sha256 is no hash in hexadecimal";
   return { subject, scopes, sessions, models, sha256 };
-}
-
-function isTexts(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((one) => typeof one === "string");
 }
 
 export function hashOf(key: string): Buffer {
