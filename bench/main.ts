@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Stage, type Benchmark, type BenchmarkResult } from "./benchmark.ts";
+import { agentBenchmark } from "./benchmarks/agent.ts";
 import { chatsOf1000, chatsOf300, chatsOfReplies } from "./benchmarks/chats.ts";
 import { delivery } from "./benchmarks/delivery.ts";
 import { firstToken } from "./benchmarks/first-token.ts";
@@ -28,6 +29,7 @@ const benchmarks: readonly Benchmark[] = [
   tokens,
   firstToken,
   turns,
+  agentBenchmark,
   flat,
   idle,
   memory,

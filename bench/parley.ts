@@ -1,7 +1,7 @@
 import { anonymous } from "../src/conversation/session.ts";
 import type { PageRequest } from "../src/conversation/session.ts";
 import { createGateway, type MemoryOptions } from "../src/gateway.ts";
-import { agentsOf } from "./kinds.ts";
+import { agentsOf } from "./agents/kinds.ts";
 import { openaiKey, openaiModel, PacedModel, type Pace } from "./model.ts";
 import { settings, takeOrders, timed } from "./orders.ts";
 import { newMessage } from "./sessions.ts";

@@ -55,3 +55,39 @@ export const chatSubscription = `subscription Chat($sessionId: String!) {
 export const addMutation = `mutation Add($sessionId: String!, $text: String!) {
   addMessages(input: { sessionId: $sessionId, messages: [{ role: USER, text: $text }] }) { messages { id cursor } }
 }`;
+
+export interface RunPart {
+  readonly __typename: string;
+  readonly start?: number;
+  readonly text?: string;
+  readonly argsText?: string;
+  readonly revision?: number;
+}
+
+const partFields = `fragment PartFields on RunPart {
+  __typename
+  ... on TextPart { start text }
+  ... on ReasoningPart { text }
+  ... on ToolPart { callId name argsText status revision result { ... on TextBlock { text } } }
+  ... on DataPart { callId name data }
+}`;
+
+/** All that an agent's page follows. */
+export const partsQuery = `subscription Parts($sessionId: String!) {
+  sessionEvents(sessionId: $sessionId) {
+    __typename
+    ... on PartAdded { runId index part { ...PartFields } }
+    ... on PartProgress { runId index offset text }
+    ... on PartChanged { runId index part { ...PartFields } }
+    ... on ReplyProgress { runId index offset text }
+    ... on RunChanged { run { id status } }
+    ... on MessageAdded { message { id position role text createdAt cursor } }
+  }
+} ${partFields}`;
+
+/** Waits for the reply. */
+export const agentTurnMutation = `mutation Turn($sessionId: String!, $model: String!) {
+  sendMessage(input: { sessionId: $sessionId, text: "Hello", model: $model }) { reply { text } run { id } }
+}`;
+
+export const runPartsQuery = `query Run($id: ID!) { node(id: $id) { ... on Run { status parts { ...PartFields } } } } ${partFields}`;

@@ -4,7 +4,7 @@ import { RedisChatMessageHistory } from "@langchain/redis";
 import { createAgent } from "langchain";
 import { createClient } from "redis";
 
-import { partsOf, type Kind } from "../kinds.ts";
+import { partsOf, type Kind } from "../agents/kinds.ts";
 import { settings, takeOrders, timed } from "../orders.ts";
 import type { Pace } from "../model.ts";
 import { tokenHandler } from "./history-chain.ts";

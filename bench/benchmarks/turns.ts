@@ -3,7 +3,7 @@ import { compare, inRounds, type Benchmark, type Comparison, type Contender } fr
 import type { AgentOrders } from "../baselines/history-agents.ts";
 import type { ExpressOrders } from "../baselines/express-chain.ts";
 import type { HttpLoad } from "../clients/http-load.ts";
-import { agentName, kinds } from "../kinds.ts";
+import { agentName, kinds } from "../agents/kinds.ts";
 import type { ParleyOrders } from "../parley.ts";
 import type { BenchProcess } from "../processes.ts";
 import { graphqlBody, turnMutation } from "../queries.ts";

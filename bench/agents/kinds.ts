@@ -1,8 +1,9 @@
 import { END, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 
-import type { AgentOptions } from "../src/langchain/agents/agent-options.ts";
+import type { AgentOptions } from "../../src/langchain/agents/agent-options.ts";
+import { ChattyModel, note } from "./chatty-model.ts";
 import { CallingModel, weather } from "./calling-model.ts";
-import { PacedModel, type Pace } from "./model.ts";
+import { PacedModel, type Pace } from "../model.ts";
 
 /** What may answer besides a ConversationChain. */
 export type Kind = "agent" | "agent with a tool" | "graph" | "runnable";
@@ -28,6 +29,7 @@ export function agentsOf(pace: Pace): Readonly<Record<string, AgentOptions>> {
     "agent-with-a-tool": { model: calling, tools: [weather] },
     graph: { graph },
     runnable: { runnable: model },
+    chatty: { model: new ChattyModel(), tools: [note] },
   };
 }
 

@@ -4,7 +4,7 @@ import { ChatGenerationChunk } from "@langchain/core/outputs";
 import { tool } from "@langchain/core/tools";
 import { z } from "zod";
 
-import { PacedModel } from "./model.ts";
+import { PacedModel } from "../model.ts";
 
 /** Calls the tool once, with its arguments in pieces, and answers when it has the result. It streams for whoever asks. */
 export class CallingModel extends PacedModel {
