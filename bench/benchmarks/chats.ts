@@ -11,7 +11,9 @@ import { fillSessions } from "../sessions.ts";
 
 const perSecond = 250;
 const windowSeconds = 4;
+/** Until each socket was pinged once. */
 const idleSeconds = 25;
+const aloneSeconds = 10;
 const rounds = 5;
 const pace = { tokens: 1, firstTokenMs: 0, tokenMs: 0 };
 const parley = { file: "parley.ts", note: "" };
@@ -54,17 +56,18 @@ interface Chats {
   readonly publisher: BenchProcess<Publisher>;
 }
 
-/** How much CPU the server and Redis take in a second while nothing happens, in µs: as long as until each socket was pinged. */
+/** How much CPU the server and Redis take in a second while nothing happens, in µs. */
 async function idleRates(
   redis: Redis,
   server: BenchProcess,
+  seconds: number,
 ): Promise<{ readonly server: number; readonly redis: number }> {
   const [before, redisBefore] = [await server.usage(), await redisUsage(redis)];
-  await sleep(idleSeconds * 1000);
+  await sleep(seconds * 1000);
   const [after, redisAfter] = [await server.usage(), await redisUsage(redis)];
   return {
-    server: (after.cpuUs - before.cpuUs) / idleSeconds,
-    redis: (redisAfter.cpuUs - redisBefore.cpuUs) / idleSeconds,
+    server: (after.cpuUs - before.cpuUs) / seconds,
+    redis: (redisAfter.cpuUs - redisBefore.cpuUs) / seconds,
   };
 }
 
@@ -76,7 +79,7 @@ async function chatsContender(chats: Chats, { name, note, file, how }: Server): 
   await fillSessions(stage.redisUrl, sessionIds, 1);
   const server = await stage.start(file, { pace });
   const readers = await stage.start<Readers>("clients/readers.ts");
-  const alone = await idleRates(redis, server);
+  const alone = await idleRates(redis, server, aloneSeconds);
   const variables = sessionIds.map((sessionId) => ({ sessionId }));
   const url = `${server.url}/graphql`;
   await readers.order("open", { url, count: sessions, query: chatMessageSubscription, variables });
@@ -108,7 +111,7 @@ async function chatsContender(chats: Chats, { name, note, file, how }: Server): 
     };
   };
   await warm(3, busy);
-  const idle = await idleRates(redis, server);
+  const idle = await idleRates(redis, server, idleSeconds);
   // What the other contenders' servers ask of Redis meanwhile is not this one's.
   idleOfAll = idle.redis;
   const idleFigures = {
