@@ -165,6 +165,10 @@ test("a call that a page would have to carry out is answered by hand, once, as d
   const last = (tab: Page) => expect.poll(async () => (await shown(tab)).at(-1));
 
   await ask("It is shown.", "Rome");
+  for (const tab of [page, other]) {
+    await expect.poll(() => tab.locator(".badge.waiting").textContent()).toBe("waits for a result");
+    await tab.getByText("show_map waits for a result.", { exact: true }).waitFor({ state: "attached" });
+  }
   await waiting(page).getByRole("button", { name: "Give the result" }).click();
   for (const tab of [page, other]) await last(tab).toBe("The tool show_map answers: It is shown.");
 

@@ -216,6 +216,38 @@ test("a message is edited twice, and a reply is made anew", async ({ gateway, vi
   expect(await historyOf(gateway.url, "edited")).toEqual(["I am Eve.", "Hello Eve!"]);
 });
 
+test("a chat is forked at a message, and as a whole; the one that it came from stays as it is", async ({
+  gateway,
+  visitor,
+}) => {
+  const texts = ["a", "b", "c", "d"];
+  await add(gateway.url, "forked", texts);
+  const page = await openConsole(visitor, gateway.url, "forked");
+  const sessionId = () => new URL(page.url()).searchParams.get("session") ?? "";
+  await expect.poll(() => shown(page)).toEqual(texts);
+  await messages(page).nth(1).hover();
+  await messages(page).nth(1).getByRole("button", { name: "Fork here" }).click();
+  await expect.poll(() => shown(page)).toEqual(["a", "b"]);
+  const part = sessionId();
+  await say(page, "Hi! I'm Jim.");
+  await expect.poll(() => shown(page)).toEqual(["a", "b", "Hi! I'm Jim.", "Hello Jim!"]);
+  await page.goBack();
+  await expect.poll(() => shown(page)).toEqual(texts);
+  expect(sessionId()).toBe("forked");
+  await page.getByRole("button", { name: "More about this session" }).click();
+  await page.getByRole("button", { name: "Fork the whole chat" }).click();
+  await expect.poll(sessionId).not.toBe("forked");
+  await expect.poll(() => shown(page)).toEqual(texts);
+  const whole = sessionId();
+  await page.reload();
+  await expect.poll(() => shown(page)).toEqual(texts);
+  const list = page.getByRole("navigation", { name: "Sessions" });
+  for (const id of ["forked", part, whole]) await list.getByRole("link", { name: id }).waitFor();
+  expect(await historyOf(gateway.url, "forked")).toEqual(texts);
+  expect(await historyOf(gateway.url, part)).toEqual(["a", "b", "Hi! I'm Jim.", "Hello Jim!"]);
+  expect(await historyOf(gateway.url, whole)).toEqual(texts);
+});
+
 test("Markdown becomes elements; HTML, pictures and links that do more than lead somewhere stay text", async ({
   gateway,
   visitor,

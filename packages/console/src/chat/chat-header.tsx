@@ -6,6 +6,7 @@ import { Confirm } from "../parts/dialog.tsx";
 import { Button } from "../parts/button.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { SettingsDialog } from "./settings-dialog.tsx";
+import { waitsFor } from "./waiting-call.tsx";
 
 interface ChatHeaderProps {
   readonly chat: SessionSnapshot;
@@ -37,7 +38,7 @@ export function ChatHeader(props: ChatHeaderProps): JSX.Element {
           <span class={`badge ${connection}`} role="status">
             {nameOf(connection)}
           </span>
-          {run?.status === "WAITING" && <span class="badge waiting">waits for a decision</span>}
+          {run?.status === "WAITING" && <span class="badge waiting">{waitsFor(run.approvals)}</span>}
           {run?.status === "RUNNING" && <span class="running">replying with {run.model}</span>}
           {queued.length > 0 && <span>{queued.length} waiting</span>}
           <code>{sessionId}</code>

@@ -10,6 +10,7 @@ import { ChatHeader } from "./chat-header.tsx";
 import { Composer } from "./composer.tsx";
 import { Message } from "./message.tsx";
 import type { MessageActions } from "./message.tsx";
+import { waitsFor } from "./waiting-call.tsx";
 
 interface ChatProps {
   readonly sessionId: string;
@@ -174,7 +175,7 @@ function Announcer({ messages, connection, waiting }: AnnouncerProps): JSX.Eleme
     connection === "offline"
       ? "The connection is lost. It is tried again."
       : waiting !== null
-        ? `${waiting.approvals.map(({ name }) => name).join(", ")} waits for a decision.`
+        ? `${waiting.approvals.map(({ name }) => name).join(", ")} ${waitsFor(waiting.approvals)}.`
         : newest !== undefined && newest.id !== known.current
           ? `The assistant says: ${newest.text.slice(0, 400)}`
           : wasOffline.current

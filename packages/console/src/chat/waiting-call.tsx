@@ -16,6 +16,13 @@ interface WaitingCallProps {
   readonly decide: Decide | null;
 }
 
+/** Of a tool of the page that asked: here nobody has it but the one who reads this. */
+const isOfPage = ({ allowed }: Pick<ToolCall, "allowed">) =>
+  allowed.some((kind) => kind === "BEGIN" || kind === "RESULT");
+
+export const waitsFor = (calls: readonly Pick<ToolCall, "allowed">[]) =>
+  `waits for a ${calls.every(isOfPage) ? "result" : "decision"}`;
+
 /** A call of a tool that goes on only when somebody has decided on it, here or elsewhere. */
 export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Element {
   const { callId: id, name, argsText, allowed } = call;
@@ -24,10 +31,9 @@ export function WaitingCall({ call, until, decide }: WaitingCallProps): JSX.Elem
   const [isSent, setSent] = useState(false);
   const close = () => setForm(null);
   const text = indented(argsText);
-  // Of a tool of the page that asked: here nobody has it but the one who reads this.
-  const isPages = allowed.some((kind) => kind === "BEGIN" || kind === "RESULT");
+  const isPages = isOfPage(call);
   const [hasFailed, setFailed] = useState(false);
-  const title = isPages ? "waits for a result" : "waits for a decision";
+  const title = waitsFor([call]);
   const send = (decision: Decision) => {
     setSent(true);
     // Where it was refused it can be made otherwise.
