@@ -8,6 +8,7 @@ import { browserTest } from "../support/browser/browser-test.ts";
 import { messages, openConsole, say, seriousFindings, shown } from "../support/browser/console-page.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
+import { startOpenAI } from "../support/model/openai-server.ts";
 import { startRedis } from "../support/redis/redis-server.ts";
 
 // Calls of tools that wait for a decision, in the console: in a real Chromium, against the real gateway, whose agent is the
@@ -31,10 +32,17 @@ const test = browserTest
     onCleanup(() => redis.stop());
     return redis;
   })
-  .extend("gateway", { scope: "file" }, async ({ redis }, { onCleanup }) => {
+  .extend("openai", { scope: "file" }, async ({}, { onCleanup }) => {
+    const openai = await startOpenAI();
+    onCleanup(() => openai.close());
+    return openai;
+  })
+  .extend("gateway", { scope: "file" }, async ({ redis, openai }, { onCleanup }) => {
+    const careful = { tools: [note], approvals: ["note"], clientTools: true };
     const gateway = await startGateway({
       ...{ redis: redis.url, model: "agent:careful", autoTitle: false, clientTools: true },
-      agents: { careful: { model: "offline", tools: [note], approvals: ["note"], clientTools: true } },
+      openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+      agents: { careful: { model: "offline", ...careful }, wordy: { model: "openai:small", ...careful } },
       authenticate: ({ headers }) => ({
         subject: "ada",
         scopes: headers.get("authorization") === "Bearer reading" ? ["chat:read"] : ["chat:read", "chat:write"],
@@ -83,6 +91,22 @@ test("a call that waits is there after a reload and in each tab, is approved in 
   // Who has decided writes on.
   const focused = () => other.evaluate("document.activeElement.getAttribute('aria-label')");
   await expect.poll(focused).toBe("Message");
+});
+
+test("the caret at the end of a text goes while the call behind it waits", async ({ gateway, openai, visitor }) => {
+  const page = await openConsole(visitor, gateway.url, "ada:caret");
+  const caret = () =>
+    page.evaluate("getComputedStyle(document.querySelector('.streaming .markdown > p'), '::after').content");
+  const call = { id: "call-1", name: "note", arguments: ['{"what":"bread"}'] };
+  openai.behave({ kind: "gated", tokens: ["Let me see."], toolCalls: [call] });
+  await page.getByRole("combobox", { name: "Model" }).selectOption("agent:wordy");
+  await say(page, "Note bread.");
+  openai.release();
+  await page.getByText("Let me see.").waitFor();
+  await expect.poll(caret).toBe('""');
+  openai.releaseAll();
+  await card(page).waitFor();
+  await expect.poll(caret).toBe("none");
 });
 
 test("the arguments are edited as JSON, which the gateway checks: what it refuses can be made otherwise", async ({
