@@ -34,7 +34,7 @@ export interface ClusterSource {
 
 /**
  * Everything but `redis` may be left out. Those with a variable are in docs/configuration.md, with their defaults. Four
- * defaults differ here: `model` ("offline"), `metrics`, `graphiql`, `console` and `agUi` (true, in production false). null: none, or no limit.
+ * defaults differ here: `model` ("offline"), `metrics`, `graphiql` and `console` (true, in production false). null: none, or no limit.
  */
 export interface GatewayOptions extends Given<typeof optionSettings> {
   /**
