@@ -6,21 +6,18 @@ import { tool } from "@langchain/core/tools";
 import { MessagesAnnotation, StateGraph } from "@langchain/langgraph";
 import { ToolNode, toolsCondition } from "@langchain/langgraph/prebuilt";
 import { ChatOpenAI } from "@langchain/openai";
-import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
 
 import { ask, cancel, send, texts } from "../support/gateway/conversation.ts";
-import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
 import { payer } from "../support/model/agent-gateway.ts";
+import { startAgentGateways, type AgentGateways } from "../support/model/agent-gateways.ts";
 import { rowsOf } from "../support/model/waiting-run.ts";
-import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
-import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
+import { pays } from "../support/model/paid-tools.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
 import { quotaKeys } from "../../src/redis/store/keys.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 import { IoRedisHistory } from "../support/store/ioredis-history.ts";
 
 // An agent with a tool, as a chat frontend and a LangChain program see it. The tool's effects are counted where they happen.
@@ -29,39 +26,23 @@ import { IoRedisHistory } from "../support/store/ioredis-history.ts";
 const leaseMs = 1500;
 const model = "agent:payer";
 
-let redis: TestTopology;
-let raw: Redis | Cluster;
-let openai: OpenAIServer;
-let tools: Tools;
-let here: TestGateway;
-let there: TestGateway;
+let raw: AgentGateways["raw"];
+let openai: AgentGateways["openai"];
+let tools: AgentGateways["tools"];
+let here: AgentGateways["here"];
+let there: AgentGateways["there"];
+let options: AgentGateways["options"];
+let close: AgentGateways["close"];
 
 beforeAll(async () => {
-  [redis, openai, tools] = await Promise.all([startTopology(), startOpenAI(), startTools()]);
-  raw = redis.raw();
-  const options = { ...optionsOf(), agents: payer(tools.url) };
-  [here, there] = await Promise.all([startGateway(options), startGateway(options)]);
+  const started = await startAgentGateways(
+    { models: ["offline"], maxTokensPerDay: 1_000_000, offlineWordDelayMs: 0 },
+    ({ url }) => ({ agents: payer(url) }),
+  );
+  ({ raw, openai, tools, here, there, options, close } = started);
 });
 beforeEach(() => openai.behave(null));
-afterAll(async () => {
-  tools.close();
-  await Promise.all([here.close(), there.close()]);
-  await openai.close();
-  await redis.stop();
-});
-
-function optionsOf() {
-  return {
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    models: ["offline"],
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-    maxTokensPerDay: 1_000_000,
-    offlineWordDelayMs: 0,
-    autoTitle: false,
-  };
-}
+afterAll(() => close());
 
 interface Part {
   readonly __typename: string;
@@ -267,7 +248,7 @@ test("a cancel at another gateway reaches the tool; the history says what had be
 test("SIGKILL while the model writes a call, in a tool, and between two answers: no tool begins twice, what was begun is told", async () => {
   const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
   const victim = await spawnGateway(
-    { AGENT_GATEWAY: JSON.stringify({ ...optionsOf(), runLeaseMs: leaseMs, toolUrl: tools.url }) },
+    { AGENT_GATEWAY: JSON.stringify({ ...options, runLeaseMs: leaseMs, toolUrl: tools.url }) },
     program,
   );
   // The first turn imports LangChain, which a lease so short may not outlast.
@@ -303,7 +284,7 @@ test("SIGKILL while the model writes a call, in a tool, and between two answers:
 });
 
 test("RUN_PARTS_BYTES: a longer result and longer arguments are left out of the run's parts, a note says so, and the rows have them", async () => {
-  const brief = await startGateway({ ...optionsOf(), agents: payer(tools.url), runPartsBytes: 1500 });
+  const brief = await startGateway({ ...options, agents: payer(tools.url), runPartsBytes: 1500 });
   const long = "x".repeat(2000);
   const toolCalls = [long, "gil"].map((to, i) => ({ id: `c${i}`, name: "pay", arguments: JSON.stringify({ to }) }));
   openai.next({ kind: "reply", text: "Let me see.", finishReason: "tool_calls", toolCalls });
@@ -344,7 +325,7 @@ test("a compiled graph answers as an agent does: its steps are live and in the l
     .addEdge("tools", "model")
     .compile();
   const agents = { clerk: { graph, description: "Pays by a graph." }, plain: { runnable: chat } };
-  const gateway = await startGateway({ ...optionsOf(), agents });
+  const gateway = await startGateway({ ...options, agents });
   try {
     const { models } = await execute<{ models: readonly object[] }>(
       gateway.url,

@@ -1,55 +1,37 @@
 import { fileURLToPath } from "node:url";
 
-import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 
 import { ask, cancel, send } from "../support/gateway/conversation.ts";
-import { spawnGateway, startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { spawnGateway, startGateway } from "../support/gateway/gateway.ts";
 import { execute, subscribe, type Collector } from "../support/gateway/graphql-client.ts";
 import { codeOf, respond, rowsOf, runFields, runOf, type Part, type WaitingRun } from "../support/model/waiting-run.ts";
 import { payer, slowPayer } from "../support/model/agent-gateway.ts";
-import { startOpenAI, type OpenAIServer } from "../support/model/openai-server.ts";
-import { pays, startTools, type Tools } from "../support/model/paid-tools.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
+import { startAgentGateways, type AgentGateways } from "../support/model/agent-gateways.ts";
+import { pays } from "../support/model/paid-tools.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 import { quotaKeys } from "../../src/redis/store/keys.ts";
 
 // An agent whose tool needs an approval, as a chat frontend sees it. The tool's effects are counted where they happen.
 
 const model = "agent:careful";
 
-let redis: TestTopology;
-let raw: Redis | Cluster;
-let openai: OpenAIServer;
-let tools: Tools;
-let here: TestGateway;
-let there: TestGateway;
+let raw: AgentGateways["raw"];
+let openai: AgentGateways["openai"];
+let tools: AgentGateways["tools"];
+let here: AgentGateways["here"];
+let there: AgentGateways["there"];
+let options: AgentGateways["options"];
+let close: AgentGateways["close"];
 
 beforeAll(async () => {
-  [redis, openai, tools] = await Promise.all([startTopology(), startOpenAI(), startTools()]);
-  raw = redis.raw();
-  const options = { ...optionsOf(), ...slowPayer(tools.url, openai.baseUrl) };
-  [here, there] = await Promise.all([startGateway(options), startGateway(options)]);
+  const started = await startAgentGateways({ maxRunsPerSubject: 20 }, (given, { baseUrl }) =>
+    slowPayer(given.url, baseUrl),
+  );
+  ({ raw, openai, tools, here, there, options, close } = started);
 });
 beforeEach(() => openai.behave(null));
-afterAll(async () => {
-  tools.close();
-  await Promise.all([here.close(), there.close()]);
-  await openai.close();
-  await redis.stop();
-});
-
-function optionsOf() {
-  return {
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-    maxRunsPerSubject: 20,
-    autoTitle: false,
-  };
-}
+afterAll(() => close());
 
 type Event =
   | { readonly __typename: "StreamOpened"; readonly session: { readonly activeRun: WaitingRun | null } }
@@ -256,7 +238,7 @@ test("its place among a subject's runs is held while it waits, and free when it 
 });
 
 test("nobody decides in time: FAILED with APPROVAL_EXPIRED, nothing of the step is stored, and it can be tried again", async () => {
-  const brief = await startGateway({ ...optionsOf(), agents: payer(tools.url), approvalTimeoutSeconds: 1 });
+  const brief = await startGateway({ ...options, agents: payer(tools.url), approvalTimeoutSeconds: 1 });
   openai.next(pays("kim"));
   const { run } = await send(brief.url, "expired", "Pay kim", { model });
   await isOf(run.id, "FAILED");
@@ -275,7 +257,7 @@ test("nobody decides in time: FAILED with APPROVAL_EXPIRED, nothing of the step 
 
 test("kill -9 while it waits, and a gateway without the agent: another one goes on, once; without it MODEL_UNAVAILABLE", async () => {
   const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
-  const victim = await spawnGateway({ AGENT_GATEWAY: JSON.stringify({ ...optionsOf(), toolUrl: tools.url }) }, program);
+  const victim = await spawnGateway({ AGENT_GATEWAY: JSON.stringify({ ...options, toolUrl: tools.url }) }, program);
   openai.next(pays("lea"), pays("lea"));
   const first = await send(victim.url, "killed", "Pay lea", { model });
   const second = await send(victim.url, "without", "Pay lea", { model });
@@ -291,7 +273,7 @@ test("kill -9 while it waits, and a gateway without the agent: another one goes 
   expect(await rowsOf(raw, "killed")).toEqual(["human: Pay lea", "ai: Let me see.", "tool: Paid lea.", "ai: Done."]);
   expect(tools.effects.filter((to) => to === "lea")).toEqual(["lea"]);
 
-  const bare = await startGateway(optionsOf());
+  const bare = await startGateway(options);
   await respond(bare.url, second.run.id, [approve("lea")]);
   await isOf(second.run.id, "FAILED");
   expect((await runOf(here.url, second.run.id))?.error).toEqual({ code: "MODEL_UNAVAILABLE", retryable: false });
@@ -302,7 +284,7 @@ test("kill -9 while it waits, and a gateway without the agent: another one goes 
 
 test("kill -9 in a tool that was approved: it is told that it was begun, and it is not begun again", async () => {
   const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
-  const given = { ...optionsOf(), toolUrl: tools.url, runLeaseMs: 1500 };
+  const given = { ...options, toolUrl: tools.url, runLeaseMs: 1500 };
   const victim = await spawnGateway({ AGENT_GATEWAY: JSON.stringify(given) }, program);
   const warm = async () => (await ask(victim.url, "warm", "Hello", { model })).run.status === "COMPLETED";
   await waitUntil("it has answered", warm);
@@ -323,7 +305,7 @@ test("kill -9 in a tool that was approved: it is told that it was begun, and it 
 
 test("kill -9 behind the last decision, before a call is claimed: the other gateway carries the run on, and the tool begins once", async () => {
   const program = fileURLToPath(new URL("../support/model/agent-gateway.ts", import.meta.url));
-  const given = { ...optionsOf(), toolUrl: tools.url, runLeaseMs: 1500 };
+  const given = { ...options, toolUrl: tools.url, runLeaseMs: 1500 };
   const victim = await spawnGateway({ AGENT_GATEWAY: JSON.stringify(given) }, program);
   const runId = await waits("killed between", ["ute", "vic"], { model: "agent:slow" });
   const model = `the model of ${victim.pid}`;
@@ -346,7 +328,7 @@ test("kill -9 behind the last decision, before a call is claimed: the other gate
 });
 
 test("of arguments that a run's parts do not keep, who decides sees all the same", async () => {
-  const none = await startGateway({ ...optionsOf(), agents: payer(tools.url), runPartsBytes: 0 });
+  const none = await startGateway({ ...options, agents: payer(tools.url), runPartsBytes: 0 });
   openai.next(pays("ola"));
   const { run } = await send(none.url, "no parts", "Pay ola", { model });
   await isOf(run.id, "WAITING");

@@ -1,16 +1,13 @@
-import type { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 
 import { ask, cancel } from "../support/gateway/conversation.ts";
-import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
+import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { payer } from "../support/model/agent-gateway.ts";
-import { startOpenAI, type OpenAIServer, type Reply } from "../support/model/openai-server.ts";
-import { startTools, type Tools } from "../support/model/paid-tools.ts";
+import { startAgentGateways, type AgentGateways } from "../support/model/agent-gateways.ts";
+import type { Reply } from "../support/model/openai-server.ts";
 import { codeOf, respond, rowsOf, runFields, runOf, type WaitingRun } from "../support/model/waiting-run.ts";
-import { startTopology } from "../support/redis/project-topology.ts";
 import { waitUntil } from "../support/redis/redis-command.ts";
-import type { TestTopology } from "../support/redis/topologies.ts";
 
 // Tools of the page: it gives them with its message, begins their calls and brings their results.
 
@@ -18,37 +15,20 @@ const model = "agent:paged";
 const parameters = { type: "object", properties: { zoom: { type: "number" } }, required: ["zoom"] };
 const tools = [{ name: "show_map", description: "Shows the map.", parameters }];
 
-let redis: TestTopology;
-let raw: Redis | Cluster;
-let openai: OpenAIServer;
-let paid: Tools;
-let here: TestGateway;
-let there: TestGateway;
+let raw: AgentGateways["raw"];
+let openai: AgentGateways["openai"];
+let paid: AgentGateways["tools"];
+let here: AgentGateways["here"];
+let there: AgentGateways["there"];
+let options: AgentGateways["options"];
+let close: AgentGateways["close"];
 
 beforeAll(async () => {
-  [redis, openai, paid] = await Promise.all([startTopology(), startOpenAI(), startTools()]);
-  raw = redis.raw();
-  [here, there] = await Promise.all([startGateway(optionsOf()), startGateway(optionsOf())]);
+  const started = await startAgentGateways({ clientTools: true }, ({ url }) => ({ agents: payer(url) }));
+  ({ raw, openai, tools: paid, here, there, options, close } = started);
 });
 beforeEach(() => openai.behave(null));
-afterAll(async () => {
-  paid.close();
-  await Promise.all([here.close(), there.close()]);
-  await openai.close();
-  await redis.stop();
-});
-
-function optionsOf() {
-  return {
-    redis: redis.redis,
-    model: "openai:gpt-4o-mini",
-    openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
-    agents: payer(paid.url),
-    clientTools: true,
-    modelMaxRetries: 0,
-    autoTitle: false,
-  };
-}
+afterAll(() => close());
 
 const calls = (...asked: readonly (readonly [callId: string, name: string, args: object])[]): Reply => ({
   kind: "reply",
@@ -153,7 +133,7 @@ test("a run that ends while a page acts: what was begun is told as unknown, the 
   ]);
   expect(await codeOf(respond(here.url, begun, [result("m1")]))).toBe("NOT_WAITING");
 
-  const brief = await startGateway({ ...optionsOf(), approvalTimeoutSeconds: 1 });
+  const brief = await startGateway({ ...options, agents: payer(paid.url), approvalTimeoutSeconds: 1 });
   openai.next(calls(["m1", "show_map", { zoom: 3 }]));
   const late = await send(brief.url, "late");
   await isOf(late.id, "FAILED");
@@ -195,7 +175,7 @@ test("what is wrong with tools is told by its place, and nothing is stored", asy
     [{ tools: [{ ...one, description: "x".repeat(65_536) }] }, /at most 65536 bytes/],
   ];
   for (const [more, words] of wrong) await expect(send(here.url, "wrong", more)).rejects.toThrow(words);
-  const off = await startGateway({ ...optionsOf(), clientTools: false });
+  const off = await startGateway({ ...options, agents: payer(paid.url), clientTools: false });
   await expect(send(off.url, "wrong")).rejects.toThrow(/CLIENT_TOOLS is off/);
   await off.close();
   expect(await rowsOf(raw, "wrong")).toEqual([]);
