@@ -2,7 +2,7 @@ import { Chat } from "@ai-sdk/react";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 import type { SessionStore } from "../../packages/client/src/client.ts";
-import { approvalsAreDecided, createParleyTransport, toUIMessages } from "../../packages/client/src/kits/ai-sdk.ts";
+import { callsAreAnswered, createParleyTransport, toUIMessages } from "../../packages/client/src/kits/ai-sdk.ts";
 import type { ParleyUIMessage } from "../../packages/client/src/kits/ai-sdk.ts";
 import { lines, partsOf, shown, startTabs } from "../support/browser/client-tabs.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
@@ -142,7 +142,7 @@ test("without a run there is nothing to decide on", async () => {
 /** A page with the AI SDK's own Chat; it sends what is decided once all is. */
 function page(id: string, client = clientOf(), messages: ParleyUIMessage[] = []) {
   const transport = createParleyTransport(client);
-  return new Chat<ParleyUIMessage>({ id, transport, messages, sendAutomaticallyWhen: approvalsAreDecided });
+  return new Chat<ParleyUIMessage>({ id, transport, messages, sendAutomaticallyWhen: callsAreAnswered });
 }
 
 test("useChat: arguments stream, the stream ends where a call waits, and goes on once it is approved", async () => {

@@ -1,7 +1,10 @@
+import { Chat } from "@ai-sdk/react";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 import type { PageTool, SessionStore, ToolFunction } from "../../packages/client/src/client.ts";
-import { lines, shown, startTabs } from "../support/browser/client-tabs.ts";
+import { callsAreAnswered, createParleyTransport } from "../../packages/client/src/kits/ai-sdk.ts";
+import type { ParleyUIMessage } from "../../packages/client/src/kits/ai-sdk.ts";
+import { lines, partsOf, shown, startTabs } from "../support/browser/client-tabs.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import type { TestGateway } from "../support/gateway/gateway.ts";
 import { payer } from "../support/model/agent-gateway.ts";
@@ -49,6 +52,14 @@ const shows = (...places: readonly string[]): Reply => ({
   ...{ kind: "reply", text: "Let me see.", finishReason: "tool_calls" },
   toolCalls: places.map((place) => ({ id: `map-${place}`, name: "show_map", arguments: JSON.stringify({ place }) })),
 });
+/** A call that waits for an approval, and one of the page's. */
+const both: Reply = {
+  ...{ kind: "reply", text: "Let me see.", finishReason: "tool_calls" },
+  toolCalls: [
+    { id: "call-Pia", name: "pay", arguments: '{"to":"Pia"}' },
+    { id: "map-Rome", name: "show_map", arguments: '{"place":"Rome"}' },
+  ],
+};
 /** What each call that the run waits for may be decided, in this tab. */
 const asked = (store: SessionStore) =>
   store.getSnapshot().run?.approvals.map(({ callId, status, allowed }) => `${callId} ${status} ${allowed.join()}`);
@@ -181,13 +192,7 @@ test("a session's tools go with what is sent, edited and made anew, and the newe
 
 test("behind the last approval of a step the page's call waits in each tab, at once", async () => {
   const tabs = [open("mixed"), open("mixed")] as const;
-  openai.next({
-    ...{ kind: "reply", text: "Let me see.", finishReason: "tool_calls" },
-    toolCalls: [
-      { id: "call-Pia", name: "pay", arguments: '{"to":"Pia"}' },
-      { id: "map-Rome", name: "show_map", arguments: '{"place":"Rome"}' },
-    ],
-  });
+  openai.next(both);
   await tabs[0].send("Do it.", paged());
   for (const tab of tabs) await expect.poll(() => asked(tab)).toEqual(["call-Pia NEEDS_APPROVAL APPROVE,EDIT,REJECT"]);
   await tabs[0].respond([{ approve: { callId: "call-Pia" } }]);
@@ -200,4 +205,52 @@ test("behind the last approval of a step the page's call waits in each tab, at o
     await expect
       .poll(() => lines(tab).slice(2))
       .toEqual([...["TOOL stored: Paid Pia.", "TOOL stored: Shown.", "ASSISTANT stored: Done."]]);
+});
+
+/** A page with the AI SDK's own Chat; it sends what is answered once all is. */
+function page(id: string, client = clientOf()): Chat<ParleyUIMessage> {
+  return new Chat({ id, transport: createParleyTransport(client), sendAutomaticallyWhen: callsAreAnswered });
+}
+const body = { model: "agent:paged" };
+
+test("useChat with the transport: the stream goes on while this tab carries a call out", async () => {
+  const client = clientOf();
+  client.session("ai-carried").setTools(map(({ place }) => `${String(place)} is shown.`));
+  openai.next(shows("Rome"), { kind: "reply", text: "There." });
+  const chat = page("ai-carried", client);
+  await chat.sendMessage({ text: "Where is Rome?" }, { body });
+  expect([chat.status, ...partsOf(chat)]).toEqual([
+    ...["ready", "user: Where is Rome?"],
+    'assistant: Let me see. [output-available {"place":"Rome"} Rome is shown.] There.',
+  ]);
+});
+
+test("useChat with the transport: the stream ends where the user is asked, and goes on with addToolOutput; so behind an approval", async () => {
+  const client = clientOf();
+  client.session("ai-asked").setTools(map());
+  const chat = page("ai-asked", client);
+  openai.next(shows("Bonn", "Oslo"), { kind: "reply", text: "One is there." });
+  await chat.sendMessage({ text: "Show them." }, { body });
+  const available = 'assistant: Let me see. [input-available {"place":"Bonn"} -] [input-available {"place":"Oslo"} -]';
+  expect([chat.status, partsOf(chat).at(-1)]).toEqual(["ready", available]);
+  await chat.addToolOutput({ tool: "show_map", toolCallId: "map-Bonn", output: "Shown." });
+  const failed = { state: "output-error", errorText: "No such place." } as const;
+  await chat.addToolOutput({ tool: "show_map", toolCallId: "map-Oslo", ...failed });
+  await expect
+    .poll(() => [chat.status, partsOf(chat).at(-1)])
+    .toEqual([
+      "ready",
+      'assistant: Let me see. [output-available {"place":"Bonn"} Shown.] [output-error {"place":"Oslo"} No such place.] One is there.',
+    ]);
+  openai.next(both, { kind: "reply", text: "Done." });
+  await chat.sendMessage({ text: "Do it." }, { body });
+  const early = 'assistant: Let me see. [approval-requested {"to":"Pia"} -] [input-streaming {"place":"Rome"} -]';
+  expect(partsOf(chat).at(-1)).toBe(early);
+  await chat.addToolApprovalResponse({ id: "call-Pia", approved: true });
+  const late = 'assistant: Let me see. [approval-responded {"to":"Pia"} -] [input-available {"place":"Rome"} -]';
+  await expect.poll(() => [chat.status, partsOf(chat).at(-1)]).toEqual(["ready", late]);
+  await chat.addToolOutput({ tool: "show_map", toolCallId: "map-Rome", output: "Shown." });
+  const end =
+    'assistant: Let me see. [output-available {"to":"Pia"} Paid Pia.] [output-available {"place":"Rome"} Shown.] Done.';
+  await expect.poll(() => [chat.status, partsOf(chat).at(-1)]).toEqual(["ready", end]);
 });

@@ -1,21 +1,27 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
 import { AssistantRuntimeProvider, ThreadPrimitive } from "@assistant-ui/react";
 import type { AssistantRuntime } from "@assistant-ui/react";
 import { createElement, StrictMode, useState } from "react";
 import type { ReactNode } from "react";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
-import type { ParleyClient } from "../../packages/client/src/client.ts";
+import type { PageTool, ParleyClient } from "../../packages/client/src/client.ts";
 import { useParleyChat } from "../../packages/client/src/kits/ai-sdk-react.ts";
 import type { ParleyChatHelpers } from "../../packages/client/src/kits/ai-sdk-react.ts";
 import { useParleyRuntime, useParleyThreadList } from "../../packages/client/src/kits/assistant-ui.ts";
 import { elementFor, startReactPage } from "../support/gateway/react-page.ts";
 import type { ReactPage } from "../support/gateway/react-page.ts";
+import { temporaryDirectory } from "../support/redis/server-process.ts";
 
 // The hooks for the AI SDK and for assistant-ui, with those packages.
 
 let page: ReactPage;
 beforeAll(async () => {
-  page = await startReactPage();
+  const file = join(await temporaryDirectory(), "agents.json");
+  await writeFile(file, JSON.stringify({ agents: { paged: { model: "openai:small", clientTools: true } } }));
+  page = await startReactPage({ AGENTS_FILE: file, CLIENT_TOOLS: "on" });
 });
 afterEach(() => page.endTest());
 afterAll(() => page.close());
@@ -28,10 +34,10 @@ async function add(client: ParleyClient, sessionId: string, count: number): Prom
 }
 
 /** A tab with useParleyChat: its text, and what the newest render was given. */
-function chatTab(sessionId: string, client = page.clientOf()) {
+function chatTab(sessionId: string, client = page.clientOf(), tools?: readonly PageTool[]) {
   let chat: ParleyChatHelpers | undefined;
   const Tab = (): ReactNode => {
-    chat = useParleyChat(sessionId);
+    chat = useParleyChat(sessionId, { tools });
     return [`${chat.status}:`, ...chat.messages.map(({ role, parts }) => `[${role} ${parts.map(shownPart).join("")}]`)];
   };
   const text = page.show(createElement(StrictMode, null, elementFor(client, createElement(Tab))));
@@ -108,17 +114,76 @@ test("useParleyChat: what fails is told by error and rejects nothing; it is dism
   await expect
     .poll(() => [chat().status, chat().error?.message])
     .toEqual(["error", "That message is not in the chat any more."]);
-  const refused = Promise.resolve(chat().addToolOutput({ tool: "x", toolCallId: "x", output: "x" }));
-  await expect(refused).rejects.toThrow("A reply of Parley's takes no tool outputs.");
+  await chat().addToolOutput({ tool: "x", toolCallId: "x", output: "x" });
+  await expect.poll(() => [chat().status, chat().error?.message]).toEqual(["error", "No run waits for this call now."]);
+});
+
+/** A tool of the page's. */
+const tool: PageTool = { name: "show", description: "Shows it.", parameters: { type: "object" } };
+const asks = (...ids: readonly string[]) =>
+  page.openai.next(
+    {
+      ...{ kind: "reply", text: "Hm.", finishReason: "tool_calls" },
+      toolCalls: ids.map((id) => ({ id, name: "show", arguments: "{}" })),
+    },
+    { kind: "reply", text: "Done." },
+  );
+
+test("useParleyChat: the user answers calls of the page's tool in either tab, by addToolOutput and its old name", async () => {
+  const tabs = [chatTab("asked", page.clientOf(), [tool]), chatTab("asked", page.clientOf(), [tool])] as const;
+  for (const { chat } of tabs) await expect.poll(() => chat().connection).toBe("new");
+  asks("c1", "c2");
+  await tabs[0].chat().sendMessage({ text: "Go." }, { body: { model: "agent:paged" } });
+  for (const { text } of tabs)
+    await expect.poll(text).toMatch(/^ready:\[user Go\.\]\[assistant Hm\.(dynamic-tool){2}\]$/);
+  await tabs[1].chat().addToolOutput({ tool: "show", toolCallId: "c1", output: { ok: true } });
+  const states = (at: 0 | 1) => {
+    const parts = tabs[at].chat().messages.at(-1)?.parts ?? [];
+    return parts.flatMap((part) => (part.type === "dynamic-tool" ? [[part.state, part.output ?? part.errorText]] : []));
+  };
+  for (const at of [0, 1] as const) {
+    await expect
+      .poll(() => states(at))
+      .toEqual([
+        ["output-available", '{"ok":true}'],
+        ["input-available", undefined],
+      ]);
+  }
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- it is there as long as the AI SDK has it
+  await tabs[0].chat().addToolResult({ tool: "show", toolCallId: "c2", state: "output-error", errorText: "No." });
+  for (const at of [0, 1] as const) {
+    await expect.poll(tabs[at].text).toMatch(/^ready:.*Done\.\]$/);
+    expect(states(at)).toEqual([
+      ["output-available", '{"ok":true}'],
+      ["output-error", "No."],
+    ]);
+  }
+});
+
+test("useParleyChat: the tab that sent carries the call out by itself, with the newest render's function, and is busy meanwhile", async () => {
+  let end: ((what: string) => void) | null = null as ((what: string) => void) | null; // set by the tool, unseen by TypeScript
+  const run = () => new Promise<string>((done) => (end = done));
+  const tabs = [
+    chatTab("carried", page.clientOf(), [{ ...tool, run }]),
+    chatTab("carried", page.clientOf(), [{ ...tool, run }]),
+  ] as const;
+  for (const { chat } of tabs) await expect.poll(() => chat().connection).toBe("new");
+  asks("c1");
+  await tabs[0].chat().sendMessage({ text: "Go." }, { body: { model: "agent:paged" } });
+  await expect.poll(tabs[0].text).toBe("streaming:[user Go.][assistant Hm.dynamic-tool]");
+  await expect.poll(tabs[1].text).toBe("ready:[user Go.][assistant Hm.dynamic-tool]");
+  await expect.poll(() => end).not.toBeNull();
+  end?.("Shown.");
+  for (const { text } of tabs) await expect.poll(text).toMatch(/^ready:.*Done\.\]$/);
 });
 
 /** A tab with assistant-ui's own components: its text, and the runtime of the newest render. */
-function threadTab(first: string, client = page.clientOf()) {
+function threadTab(first: string, client = page.clientOf(), tools?: readonly PageTool[]) {
   let runtime: AssistantRuntime | undefined;
   const Tab = (): ReactNode => {
     const [sessionId, setSessionId] = useState(first);
     const adapters = { threadList: useParleyThreadList(sessionId, setSessionId) };
-    runtime = useParleyRuntime({ sessionId, adapters });
+    runtime = useParleyRuntime({ sessionId, adapters, tools });
     // assistant-ui's own component for a text shows it letter by letter.
     const messages = createElement(ThreadPrimitive.Messages, {
       children: ({ message }) => `[${message.role}]`,
@@ -200,6 +265,49 @@ test("assistant-ui: made anew, edited twice, a failure says why; older pages com
   page.openai.behave({ kind: "errorFrame", code: "server_error" });
   now().thread.append(textOf("Count."));
   await expect.poll(() => messages().at(-1)?.status).toMatchObject({ type: "incomplete", reason: "error" });
+});
+
+test("assistant-ui: a call of the page's tool waits for addToolResult, in either tab; a tool with a function is carried out", async () => {
+  /** Tools are there once the component is. */
+  const tabOf = async (id: string, one: PageTool) => {
+    const client = page.clientOf();
+    const tab = threadTab(id, client, [one]);
+    await expect.poll(() => client.session(id).getSnapshot().connection).toBe("new");
+    return tab;
+  };
+  const tabs = [await tabOf("asked-thread", tool), await tabOf("asked-thread", tool)] as const;
+  const custom = { model: "agent:paged" };
+  asks("c1", "c2");
+  tabs[0].now().thread.append({ ...textOf("Go."), runConfig: { custom } });
+  const waiting = ["user: Go.", "assistant requires-action: Hm.tool-calltool-call"];
+  for (const { lines, now } of tabs) {
+    await expect.poll(lines).toEqual(waiting);
+    expect(now().thread.getState().isRunning).toBe(false);
+  }
+  const part = (at: 0 | 1, callId: string) => {
+    const message = tabs[at].now().thread.getMessageById(tabs[at].now().thread.getState().messages[1]?.id ?? "");
+    return message.getMessagePartByToolCallId(callId);
+  };
+  part(1, "c1").addToolResult({ ok: true });
+  const results = (at: 0 | 1) => {
+    const [, message] = tabs[at].now().thread.getState().messages;
+    const content = message?.role === "assistant" ? message.content : [];
+    return content.flatMap((one) => (one.type === "tool-call" ? [[one.result, one.isError]] : []));
+  };
+  await expect
+    .poll(() => results(0))
+    .toEqual([
+      ['{"ok":true}', false],
+      [undefined, undefined],
+    ]);
+  part(0, "c2").addToolResult("Shown.");
+  for (const { lines } of tabs) await expect.poll(() => lines().at(-1)).toBe("assistant complete: Done.");
+  let carried = 0;
+  const other = await tabOf("carried-thread", { ...tool, run: () => (carried += 1) });
+  asks("c1");
+  other.now().thread.append({ ...textOf("Go."), runConfig: { custom } });
+  await expect.poll(() => other.lines().at(-1)).toBe("assistant complete: Done.");
+  expect(carried).toBe(1);
 });
 
 test("assistant-ui: the list of threads is live: new, renamed, archived and deleted ones", async () => {

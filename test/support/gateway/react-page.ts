@@ -23,11 +23,11 @@ export interface ReactPage {
 }
 
 /** The gateway is a process of its own: some of what it uses takes a process with a window for a browser. */
-export async function startReactPage(): Promise<ReactPage> {
+export async function startReactPage(more: Readonly<Record<string, string>> = {}): Promise<ReactPage> {
   const [openai, redis] = await Promise.all([startOpenAI(), startRedis({ appendonly: false })]);
   const gateway = await spawnGateway({
     ...{ REDIS_URL: redis.url, MODEL: "openai:small" },
-    ...{ OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: openai.baseUrl },
+    ...{ OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: openai.baseUrl, ...more },
   });
   const window = new Window({ url: "http://localhost/" });
   vi.stubGlobal("window", window);

@@ -13,6 +13,7 @@ import type { SessionSnapshot, SessionStore } from "../session.ts";
 import { answerAgain, createParleyTransport, sendOptionsOf } from "./ai-sdk.ts";
 import { decisionOf, toContent, toUIMessages } from "./ui-message.ts";
 import type { ParleyUIMessage } from "./ui-message.ts";
+import { broughtAs, waitsForSomebody } from "./waiting.ts";
 
 /** A Chat of the AI SDK whose messages and status are the session's, whoever writes them. */
 class ParleyChat extends Chat<ParleyUIMessage> {
@@ -54,7 +55,13 @@ class ParleyChat extends Chat<ParleyUIMessage> {
       this.#ask(async () => {
         await store.respond([decisionOf(id, approved, reason)]);
       });
-    this.addToolOutput = () => Promise.reject(new Error("A reply of Parley's takes no tool outputs."));
+    this.addToolOutput = ({ toolCallId, state, output, errorText }) =>
+      this.#ask(async () => {
+        const isError = state === "output-error";
+        await store.runTool(toolCallId, broughtAs(isError ? errorText : output, isError));
+      });
+    // Its old name, by which Chat would only change the message.
+    Object.assign(this, { addToolResult: this.addToolOutput });
   }
 
   readonly follow = (): (() => void) => {
@@ -90,9 +97,10 @@ class ParleyChat extends Chat<ParleyUIMessage> {
   }
 }
 
-/** null: nothing goes on, or it waits for an approval. */
-function statusOf({ messages, run }: SessionSnapshot): ChatStatus | null {
-  if (run?.status === "WAITING") return null;
+/** null: nothing goes on, or it waits for somebody. */
+function statusOf(snapshot: SessionSnapshot): ChatStatus | null {
+  if (waitsForSomebody(snapshot)) return null;
+  const { messages, run } = snapshot;
   if (
     messages.some(({ status, content, toolCalls }) => status === "streaming" && content.length + toolCalls.length > 0)
   )

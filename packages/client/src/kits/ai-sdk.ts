@@ -8,10 +8,11 @@ import type { SendOptions, SessionStore } from "../session.ts";
 import { ready } from "./ready.ts";
 import { ReplyWriter } from "./reply-writer.ts";
 import type { Chunk } from "./reply-writer.ts";
-import { approvalsAreDecided, decisionsIn, toContent, toUIMessages, uiMessageWith } from "./ui-message.ts";
+import { callsAreAnswered, decisionsIn, outputsIn, toContent, toUIMessages, uiMessageWith } from "./ui-message.ts";
 import type { ParleyMetadata, ParleyUIMessage } from "./ui-message.ts";
+import { waitsForSomebody } from "./waiting.ts";
 
-export { approvalsAreDecided, toContent, toUIMessages };
+export { callsAreAnswered, toContent, toUIMessages };
 export type { ParleyMetadata, ParleyUIMessage };
 
 export interface ParleyTransportOptions {
@@ -61,10 +62,17 @@ export function createParleyTransport(
           await ready(store, abortSignal);
           const { run, messages: shown } = store.getSnapshot();
           const decisions = run === null ? [] : decisionsIn(message, run.approvals);
-          if (run === null || decisions.length === 0) throw new Error("There is nothing that waits for it.");
+          const outputs = run === null ? [] : outputsIn(message, run.approvals);
+          if (run === null || decisions.length + outputs.length === 0)
+            throw new Error("There is nothing that waits for it.");
           const known = uiMessageWith(shown, streaming(shown));
-          const decided = run.approvals.filter((one) => decisions.some((decision) => isOn(decision, one.callId)));
-          await store.respond(decisions, run.id);
+          const decided = run.approvals.filter(
+            ({ callId }) =>
+              decisions.some((decision) => isOn(decision, callId)) ||
+              outputs.some((output) => output.callId === callId),
+          );
+          if (decisions.length > 0) await store.respond(decisions, run.id);
+          for (const { callId, work } of outputs) await store.runTool(callId, work);
           return replyStream(store, run, { signal: abortSignal, cancelOnAbort, known, decided });
         }
         if (message?.role !== "user") throw new Error("There is no message to send.");
@@ -138,8 +146,8 @@ function isOn(decision: Decision, callId: string): boolean {
 }
 
 /**
- * The reply of a run from its first character on, whenever one begins to listen; until it ends, or waits for an approval:
- * then useChat is ready for it.
+ * The reply of a run from its first character on, whenever one begins to listen; until it ends, or waits for somebody:
+ * then useChat is ready for that.
  */
 function replyStream(store: SessionStore, run: RunInfo, options: StreamOptions): ReadableStream<Chunk> {
   const { signal, cancelOnAbort, known, decided } = options;
@@ -178,12 +186,12 @@ function replyStream(store: SessionStore, run: RunInfo, options: StreamOptions):
       const look = () => {
         const message = reply();
         if (message !== undefined) writer.write(message);
-        const { connection, error, run: now } = store.getSnapshot();
+        const { connection, error, run: now, acting } = store.getSnapshot();
         if (connection === "closed") end({ type: "error", errorText: error?.message ?? "The stream has ended." });
         if (message === undefined || now?.id !== run.id || now.status !== "WAITING") return;
         // What was decided on just now is told a moment later.
-        const isDue = now.approvals.some(({ callId }) => !decided.some((one) => one.callId === callId));
-        if (isDue) finish(message, "tool-calls");
+        const waiting = now.approvals.filter(({ callId }) => !decided.some((one) => one.callId === callId));
+        if (waitsForSomebody({ run: { ...now, approvals: waiting }, acting })) finish(message, "tool-calls");
       };
       const leave = store.subscribe(look);
       stop = () => {

@@ -9,6 +9,7 @@ import type { ParleySession, ParleySessionOptions } from "../react.ts";
 import type { SendOptions } from "../session.ts";
 import type { SessionInfo } from "../session-info.ts";
 import { mimeTypeIn, sourcesIn } from "./blocks.ts";
+import { broughtAs, waitsForSomebody } from "./waiting.ts";
 
 type Adapters = NonNullable<ExternalStoreAdapter["adapters"]>;
 type Part = Exclude<ThreadMessageLike["content"], string>[number];
@@ -27,8 +28,8 @@ export function useParleyRuntime({ sessionId, adapters = {}, ...options }: Parle
   const queue = useMemo(() => queueOf(chat), [chat]);
   return useExternalStoreRuntime<ChatMessage>({
     ...{ messages, convertMessage, queue, adapters },
-    // What waits for an approval runs no more, until that is there.
-    isRunning: chat.run !== null && chat.run.status !== "WAITING",
+    // What waits for somebody runs no more, until that is there.
+    isRunning: chat.run !== null && !waitsForSomebody(chat),
     isLoading: chat.connection === "connecting" && chat.session === null,
     ...(chat.run === null ? {} : { activeRunId: chat.run.id }),
     hasEarlier: chat.hasOlder,
@@ -44,6 +45,9 @@ export function useParleyRuntime({ sessionId, adapters = {}, ...options }: Parle
       await chat.regenerate(parentId ?? chat.messages[0]?.id);
     },
     onCancel: () => chat.cancel(),
+    async onAddToolResult({ toolCallId, result, isError }) {
+      await chat.runTool(toolCallId, broughtAs(result, isError));
+    },
     async onRespondToToolApproval({ approvalId: callId, approved, reason }) {
       const rejected = { callId, ...(reason === undefined ? {} : { reason }) };
       await chat.respond([approved ? { approve: { callId } } : { reject: rejected }]);

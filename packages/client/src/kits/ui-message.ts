@@ -1,8 +1,10 @@
 import type { UIMessage } from "ai";
 
 import type { Block, ChatMessage, SentBlock, ToolCall } from "../message.ts";
+import type { ToolFunction } from "../page-tools.ts";
 import type { Approval, Decision } from "../run.ts";
 import { mimeTypeIn, sourcesIn } from "./blocks.ts";
+import { broughtAs } from "./waiting.ts";
 
 // Parley's messages as the AI SDK shows them, and the other way round.
 
@@ -85,6 +87,11 @@ function callOf({ name, args, argsText, status, allowed, result }: ToolCall, id:
   switch (status) {
     case "WRITING":
       return { ...call, state: "input-streaming", rawInput: argsText };
+    case "NEEDS_RESULT":
+      // It may not begin before others of its message are approved.
+      return allowed.length > 0
+        ? { ...call, state: "input-available" }
+        : { ...call, state: "input-streaming", rawInput: argsText };
     case "NEEDS_APPROVAL":
       // Decided on, it waits until all of its message are.
       return allowed.length > 0
@@ -117,10 +124,28 @@ export function decisionOf(callId: string, approved: boolean, reason?: string): 
   return { reject: { callId, ...(reason === undefined ? {} : { reason }) } };
 }
 
-/** For `sendAutomaticallyWhen` of useChat: all calls of the last message that waited for an approval are decided on. */
-export function approvalsAreDecided({ messages }: { readonly messages: readonly UIMessage[] }): boolean {
-  const states = (messages.at(-1)?.parts ?? []).flatMap((part) => (part.type === "dynamic-tool" ? [part.state] : []));
-  return states.includes("approval-responded") && !states.includes("approval-requested");
+/** What came of calls that the run waits with, as addToolOutput has put it into a message of the AI SDK. */
+export function outputsIn({ parts }: Pick<UIMessage, "parts">, approvals: readonly Approval[]) {
+  return parts.flatMap((part): readonly { readonly callId: string; readonly work: ToolFunction }[] => {
+    if (part.type !== "dynamic-tool" || !approvals.some(({ callId }) => callId === part.toolCallId)) return [];
+    const callId = part.toolCallId;
+    if (part.state === "output-error") return [{ callId, work: broughtAs(part.errorText, true) }];
+    return part.state === "output-available" ? [{ callId, work: broughtAs(part.output, false) }] : [];
+  });
+}
+
+/**
+ * For `sendAutomaticallyWhen` of useChat: each call of the last message that waited for an approval is decided on, and each of
+ * the page's has its output.
+ */
+export function callsAreAnswered({ messages }: { readonly messages: readonly UIMessage[] }): boolean {
+  const last = messages.at(-1);
+  // What is stored waits for nobody.
+  if (last?.role !== "assistant" || (last as ParleyUIMessage).metadata?.status !== "streaming") return false;
+  const step = last.parts.slice(last.parts.findLastIndex(({ type }) => type === "step-start") + 1);
+  const states = step.flatMap((part) => (part.type === "dynamic-tool" ? [part.state] : []));
+  const waits = states.some((state) => state === "approval-requested" || state === "input-available");
+  return states.length > 0 && !waits;
 }
 
 export function metadataOf({ createdAt, status, finishReason, error }: ChatMessage): ParleyMetadata {
