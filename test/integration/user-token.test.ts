@@ -1,16 +1,20 @@
+import { tool } from "@langchain/core/tools";
 import { createClient } from "graphql-ws";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { z } from "zod";
 
 import type { GatewayOptions } from "../../src/gateway.ts";
 import { McpServer } from "../../src/langchain/mcp/server.ts";
+import { cancelRun } from "../support/gateway/conversation.ts";
 import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { callerOf } from "../support/gateway/tenant.ts";
 import { startMcpHttp, type McpHttpServer } from "../support/mcp/mcp-http.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 
-// Tools that act as the user: a server of them over streamable HTTP is called with the token of who asks, or approves.
+// Tools that act as the user: a server of them over streamable HTTP is called with the token of who asks, or approves. And a
+// server that comes when a page has given a tool of the same name.
 
 const [first, second] = ["token-of-ann-at-noon", "token-of-ann-at-one"];
 
@@ -133,6 +137,74 @@ test("a run without a user tells the model that the tool needs one, and does not
   });
   expect(http.callers.length).toBe(before);
   await open.close();
+});
+
+test("another gateway takes a run over that waited its turn: it has no token, so the tool says that it needs the user", async () => {
+  const known = { authenticate: () => ({ subject: "ann", sessions: ["*"] }) };
+  const other = await startGateway({ ...optionsOf(), ...known });
+  const waiting = await send(first, "careful", "taken over", "never", other.url);
+  await isOf(waiting.id, "WAITING");
+  const queued = await send(first, "direct", "taken over", "hello", other.url);
+  expect(queued.status).toBe("QUEUED");
+  const before = http.callers.length;
+  await other.close();
+  await callerOf(gateway.url, second).execute(cancelRun, { runId: waiting.id });
+  await isOf(queued.id, "COMPLETED");
+  expect((await runOf(queued.id)).messages[1]).toMatchObject({
+    ...{ role: "TOOL", toolFailed: true },
+    text: "The tool needs the user: the run goes on without one. It was not called.",
+  });
+  expect(http.callers.length).toBe(before);
+});
+
+test("a page's tool that was taken while a server was away, which has one of its name, ends the run with that, before anything is called", async () => {
+  const late = await startMcpHttp();
+  late.redirect("http://127.0.0.1:9/mcp");
+  const echo = tool(({ text }) => text, {
+    name: "echo",
+    description: "Echoes.",
+    schema: z.object({ text: z.string() }),
+  });
+  const open = await startGateway({
+    ...{ ...optionsOf(), clientTools: true, mcpConnectTimeoutMs: 60_000 },
+    agents: {
+      direct: { model: "offline", mcpServers: { own: { url: late.url } }, tools: ["own__echo"], clientTools: true },
+      careful: { model: "offline", tools: [echo], approvals: ["echo"] },
+    },
+  });
+  const caller = callerOf(open.url, null);
+  type Sent = { sendMessage: { run: { id: string; status: string } } };
+  const asked = { sessionId: "clash", model: "agent:careful", text: 'Use echo with {"text":"hi"}' };
+  const waiting = (await caller.execute<Sent>(sending, { input: asked })).sendMessage.run;
+  await isOf(waiting.id, "WAITING", null, open.url);
+  const tools = [{ name: "own__echo", description: "The page's.", parameters: { type: "object", properties: {} } }];
+  const input = { sessionId: "clash", model: "agent:direct", text: 'Use own__echo with {"text":"hi"}', tools };
+  const queued = (await caller.execute<Sent>(sending, { input })).sendMessage.run;
+  expect(queued.status).toBe("QUEUED");
+
+  late.redirect(null);
+  type Models = { models: { name: string; tools: { name: string }[] }[] };
+  const names = async () =>
+    (await caller.request<Models>("{ models { name tools { name } } }")).data?.models.map((one) =>
+      one.tools.map(({ name }) => name),
+    );
+  await expect.poll(names, { timeout: 30_000 }).toContainEqual(["own__echo"]);
+  await caller.execute(cancelRun, { runId: waiting.id });
+  await isOf(queued.id, "FAILED", null, open.url);
+  const query = `query ($id: ID!) { node(id: $id) { ... on Run { error { code message } messages { role } } } }`;
+  expect(await caller.execute(query, { id: queued.id })).toEqual({
+    node: {
+      error: { code: "OTHER", message: 'The page has given a tool "own__echo", and the agent has one of this name.' },
+      messages: [],
+    },
+  });
+  // Now that it is there, it is told at once.
+  expect(await caller.refusal(sending, { input: { ...input, sessionId: "clash 2" } })).toMatch(
+    /BAD_USER_INPUT.*The agent has a tool of this name/,
+  );
+  expect(late.callers).toEqual([]);
+  await open.close();
+  await late.close();
 });
 
 test("what a server says of the token again holds it no more", async () => {

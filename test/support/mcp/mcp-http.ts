@@ -18,8 +18,8 @@ export interface McpHttpServer {
   readonly headers: IncomingHttpHeaders;
   /** Forgets its sessions, as a server does that is started anew. */
   restart(): void;
-  /** From now on it sends everybody elsewhere. */
-  redirect(to: string): void;
+  /** From now on it sends everybody elsewhere; null: it does no more. */
+  redirect(to: string | null): void;
   close(): Promise<void>;
 }
 
