@@ -141,7 +141,8 @@ async function completed(
     reply.usage === null && model.speaksOpenAI ? withUsage(reply, await estimatedUsage(messages, text)) : reply;
   listener.call.tell({ usage, ...named(data), ...(finishReason === null ? {} : { finishReason }) });
   // LangChain takes a stream that just ends for a whole reply.
-  if (finishReason === null && model.speaksOpenAI) return { kind: "failed", error: runError("REPLY_CUT_OFF") };
+  if (finishReason === null && (model.speaksOpenAI || reply.hasEnd))
+    return { kind: "failed", error: runError("REPLY_CUT_OFF") };
   const empty = text === "" ? failureOfNothing.get(finishReason?.toLowerCase() ?? "") : undefined;
   if (empty !== undefined) return { kind: "failed", error: runError(empty) };
   const { isStructured } = listener;

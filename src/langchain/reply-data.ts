@@ -5,6 +5,7 @@ import {
   isObject,
   jsonEntries,
   objectOrEmpty,
+  parseJson,
   stringOrNull,
   type JsonObject,
 } from "../conversation/message/json.ts";
@@ -18,6 +19,8 @@ export interface ReplyData {
   readonly usage: TokenUsage | null;
   /** In the provider's own word; null where it gave none. */
   readonly finishReason: string | null;
+  /** Its provider tells each reply's end, whatever way it was asked. */
+  readonly hasEnd: boolean;
 }
 
 /** A whole message as it came from a model, and what LangChain keeps beside it (`generationInfo`, where a stream's finish reason is). */
@@ -37,7 +40,7 @@ export function replyData(generated: Generated, streamed: string, modelName: str
   const kwargs = objectOrEmpty(message["additional_kwargs"]);
   const finishReason = finishReasonOf(metadata, kwargs);
   const usage = usageOf(message["usage_metadata"]);
-  const content = contentThatBegins(message["content"], streamed);
+  const content = contentThatBegins(writtenContent(message["content"]), streamed);
   // `usage` repeats usage_metadata, and wrongly where a server sends it with every chunk, since chunks add up; `prompt`
   // and `completion` are indices within the request.
   const dropped = new Set(["usage", "prompt", "completion"]);
@@ -45,12 +48,16 @@ export function replyData(generated: Generated, streamed: string, modelName: str
   const data = jsonEntries({
     content,
     tool_calls: arrayOrEmpty(message["tool_calls"]),
-    invalid_tool_calls: arrayOrEmpty(message["invalid_tool_calls"]),
+    // Of a tool that Anthropic calls itself LangChain makes a broken call without id and name.
+    invalid_tool_calls: arrayOrEmpty(message["invalid_tool_calls"]).filter(
+      (one) => isObject(one) && (stringOrNull(one["id"]) ?? stringOrNull(one["name"])) !== null,
+    ),
     ...(usage === null ? {} : { usage_metadata: usage }),
     additional_kwargs: kwargs,
     response_metadata: {
       ...kept,
-      model_name: stringOrNull(kept["model_name"]) ?? stringOrNull(kept["model"]) ?? modelName,
+      model_name:
+        stringOrNull(kept["model_name"]) ?? stringOrNull(kept["model"]) ?? stringOrNull(kwargs["model"]) ?? modelName,
       ...(finishReason === null ? {} : { finish_reason: finishReason }),
     },
   });
@@ -62,6 +69,7 @@ export function replyData(generated: Generated, streamed: string, modelName: str
         ? null
         : { inputTokens: usage.input_tokens, outputTokens: usage.output_tokens, totalTokens: usage.total_tokens },
     finishReason,
+    hasEnd: metadata["model_provider"] === "anthropic",
   };
 }
 
@@ -75,6 +83,31 @@ export function withUsage(reply: ReplyData, usage: TokenUsage): ReplyData {
     data: { ...reply.data, usage_metadata: { input_tokens, output_tokens, total_tokens }, response_metadata },
   };
 }
+
+/**
+ * A message's content as it is written and sent back: without the calls of tools, which it has beside (there they may have other
+ * ids and arguments), and without what its pieces were told apart by. A text alone is one.
+ */
+export function writtenContent(content: unknown): unknown {
+  if (!Array.isArray(content)) return content;
+  const given: readonly unknown[] = content; // Array.isArray gives any[]
+  const blocks = given
+    .filter((block) => !isObject(block) || !callTypes.has(block["type"]))
+    .map((block) => (isObject(block) ? writtenBlock(block, given) : block));
+  const isText = (block: unknown) =>
+    isObject(block) && typeof block["text"] === "string" && Object.keys(block).sort().join() === "text,type";
+  return blocks.every(isText) ? textOf(blocks) : blocks;
+}
+
+function writtenBlock({ index, ...block }: JsonObject, all: readonly unknown[]): JsonObject {
+  if (block["type"] !== "server_tool_use" || block["input"] !== "") return block;
+  // Anthropic's own tools are called as others are, but nothing else has their arguments.
+  const pieces = all.filter(isObject).filter((one) => one["index"] === index && one["type"] === "input_json_delta");
+  const args = pieces.map(({ input }) => stringOrNull(input) ?? "").join("");
+  return { ...block, input: parseJson(args) ?? {} };
+}
+
+const callTypes = new Set<unknown>(["tool_use", "tool_call", "input_json_delta"]);
 
 /** Readers have the streamed text already, so where the whole message has another one, the streamed one is stored. */
 function contentThatBegins(content: unknown, streamed: string): unknown {

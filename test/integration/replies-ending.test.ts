@@ -84,11 +84,14 @@ describe("a failure", () => {
   });
 
   it("of a provider whose package is missing names it", async () => {
-    const { outcome } = await replyTo({ model: "anthropic:claude" }, repliesWith({ models: ["anthropic:claude"] }));
+    const { outcome } = await replyTo(
+      { model: "google-genai:gemini" },
+      repliesWith({ models: ["google-genai:gemini"] }),
+    );
     expect(outcome).toMatchObject({
       error: {
         code: "MODEL_UNAVAILABLE",
-        message: expect.stringContaining("npm install @langchain/anthropic") as string,
+        message: expect.stringContaining("npm install @langchain/google-genai") as string,
       },
     });
   });

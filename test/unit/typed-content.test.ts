@@ -134,6 +134,7 @@ describe("blocks", () => {
       [{ kind: "other", type: "unknown", data: 7 }, { kind: "other", type: "unknown", data: {} }, text("x")],
     ],
     ["calls of tools, which toolCalls shows", { content: [{ type: "tool_use", id: "t", name: "w", input: {} }] }, []],
+    ["pieces of their arguments", { content: [{ type: "input_json_delta", index: 1, input: '{"q":1}' }] }, []],
   ])("%s", (_title, data, expected) => {
     expect(shown(data)).toEqual(expected);
   });

@@ -75,8 +75,9 @@ function summaryOf(reasoning: JsonObject): string {
   return parts.map((part) => stringOrNull(part["text"]) ?? "").join("");
 }
 
+/** LangChain keeps the arguments that Anthropic streams beside the call. */
 function isToolCall({ type }: JsonObject): boolean {
-  return type === "tool_call" || type === "tool_use";
+  return type === "tool_call" || type === "tool_use" || type === "input_json_delta";
 }
 
 function serverToolOf(block: JsonObject, results: ReadonlyMap<string, unknown>): ServerToolBlock | null {

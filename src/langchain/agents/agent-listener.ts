@@ -119,7 +119,9 @@ export class AgentListener extends Listener {
     const chunk = objectOrEmpty(fields?.chunk);
     for (const piece of chunksOf(chunk["message"])) {
       const text = stringOrNull(piece["args"]) ?? "";
-      this.#write(this.#keyOf(piece), stringOrNull(piece["id"]), stringOrNull(piece["name"]), text);
+      const key = this.#keyOf(piece);
+      if (this.#writing.has(key) || isCall(piece))
+        this.#write(key, stringOrNull(piece["id"]), stringOrNull(piece["name"]), text);
     }
   }
 
@@ -173,11 +175,11 @@ export class AgentListener extends Listener {
   calls(): readonly AskedCall[] {
     // Safe: a message is an object, and which kind of message a provider makes of its reply is not known here.
     const message = objectOrEmpty(this.generated?.message);
-    const chunks = chunksOf(message);
+    const chunks = chunksOf(message).filter(isCall);
     const keyOf = callKeys();
     const streamed = chunks.map((chunk) => ({ ...chunk, key: keyOf(chunk), text: stringOrNull(chunk["args"]) ?? "" }));
     const whole = arrayOrEmpty(message["tool_calls"]).filter(isObject);
-    const broken = arrayOrEmpty(message["invalid_tool_calls"]).filter(isObject);
+    const broken = arrayOrEmpty(message["invalid_tool_calls"]).filter(isObject).filter(isCall);
     const unstreamed = [
       ...whole.map((call, i) => ({ ...call, key: `whole ${i}`, text: JSON.stringify(call["args"] ?? {}) })),
       ...broken.map((call, i) => ({ ...call, key: `broken ${i}`, text: stringOrNull(call["args"]) ?? "" })),
@@ -219,6 +221,11 @@ export class AgentListener extends Listener {
 /** Whether it happens in a graph within the agent's: its namespace names both. */
 export function isWithin(metadata: Record<string, unknown>): boolean {
   return stringOrNull(metadata["langgraph_checkpoint_ns"])?.includes("|") ?? false;
+}
+
+/** Arguments alone are those of a tool that the provider calls itself: Anthropic streams them as it does a call's. */
+function isCall({ id, name }: JsonObject): boolean {
+  return [id, name].some((one) => typeof one === "string" && one !== "");
 }
 
 function chunksOf(message: unknown): readonly JsonObject[] {

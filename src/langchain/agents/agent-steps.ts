@@ -6,7 +6,7 @@ import type { Asks, Steps } from "../../conversation/ports/model.ts";
 import { RunWaits, sumOf } from "../driver.ts";
 import { ModelFailure, runError } from "../models/failure.ts";
 import { unheard } from "../models/watched.ts";
-import { isCutOff, replyData, type Generated } from "../reply-data.ts";
+import { isCutOff, replyData, writtenContent, type Generated } from "../reply-data.ts";
 import type { AgentListener, AskedCall } from "./agent-listener.ts";
 import { shownContent, type ToolAnswer } from "./answer.ts";
 import type { AgentLimits } from "./limits.ts";
@@ -57,9 +57,14 @@ export class AgentSteps {
     tools: readonly AgentTool[] = [],
   ): Promise<void> {
     const { modelName, isStrict, limits, steps } = this.#options;
-    const { data, usage, finishReason } = replyData({ message, generationInfo }, this.#listener.text, modelName);
+    const { data, usage, finishReason, hasEnd } = replyData(
+      { message, generationInfo },
+      this.#listener.text,
+      modelName,
+    );
     // What is cut off may be a call with half of its arguments, or half of the calls.
-    if (finishReason === null ? isStrict : isCutOff(finishReason)) throw new ModelFailure(runError("REPLY_CUT_OFF"));
+    if (finishReason === null ? isStrict || hasEnd : isCutOff(finishReason))
+      throw new ModelFailure(runError("REPLY_CUT_OFF"));
     this.#toolCalls += calls.length;
     if (this.#toolCalls > limits.toolCalls) throw new ModelFailure(runError("TOOL_LIMIT"));
     this.#listener.call.tell({ usage, ...(finishReason === null ? {} : { finishReason }) });
@@ -117,7 +122,7 @@ export function messageOf({ message, generationInfo }: Generated, calls: readonl
     .map(({ callId, argsText }) => [callId, argsText.slice(0, 4096)]);
   const fields = {
     id,
-    content,
+    content: writtenContent(content),
     // A call whose arguments are none has its answer like any other, which needs a call to answer.
     tool_calls: calls.map(({ callId, name, args }) => ({ id: callId, name, args: args ?? {}, type: "tool_call" })),
     // Its calls as the provider told them, which `tool_calls` has.
