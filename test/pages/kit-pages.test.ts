@@ -8,6 +8,7 @@ import { describe, expect } from "vitest";
 
 import { browserTest } from "../support/browser/browser-test.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
+import { execute } from "../support/gateway/graphql-client.ts";
 import { payer } from "../support/model/agent-gateway.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import { pays, startTools } from "../support/model/paid-tools.ts";
@@ -106,7 +107,7 @@ async function expectShown(pages: readonly Page[], text: string): Promise<void> 
 
 // assistant-ui's ToolCallMessagePart does not tell whether its argsText is whole.
 describe.each([
-  ["useChat", "writing"],
+  ["useParleyChat", "writing"],
   ["assistant-ui", "working"],
 ])("%s", (kit, writing) => {
   test("reasoning and arguments stream into both tabs; the call is approved with other arguments, the next one rejected", async ({
@@ -198,4 +199,86 @@ describe.each([
     await expectShown(tabs, "> Hi! I'm Eve.Hello Eve!As they say: Example");
     expect(await tabs[0].getByRole("link", { name: "Example" }).getAttribute("href")).toBe("https://example.org/");
   });
+});
+
+test("useChat with the transport alone: a reply goes on after a reload, is stopped, made anew, and its message is edited twice", async ({
+  visitor,
+  openai,
+  pages,
+}) => {
+  const tab = await visitor.open(pages("useChat", "transport"));
+  openai.behave({ kind: "gated", tokens: ["one", " two", " three"] });
+  await say(tab, "Count.");
+  openai.release();
+  await expectShown([tab], "> Count.one");
+  openai.release();
+  await expect.poll(() => shown(tab)).toBe("> Count.one two");
+  const { aborted } = openai;
+  await click(tab, "Stop");
+  await openai.waitForAbort(aborted + 1);
+  await expectShown([tab], "> Count.one two");
+  openai.behave({ kind: "reply", text: "Another." });
+  await click(tab, "Again");
+  await expectShown([tab], "> Count.Another.");
+  for (const name of ["Ada", "Eve"]) {
+    openai.behave({ kind: "reply", text: `Hello ${name}!` });
+    await say(tab, `Hi! I'm ${name}.`, "Edit");
+    await expect.poll(() => shown(tab)).toBe(`> Hi! I'm ${name}.Hello ${name}!`);
+  }
+  await expectShown([tab], "> Hi! I'm Eve.Hello Eve!");
+});
+
+test("assistant-ui's threads: older pages, a new one, renamed, opened in the other tab, its queue, deleted", async ({
+  visitor,
+  openai,
+  gateway,
+  pages,
+}) => {
+  const messages = Array.from({ length: 60 }, (_, n) => ({ role: n % 2 === 0 ? "USER" : "ASSISTANT", text: `n${n}` }));
+  const fill = `mutation ($session: CreateSessionInput!, $messages: AddMessagesInput!) {
+    createSession(input: $session) { session { id } }
+    addMessages(input: $messages) { session { id } }
+  }`;
+  const sessionId = "threads";
+  await execute(gateway.url, fill, { session: { sessionId, title: "Long" }, messages: { sessionId, messages } });
+  const url = pages("threads", sessionId);
+  const [tab, other] = [await visitor.open(url), await visitor.open(url)];
+  const count = () => tab.locator("output [data-message-id]").count();
+  await expect.poll(count).toBe(50);
+  await click(tab, "Older");
+  await expect.poll(count).toBe(60);
+  expect(await shown(tab)).toMatch(/^> n0n1> n2/);
+
+  await click(tab, "New");
+  await expect.poll(() => shown(tab)).toBe("");
+  openai.behave({ kind: "reply", text: "Hello Jim!" });
+  await say(tab, "Hi! I'm Jim.");
+  const first = "> Hi! I'm Jim.Hello Jim!";
+  await expect.poll(() => shown(tab)).toBe(first);
+  await tab.locator("[data-active]").waitFor();
+  await say(tab, "Greetings", "Rename");
+  await click(other, "Greetings");
+  await expect.poll(() => shown(other)).toBe(first);
+
+  openai.behave({ kind: "gated", tokens: ["one"] });
+  await say(tab, "Count.");
+  openai.release();
+  for (const page of [tab, other]) await expect.poll(() => shown(page)).toBe(`${first}> Count.one`);
+  const queue = (page: Page) => page.locator("aside p").allTextContents();
+  for (const text of ["Again.", "Never."]) {
+    await say(other, text);
+    await expect.poll(async () => (await queue(tab)).at(-1)).toBe(`${text}Remove`);
+  }
+  await tab.locator("aside p").last().getByRole("button", { name: "Remove" }).click();
+  for (const page of [tab, other]) await expect.poll(() => queue(page)).toEqual(["Again.Remove"]);
+  openai.releaseAll();
+  for (const page of [tab, other]) await expect.poll(() => shown(page)).toBe(`${first}> Count.one> Again.one`);
+
+  const named = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
+  await click(tab, "Long");
+  await expect.poll(() => shown(tab)).toMatch(/n59$/);
+  const item = tab.locator("div", { has: named(tab, "Greetings") }).last();
+  await item.getByRole("button", { name: "Delete" }).click();
+  for (const page of [tab, other]) await expect.poll(() => named(page, "Greetings").count()).toBe(0);
+  await expect.poll(() => shown(tab)).toMatch(/n59$/);
 });

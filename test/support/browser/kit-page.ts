@@ -1,4 +1,13 @@
-import { AssistantRuntimeProvider, MessagePrimitive, ThreadPrimitive } from "@assistant-ui/react";
+import { useChat } from "@ai-sdk/react";
+import {
+  AssistantRuntimeProvider,
+  ComposerPrimitive,
+  MessagePrimitive,
+  QueueItemPrimitive,
+  ThreadListItemPrimitive,
+  ThreadListPrimitive,
+  ThreadPrimitive,
+} from "@assistant-ui/react";
 import type { ToolCallMessagePartProps } from "@assistant-ui/react";
 import { createElement, useState } from "react";
 import type { ReactNode } from "react";
@@ -6,8 +15,10 @@ import { createRoot } from "react-dom/client";
 
 import { createParleyClient } from "../../../packages/client/src/client.ts";
 import { useParleyChat } from "../../../packages/client/src/kits/ai-sdk-react.ts";
+import { createParleyTransport, toUIMessages } from "../../../packages/client/src/kits/ai-sdk.ts";
 import type { ParleyUIMessage } from "../../../packages/client/src/kits/ai-sdk.ts";
-import { useParleyRuntime } from "../../../packages/client/src/kits/assistant-ui.ts";
+import { useParleyRuntime, useParleyThreadList } from "../../../packages/client/src/kits/assistant-ui.ts";
+import type { ParleyRuntimeOptions } from "../../../packages/client/src/kits/assistant-ui.ts";
 import { ParleyProvider } from "../../../packages/client/src/react.ts";
 
 // A page with a kit, which kit-pages.test.ts builds with Vite: ?kit=…&session=…&url=… of the gateway.
@@ -48,10 +59,12 @@ interface PageProps {
   readonly edit: (text: string) => unknown;
   readonly again: () => unknown;
   readonly stop: () => unknown;
+  /** Beside the chat. */
+  readonly more?: (text: string) => ReactNode;
   readonly children: ReactNode;
 }
 
-function Page({ send, edit, again, stop, children }: PageProps): ReactNode {
+function Page({ send, edit, again, stop, more, children }: PageProps): ReactNode {
   const [text, setText] = useState("");
   return createElement(
     "main",
@@ -68,6 +81,7 @@ function Page({ send, edit, again, stop, children }: PageProps): ReactNode {
       button("Again", again),
       button("Stop", stop),
     ],
+    more?.(text),
   );
 }
 
@@ -76,8 +90,24 @@ const states: Readonly<Record<string, string>> = {
   ...{ "approval-responded": "working", "output-available": "done", "output-error": "failed" },
 };
 
+type Chat = Pick<
+  ReturnType<typeof useChat<ParleyUIMessage>>,
+  "messages" | "sendMessage" | "regenerate" | "stop" | "addToolApprovalResponse"
+>;
+
 function AiSdk(): ReactNode {
-  const { messages, sendMessage, regenerate, stop, addToolApprovalResponse } = useParleyChat(sessionId);
+  return createElement(AiSdkPage, useParleyChat(sessionId));
+}
+
+const transport = createParleyTransport(client);
+
+/** useChat as it is. It calls its own stop also when its component goes, so what stops a reply is the session's cancel. */
+function Transport({ messages }: Pick<Chat, "messages">): ReactNode {
+  const chat = useChat({ id: sessionId, messages, transport, resume: true });
+  return createElement(AiSdkPage, { ...chat, stop: () => client.session(sessionId).cancel() });
+}
+
+function AiSdkPage({ messages, sendMessage, regenerate, stop, addToolApprovalResponse }: Chat): ReactNode {
   const partOf = (part: ParleyUIMessage["parts"][number], key: number): ReactNode => {
     if (part.type === "text") return part.text;
     if (part.type === "reasoning") return `(${part.text})`;
@@ -115,9 +145,9 @@ const components = {
   tools: { Fallback: AssistantCall },
 };
 
-function AssistantUi(): ReactNode {
-  const runtime = useParleyRuntime({ sessionId });
-  const { thread } = runtime;
+function AssistantUi(options: Pick<ParleyRuntimeOptions, "sessionId" | "adapters">): ReactNode {
+  const runtime = useParleyRuntime(options);
+  const { thread, threads } = runtime;
   const runConfig = { custom: { model } };
   const send = (text: string) => thread.append({ role: "user", content: [{ type: "text", text }], runConfig });
   const edit = (text: string) => {
@@ -127,6 +157,17 @@ function AssistantUi(): ReactNode {
     composer.send();
   };
   const again = () => thread.getMessageById(thread.getState().messages.at(-1)?.id ?? "").reload();
+  const more = (text: string) => [
+    button("Older", () => void thread.loadEarlier()),
+    button("Rename", () => void threads.mainItem.rename(text)),
+    createElement("aside", { key: "queue" }, createElement(ComposerPrimitive.Queue, { children: () => waitingItem })),
+    createElement(
+      ThreadListPrimitive.Root,
+      { key: "threads" },
+      createElement(ThreadListPrimitive.New, null, "New"),
+      createElement(ThreadListPrimitive.Items, { children: () => threadItem }),
+    ),
+  ];
   const messages = createElement(ThreadPrimitive.Messages, {
     children: ({ message }) =>
       createElement(
@@ -139,10 +180,47 @@ function AssistantUi(): ReactNode {
   return createElement(
     AssistantRuntimeProvider,
     { runtime },
-    createElement(Page, { send, edit, again, stop: () => thread.cancelRun(), children: messages }),
+    createElement(Page, { send, edit, again, stop: () => thread.cancelRun(), more, children: messages }),
   );
 }
 
-createRoot(document.getElementById("root")).render(
-  createElement(ParleyProvider, { client }, createElement(query.get("kit") === "assistant-ui" ? AssistantUi : AiSdk)),
+const threadItem = createElement(
+  ThreadListItemPrimitive.Root,
+  null,
+  createElement(
+    ThreadListItemPrimitive.Trigger,
+    null,
+    createElement(ThreadListItemPrimitive.Title, { fallback: "Untitled" }),
+  ),
+  createElement(ThreadListItemPrimitive.Delete, null, "Delete"),
 );
+const waitingItem = createElement(
+  "p",
+  null,
+  createElement(QueueItemPrimitive.Text),
+  createElement(QueueItemPrimitive.Remove, null, "Remove"),
+);
+
+/** With the list of threads. */
+function Threads(): ReactNode {
+  const [shown, show] = useState(sessionId);
+  const adapters = { threadList: useParleyThreadList(shown, show) };
+  return createElement(AssistantUi, { sessionId: shown, adapters });
+}
+
+const kits: Readonly<Record<string, () => ReactNode | Promise<ReactNode>>> = {
+  useParleyChat: () => createElement(AiSdk),
+  async useChat() {
+    // It is given the history once that is there.
+    const store = client.session(sessionId, await client.load(sessionId));
+    return createElement(Transport, { messages: toUIMessages(store.getSnapshot().messages) });
+  },
+  "assistant-ui": () => createElement(AssistantUi, { sessionId }),
+  threads: () => createElement(Threads),
+};
+
+async function open(): Promise<void> {
+  const page = await kits[query.get("kit") ?? ""]?.();
+  createRoot(document.getElementById("root")).render(createElement(ParleyProvider, { client }, page));
+}
+void open();
