@@ -68,6 +68,11 @@ export class AnswerBudget {
     return this.#make(textBytes(text));
   }
 
+  /** `json`: the text as a JSON string. It counts as what it says. */
+  written(json: string): ParleyError | null {
+    return this.#make(writtenBytes(json));
+  }
+
   json(value: unknown): ParleyError | null {
     return this.#make(jsonBytes(value));
   }
@@ -114,6 +119,16 @@ const shortText = 1024;
 
 function textBytes(text: string): number {
   return text.length < shortText ? text.length : Buffer.byteLength(text);
+}
+
+/** textBytes() of what it says. */
+function writtenBytes(json: string): number {
+  let saved = 2; // the quotes
+  for (let at = json.indexOf("\\"); at >= 0; at = json.indexOf("\\", at + 2)) {
+    if (json[at + 1] === "u") return textBytes(String(JSON.parse(json)));
+    saved += 1;
+  }
+  return json.length - saved < shortText ? json.length - saved : Buffer.byteLength(json) - saved;
 }
 
 /** About, and never more than its JSON. Not recursive: it may be nested as deep as JSON.parse takes it. */

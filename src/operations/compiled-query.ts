@@ -27,14 +27,16 @@ import type {
   OperationDefinitionNode,
 } from "graphql";
 import { collectFields, collectSubfields } from "graphql/execution/collectFields.js";
-import { completeLeaf, completeList, completeObject, Run } from "./completers.ts";
+import { completeLeaf, completeList, completeObject, completeWritten, nullText, Run } from "./completers.ts";
 import type { Arguments, Complete, FieldPlan, Path } from "./completers.ts";
 import type { Context } from "../graphql/context.ts";
 import { uncountedResolver } from "../graphql/answer-budget.ts";
+import { writtenPropertyOf } from "../graphql/reading/written.ts";
+import { WrittenResult } from "./results.ts";
 
 // A query that comes again and again is compiled: what the executor finds out anew for each value of each answer (which
-// fields, of which types, with which arguments) is found out once. An answer is made of plain objects, each with its keys
-// in one order, which is what JSON.stringify is fastest with (writing text piece by piece took half as long again).
+// fields, of which types, with which arguments) is found out once. An answer is written as JSON text from the start: much of
+// it lies ready in a row of the history, and no objects are made only to be written.
 
 /** Beyond it, a document's plans could be many: one for each choice of what is skipped. */
 const mostConditions = 4;
@@ -65,7 +67,7 @@ export class CompiledQuery {
     this.#conditions = conditionsOf(document);
   }
 
-  /** As graphql-js answers; in `data`, a root field's value may be Rendered. null: no plan is made of this query. */
+  /** As graphql-js answers. null: no plan is made of this query. */
   run(
     context: Context,
     variables: Readonly<Record<string, unknown>>,
@@ -117,7 +119,7 @@ export class CompiledQuery {
 function carryOut(plan: Complete, run: Run): ExecutionResult | Promise<ExecutionResult> {
   const failed = (error: unknown) => {
     run.add(error as GraphQLError, undefined); // completers throw what they have located
-    return resultOf(null, run);
+    return resultOf(nullText, run);
   };
   try {
     const data = plan(run.rootValue, run, undefined);
@@ -127,9 +129,9 @@ function carryOut(plan: Complete, run: Run): ExecutionResult | Promise<Execution
   }
 }
 
-function resultOf(data: unknown, { errors }: Run): ExecutionResult {
-  const known = data as Record<string, unknown> | null; // of a root type
-  return errors.length === 0 ? { data: known } : { errors, data: known };
+function resultOf(data: string, { errors }: Run): ExecutionResult {
+  const written = new WrittenResult(`{"data":${data}}`);
+  return errors.length === 0 ? written : { errors, data: written.data };
 }
 
 function conditionsOf(document: DocumentNode): readonly string[] {
@@ -188,8 +190,16 @@ class Compiler {
     const parentName = parentType.name;
     const [node = refuse()] = nodes;
     if (node.name.value === TypeNameMetaFieldDef.name) {
-      const complete = () => parentName;
-      return { key, parentName, read: complete, complete, isNonNull: true, nodes, plainKey: key };
+      const written = JSON.stringify(parentName);
+      return {
+        key,
+        parentName,
+        read: () => parentName,
+        complete: () => written,
+        isNonNull: true,
+        nodes,
+        plainKey: key,
+      };
     }
     const field = parentType.getFields()[node.name.value] ?? refuse(); // introspection
     const complete = this.#output(field, parentType, nodes);
@@ -260,7 +270,7 @@ class Compiler {
     return (value, run, path) => {
       if (value instanceof Error) throw value;
       if (value !== null && value !== undefined) return complete(value, run, path);
-      if (!isNonNull) return null;
+      if (!isNonNull) return nullText;
       throw new Error(`Cannot return null for non-nullable field ${parentType.name}.${field.name}.`);
     };
   }
@@ -272,7 +282,7 @@ class Compiler {
     parentType: GraphQLObjectType,
     nodes: readonly FieldNode[],
   ): Complete {
-    if (isLeafType(type)) return completeLeaf(type);
+    if (isLeafType(type)) return writtenPropertyOf(field) === null ? completeLeaf(type) : completeWritten;
     if (isListType(type)) {
       const complete = this.#output(field, parentType, nodes, type.ofType);
       return completeList({ complete, isNonNull: isNonNullType(type.ofType), nodes, plainKey: null });
@@ -307,7 +317,8 @@ function refuse(): never {
 const rootPath: Path = { prev: undefined, key: "", typename: undefined };
 
 /** As graphql's default resolver, of properties that are no functions. */
-function readProperty({ name, args }: GraphQLField<unknown, unknown>): FieldPlan["read"] {
-  if (args.length > 0) refuse();
+function readProperty(field: GraphQLField<unknown, unknown>): FieldPlan["read"] {
+  if (field.args.length > 0) refuse();
+  const name = writtenPropertyOf(field) ?? field.name;
   return (source) => (source as Readonly<Record<string, unknown>>)[name]; // an object: what its type is resolved from
 }

@@ -1,14 +1,34 @@
-import { GraphQLBoolean, GraphQLID, GraphQLString, locatedError, responsePathAsArray } from "graphql";
+import {
+  GraphQLBoolean,
+  GraphQLID,
+  GraphQLInt,
+  GraphQLString,
+  isEnumType,
+  locatedError,
+  responsePathAsArray,
+} from "graphql";
 import type { FieldNode, GraphQLError, GraphQLLeafType, GraphQLResolveInfo } from "graphql";
 import type { Context } from "../graphql/context.ts";
 
-// How a compiled query (compiled-query.ts) makes the answer's values of what resolvers give: in the same steps as graphql-js
-// with the resolvers of answer-budget.ts, so that errors come in the same order. What is too much is a rejected promise.
+// How a compiled query (compiled-query.ts) writes the answer of what resolvers give, as JSON text from the start: in the same
+// steps as graphql-js with the resolvers of answer-budget.ts, so that errors come in the same order. What is too much is a
+// rejected promise.
 
-/** What a value that is here comes to in the answer, or a promise of that. Throws what is wrong with it. */
-export type Complete = (value: unknown, run: Run, path: Path | undefined) => unknown;
+/** A part of the answer as JSON text, or a promise of that. */
+type Written = string | Promise<string>;
+
+/** A promise and the text in front of it. */
+interface Part {
+  readonly text: string;
+  readonly promised: Promise<string>;
+}
+
+/** Writes a value that is here. Throws what is wrong with it. */
+export type Complete = (value: unknown, run: Run, path: Path | undefined) => Written;
 
 export type Path = GraphQLResolveInfo["path"];
+
+export const nullText = "null";
 
 /** What is known of the values of a field, or of the items of a list. */
 interface Place {
@@ -64,22 +84,27 @@ export class Run {
 
 /** Fields are begun in their order and waited for together. */
 export function completeObject(fields: readonly FieldPlan[]): Complete {
+  const opened = fields.map((field, i) => ({ field, opening: `${i === 0 ? "{" : ","}${JSON.stringify(field.key)}:` }));
+  const end = fields.length === 0 ? "{}" : "}";
   return (source, run, path) => {
-    const object: Record<string, unknown> = {};
-    let promised: Map<string, Promise<unknown>> | null = null;
+    let text = "";
+    let parts: Part[] | null = null;
     try {
-      for (const field of fields) {
+      for (const { field, opening } of opened) {
         const { key, parentName, plainKey } = field;
         const at = plainKey === null ? { prev: path, key, typename: parentName } : path;
         const value = completeAt(field, field.read(source, run, at), run, at);
-        // Also while it is a promise, so that the keys stand in their order.
-        object[key] = value;
-        if (value instanceof Promise) (promised ??= new Map<string, Promise<unknown>>()).set(key, value);
+        text += opening;
+        if (typeof value === "string") text += value;
+        else {
+          (parts ??= []).push({ text, promised: value });
+          text = "";
+        }
       }
     } catch (error) {
-      return failedBeside(object, promised, error);
+      return failedBeside(parts, error);
     }
-    return promised === null ? object : whole(object, promised);
+    return parts === null ? text + end : whole(parts, text + end);
   };
 }
 
@@ -91,27 +116,31 @@ export function completeList(item: Place): Complete {
     const { answer } = run.context;
     const tooLong = answer?.list(items) ?? null;
     if (tooLong !== null) return Promise.reject(tooLong);
-    const list: unknown[] = [];
-    let promised: Map<number, Promise<unknown>> | null = null;
+    let text = "[";
+    let parts: Part[] | null = null;
     try {
       for (let i = 0; i < items.length; i++) {
         const given = items[i];
         const refusal = given instanceof Promise ? null : (answer?.refusal ?? null);
-        const value = refusal === null ? given : Promise.reject(refusal);
-        const completed = completeAt(item, value, run, { prev: path, key: i, typename: undefined });
-        list.push(completed);
-        if (completed instanceof Promise) (promised ??= new Map<number, Promise<unknown>>()).set(i, completed);
+        const one = refusal === null ? given : Promise.reject(refusal);
+        const written = completeAt(item, one, run, { prev: path, key: i, typename: undefined });
+        if (i > 0) text += ",";
+        if (typeof written === "string") text += written;
+        else {
+          (parts ??= []).push({ text, promised: written });
+          text = "";
+        }
         if (refusal !== null) break;
       }
     } catch (error) {
-      return failedBeside(list, promised, error);
+      return failedBeside(parts, error);
     }
-    return promised === null ? list : whole(list, promised);
+    return parts === null ? `${text}]` : whole(parts, `${text}]`);
   };
 }
 
 /** Of a promise of the platform's, which is what all of this schema's resolvers give that give one. */
-function completeAt(place: Place, value: unknown, run: Run, at: Path | undefined): unknown {
+function completeAt(place: Place, value: unknown, run: Run, at: Path | undefined): Written {
   try {
     const { complete } = place;
     const completed =
@@ -123,47 +152,40 @@ function completeAt(place: Place, value: unknown, run: Run, at: Path | undefined
 }
 
 /** Null, where that may be. Else it fails what it is a part of. */
-function fail({ isNonNull, nodes, plainKey }: Place, error: unknown, run: Run, at: Path | undefined): null {
+function fail({ isNonNull, nodes, plainKey }: Place, error: unknown, run: Run, at: Path | undefined): string {
   const path = plainKey === null ? at : { prev: at, key: plainKey, typename: undefined };
   const located = locatedError(error, nodes, responsePathAsArray(path));
   if (isNonNull) throw located;
   run.add(located, path);
-  return null;
+  return nullText;
 }
 
-/** The parts that are promises take their places when all of them are there. */
-async function whole<Key extends string | number>(
-  parent: Record<Key, unknown>,
-  promised: ReadonlyMap<Key, Promise<unknown>>,
-): Promise<unknown> {
-  const parts = await Promise.all(promised.values());
-  for (const [i, key] of [...promised.keys()].entries()) parent[key] = parts[i];
-  return parent;
+async function whole(parts: readonly Part[], end: string): Promise<string> {
+  const written = await Promise.all(parts.map(({ promised }) => promised));
+  // Added, not joined: then all is copied together once, where the answer is sent.
+  return parts.reduceRight((rest, { text }, i) => text + (written[i] ?? "") + rest, end);
 }
 
 /** Of parts that were begun before, each may fail as well: nobody else would wait for them. */
-function failedBeside<Key extends string | number>(
-  parent: Record<Key, unknown>,
-  promised: ReadonlyMap<Key, Promise<unknown>> | null,
-  error: unknown,
-): Promise<unknown> {
-  if (promised === null) throw error;
-  return whole(parent, promised).finally(() => {
+function failedBeside(parts: readonly Part[] | null, error: unknown): Promise<string> {
+  if (parts === null) throw error;
+  return whole(parts, "").finally(() => {
     throw error;
   });
 }
 
 export function completeLeaf(type: GraphQLLeafType): Complete {
-  const serialized = (value: unknown): unknown => {
+  const write = writerOf(type);
+  const serialized = (value: unknown): string => {
     const result: unknown = type.serialize(value);
     if (result === null || result === undefined) throw new TypeError(`A value of type ${type.name} comes to nothing.`);
-    return result;
+    return write(result);
   };
   if (type === GraphQLString || type === GraphQLID) {
     return (value, { context: { answer } }) => {
       if (typeof value !== "string") return serialized(value);
       const refusal = answer?.text(value) ?? null;
-      return refusal === null ? value : Promise.reject(refusal);
+      return refusal === null ? JSON.stringify(value) : Promise.reject(refusal);
     };
   }
   if (type.name === "JSON") {
@@ -172,6 +194,21 @@ export function completeLeaf(type: GraphQLLeafType): Complete {
       return refusal === null ? serialized(value) : Promise.reject(refusal);
     };
   }
-  if (type === GraphQLBoolean) return (value) => (typeof value === "boolean" ? value : serialized(value));
+  if (type === GraphQLBoolean) return (value) => (typeof value === "boolean" ? String(value) : serialized(value));
   return serialized;
 }
+
+/** Names and times are written between quotes as they are: nothing in them has to be escaped. */
+function writerOf(type: GraphQLLeafType): (value: unknown) => string {
+  if (type === GraphQLInt) return String;
+  return isEnumType(type) || type.name === "DateTime"
+    ? (value) => `"${String(value)}"`
+    : (value) => JSON.stringify(value);
+}
+
+/** Of a property that holds JSON text already. */
+export const completeWritten: Complete = (value, { context: { answer } }) => {
+  const text = String(value); // writtenIn() is for properties that are text
+  const refusal = answer?.written(text) ?? null;
+  return refusal === null ? text : Promise.reject(refusal);
+};

@@ -4,6 +4,7 @@ import type { Viewer } from "../conversation/session.ts";
 import type { Context } from "../graphql/context.ts";
 import type { KnownSession } from "../graphql/reading/readings.ts";
 import type { KnownOperation } from "./documents.ts";
+import { WrittenResult } from "./results.ts";
 
 /** Memory for answers, as estimated: some hundred pages of 50 messages. */
 const keptBytes = 64 * 1024 * 1024;
@@ -11,27 +12,17 @@ const keptBytes = 64 * 1024 * 1024;
 const notedAnswers = 4096;
 
 /** An answer that was made before, of one reading of a session and of nothing else. */
-export class KeptAnswer implements ExecutionResult {
+export class KeptAnswer extends WrittenResult {
   readonly #session: Omit<KnownSession, "isSame">;
-  readonly #json: string;
 
   constructor(session: Omit<KnownSession, "isSame">, json: string) {
+    super(json);
     this.#session = session;
-    this.#json = json;
   }
 
   /** For a reading that has yet to say whether it holds. */
   get known(): KnownSession {
     return { ...this.#session, isSame: false };
-  }
-
-  /** As it goes over the wire. */
-  get json(): string {
-    return this.#json;
-  }
-
-  get data(): NonNullable<ExecutionResult["data"]> {
-    return (JSON.parse(this.json) as Required<ExecutionResult>).data ?? {}; // as it was written
   }
 }
 
@@ -71,7 +62,8 @@ export class KeptAnswers {
       return result;
     }
     const { sessionId, state } = session;
-    const answer = new KeptAnswer({ sessionId, state }, JSON.stringify({ data: result.data }));
+    const json = result instanceof WrittenResult ? result.json : JSON.stringify({ data: result.data });
+    const answer = new KeptAnswer({ sessionId, state }, json);
     this.#answers.set(key, answer);
     return answer;
   }

@@ -16,13 +16,13 @@ import type { ExecuteEvent } from "./compiled-query.ts";
 import { Documents, type OperationDescription } from "./documents.ts";
 import type { KnownOperation, DocumentReference, PersistedOperations } from "./documents.ts";
 import type { Exchange } from "./exchange.ts";
-import { KeptAnswer, KeptAnswers } from "./kept-answers.ts";
+import { KeptAnswers } from "./kept-answers.ts";
 import { Broadcasts } from "./live/broadcasts.ts";
 import { Outcome } from "./live/outcome.ts";
 import type { Sink } from "./live/results.ts";
 import type { MaskError } from "./masking.ts";
 import { badRequest, refusal, withRequestStatus, withStatus } from "./refusals.ts";
-import { formatResult, isSeveral } from "./results.ts";
+import { formatResult, isSeveral, WrittenResult } from "./results.ts";
 import type { OperationResult } from "./results.ts";
 import { createYogaEngine } from "./yoga-engine.ts";
 import { toGraphQLError } from "../graphql/errors.ts";
@@ -115,7 +115,7 @@ export class Operations {
 
   /** A result as it goes over the wire. */
   json(result: ExecutionResult): string {
-    if (result instanceof Outcome || result instanceof KeptAnswer) return result.json;
+    if (result instanceof Outcome || result instanceof WrittenResult) return result.json;
     return JSON.stringify(formatResult(result, this.options.mask));
   }
 

@@ -10,6 +10,24 @@ export function isSeveral(result: OperationResult): result is AsyncIterable<Exec
   return Symbol.asyncIterator in result;
 }
 
+/** A result without errors that is written already. */
+export class WrittenResult implements ExecutionResult {
+  readonly #json: string;
+
+  constructor(json: string) {
+    this.#json = json;
+  }
+
+  /** As it goes over the wire. */
+  get json(): string {
+    return this.#json;
+  }
+
+  get data(): NonNullable<ExecutionResult["data"]> | null {
+    return (JSON.parse(this.json) as Required<ExecutionResult>).data; // as it was written
+  }
+}
+
 /** Errors as clients see them: without `extensions.http`, which is for the status of an HTTP answer. */
 export function formatError(error: GraphQLError | GraphQLFormattedError): GraphQLFormattedError {
   const formatted = error instanceof GraphQLError ? error.toJSON() : error;

@@ -2,6 +2,8 @@ import { mapChatMessagesToStoredMessages, mapStoredMessagesToChatMessages } from
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
+import { AnswerBudget } from "../../src/graphql/answer-budget.ts";
+import { briefRow } from "../../src/conversation/message/brief-row.ts";
 import { encodeCursor, parseCursor } from "../../src/conversation/message/cursor.ts";
 import {
   joinLocal,
@@ -16,6 +18,7 @@ import {
   uuidv7,
 } from "../../src/conversation/message/ids.ts";
 import type { ContentBlock, NewMessage, ToolCall } from "../../src/conversation/message/message.ts";
+import { ReadMessage } from "../../src/conversation/message/read-message.ts";
 import {
   contentFingerprint,
   decodeStoredMessage,
@@ -199,6 +202,160 @@ describe("rows that we write", () => {
         expect(data).toEqual(stored);
       }),
       { runs: 150 },
+    );
+  });
+});
+
+/** What a page is mostly asked for, in an order that has no JSON parsed where the row says it in brief. */
+function saidInBrief(raw: string): unknown {
+  const read = new ReadMessage(raw);
+  const { messageId, role, writtenText, text, createdAt, origin } = read;
+  return { messageId, role, writtenText, text, createdAt, origin };
+}
+
+describe("rows in brief", () => {
+  /** No pattern is made for a space in front: the row is parsed. */
+  const expectSame = (raw: string) => expect(saidInBrief(raw)).toEqual(saidInBrief(` ${raw}`));
+  const plainText = fc
+    .string({ unit: "grapheme", minLength: 1 })
+    .filter((one) => !JSON.stringify(one).includes(String.raw`\u`));
+  const name = fc.stringMatching(/^[a-z_]{1,12}$/).filter((one) => one !== "parley" && one !== "created_at");
+  const scalar = fc.oneof(name, fc.integer({ min: 0, max: 1e9 }), fc.boolean(), fc.constant(null));
+  const metadata = fc.dictionary(name, fc.oneof(scalar, fc.dictionary(name, scalar, { maxKeys: 3 })), { maxKeys: 4 });
+  const small = note.map(({ hint, ...rest }): RowNote => ({ ...rest, hint: hint === null ? null : hint % 1e9 }));
+  const at = fc.nat({ max: 1e9 });
+  const ofGateway = fc.oneof(
+    fc.record({ given: message, text: plainText, id: messageId, noted: small, at }).map((one) => {
+      const content: readonly ContentBlock[] = [{ kind: "text", text: one.text }];
+      const given: NewMessage = { ...one.given, content, name: null, toolCalls: [], toolCallId: "call_1" };
+      return fillTemplate(templateOfMessage(given, one.id, one.noted), one.at);
+    }),
+    fc.record({ content: plainText, metadata, id: messageId, noted: small, at }).map((one) => {
+      const usage_metadata = { input_tokens: 1, output_tokens: 2, total_tokens: 3, input_token_details: { cached: 0 } };
+      const data = { content: one.content, usage_metadata, response_metadata: one.metadata };
+      return fillTemplate(templateOfReply(data, one.id, one.noted), one.at);
+    }),
+  );
+  const ofLangChain = fc.record({ type: fc.constantFrom("human", "ai"), content: plainText, metadata }).map((one) =>
+    JSON.stringify({
+      type: one.type,
+      data: { content: one.content, additional_kwargs: {}, response_metadata: one.metadata },
+    }),
+  );
+
+  it("say what their JSON says, without being parsed", async () => {
+    await checkProperty(
+      fc.property(fc.oneof(ofGateway, ofLangChain), (raw) => {
+        expect(briefRow(raw)).not.toBeNull();
+        expectSame(raw);
+      }),
+      { runs: 300 },
+    );
+  });
+
+  it("say what their JSON says where foreign code has changed them", async () => {
+    const pieces = [
+      ...[
+        '"',
+        "\\",
+        ",",
+        ":",
+        "{",
+        "}",
+        "[",
+        "]",
+        "0",
+        "-",
+        "1.5e3",
+        "null",
+        "\n",
+        "\0",
+        "\ud800",
+        " ",
+        "\\u0041",
+        "\\/",
+      ],
+      ...[
+        '"content":"other",',
+        '"id":"other",',
+        '"created_at":"2024-02-03T04:05:06Z",',
+        '"created_at":7,',
+        '"type":"tool",',
+      ],
+      ...[
+        '"parley":{},',
+        '"parley":{"session":"","run":null,"hint":0,"position":0}',
+        '"__proto__":{},',
+        '"x":{"content":"y"},',
+      ],
+      ...['"additional_kwargs":{},', '"response_metadata":{},', ',"role":"ai"'],
+    ];
+    const change = fc.record({ from: fc.nat(), length: fc.nat({ max: 3 }), piece: fc.constantFrom("", ...pieces) });
+    await checkProperty(
+      fc.property(
+        fc.oneof(ofGateway, ofLangChain),
+        fc.array(change, { minLength: 1, maxLength: 3 }),
+        (row, changes) => {
+          let raw = row;
+          for (const { from, length, piece } of changes) {
+            // Mostly where something begins: in the middle of a text most pieces are text.
+            const starts = [...raw.matchAll(/[{,}"]/g)].map(({ index }) => index);
+            const start = starts[from % (starts.length || 1)] ?? 0;
+            raw = raw.slice(0, start + (from % 2)) + piece + raw.slice(start + (from % 2) + length);
+          }
+          expectSame(raw);
+        },
+      ),
+      { runs: 1000 },
+    );
+  });
+
+  it.each([
+    ["an escape that JSON.stringify does not write", '"content":"a\\/b"'],
+    ["an escape with digits", '"content":"\\u0041"'],
+    ["half of a surrogate pair", '"content":"\ud800"'],
+    ["a control character", '"content":"a\tb"'],
+    ["a number that is none", '"content":"a","n":01'],
+    ["a key twice", '"content":"a","response_metadata":{"created_at":"2024-02-03T04:05:06Z"}'],
+    ["its own end inside of a text", '"content":"a","x":"}}}}","y":"\\"}}}}"'],
+  ])("say what their JSON says of %s", (_what, content) => {
+    const noted = '"response_metadata":{"parley":{"session":"s","run":null,"hint":1,"position":1}}';
+    expectSame(`{"type":"human","data":{${content},"additional_kwargs":{},${noted}}}`);
+  });
+
+  it("are not tried in all ways where the last character does not fit", () => {
+    const objects = Array.from({ length: 150 }, (_, i) => `"k${i}":{"a":1,"b":{}},"l${i}":{"a":{"b":1}}`).join();
+    const raw = `{"type":"ai","data":{"content":"x",${objects},"additional_kwargs":{},"response_metadata":{${objects}}}}`;
+    expect(briefRow(raw)).not.toBeNull();
+    expect(briefRow(raw.slice(0, -1))).toBeNull();
+    expect(briefRow(`${raw.slice(0, -3)},}}}`)).toBeNull();
+  });
+
+  it("are parsed where they are long", () => {
+    const raw = JSON.stringify({
+      type: "ai",
+      data: { content: "x".repeat(20_000), additional_kwargs: {}, response_metadata: {} },
+    });
+    expect(briefRow(raw)).toBeNull();
+    expectSame(raw);
+  });
+
+  it("count for the bytes that they say, not for those of their escapes", async () => {
+    const long = fc
+      .tuple(anyText, fc.constantFrom(0, 1000, 1020, 1024, 3000))
+      .map(([one, length]) => one + '"é'.repeat(length / 2));
+    await checkProperty(
+      fc.property(long, (given) => {
+        const bytes = given.length < 1024 ? given.length : Buffer.byteLength(given);
+        for (const most of [bytes, bytes - 1]) {
+          const refusals = [
+            new AnswerBudget(most, () => undefined).text(given),
+            new AnswerBudget(most, () => undefined).written(JSON.stringify(given)),
+          ];
+          expect(refusals.map((one) => one !== null)).toEqual([bytes > most, bytes > most]);
+        }
+      }),
+      { runs: 200 },
     );
   });
 });

@@ -45,6 +45,7 @@ const rows = [
   '{"type":"tool","data":{"content":"no","tool_call_id":"c1","status":"error"}}',
   '{"type":"chat","data":{"content":"hm","role":"judge"}}',
   "no JSON \ud800 at all",
+  '{"type":"ai","data":{"content":"\\"so\\"\\n\\\\ caf\u00e9 \ud83d\ude00 \u2028","id":"m-1","tool_calls":[],"invalid_tool_calls":[],"additional_kwargs":{},"response_metadata":{"finish_reason":"stop","created_at":"2024-02-03T04:05:06Z"}}}',
   '{"type":"human","text":"the old form"}',
 ];
 

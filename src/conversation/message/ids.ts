@@ -59,31 +59,11 @@ export function uuidv7(nowMs: number, random: (n: number) => Uint8Array = pooled
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-/** Of each character code below 128; -1: no hexadecimal digit. */
-const hexDigits = Int8Array.from({ length: 128 }, (_, code) => {
-  const digit = Number.parseInt(String.fromCharCode(code), 16);
-  return Number.isNaN(digit) ? -1 : digit;
-});
-const hyphen = 0x2d;
+const uuidv7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i;
 
-/** Milliseconds since the epoch; null where `id` is no UUIDv7. Digit by digit: a page asks for 50 of them. */
+/** Milliseconds since the epoch; null where `id` is no UUIDv7. */
 export function timeOfUuidv7(id: string): number | null {
-  if (id.length !== 36) return null;
-  let time = 0;
-  for (let i = 0; i < 36; i++) {
-    const code = id.charCodeAt(i);
-    if (i === 8 || i === 13 || i === 18 || i === 23) {
-      if (code !== hyphen) return null;
-      continue;
-    }
-    const digit = hexDigits[code] ?? -1;
-    if (digit < 0) return null;
-    if (i === 14 && digit !== 7) return null;
-    // The variant of RFC 9562: its two highest bits are 10.
-    if (i === 19 && (digit & 0b1100) !== 0b1000) return null;
-    if (i < 13) time = time * 16 + digit;
-  }
-  return time;
+  return uuidv7Pattern.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : null;
 }
 
 /** The last millisecond of the year 9999: beyond it, ISO 8601 needs a sign that clients don't expect. */

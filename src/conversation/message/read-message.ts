@@ -1,3 +1,4 @@
+import { briefRow, type BriefRow } from "./brief-row.ts";
 import { createdAtOf } from "./ids.ts";
 import { byWord, isObject, objectOrEmpty, parseJson, stringOrNull, type JsonObject } from "./json.ts";
 import type {
@@ -13,12 +14,13 @@ import { contentIn, toolCallsOf } from "./stored-content.ts";
 import { typedContent, type TypedBlock } from "./typed-content.ts";
 
 /**
- * What a row of any writer says, whatever it holds: its JSON is parsed when it is first asked for something, and the
- * rest worked out when it is asked for. A page of a history is mostly asked for a few of these. Nothing throws. A row that
+ * What a row of any writer says, whatever it holds. Each is worked out when it is asked for: a page of a history is mostly
+ * asked for a few of these, for which its JSON need not be parsed (brief-row.ts). Nothing throws. A row that
  * is no message at all has role OTHER and no content.
  */
 export class ReadMessage implements MessageContent {
   readonly #raw: string;
+  #briefed: Brief | null = null;
   #parsed: ParsedRow | null = null;
 
   constructor(raw: string) {
@@ -26,17 +28,26 @@ export class ReadMessage implements MessageContent {
   }
 
   get role(): MessageRole {
-    return this.#row.role;
+    return this.#brief.role;
   }
 
   get messageId(): string | null {
-    return stringOrNull(this.#data["id"]);
+    return this.#brief.messageId;
   }
 
   get text(): string {
+    const { writtenText } = this.#brief;
+    if (writtenText !== null) {
+      return writtenText.includes("\\") ? String(JSON.parse(writtenText)) : writtenText.slice(1, -1);
+    }
     const content = this.#data["content"];
     if (typeof content === "string" && content !== "") return content;
     return this.content.map((block) => (block.kind === "text" ? block.text : "")).join("");
+  }
+
+  /** The same as JSON. */
+  get writtenText(): string {
+    return this.#brief.writtenText ?? JSON.stringify(this.text);
   }
 
   get content(): readonly ContentBlock[] {
@@ -65,7 +76,7 @@ export class ReadMessage implements MessageContent {
   }
 
   get createdAt(): number | null {
-    return createdAtOf(this.messageId, this.#metadata);
+    return createdAtOf(this.messageId, this.#brief.metadata);
   }
 
   get finishReason(): FinishReason | null {
@@ -77,7 +88,7 @@ export class ReadMessage implements MessageContent {
   }
 
   get origin(): MessageOrigin | null {
-    return originOf(this.#metadata["parley"]);
+    return originOf(this.#brief.metadata["parley"]);
   }
 
   get #metadata(): JsonObject {
@@ -88,9 +99,28 @@ export class ReadMessage implements MessageContent {
     return this.#row.data;
   }
 
+  get #brief(): Brief {
+    return (this.#briefed ??= this.#briefOf(this.#parsed === null ? briefRow(this.#raw) : null));
+  }
+
+  #briefOf(row: BriefRow | null): Brief {
+    if (row !== null) return { ...row, role: roles.get(row.type) ?? "OTHER", messageId: row.id };
+    return {
+      role: this.#row.role,
+      messageId: stringOrNull(this.#data["id"]),
+      writtenText: null,
+      metadata: this.#metadata,
+    };
+  }
+
   get #row(): ParsedRow {
     return (this.#parsed ??= parsedRow(this.#raw));
   }
+}
+
+interface Brief extends Pick<BriefRow, "writtenText" | "metadata"> {
+  readonly role: MessageRole;
+  readonly messageId: string | null;
 }
 
 interface ParsedRow {

@@ -20,11 +20,12 @@ import { createdAtOf } from "./ids.ts";
 /** Never throws. A row that is no message at all has role OTHER and no content. */
 export function decodeStoredMessage(raw: string): MessageContent {
   const read = new ReadMessage(raw);
+  const { content } = read; // first: it has the row parsed, which then serves all the others
   return {
     messageId: read.messageId,
     role: read.role,
     text: read.text,
-    content: read.content,
+    content,
     toolCalls: read.toolCalls,
     toolCallId: read.toolCallId,
     toolFailed: read.toolFailed,

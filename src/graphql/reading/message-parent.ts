@@ -30,12 +30,20 @@ export class MessageParent extends ReadMessage {
     return messageGlobalId(sessionId, localMessageId(historyKey, row, this));
   }
 
+  get writtenId(): string {
+    return `"${this.id}"`;
+  }
+
   get position(): number {
     return this.placed.row.position;
   }
 
   get cursor(): string {
     return cursorOf(this.placed);
+  }
+
+  get writtenCursor(): string {
+    return `"${this.cursor}"`;
   }
 
   /** null also where the note was copied here with its row: it speaks of another place (as localMessageId has it). */

@@ -8,6 +8,7 @@ import { connectionOf } from "../reading/paging.ts";
 import type { Connection } from "../reading/paging.ts";
 import { MessageRef, RunRef, SessionRef } from "../reading/refs.ts";
 import type { SessionParent } from "../reading/readings.ts";
+import { writtenIn } from "../reading/written.ts";
 
 export const MessageRoleRef = builder.enumType("MessageRole", {
   description: "The role of a message's author.",
@@ -67,6 +68,7 @@ MessageRef.implement({
     id: t.exposeID("id", {
       description:
         'Global id, the same from the first streamed character to the stored message. Where the caller chose the messageId it is base64("Message:<sessionId>:<messageId>"), so that an optimistic message can have it at once.',
+      extensions: writtenIn("writtenId"),
     }),
     messageId: t.exposeString("messageId", {
       nullable: true,
@@ -79,6 +81,7 @@ MessageRef.implement({
     cursor: t.exposeString("cursor", {
       description:
         "Its place in the session. Any `after`, `before`, `through` or `replaceFrom` takes it, or the id; the cursor finds also an old message whose id the caller chose over 25 hours ago.",
+      extensions: writtenIn("writtenCursor"),
     }),
     session: t.field({
       type: SessionRef,
@@ -102,6 +105,7 @@ MessageRef.implement({
     }),
     text: t.exposeString("text", {
       description: 'All its text blocks, joined; "" where it has none.',
+      extensions: writtenIn("writtenText"),
     }),
     content: t.field({
       type: [ContentBlockRef],

@@ -3,7 +3,7 @@ import type { ExecutionResult } from "graphql";
 import type { SessionEvent } from "../../conversation/events.ts";
 import { resumesFrom } from "../../graphql/reading/live.ts";
 import type { MaskError } from "../masking.ts";
-import { formatResult } from "../results.ts";
+import { formatResult, WrittenResult } from "../results.ts";
 
 /** Above it a frame's parts are written one after the other instead of being copied together. */
 const copiedBytes = 16 * 1024;
@@ -24,9 +24,9 @@ interface OwnFrame extends Frame {
 
 /** What one execution gave, for all subscribers that share it: made ready for the wire once. */
 export class Outcome implements ExecutionResult {
-  readonly data?: NonNullable<ExecutionResult["data"]> | null;
   readonly errors?: NonNullable<ExecutionResult["errors"]>;
   readonly extensions?: NonNullable<ExecutionResult["extensions"]>;
+  readonly #result: ExecutionResult;
   readonly #mask: MaskError;
   readonly #event: SessionEvent | null;
   /** undefined: nobody has asked for it. */
@@ -36,12 +36,17 @@ export class Outcome implements ExecutionResult {
   #frame: OwnFrame | null = null;
 
   /** `event`: what was executed; null: nothing that a client resumes from. */
-  constructor({ data, errors, extensions }: ExecutionResult, mask: MaskError, event: SessionEvent | null) {
-    if (data !== undefined) this.data = data;
+  constructor(result: ExecutionResult, mask: MaskError, event: SessionEvent | null) {
+    const { errors, extensions } = result;
     if (errors !== undefined) this.errors = errors;
     if (extensions !== undefined) this.extensions = extensions;
+    this.#result = result;
     this.#mask = mask;
     this.#event = event;
+  }
+
+  get data(): NonNullable<ExecutionResult["data"]> | null {
+    return this.#result.data ?? null;
   }
 
   /** What a client resumes from behind it; null: from the one before it. */
@@ -53,10 +58,10 @@ export class Outcome implements ExecutionResult {
   /** As clients see it. */
   get json(): string {
     if (this.#json !== null) return this.#json;
-    const { data, extensions } = this;
-    if (this.errors === undefined && extensions === undefined) return (this.#json = JSON.stringify({ data }));
-    const errors = this.errors?.map(this.#mask);
-    return (this.#json = JSON.stringify(formatResult({ data, errors, extensions }, this.#mask)));
+    if (this.#result instanceof WrittenResult) return (this.#json = this.#result.json);
+    const { data, errors, extensions } = this.#result;
+    const masked = errors?.map(this.#mask);
+    return (this.#json = JSON.stringify(formatResult({ data, errors: masked, extensions }, this.#mask)));
   }
 
   /**
