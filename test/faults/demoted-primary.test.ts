@@ -69,7 +69,7 @@ test("connections leave a demoted server that receives nothing any more, the wri
   await expectMoved("first on the new one");
 });
 
-test("a demoted server is left where nobody writes", async () => {
+test("connections leave a demoted server even if nobody writes", async () => {
   await command(next, "REPLICAOF", "NO", "ONE");
   name.leadTo(next.port);
   await command(old, "REPLICAOF", old.host, "1");

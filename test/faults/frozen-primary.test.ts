@@ -37,7 +37,7 @@ afterAll(async () => {
 
 const document = `mutation ($input: AddMessagesInput!) { addMessages(input: $input) { messages { text } } }`;
 
-test("one that is only busy keeps its connection and what was sent over it", async () => {
+test("a primary that is only busy keeps its connection and the commands sent over it", async () => {
   const { client } = topology;
   const busy = await cluster.primaryOf(key);
   const before = topology.primaries();
@@ -49,7 +49,7 @@ test("one that is only busy keeps its connection and what was sent over it", asy
   expect(topology.primaries()).toEqual(before);
 });
 
-test("the slots are asked for past all that are mute, whoever they are", async () => {
+test("the slots are asked of a server that answers, however many do not", async () => {
   const old = await cluster.primaryOf(key);
   const replicaOfAnother = cluster.servers.slice(3).find((_, i) => cluster.servers[i] !== old);
   const gateway = await startGateway({

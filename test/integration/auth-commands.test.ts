@@ -30,7 +30,7 @@ test.each([
   expect(ended.stderr).not.toContain(secret);
 });
 
-test("a keys file with a mistake is told by its line", async () => {
+test("a mistake in the keys file is reported with its line number", async () => {
   const file = join(directory, "broken.jsonl");
   await writeFile(file, '{"subject":"jim"}\n');
   const env = { AUTH: "keys", AUTH_KEYS_FILE: file, HISTORY_KEY_PREFIX: "chat:", REDIS_URL: nobody };

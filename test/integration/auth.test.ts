@@ -54,7 +54,7 @@ function get(token: string | null, headers: Record<string, string> = {}): Promis
 }
 
 describe("over HTTP", () => {
-  test("a bearer is who the token says", async () => {
+  test("the viewer is the subject of the bearer token", async () => {
     const caller = callerOf(at.url, await tokenFor("jim", { scope: "chat:read" }));
     expect(await caller.execute(whoAmI)).toEqual({
       viewer: { subject: "jim", scopes: ["chat:read"], sessions: ["jim:*"] },
@@ -331,7 +331,7 @@ describe.concurrent("a token that expires in mid-stream", () => {
 });
 
 describe("a program's own authenticate()", () => {
-  test("says who asks, over HTTP and WebSocket alike", async () => {
+  test("decides who the viewer is, over HTTP and WebSocket alike", async () => {
     const own = await open({
       authenticate({ headers }) {
         const name = /^Bearer (\w+)$/.exec(headers.get("authorization") ?? "")?.[1];
@@ -353,7 +353,7 @@ describe("a program's own authenticate()", () => {
     raw.socket.close();
   });
 
-  test("its subjects may not be the gateway itself, and an end that is past lets nobody in", async () => {
+  test("is refused if it gives the name of the gateway itself, or an expiresAt in the past", async () => {
     const own = await open({
       authenticate: ({ headers }) =>
         headers.get("x-late") === null ? { subject: "*" } : { subject: "jim", expiresAt: new Date(Date.now() - 1) },

@@ -182,7 +182,7 @@ describe("what was not published is seen", () => {
     for (const { close } of followed) close();
   });
 
-  test("many at a time: those that differ, by their places", async () => {
+  test("many at a time: the answer names those that differ", async () => {
     const ids = Array.from({ length: 100 }, (_, i) => `many ${i}`);
     for (const id of ids) await filled(id, "one");
     const followed = await Promise.all(ids.map((id) => follow(id)));

@@ -94,7 +94,7 @@ describe("while the replicas stand still", () => {
     expect(openai.requests.length).toBe(before + 1);
   });
 
-  test("text still flows, as it waits for nobody", async () => {
+  test("text is still delivered, because it does not wait for replicas", async () => {
     openai.next({ kind: "gated", tokens: ["One ", "two"] });
     const { run } = await send(here, "flows", "Count");
     pause();

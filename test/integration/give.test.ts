@@ -40,7 +40,7 @@ afterAll(async () => {
   await Promise.all([server.stop(), openai.close()]);
 });
 
-test("what was anybody's becomes somebody's, as it is; who followed it is told that it is gone", async () => {
+test("sessions of anonymous become another owner's unchanged; clients that followed them get SessionRemoved", async () => {
   await ask(open.url, "jim-1", "Hi! I'm Jim.");
   await execute(open.url, `mutation { updateSession(input: { sessionId: "jim-1", title: "T" }) { session { id } } }`);
   await ask(open.url, "other", "Not his.");
@@ -74,7 +74,7 @@ test("what was anybody's becomes somebody's, as it is; who followed it is told t
 });
 
 test.each(["*", "", "anonymous"])(
-  "with authentication nobody can be %j, and nothing becomes such an owner's",
+  "with authentication no token can have the subject %j, and no session can be given to it",
   async (to) => {
     const { gateway } = closed;
     const nothing = (async function* () {})();
@@ -93,7 +93,7 @@ test("without authentication all may become anonymous', and nothing the gateway'
   expect(await command(server, "HGET", "parley:{chat:back}:session:chat:back", "owner")).toBe("anonymous");
 });
 
-test("a token for anonymous does not get what was anybody's", async () => {
+test("a token with the subject anonymous does not get the sessions of anonymous", async () => {
   await ask(open.url, "secret", "Anybody's.");
   const posing = callerOf(closed.url, await tokenFor("anonymous"));
   expect(await posing.refusal(shown, { id: "secret" })).toMatch(/^401 /);

@@ -102,7 +102,7 @@ describe("what other programs write to sessions that nobody follows", () => {
     ["a push and a trim that leave the length as it was", pushAndTrim, { end: 1 }],
     ["a deletion", (at: Redis) => at.del("a"), { end: 0 }],
     ["a history renamed away", (at: Redis) => at.rename("a", "elsewhere"), { end: 0 }],
-  ] as const)("is told at once, with events: %s", async (_what, write, session) => {
+  ] as const)("is delivered at once if keyspace events are on: %s", async (_what, write, session) => {
     await using at = await startServer();
     // No check comes within the test.
     await using one = openBackend(at.port);
@@ -115,7 +115,7 @@ describe("what other programs write to sessions that nobody follows", () => {
     one.abortAll();
   });
 
-  test("is told at once, with events: a session that expires", async () => {
+  test("is delivered at once if keyspace events are on: a session that expires", async () => {
     await using at = await startServer();
     await using one = openBackend(at.port, { sessionTtlSeconds: 1 });
     const sidebar = await sidebarOver(one, ["a"]);
@@ -124,7 +124,7 @@ describe("what other programs write to sessions that nobody follows", () => {
     one.abortAll();
   });
 
-  test("a write of a gateway's own is told once", async () => {
+  test("a write of the gateway itself is delivered once", async () => {
     await using at = await startServer();
     await using one = openBackend(at.port);
     await using other = openBackend(at.port);
@@ -137,7 +137,7 @@ describe("what other programs write to sessions that nobody follows", () => {
     one.abortAll();
   });
 
-  test("is found without events: the newest 50 within FEED_CHECK_MS, the others in turn", async () => {
+  test("is found if keyspace events are off: the newest 50 within FEED_CHECK_MS, the others in turn", async () => {
     await using at = await startServer("--notify-keyspace-events", "");
     await using one = openBackend(at.port, { feedCheckMs: 100 });
     const names = Array.from({ length: 300 }, (_, i) => `s${String(i).padStart(3, "0")}`);

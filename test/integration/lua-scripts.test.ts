@@ -346,7 +346,7 @@ describe("on one server a turn's scripts write the index", () => {
     expect(await Promise.all([sessions(owner), due].map((key) => at.redis.zscore(key, id)))).toEqual([null, null]);
   });
 
-  test("what fails there is told, and the turn stands", async () => {
+  test("a failure there is reported, and the turn stands", async () => {
     const id = newId("foreign");
     await at.redis.set(due, "a text");
     const told = at.indexErrors.length;

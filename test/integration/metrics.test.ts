@@ -55,7 +55,7 @@ function post(gateway: TestGateway, query: unknown): Promise<Response> {
   });
 }
 
-test("a turn is told of: its operation, its run, its first token, its commands to Redis", async () => {
+test("a turn is measured: its operation, its run, its first token, its commands to Redis", async () => {
   await execute(one.url, send, { text: "Hello" });
   const series = await scrape(one);
   expect(series.get('parley_operations_total{type="mutation",field="sendMessage",code="OK"}')).toBe(1);

@@ -9,7 +9,7 @@ import { startProxy } from "../support/redis/tcp-proxy.ts";
 const ask = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { reply { text } } }`;
 const send = `mutation ($id: String!) { sendMessage(input: { sessionId: $id, text: "Hi" }) { run { id } } }`;
 
-test("mutations that wait for a reply, and open streams, keep nobody out; what is refused leaves nothing behind", async () => {
+test("mutations that wait for a reply and open streams do not count as operations in execution; a refused operation has no effect", async () => {
   const [server, openai] = await Promise.all([startRedis(), startOpenAI()]);
   const proxy = await startProxy(server.port);
   const gateway = await startGateway({

@@ -68,7 +68,7 @@ describe("as a library", () => {
     await gateway.close();
   });
 
-  test("a list with mistakes is told before anything is started", async () => {
+  test("a list with mistakes is reported before anything is started", async () => {
     const documents = { Who: "{ vieewer { subject } }" };
     const failed = startGateway({ redis: redis.url, persistedOperations: { documents } });
     await expect(failed).rejects.toThrow(PersistedOperationsError);

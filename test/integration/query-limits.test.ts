@@ -114,7 +114,7 @@ describe("each limit holds over POST, SSE and WebSocket, with 400 in both media 
     expect(server.probe.logged).toEqual([]);
   });
 
-  test("each refusal is counted under its limit's name, which the client is told", async () => {
+  test("each refusal is counted by the name of its limit, which the error gives", async () => {
     const metrics = createMetrics();
     await using server = await startTransport({ schema, telemetry: metrics.telemetry });
     const raw = await openAcknowledged(server.endpoint);
@@ -134,7 +134,7 @@ describe("each limit holds over POST, SSE and WebSocket, with 400 in both media 
     expect((await metrics.text()).split("\n")).toContain('parley_rejections_total{code="TOO_COMPLEX"} 4');
   });
 
-  test("what is configured counts", async () => {
+  test("the configured limit applies", async () => {
     await using server = await startTransport({ schema, queryLimits: { maxDepth: 1 } });
     expect((await post(server.endpoint, "{ __typename }")).status).toBe(200);
     expect((await post(server.endpoint, "{ viewer { subject } }")).status).toBe(400);

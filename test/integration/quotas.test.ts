@@ -95,7 +95,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     return errors?.[0]?.extensions as unknown as Refused; // what a refusal carries
   }
 
-  test("sends a minute, over two gateways; what is refused leaves no trace, a retry is free", async () => {
+  test("limits sends per minute over two gateways; a refused send has no effect, a retry is not counted", async () => {
     const { here, there, subject, of } = await newcomer({ maxSendsPerMinute: 3, maxRunsPerSubject: null });
     const sessionId = `${subject}:a`;
     const first = await here.execute<Sent>(ask, { sessionId, text: "1", messageId: "one" });
@@ -135,7 +135,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     expect(metrics).toMatch(/parley_limits_reached_total\{limit="sendsPerMinute"\} [1-9]/);
   });
 
-  test("what is refused for another reason does not count", async () => {
+  test("a send that is refused for another reason is not counted", async () => {
     const { here, subject } = await newcomer({ maxSendsPerMinute: 2 });
     openai.behave({ kind: "gated", tokens: ["a"] });
     const sessionId = `${subject}:a`;

@@ -58,7 +58,7 @@ test.each([
   ["OOM", () => set("maxmemory", "1mb", "0")],
   ["NOREPLICAS", () => set("min-replicas-to-write", "1", "0")],
   ["MISCONF", failSnapshots],
-] as const)("%s is logged once and told by /readyz, reading goes on; so is its end", async (code, begin) => {
+] as const)("%s is logged once and shown by /readyz, while reads are answered; so is its end", async (code, begin) => {
   const logged = (part: string) => gateway.logged.filter(({ message }) => message.includes(part));
   const before = logged("takes writes again").length;
   const end = await begin();
@@ -76,7 +76,7 @@ test.each([
   expect(logged(`(${code})`)).toHaveLength(1);
 });
 
-test("/readyz tells it also before anybody was refused", async () => {
+test("/readyz shows it even before a write was refused", async () => {
   const end = await set("min-replicas-to-write", "1", "0");
   expect((await readiness()).warnings[0]).toContain("(NOREPLICAS)");
   await end();

@@ -15,7 +15,7 @@ test("a request's id comes back with its answer and stands in the lines that it 
   expect(logged.toSorted()).toEqual(["from-the-proxy.1", ...ids].toSorted());
 });
 
-test("what is logged on behalf of a WebSocket carries the id that its upgrade came with", async () => {
+test("log lines of a WebSocket carry the request id of its upgrade", async () => {
   await using server = await startTransport();
   const socket = await openRaw(server.endpoint, undefined, { "x-request-id": "socket-7" });
   socket.send({ type: "connection_init" });

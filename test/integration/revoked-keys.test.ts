@@ -85,7 +85,7 @@ test("a key that has other rights now signs in again", async () => {
   expect((await raw.closed).code).toBe(4403);
 });
 
-test("a key that is used with its new rights before anybody looked ends what the old ones opened", async () => {
+test("using a key with its new rights before the next check ends the streams that it opened with the old ones", async () => {
   const key = await addKey(file, { ...jim, scopes: ["chat:read", "chat:write"] });
   await using unhurried = await startTransport({
     authenticate: keyAuthentication(keyVerifier(file, () => undefined, 3_600_000)),

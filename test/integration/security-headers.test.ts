@@ -89,7 +89,7 @@ test.each<[string, number, Ask]>([
   await response.body?.cancel();
 });
 
-test("who may not in is told with all headers, too", async () => {
+test("a 401 has all security headers too", async () => {
   await using server = await startTransport({
     authenticate() {
       throw unauthenticated();

@@ -58,7 +58,7 @@ describe.each([
     expect(theirs.attended).toEqual([`${other}lost`]);
   });
 
-  test("list and tell only what is theirs", async () => {
+  test("list and deliver only their own sessions", async () => {
     await redis.flushall();
     await using mine = deploy(one);
     await using theirs = deploy(other);

@@ -136,7 +136,7 @@ test.each(mistakes)("$what", async ({ env, told }) => {
   expect(problems.map((line, i) => line.slice(2, 2 + (told[i]?.length ?? 0)))).toEqual(told);
 });
 
-test("a command over the data is told of a wrong password as well", async () => {
+test("a data command also reports a wrong Redis password", async () => {
   const ended = await runParley(folder, ["export"], { REDIS_URL: guarded.url });
   expect([ended.code, ended.stdout]).toEqual([2, ""]);
   expect(ended.stderr).toContain(`REDIS_URL: ${refused}`);

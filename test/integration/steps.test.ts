@@ -91,7 +91,7 @@ test("a reply made anew from inside a step takes the place of the whole step", a
   expect(await listOf("anew")).toEqual(["q", "again"]);
 });
 
-test("an answer that has no call is a place of its own", async () => {
+test("a tool's answer without a call is a step of its own", async () => {
   const { store } = plain.backend;
   await redis.lpush("alone", human("q"), answer("a1"), reply("done"));
   const replaceFrom = await cursorAt(plain, "alone", 1);

@@ -147,7 +147,7 @@ describe("over WebSocket", () => {
     await gateway.close();
   });
 
-  test("what is completed or cut off leaves nothing behind", async () => {
+  test("a subscription that is completed or cut off leaves nothing in memory", async () => {
     await add("left", "a");
     const streams = Array.from({ length: 20 }, (_, i) =>
       subscribe<Added>([one.url, two.url][i % 2] ?? "", messageAdded, { sessionId: "left" }),

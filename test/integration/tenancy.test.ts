@@ -234,7 +234,7 @@ describe("a history that nobody has a record of", () => {
     expect(await everything()).toEqual(before);
   });
 
-  test("comes to who an admin gives it to, whatever its id", async () => {
+  test("belongs to the owner whom an admin gives it to, whatever its id", async () => {
     await redis.lpush("chat:legacy:1", row);
     await redis.lpush("chat:legacy:2", row);
     expect((await at.gateway.adopt({ owner: "lea", match: "chat:legacy:*" })).adopted).toBe(2);
@@ -251,7 +251,7 @@ describe("a history that nobody has a record of", () => {
     await expect(at.gateway.adopt()).rejects.toThrow(/owner/);
   });
 
-  test("comes to whose token names it, by whatever is done first", async () => {
+  test("belongs to the first subject whose token names it, whichever operation comes first", async () => {
     const firsts = [
       [count, {}],
       [send, { text: "Hi" }],

@@ -187,7 +187,7 @@ test("over a WebSocket each operation is a trace, its caller's where it says so,
   expect(pathOf(finish, spans)).toEqual(["WEBSOCKET /graphql", "mutation sendMessage", "run", "EVALSHA finish"]);
 });
 
-test("a run that waited belongs to who asked for it, whichever gateway carries it out", async () => {
+test("a queued run belongs to the trace of the request that sent it, whichever gateway carries it out", async () => {
   const [one, two] = [await start(), await start()];
   openai.behave({ kind: "gated", tokens: ["First"] });
   const ask = (gateway: TestGateway, text: string, parent: string) =>
@@ -345,7 +345,7 @@ test.each([
   ["fails", 500],
   ["does not answer", null],
   ["is not there", "closed"],
-] as const)("a collector that %s disturbs nobody, and is told of once", async (_what, how) => {
+] as const)("a collector that %s disturbs no request, and is logged once", async (_what, how) => {
   if (how === "closed") await collector.close();
   else collector.answer(how);
   const gateway = await start({ tracing: { url: `${collector.url}/v1/traces`, timeoutMs: 500 } });

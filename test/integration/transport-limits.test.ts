@@ -110,7 +110,7 @@ describe("on one socket", () => {
     await closeOf(raw);
   });
 
-  test("what is paced is not lost", async () => {
+  test("messages that are slowed down are not lost", async () => {
     await using server = await startTransport({ maxMessagesPerSecond: 200 });
     const raw = await openAcknowledged(server.endpoint);
     for (let i = 0; i < 900; i++) raw.send({ type: "ping" });
@@ -157,7 +157,7 @@ describe("sockets and streams", () => {
     for (const [, socket] of [first, second]) socket.terminate();
   });
 
-  test("so many of one subject; `anonymous` is nobody in particular", async () => {
+  test("a subject may open only so many; `anonymous` is not limited", async () => {
     const { telemetry, limits } = watched();
     await using server = await startTransport({
       telemetry,
@@ -349,7 +349,7 @@ describe("more than can be executed", () => {
   });
 });
 
-test("Apollo over plain HTTP comes again when it is refused for now, and is served when there is room", async () => {
+test("Apollo over plain HTTP retries when it is refused for now, and is served when there is room", async () => {
   const { telemetry, codes } = watched();
   await using server = await startTransport({ telemetry, maxConcurrentOperations: 1 });
   const leaving = new AbortController();

@@ -118,7 +118,7 @@ describe("close codes", () => {
 });
 
 describe("errors", () => {
-  test("what is wrong with one operation is an error of that operation only", async () => {
+  test("an error of one operation does not affect the others", async () => {
     await using server = await startTransport();
     const raw = await openAcknowledged(server.endpoint);
     for (const [query, code] of [
@@ -245,7 +245,7 @@ describe("ends", () => {
   });
 });
 
-test("who leaves in mid-stream leaves nothing in the log", async () => {
+test("a client that disconnects during a stream causes no log line", async () => {
   const server = await startRedis({ appendonly: false });
   const gateway = await startGateway({ redis: server.url });
   const add = `mutation { addMessages(input: { sessionId: "s", messages: [{ role: USER, text: "x" }] }) { session { id } } }`;

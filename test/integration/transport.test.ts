@@ -183,7 +183,7 @@ describe("errors", () => {
     expect(JSON.stringify(fields)).not.toContain("private words");
   });
 
-  test("who may not in gets 401 and nothing is executed", async () => {
+  test("a client without access gets 401 and nothing is executed", async () => {
     const { ParleyError } = await import("../../src/conversation/errors.ts");
     await using server = await startTransport({
       authenticate({ headers }) {
@@ -237,7 +237,7 @@ describe("Accept", () => {
     },
   );
 
-  test("what is deferred comes with the rest to a client that accepts one result alone", async () => {
+  test("a client that accepts only one result gets deferred fields with the rest", async () => {
     await using server = await startTransport();
     server.probe.release();
     const query =
@@ -352,7 +352,7 @@ describe("CORS", () => {
     expect((await preflight(server.endpoint, "https://evil.example")).status).toBe(403);
   });
 
-  test("OPTIONS that is no preflight is told the methods", async () => {
+  test("OPTIONS that is no preflight gets the allowed methods", async () => {
     await using server = await startTransport();
     const response = await fetch(server.endpoint, { method: "OPTIONS" });
     expect([response.status, response.headers.get("allow")]).toEqual([204, "GET, HEAD, POST, OPTIONS"]);
@@ -441,7 +441,7 @@ test.each([
   ["page.example", 200],
   ["evil.example", 403],
   ["chat.example.evil.example", 403],
-])("with a list of hosts, who calls it %s gets %i", async (host, status) => {
+])("with ALLOWED_HOSTS, a request with the host %s gets %i", async (host, status) => {
   const lists = { allowedHosts: ["chat.example"], allowedOrigins: ["https://page.example"] };
   await using server = await startTransport(lists);
   const answers = [];
@@ -479,7 +479,7 @@ describe("health", () => {
     ]);
   });
 
-  test("while draining nobody new gets in, what runs goes on, and probes are answered", async () => {
+  test("while draining new clients are refused, running operations go on, and probes are answered", async () => {
     await using server = await startTransport();
     const running = post(server.endpoint, "{ parts { deferred } }");
     await post(server.endpoint, "{ hello }");

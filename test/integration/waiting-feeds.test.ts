@@ -52,7 +52,7 @@ function steps(reader: { readonly events: readonly SessionEvent[] }): readonly s
 const wholeTurn = ["waiting", "opened", "RUNNING", "message", "progress", "message", "COMPLETED"];
 
 describe("a stream that came before its session", () => {
-  test("is told all of its first turn, here and at another gateway", async ({ one, two }) => {
+  test("gets all events of its first turn, at this gateway and at another", async ({ one, two }) => {
     const readers = [
       await waiting(one, "first"),
       await waiting(one, "first", "always", ""),

@@ -42,7 +42,7 @@ describe("which session ids somebody may choose", () => {
     for (const id of outside) expect(mayUse(viewer([pattern]), id), id).toBe(false);
   });
 
-  test("one of several patterns is enough, none of none", () => {
+  test("an id needs to match only one of several patterns; an empty list matches no id", () => {
     expect(mayUse(viewer(["a*", "b*"]), "b1")).toBe(true);
     expect(mayUse(viewer([]), "a")).toBe(false);
   });
@@ -62,14 +62,14 @@ describe("which session ids somebody may choose", () => {
     );
   });
 
-  test("no pattern makes matching slow", () => {
+  test("no pattern is slow to match", () => {
     const slow = viewer([`${"*a".repeat(250)}b`]);
     // Exponential for a backtracking matcher: it would not come back at all.
     expect(mayUse(slow, "a".repeat(512))).toBe(false);
   });
 });
 
-test("patterns that were granted bound what is reached; without, the record alone says whose a session is", () => {
+test("granted patterns limit which sessions can be reached; without them the record alone decides whose a session is", () => {
   expect(mayReach(viewer(), "given-by-an-admin")).toBe(true);
   expect(mayReach(viewer(["team-*"]), "jim:1")).toBe(false);
   expect(mayReach(viewer(["team-*"]), "team-1")).toBe(true);
@@ -99,12 +99,12 @@ describe("an id that the gateway makes", () => {
     expect(makeSessionId(ann, "create", "key", now)).not.toBe(id);
   });
 
-  test("cannot be made where all ids are named", () => {
+  test("cannot be made if the patterns name every allowed id", () => {
     expect(() => makeSessionId(viewer(["jim"]), "create", null, now)).toThrow(/name the sessions/);
   });
 });
 
-test("a scope opens what it names; admin opens all", () => {
+test("a scope allows what it names; admin allows everything", () => {
   expect(() => requireScope(viewer(null, ["chat:read"]), "chat:read")).not.toThrow();
   expect(() => requireScope(viewer(null, ["admin"]), "chat:write")).not.toThrow();
   for (const scopes of [[], ["chat:write"], ["CHAT:READ"], ["chat"]]) {
@@ -114,7 +114,7 @@ test("a scope opens what it names; admin opens all", () => {
   }
 });
 
-test("only an admin acts for another, and then as that one", () => {
+test("only an admin acts for another subject, and then has the rights of that subject", () => {
   expect(() => actingFor(viewer(null, ["chat:read", "chat:write"]), "ann")).toThrow(/scope admin/);
   expect(actingFor(viewer(["jim"], ["admin"]), "ann")).toEqual({
     subject: "ann",
@@ -125,14 +125,14 @@ test("only an admin acts for another, and then as that one", () => {
   });
 });
 
-test("nobody signs in as the owner of what was made without authentication", () => {
+test("nobody can sign in as anonymous, the owner of sessions made without authentication", () => {
   expect(() => viewerOf({ subject: "anonymous", scopes: [], sessions: null, models: null })).toThrow(
     "These credentials are not valid",
   );
   expect(subjectProblem("anonymous")).toBeNull();
 });
 
-test("a subject is no pattern, and not the gateway itself", () => {
+test("a subject can be neither a pattern nor the name of the gateway itself", () => {
   for (const subject of ["*", "a*b", "", "a\u0000b", "é".repeat(128)]) expect(subjectProblem(subject)).not.toBeNull();
   for (const subject of ["jim", "auth0|1", "repo:a/b", "jim@chat.example", "é".repeat(127)]) {
     expect(subjectProblem(subject)).toBeNull();

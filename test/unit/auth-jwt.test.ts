@@ -23,7 +23,7 @@ async function refusal(answer: Promise<unknown>): Promise<string> {
 const refused = "UNAUTHENTICATED These credentials are not valid, or no longer. Sign in again.";
 
 describe("a token that is signed with the secret", () => {
-  test("says who it is, what they may, and until when", async () => {
+  test("gives the subject, its scopes and the time of expiry", async () => {
     const exp = Math.floor(Date.now() / 1000) + 60;
     const token = await tokenFor("jim", { scope: "chat:read  admin", claims: { exp } });
     expect(await bySecret()(token)).toEqual({
@@ -48,13 +48,13 @@ describe("a token that is signed with the secret", () => {
     expect(await modelsOf(null)).toBeNull();
   });
 
-  test("without a scope it may nothing; scopes may be a list", async () => {
+  test("allows nothing without a scope; scopes may be a list", async () => {
     expect((await bySecret()(await tokenFor("jim", { scope: null }))).viewer.scopes).toEqual([]);
     const listed = await tokenFor("jim", { claims: { scope: ["chat:read"] } });
     expect((await bySecret()(listed)).viewer.scopes).toEqual(["chat:read"]);
   });
 
-  test("without an end it has none", async () => {
+  test("never expires if it has no exp", async () => {
     expect((await bySecret()(await tokenFor("jim", { livesSeconds: null }))).expiresAt).toBeNull();
   });
 
@@ -71,9 +71,12 @@ describe("a token that is signed with the secret", () => {
     expect(await refusal(bySecret()(await tokenFor("jim", options)))).toBe(refused);
   });
 
-  test.each(["", "*", "a*", "anonymous", "a\nb", "x".repeat(256), "\ud800"])("nobody is called %j", async (subject) => {
-    expect(await refusal(bySecret()(await tokenFor(subject)))).toBe(refused);
-  });
+  test.each(["", "*", "a*", "anonymous", "a\nb", "x".repeat(256), "\ud800"])(
+    "is refused with the subject %j",
+    async (subject) => {
+      expect(await refusal(bySecret()(await tokenFor(subject)))).toBe(refused);
+    },
+  );
 
   test("must name a subject", async () => {
     const nameless = await new SignJWT({ scope: "admin" })
@@ -82,7 +85,7 @@ describe("a token that is signed with the secret", () => {
     expect(await refusal(bySecret()(nameless))).toBe(refused);
   });
 
-  test("counts a little longer where clocks differ, and ends when they may differ no more", async () => {
+  test("is valid for the allowed clock difference after its exp, and not longer", async () => {
     const exp = Math.floor(Date.now() / 1000) - 3;
     const token = await tokenFor("jim", { claims: { exp } });
     expect((await bySecret({ clockSkewSeconds: 60 })(token)).expiresAt).toBe((exp + 60) * 1000);
@@ -91,7 +94,7 @@ describe("a token that is signed with the secret", () => {
     expect((await bySecret({ clockSkewSeconds: 60 })(early)).viewer.subject).toBe("jim");
   });
 
-  test("must be of the issuer and for the audience, where those are named", async () => {
+  test("must have the configured issuer and audience", async () => {
     const verify = bySecret({ issuer: "https://login.example/", audience: "chat" });
     const good = { iss: "https://login.example/", aud: ["other", "chat"] };
     expect((await verify(await tokenFor("jim", { claims: good }))).viewer.subject).toBe("jim");
@@ -101,13 +104,13 @@ describe("a token that is signed with the secret", () => {
   });
 
   test.each(["", "x", "a.b.c", "..", "e30.e30.e30", "Bearer", `${"a".repeat(10_000)}.b.c`])(
-    "%.20s is none",
+    "%.20s is refused",
     async (token) => {
       expect(await refusal(bySecret()(token))).toBe(refused);
     },
   );
 
-  test("no other secret, no altered claim, no other algorithm, and none at all", async () => {
+  test("is refused with another secret, an altered claim, another algorithm or no algorithm", async () => {
     const verify = bySecret();
     const other = await new SignJWT({ sub: "jim" })
       .setProtectedHeader({ alg: "HS256" })
@@ -124,7 +127,7 @@ describe("a token that is signed with the secret", () => {
 });
 
 describe("a token of an issuer with a key set", () => {
-  test.each(["RS256", "PS256", "ES256", "ES384", "EdDSA"])("counts when signed with %s", async (alg) => {
+  test.each(["RS256", "PS256", "ES256", "ES384", "EdDSA"])("is valid if it is signed with %s", async (alg) => {
     const signer = await createSigner(alg, "a");
     await using keySet = await startKeySet([signer.publicJwk]);
     const verify = byKeys(keySet.url);
@@ -134,7 +137,7 @@ describe("a token of an issuer with a key set", () => {
     expect(await refusal(verify(await signer.token("jim", { livesSeconds: -30 })))).toBe(refused);
   });
 
-  test("a new key counts at once, one that was taken back no longer", async () => {
+  test("is valid as soon as its key is published, and invalid once the key is withdrawn", async () => {
     const [old, next] = await Promise.all([createSigner("ES256", "old"), createSigner("ES256", "next")]);
     await using keySet = await startKeySet([old.publicJwk]);
     const verify = byKeys(keySet.url);
@@ -148,7 +151,7 @@ describe("a token of an issuer with a key set", () => {
     expect(await refusal(verify(await old.token("jim")))).toBe(refused);
   });
 
-  test("a flood of unknown keys is no flood at the issuer", async () => {
+  test("many tokens with unknown keys cause few requests to the issuer", async () => {
     const signer = await createSigner("ES256", "a");
     await using keySet = await startKeySet([signer.publicJwk]);
     const verify = byKeys(keySet.url);
@@ -158,7 +161,7 @@ describe("a token of an issuer with a key set", () => {
     expect(keySet.fetched).toBeLessThanOrEqual(3);
   });
 
-  test("of two keys that it does not choose between, either counts", async () => {
+  test("is valid with either of two keys if it does not name one", async () => {
     const [one, two, stranger] = await Promise.all(["a", "b", "c"].map((kid) => createSigner("ES256", kid)));
     if (!one || !two || !stranger) throw new Error("Three signers were made");
     await using keySet = await startKeySet([one.publicJwk, two.publicJwk]);
@@ -202,7 +205,7 @@ describe("a token of an issuer with a key set", () => {
     expect((await verify(await signer.token("jim"))).viewer.subject).toBe("jim");
   });
 
-  test("that they cannot be fetched is reported once; a set that is too large counts as none", async () => {
+  test("a key set that cannot be fetched is reported once; a set that is too large counts as one that cannot be fetched", async () => {
     const signer = await createSigner("ES256", "a");
     await using keySet = await startKeySet([{ ...signer.publicJwk, x5c: ["x".repeat(2_000_000)] }]);
     const told: unknown[] = [];

@@ -28,7 +28,7 @@ function verifier(file: string) {
   return { verify, codeOf, problems };
 }
 
-test("a key lets its subject in, and the file does not tell it", async () => {
+test("a key signs its subject in, and the file does not contain the key", async () => {
   const file = newFile();
   const key = await makeKey(file, jim);
   const team = await makeKey(file, { subject: "ann", scopes: ["admin"], sessions: ["team-*"], models: ["agent:*"] });
@@ -56,7 +56,7 @@ test("a key lets its subject in, and the file does not tell it", async () => {
   }
 });
 
-test("the file counts as it is now", async () => {
+test("changes of the file take effect at once", async () => {
   const file = newFile();
   const { codeOf, problems } = verifier(file);
   expect(await codeOf("parley_x")).toBe("UNAUTHENTICATED");
@@ -79,7 +79,7 @@ test("the file counts as it is now", async () => {
   expect(problems).toEqual(["ENOENT", "ENOENT"]);
 });
 
-describe("a line that is wrong lets nobody in, and keeps nobody out", () => {
+describe("a wrong line signs nobody in, and the other lines still count", () => {
   const sha256 = "0".repeat(64);
   test.each([
     ["{", "is no JSON object"],
@@ -111,7 +111,7 @@ describe("a line that is wrong lets nobody in, and keeps nobody out", () => {
   });
 });
 
-test("parley keys add refuses what would be no key", () => {
+test("parley keys add refuses a subject, scopes or patterns that no key can have", () => {
   expect(newKeyProblem(jim)).toBeNull();
   expect(newKeyProblem({ ...jim, scopes: ["chat:delete"] })).toBe(
     "There is no scope chat:delete. There are chat:read, chat:write, admin.",

@@ -79,7 +79,7 @@ describe("followed sessions", () => {
     },
   );
 
-  test("one that is another is told its state, and only that one", async () => {
+  test("a session that has changed gets its new state, and no other session gets one", async () => {
     const world = new World();
     const [first, second] = world.add(2);
     world.changed.set("s1", "another");
@@ -88,7 +88,7 @@ describe("followed sessions", () => {
     expect(new Set(second?.told)).toEqual(new Set(["another"]));
   });
 
-  test("one whose events may be missing is compared ahead of the others, once", async () => {
+  test("a session that may have missed events is compared before the others, once", async () => {
     const world = new World();
     const sessions = world.add(1000);
     const last = sessions.at(-1) as Session;
@@ -150,7 +150,7 @@ describe("followed sessions", () => {
     expect(only?.told.length).toBeGreaterThan(1);
   });
 
-  test("a script is asked about one slot alone", async () => {
+  test("one script call compares sessions of one slot only", async () => {
     const slot = (key: string) => Number(key.slice(1)) % 7;
     const world = new World(slot);
     const sessions = world.add(50);

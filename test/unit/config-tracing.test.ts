@@ -52,7 +52,7 @@ test.each([
   ["OTEL_RESOURCE_ATTRIBUTES", "a=%E0%A4%A"],
   ["OTEL_EXPORTER_OTLP_TIMEOUT", "soon"],
   ["OTEL_TRACES_SAMPLER", "xray"],
-] as const)("%s=%s is left out and told of, without its value", (name, value) => {
+] as const)("%s=%s is ignored, with a warning that does not contain the value", (name, value) => {
   const read = tracing({ ...endpoint, [name]: value });
   expect(read).toMatchObject({ headers: {}, resourceAttributes: {}, timeoutMs: null });
   expect(read?.warnings).toHaveLength(1);

@@ -303,7 +303,7 @@ test.each([
   [{ OPENAI_API_KEY: "sk-1", MODEL: "offline" }, false],
   [{ OPENAI_API_KEY: "sk-1", AUTO_TITLE: "0" }, false],
   [{ AUTO_TITLE: "1" }, true],
-])("with %j titles come by themselves: %s", (env, expected) => {
+])("with %j sessions get titles automatically: %s", (env, expected) => {
   expect(loadConfig(env).autoTitle).toBe(expected);
 });
 

@@ -81,7 +81,7 @@ describe("keyspace events of a list", () => {
     expect(foreign()).toBe(1);
   });
 
-  test("what was explained and never came explains nothing that comes later", async () => {
+  test("a publication whose event never came explains no later event", async () => {
     const { events, foreign } = opened();
     events.explain(3, 3);
     await vi.advanceTimersByTimeAsync(300);
@@ -97,7 +97,7 @@ describe("keyspace events of a list", () => {
     expect(foreign()).toBe(2);
   });
 
-  test("once closed it tells nothing", async () => {
+  test("reports nothing once it is closed", async () => {
     const { events, foreign } = opened();
     events.take("lpush");
     events.close();

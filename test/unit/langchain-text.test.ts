@@ -50,7 +50,7 @@ describe("offlineReply", () => {
     expect(offlineReply([...history, user("call me Jim")], "What's my name?")).toContain("Jim");
   });
 
-  it("says what it is and what it was told", () => {
+  it("says that it is offline, and repeats what it was told", () => {
     const text = offlineReply([user("a"), { who: "assistant", text: "b" }], "Why is the sky {blue}?");
     expect(text).toContain("offline model");
     expect(text).toContain("Why is the sky {blue}?");

@@ -5,7 +5,7 @@ import { createMetrics, type Figures } from "../../src/telemetry/metrics.ts";
 
 const operation = { type: "query", field: "session", code: "OK", seconds: 0.003 } as const;
 
-test("a label has no more values than there is room for, whoever makes them", async () => {
+test("a label never has more than the allowed number of values, whoever makes them", async () => {
   const metrics = createMetrics();
   for (let i = 0; i < 1000; i++) metrics.telemetry.operation({ ...operation, field: `f${i}`, code: `C${i}` });
   const lines = (await metrics.text()).split("\n").filter((line) => line.startsWith("parley_operations_total{"));
@@ -36,11 +36,11 @@ test.each([
   [{ HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1", METRICS: "on" }, true],
   [{ HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1", METRICS_TOKEN: "0123456789abcdef" }, true],
   [{ METRICS: "off", METRICS_TOKEN: "0123456789abcdef" }, false],
-] as const)("%j: who can reach /metrics unasked is on this machine (%s)", (env, expected) => {
+] as const)("%j: without a token only this machine can reach /metrics (%s)", (env, expected) => {
   expect(loadConfig(env).metrics).toBe(expected);
 });
 
-test("a token that can be guessed is a mistake in the configuration", () => {
+test("a METRICS_TOKEN that can be guessed is a mistake in the configuration", () => {
   expect(() => loadConfig({ METRICS_TOKEN: "short" })).toThrow("METRICS_TOKEN");
 });
 

@@ -48,7 +48,7 @@ test("reasoning, text and reasoning in mid-message are parts of their own, text 
   ]);
 });
 
-test("of a run that does not think the text is the one part, and there is no log", () => {
+test("a run without reasoning has one part, its text, and no log", () => {
   const made = written([text("Hello "), text("Jim")]);
   expect(made).toEqual({ text: "Hello Jim", log: "", leftOut: [] });
   expect(partsOf("", made.text, "r")).toEqual([{ kind: "text", messageLocalId: "r", start: 0, text: "Hello Jim" }]);
@@ -60,7 +60,7 @@ test("lines of a later version are passed over", () => {
   expect(partsOf(log, "Hi", "r").map(textOf)).toEqual(["Hm.", "Hi"]);
 });
 
-test("a line never ends inside a surrogate pair, and the end takes what is left", () => {
+test("a line never ends inside a surrogate pair, and the last line takes the rest", () => {
   const log = new PartLog(1000);
   log.reasoning("a\u{1d11e}".slice(0, 2), 0);
   expect(log.lines).toBe('["r",0,0,0,"a"]\n');
@@ -178,7 +178,7 @@ test("what is too much for the log is left out of it: arguments, results and dat
   expect([...none.leftOut]).toEqual([]);
 });
 
-test("arguments that are too long are told whole to who decides, and stay so; otherwise they are none, not those that there are", () => {
+test("arguments that are too long are kept whole for a call that needs a decision; for other calls they are left out", () => {
   const log = new PartLog(400);
   const args = { to: "x".repeat(500) };
   for (const callId of ["c1", "c2"]) log.call(callId, "pay", 0);

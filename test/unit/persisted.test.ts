@@ -44,7 +44,7 @@ describe("auto", () => {
     expect(resolved(persisted, { doc_id: sha256 })).toBe(query);
   });
 
-  test("another's hash is never taken over", () => {
+  test("a text is never registered under the hash of another text", () => {
     const persisted = persistedOperations("auto", new Map());
     const refused = [400, "BAD_REQUEST", "provided sha does not match query"];
     expect(resolved(persisted, { query: other, extensions: apq(sha256) })).toEqual(refused);
@@ -53,7 +53,7 @@ describe("auto", () => {
     expect(resolved(persisted, { extensions: apq(sha256) })).toBe(query);
   });
 
-  test("a text without a hash is a text; nothing at all is a bad request", () => {
+  test("a text without a hash is executed; a request without either is a bad request", () => {
     const persisted = persistedOperations("auto", new Map());
     expect(resolved(persisted, { query, id: "ignored" })).toBe(query);
     expect(resolved(persisted, {})).toEqual(noQuery);
@@ -92,7 +92,7 @@ describe("auto", () => {
   });
 });
 
-test("off: texts are answered, hashes are told not to be", () => {
+test("off: operations sent as text are answered, hashes are refused as not supported", () => {
   const persisted = persistedOperations("off", new Map());
   const notSupported = [400, "PERSISTED_QUERY_NOT_SUPPORTED", "forgiven"];
   expect(resolved(persisted, { query })).toBe(query);
@@ -102,7 +102,7 @@ test("off: texts are answered, hashes are told not to be", () => {
   expect(resolved(persisted, {})).toEqual(noQuery);
 });
 
-test("only: what is listed, by id, hash or text, and nothing else", () => {
+test("only: listed operations are answered by id, hash or text, and no others", () => {
   const persisted = persistedOperations(
     "only",
     new Map([
@@ -170,7 +170,7 @@ describe("a list", () => {
     expect([...checkedList(manifest, checks)]).toEqual([[sha256, query]]);
   });
 
-  test("every mistake is told at once, by the operation's name", () => {
+  test("all mistakes are reported together, each by the name of its operation", () => {
     const list = {
       good: query,
       syntax: "{ viewer",

@@ -6,7 +6,7 @@ function terminal(isTTY: boolean, columns = 80) {
   return { written, isTTY, columns, write: (text: string) => written.push(text) };
 }
 
-test("a bar, how much, how fast and how long still, where the whole is known", () => {
+test("shows a bar, the amount, the rate and the time left if the total is known", () => {
   const screen = terminal(true);
   let now = 0;
   const progress = createProgress(screen, () => now);
@@ -24,7 +24,7 @@ test("a bar, how much, how fast and how long still, where the whole is known", (
   ]);
 });
 
-test("a count and a rate, where it is not", () => {
+test("shows a count and a rate if the total is not known", () => {
   const screen = terminal(true);
   let now = 0;
   const progress = createProgress(screen, () => now);
@@ -33,7 +33,7 @@ test("a count and a rate, where it is not", () => {
   expect(screen.written).toEqual(["\r\x1b[K7 sessions  4/s"]);
 });
 
-test("not oftener than ten times a second, and never wider than the terminal", () => {
+test("writes at most ten times a second, and never more than the width of the terminal", () => {
   const screen = terminal(true, 30);
   let now = 0;
   const progress = createProgress(screen, () => now);
@@ -42,7 +42,7 @@ test("not oftener than ten times a second, and never wider than the terminal", (
   for (const line of screen.written) expect(line.replace("\r\x1b[K", "")).toHaveLength(29);
 });
 
-test("nothing where nobody watches", () => {
+test("writes nothing if the output is no terminal", () => {
   const pipe = terminal(false);
   const progress = createProgress(pipe);
   progress.show({ text: "7 sessions", count: 7, share: 0.5 });

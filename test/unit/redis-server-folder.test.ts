@@ -33,7 +33,7 @@ describe("withFolderLock", () => {
     expect(await readdir(folder)).toHaveLength(1);
   });
 
-  test("is free after a failure, with the failure told", async () => {
+  test("is released after a failure, and passes the failure on", async () => {
     await expect(withFolderLock(folder, () => Promise.reject(new Error("no")))).rejects.toThrow("no");
     expect(await withFolderLock(folder, () => Promise.resolve("in"))).toBe("in");
   });

@@ -122,7 +122,7 @@ describe("Dockerfile", () => {
     expect(lines.filter((line) => /npm (ci|install)/.test(line) && !line.includes("--ignore-scripts"))).toEqual([]);
   });
 
-  test("it runs as nobody in particular, says how it is, and gets its own signals", async () => {
+  test("it runs as an ordinary user, has a health check, and receives signals itself", async () => {
     const user = last.findIndex((line) => line === "USER 1000:1000");
     expect(user).toBeGreaterThan(0);
     // Behind it nothing could be made root's.
@@ -146,7 +146,7 @@ describe("Dockerfile", () => {
     expect(last.some((line) => line.startsWith("ENV NODE_ENV=production "))).toBe(true);
   });
 
-  test("what is not built from never gets into the build", () => {
+  test("files that the build does not need are not sent to it", () => {
     const [first, ...let_in] = textOf(".dockerignore").trimEnd().split("\n");
     expect(first).toBe("*");
     const copied = lines.flatMap((line) => (/^COPY (?!--from)/.test(line) ? line.split(" ").slice(1, -1) : []));
@@ -164,7 +164,7 @@ describe("dependencies", () => {
     expect(textOf(".npmrc")).toContain("save-exact=true");
   });
 
-  test("the lockfile has a hash of each package, the same versions, and nobody's registry", () => {
+  test("the lockfile has a hash of each package, the same versions, and names no registry", () => {
     const lock = JSON.parse(textOf("package-lock.json")) as {
       lockfileVersion: number;
       packages: Record<string, { version?: string; integrity?: string; resolved?: string; link?: boolean } & Manifest>;
