@@ -10,36 +10,25 @@ import type { TestGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { secret, tokenFor } from "../support/gateway/tokens.ts";
 import { payer } from "../support/model/agent-gateway.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
 import { pays, startTools } from "../support/model/paid-tools.ts";
 import type { Tools } from "../support/model/paid-tools.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
-import type { TestRedis } from "../support/redis/redis-server.ts";
+import { startServedModel, type ServedModel } from "../support/model/served-model.ts";
 
 // POST /ag-ui with AG-UI's own client, which refuses events that come in a wrong order.
 
-let openai: OpenAIServer;
-let redis: TestRedis;
-let gateway: TestGateway;
+let openai: ServedModel["openai"];
+let redis: ServedModel["redis"];
+let gateway: ServedModel["gateway"];
+let close: ServedModel["close"];
 
 beforeAll(async () => {
-  [openai, redis] = await Promise.all([startOpenAI(), startRedis({ appendonly: false })]);
-  gateway = await startGateway({
-    redis: redis.url,
-    model: "openai:small",
-    openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
-    modelMaxRetries: 0,
-  });
+  ({ openai, redis, gateway, close } = await startServedModel({ modelMaxRetries: 0 }));
 });
 beforeEach(() => {
   openai.releaseAll();
   openai.behave(null);
 });
-afterAll(async () => {
-  await gateway.close();
-  await Promise.all([redis.stop(), openai.close()]);
-});
+afterAll(() => close());
 
 interface Message {
   readonly id: string;

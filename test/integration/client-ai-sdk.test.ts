@@ -5,32 +5,19 @@ import { createParleyClient } from "../../packages/client/src/client.ts";
 import type { ChatMessage, ParleyClient } from "../../packages/client/src/client.ts";
 import { createParleyTransport, toContent, toUIMessages } from "../../packages/client/src/kits/ai-sdk.ts";
 import type { ParleyTransportOptions, ParleyUIMessage } from "../../packages/client/src/kits/ai-sdk.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
 import { readMessages } from "../support/gateway/conversation.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
-import type { TestRedis } from "../support/redis/redis-server.ts";
+import { startServedModel, type ServedModel } from "../support/model/served-model.ts";
 
 // parley-client/ai-sdk with the AI SDK's own Chat, which is what useChat shows.
 
-let openai: OpenAIServer;
-let redis: TestRedis;
-let gateway: TestGateway;
+let openai: ServedModel["openai"];
+let gateway: ServedModel["gateway"];
+let close: ServedModel["close"];
 
 beforeAll(async () => {
-  [openai, redis] = await Promise.all([startOpenAI(), startRedis({ appendonly: false })]);
-  gateway = await startGateway({
-    redis: redis.url,
-    model: "openai:small",
-    openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
-  });
+  ({ openai, gateway, close } = await startServedModel());
 });
-afterAll(async () => {
-  await gateway.close();
-  await Promise.all([redis.stop(), openai.close()]);
-});
+afterAll(() => close());
 
 const clients: ParleyClient[] = [];
 beforeEach(() => {

@@ -9,35 +9,22 @@ import type {
   SessionSnapshot,
   SessionStore,
 } from "../../packages/client/src/client.ts";
-import { startGateway } from "../support/gateway/gateway.ts";
-import type { TestGateway } from "../support/gateway/gateway.ts";
-import { startOpenAI } from "../support/model/openai-server.ts";
-import type { OpenAIServer } from "../support/model/openai-server.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
-import type { TestRedis } from "../support/redis/redis-server.ts";
 import { startProxy } from "../support/redis/tcp-proxy.ts";
 import type { TcpProxy } from "../support/redis/tcp-proxy.ts";
+import { startServedModel, type ServedModel } from "../support/model/served-model.ts";
 
 // The package parley-client against a gateway, through a proxy that cuts its connections; over both transports, because
 // each reconnects, renews its token and notices a dead link in a way of its own.
 
-let openai: OpenAIServer;
-let redis: TestRedis;
-let gateway: TestGateway;
+let openai: ServedModel["openai"];
+let gateway: ServedModel["gateway"];
+let close: ServedModel["close"];
 let proxy: TcpProxy;
 
 beforeAll(async () => {
-  [openai, redis] = await Promise.all([startOpenAI(), startRedis({ appendonly: false })]);
-  gateway = await startGateway({
-    redis: redis.url,
-    model: "openai:small",
-    openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
-  });
+  ({ openai, gateway, close } = await startServedModel());
 });
-afterAll(async () => {
-  await gateway.close();
-  await Promise.all([redis.stop(), openai.close()]);
-});
+afterAll(() => close());
 
 const opened: { close(): void }[] = [];
 beforeEach(async () => {

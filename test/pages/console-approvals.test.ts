@@ -9,7 +9,6 @@ import { messages, openConsole, say, seriousFindings, shown } from "../support/b
 import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
 
 // Calls of tools that wait for a decision, in the console: in a real Chromium, against the real gateway, whose agent is the
 // offline model with a tool that needs approvals.
@@ -27,11 +26,6 @@ const note = tool(
 );
 
 const test = browserTest
-  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
-    const redis = await startRedis({ appendonly: false });
-    onCleanup(() => redis.stop());
-    return redis;
-  })
   .extend("openai", { scope: "file" }, async ({}, { onCleanup }) => {
     const openai = await startOpenAI();
     onCleanup(() => openai.close());

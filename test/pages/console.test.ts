@@ -8,7 +8,6 @@ import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import { command } from "../support/redis/redis-command.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
 
 // The console in a real Chromium, against the real gateway. Each test fails as well where a page breaks its policy, throws or
 // writes an error to its console: see browserTest.
@@ -20,11 +19,6 @@ const people: Readonly<Record<string, { readonly subject: string; readonly scope
 };
 
 const test = browserTest
-  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
-    const redis = await startRedis({ appendonly: false });
-    onCleanup(() => redis.stop());
-    return redis;
-  })
   .extend("openai", { scope: "file" }, async ({}, { onCleanup }) => {
     const openai = await startOpenAI();
     onCleanup(() => openai.close());

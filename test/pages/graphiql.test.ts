@@ -3,19 +3,12 @@ import { expect } from "vitest";
 import { browserTest } from "../support/browser/browser-test.ts";
 import { startGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
 
-const test = browserTest
-  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
-    const redis = await startRedis({ appendonly: false });
-    onCleanup(() => redis.stop());
-    return redis;
-  })
-  .extend("gateway", { scope: "file" }, async ({ redis }, { onCleanup }) => {
-    const gateway = await startGateway({ redis: redis.url, model: "offline" });
-    onCleanup(() => gateway.close());
-    return gateway;
-  });
+const test = browserTest.extend("gateway", { scope: "file" }, async ({ redis }, { onCleanup }) => {
+  const gateway = await startGateway({ redis: redis.url, model: "offline" });
+  onCleanup(() => gateway.close());
+  return gateway;
+});
 
 test("GraphiQL sends its first example and shows the reply, within its policy", async ({ gateway, visitor }) => {
   const page = await visitor.open(gateway.url);

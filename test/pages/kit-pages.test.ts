@@ -13,7 +13,6 @@ import { payer } from "../support/model/agent-gateway.ts";
 import { startOpenAI } from "../support/model/openai-server.ts";
 import { pays, startTools } from "../support/model/paid-tools.ts";
 import { command } from "../support/redis/redis-command.ts";
-import { startRedis } from "../support/redis/redis-server.ts";
 
 // The AI SDK's hook and assistant-ui's components in a real Chromium, in a page that Vite has built, over an agent whose calls
 // wait for approvals. Neither kit has a way to approve with other arguments: ChatAddToolApproveResponseFunction takes
@@ -45,11 +44,6 @@ const test = browserTest
     const tools = await startTools();
     onCleanup(() => tools.close());
     return tools;
-  })
-  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
-    const redis = await startRedis({ appendonly: false });
-    onCleanup(() => redis.stop());
-    return redis;
   })
   .extend("gateway", { scope: "file" }, async ({ redis, openai, tools }, { onCleanup }) => {
     const gateway = await startGateway({

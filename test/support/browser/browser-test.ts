@@ -2,6 +2,7 @@ import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { inject, test } from "vitest";
 
+import { startRedis } from "../redis/redis-server.ts";
 import type {} from "./unpack-chromium.ts";
 
 /** A visitor: a browser's context, whose tabs share storage and nothing else. */
@@ -20,10 +21,15 @@ const reportViolations = `document.addEventListener("securitypolicyviolation", (
   reportProblem(violatedDirective + " forbids " + blockedURI))`;
 
 /**
- * Tests with a real Chromium, one for the whole file. `visitor` is new for each test, which fails where one of its pages
- * throws, writes an error to its console or breaks its Content-Security-Policy.
+ * Tests with a real Chromium, one for the whole file, and a Redis, where it is asked for. `visitor` is new for each test, which
+ * fails where one of its pages throws, writes an error to its console or breaks its Content-Security-Policy.
  */
 export const browserTest = test
+  .extend("redis", { scope: "file" }, async ({}, { onCleanup }) => {
+    const redis = await startRedis({ appendonly: false });
+    onCleanup(() => redis.stop());
+    return redis;
+  })
   .extend("browser", { scope: "file" }, async ({}, { onCleanup }): Promise<Browser> => {
     const { executablePath, env } = inject("chromium");
     const browser = await chromium.launch({
