@@ -17,10 +17,8 @@ type Probe =
     }
   /** It reads its append-only file. */
   | { readonly kind: "loading" }
-  /** Nothing listens, or nothing answers in time. */
-  | { readonly kind: "silent"; readonly reason: string }
-  /** Something answers that is no Redis with this password. */
-  | { readonly kind: "foreign"; readonly reason: string };
+  /** Nothing listens, or nothing answers in time; foreign: something answers that is no Redis with this password. */
+  | { readonly kind: "silent" | "foreign" };
 
 const answerTimeoutMs = 2_000;
 
@@ -64,7 +62,7 @@ function failure(error: unknown): Probe {
   const reason = error instanceof Error ? error.message : String(error);
   if (reason.startsWith("LOADING")) return { kind: "loading" };
   // A reply of a server begins with its code in capitals; whatever else failed did so on the way.
-  return { kind: /^[A-Z]{3,} /.test(reason) ? "foreign" : "silent", reason };
+  return { kind: /^[A-Z]{3,} /.test(reason) ? "foreign" : "silent" };
 }
 
 /** A field of INFO, or null. */

@@ -262,7 +262,6 @@ export function createReplies(options: RepliesOptions): LangChainReplies {
 
   return {
     models: names.map((name) => choiceOf(name, agents.get(name), name === defaultModel)),
-    defaultModel,
 
     async reply(request) {
       let thrown: unknown;

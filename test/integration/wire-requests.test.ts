@@ -25,7 +25,7 @@ const repliesFor = (model: string, temperature: number | null = null, baseUrl = 
 /** The requests that a turn makes, and how it ends. */
 async function turn(replies: LangChainReplies, other: Partial<ReplyRequest> = {}) {
   const before = server.requests.length;
-  const { outcome } = await runReply(replies, { model: replies.defaultModel, ...other });
+  const { outcome } = await runReply(replies, { model: replies.models[0]?.name ?? "", ...other });
   const bodies = server.requests.slice(before).map(({ body }) => body);
   return { outcome, bodies, last: bodies.at(-1) ?? {} };
 }

@@ -133,8 +133,8 @@ export class InputChecks {
     const { context = [] } = message;
     if (context.length > maxParts) throw badInput("context", `There may be at most ${maxParts} of them.`);
     const known = context.reduce((sum, { description, value }) => sum + description.length + value.length, 0);
-    const { maxMessageChars: most } = this.#limits;
-    if (known > most) throw badInput("context", `The context may have at most ${most} characters; this has ${known}.`);
+    if (known > maxMessageChars)
+      throw badInput("context", `The context may have at most ${maxMessageChars} characters; this has ${known}.`);
     const beside = [message.name ?? "", message.toolCallId ?? "", ...message.toolCalls.map((c) => JSON.stringify(c))];
     const chars = beside.reduce((sum, text) => sum + text.length, content);
     const [only] = message.content;

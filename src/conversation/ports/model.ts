@@ -11,7 +11,6 @@ import type { MemorySettings } from "../session.ts";
 export interface Replies {
   /** What a caller may choose, the default first. */
   readonly models: readonly ModelChoice[];
-  readonly defaultModel: string;
   /** Answers the input over the rows. Settles soon after `signal` aborts, with `cancelled`. */
   reply(request: ReplyRequest): Promise<ReplyOutcome>;
   /** Whether a tool of this JSON Schema takes the arguments. */
