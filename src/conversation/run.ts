@@ -27,6 +27,7 @@ export const runErrorCodes = [
   "REPLY_CUT_OFF",
   "TOOL_LIMIT",
   "RUN_TIMEOUT",
+  "CANNOT_WAIT",
   "APPROVAL_EXPIRED",
   "RUN_LOST",
   "OTHER",

@@ -2,7 +2,7 @@ import { AIMessage } from "@langchain/core/messages";
 import { StringOutputParser } from "@langchain/core/output_parsers";
 import { RunnableLambda, RunnableSequence } from "@langchain/core/runnables";
 import { tool } from "@langchain/core/tools";
-import { MemorySaver, MessagesAnnotation, StateGraph } from "@langchain/langgraph";
+import { interrupt, MemorySaver, MessagesAnnotation, StateGraph } from "@langchain/langgraph";
 import { ToolNode } from "@langchain/langgraph/prebuilt";
 import { ChatOpenAI } from "@langchain/openai";
 import { createAgent, humanInTheLoopMiddleware } from "langchain";
@@ -50,6 +50,20 @@ function loop(tools: ConstructorParameters<typeof ToolNode>[0] = [weather]) {
     .addEdge("tools", "model")
     .compile();
 }
+
+const asksUser = tool(() => String(interrupt("Really?")), {
+  name: "ask",
+  description: "Asks the user.",
+  schema: z.object({}),
+});
+
+const asking = () =>
+  new StateGraph(MessagesAnnotation)
+    .addNode("ask", () => ({ messages: [new AIMessage(String(interrupt("Really?")))] }))
+    .addEdge("__start__", "ask");
+
+const around = (within: ReturnType<ReturnType<typeof asking>["compile"]>) =>
+  new StateGraph(MessagesAnnotation).addNode("within", within).addEdge("__start__", "within").compile();
 
 interface Options extends AgentRunOptions {
   readonly kind?: "graph" | "runnable";
@@ -175,6 +189,24 @@ describe("a graph", () => {
       .compile();
     const { outcome } = await answered(graph, { limits: { runTimeoutMs: 100 } });
     expect(outcome).toMatchObject({ kind: "failed", error: { code: "RUN_TIMEOUT" } });
+  });
+
+  test.each([
+    ["a node", () => asking().compile(), 0],
+    [
+      "a graph within, with a checkpointer of its own",
+      () => around(asking().compile({ checkpointer: new MemorySaver() })),
+      0,
+    ],
+    ["a tool", () => loop([asksUser]), 1],
+  ] as const)("interrupt() in %s ends the run as CANNOT_WAIT, and tells what can wait", async (_where, made, steps) => {
+    server.next(calls(["c1", "{}", "ask"]));
+    const { opened, answers, outcome } = await answered(made());
+    expect(outcome).toMatchObject({ kind: "failed", error: { code: "CANNOT_WAIT", retryable: false } });
+    expect(outcome.kind === "failed" && outcome.error.message).toBe(
+      "The agent asked for an answer in the middle of its work (LangGraph's interrupt()), and cannot wait for one. Only calls of tools that need an approval can wait.",
+    );
+    expect([opened.length, answers.length]).toEqual([steps, 0]);
   });
 
   test("models one after another are one text, without those tagged nostream; what they cost is added up", async () => {
@@ -349,9 +381,9 @@ test("what of a flow cannot be supported is refused at the start, by its place",
     "",
   );
   expect(problems).toEqual([
-    "agents.asks.graph must not have humanInTheLoopMiddleware: nothing waits for an approval yet",
+    "agents.asks.graph must not have humanInTheLoopMiddleware: give its model and tools as an agent with approvals",
     "agents.kept.graph must be compiled without a checkpointer: its history is the session's",
-    "agents.kept.graph must have neither interruptBefore nor interruptAfter: nothing waits for an approval yet",
+    "agents.kept.graph must have neither interruptBefore nor interruptAfter: its run cannot wait for an answer",
     "agents.agent.graph must be a compiled LangGraph graph (of createAgent's agent: its graph)",
     "agents.other.runnable is a LangGraph graph: give it as graph",
     "agents.none.runnable has no place beside graph",

@@ -3,6 +3,7 @@ import { AIMessageChunk, type BaseMessage } from "@langchain/core/messages";
 import type { ToolCallChunk } from "@langchain/core/messages/tool";
 import { ChatGenerationChunk } from "@langchain/core/outputs";
 import { tool } from "@langchain/core/tools";
+import { interrupt } from "@langchain/langgraph";
 import { ChatOpenAI } from "@langchain/openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -236,6 +237,19 @@ describe("what a tool may not tell, and what never runs one", () => {
       });
     }
   });
+});
+
+test("a tool that calls interrupt() ends the run as CANNOT_WAIT, and the log has why", async () => {
+  const asks = tool(() => String(interrupt("Really?")), {
+    name: "weather",
+    description: "Asks.",
+    schema: z.object({}),
+  });
+  server.next(calls(["c1", "{}"]));
+  const { opened, answers, outcome, failures } = await answered({ tools: [asks] });
+  expect(outcome).toMatchObject({ kind: "failed", error: { code: "CANNOT_WAIT", retryable: false } });
+  expect([opened.length, answers.length]).toEqual([1, 0]);
+  expect(failures).toMatchObject([{ agent: "helper", tool: "weather" }]);
 });
 
 test.each([["length"], [null]])("calls of a reply that was cut off (%s) never run", async (finishReason) => {

@@ -52,6 +52,10 @@ const RunErrorCodeRef = builder.enumType("RunErrorCode", {
     },
     TOOL_LIMIT: { description: "An agent asked its model or its tools more often than its limits let it." },
     RUN_TIMEOUT: { description: "An agent took longer than its limits let it." },
+    CANNOT_WAIT: {
+      description:
+        "An agent asked for an answer in the middle of its work (LangGraph's interrupt()). Only calls of tools that need an approval can wait.",
+    },
     APPROVAL_EXPIRED: { description: "Nobody decided in time on the calls that an agent's run waited with." },
     RUN_LOST: { description: "The process that made the reply died." },
     OTHER: { description: "Any other failure, and what a later version adds." },

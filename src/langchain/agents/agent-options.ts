@@ -174,9 +174,11 @@ function graphProblems(place: string, graph: unknown): readonly string[] {
       ? []
       : [`${place} must be compiled without a checkpointer: its history is the session's`]),
     ...(waits
-      ? [`${place} must have neither interruptBefore nor interruptAfter: nothing waits for an approval yet`]
+      ? [`${place} must have neither interruptBefore nor interruptAfter: its run cannot wait for an answer`]
       : []),
-    ...(asks ? [`${place} must not have humanInTheLoopMiddleware: nothing waits for an approval yet`] : []),
+    ...(asks
+      ? [`${place} must not have humanInTheLoopMiddleware: give its model and tools as an agent with approvals`]
+      : []),
   ];
 }
 

@@ -49,10 +49,10 @@ async function replyOf(
   // Requests are counted here: LangGraph's own measure counts each step of the graph.
   const options = { signal, callbacks: [listener], recursionLimit: 10_000 };
   const runnable = runs as RunnableInterface<unknown, unknown>; // what it gives is looked at
-  const given =
-    kind === "runnable"
-      ? await runnable.invoke([...messages], options)
-      : arrayOrEmpty(objectOrEmpty(await runnable.invoke({ messages: [...messages] }, options))["messages"]).at(-1);
+  const ended = await runnable.invoke(kind === "runnable" ? [...messages] : { messages: [...messages] }, options);
+  // Of a graph within that has a checkpointer of its own: its interrupt() ends all as if nothing were the matter.
+  if (arrayOrEmpty(objectOrEmpty(ended)["__interrupt__"]).length > 0) throw new ModelFailure(runError("CANNOT_WAIT"));
+  const given = kind === "runnable" ? ended : arrayOrEmpty(objectOrEmpty(ended)["messages"]).at(-1);
   if (typeof given === "string") return new AIMessage(given);
   if (!AIMessage.isInstance(given) || given.id?.startsWith("given-") === true)
     throw refused(`The ${kind} ended without a reply of its model.`);

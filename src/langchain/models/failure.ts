@@ -49,6 +49,11 @@ const told: Readonly<Record<ModelErrorCode, Omit<RunError, "code">>> = {
   REPLY_CUT_OFF: { message: "The reply broke off before it was complete. Try again.", retryable: true },
   TOOL_LIMIT: { message: "The agent asked its model or its tools more often than it may.", retryable: true },
   RUN_TIMEOUT: { message: "The agent took too long to answer.", retryable: true },
+  CANNOT_WAIT: {
+    message:
+      "The agent asked for an answer in the middle of its work (LangGraph's interrupt()), and cannot wait for one. Only calls of tools that need an approval can wait.",
+    retryable: false,
+  },
   OTHER: { message: "The model could not answer.", retryable: true },
 };
 
@@ -76,6 +81,8 @@ function kindOf({ statuses, names, text }: Symptoms, started: boolean): RunError
   const status = (test: (status: number) => boolean): boolean => statuses.some(test);
   const isLimited = status((code) => code === 429) || has(...rateLimitCodes);
 
+  // interrupt() throws the one without a checkpointer, as every run is, and the other with one of a graph within.
+  if (has("MISSING_CHECKPOINTER", "GraphInterrupt")) return runError("CANNOT_WAIT");
   if (has(...contextCodes) || tooLargeWords.test(text)) return runError("CONTEXT_TOO_LONG");
   if (has(...refusalCodes)) return runError("CONTENT_REFUSED");
   if (has("not_openai")) {
