@@ -7,9 +7,11 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
+import { sessionKeys } from "../../src/redis/store/keys.ts";
 import { ask, cancel, readMessages, regenerate, send } from "../support/gateway/conversation.ts";
 import { startGateway, type TestGateway } from "../support/gateway/gateway.ts";
 import { execute } from "../support/gateway/graphql-client.ts";
+import { respond, runOf, type WaitingRun } from "../support/model/waiting-run.ts";
 import { startRedis, type TestRedis } from "../support/redis/redis-server.ts";
 import { checkProperty } from "../support/store/property.ts";
 
@@ -145,11 +147,28 @@ const command = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("archive" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("cancel" as const), text: asked }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("crash" as const), text: asked }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("wait" as const),
+      text: asked,
+      /** Of its calls, in turn; then it ends so. */
+      decisions: fc.array(fc.constantFrom("approve", "edit", "reject"), { maxLength: 4 }),
+      end: fc.constantFrom("approve", "cancel", "interrupt", "expire", "lose"),
+    }),
+  },
 );
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 type Settings = typeof settings extends fc.Arbitrary<infer T> ? T : never;
 
 let worlds = 0;
+/** How runs that waited have ended. */
+const waited = new Map<string, number>();
+
+/** Each way to decide, and each to end behind the first step. */
+const waits = (["approve", "cancel", "interrupt", "expire", "lose"] as const).map((end): Command => ({
+  ...{ kind: "wait", text: "3 2", decisions: ["approve", "edit", "reject", "reject"], end },
+}));
 
 class World {
   sessionId = `whole-${(worlds += 1)}`;
@@ -169,7 +188,10 @@ class World {
     const { kept: maxMessagesPerSession, maxMessages } = this.#settings;
     this.#gateway = await startGateway({
       ...{ redis: server.url, maxMessagesPerSession, model: "agent:worker", memory: { maxMessages } },
-      agents: { worker: { model: new Worker(), tools: [work] } },
+      agents: {
+        worker: { model: new Worker(), tools: [work] },
+        careful: { model: new Worker(), tools: [work], approvals: ["work"] },
+      },
     });
   }
 
@@ -201,6 +223,49 @@ class World {
     await hanging.promise;
     mayHang = false;
     return run.id;
+  }
+
+  /** What waits, once nothing of the run is going on. */
+  async #settled(runId: string): Promise<WaitingRun["approvals"]> {
+    let run: WaitingRun | null = null;
+    const isGoing = async () => (run = await runOf(this.#url, runId))?.status === "RUNNING";
+    await expect.poll(isGoing, { interval: 10, timeout: 60_000 }).toBe(false);
+    return (run as WaitingRun | null)?.approvals ?? []; // the compiler does not see that it was set
+  }
+
+  async #wait({ text, decisions, end }: Command & { readonly kind: "wait" }): Promise<void> {
+    const { run } = await ask(this.#url, this.sessionId, text, { model: "agent:careful" });
+    if (run.status !== "WAITING") return;
+    const left = [...decisions];
+    for (let calls = await this.#settled(run.id); calls.length > 0; calls = await this.#settled(run.id)) {
+      const decision = left.shift() ?? (end === "approve" ? end : null);
+      if (decision === null) break;
+      const { callId } = calls[0] ?? {};
+      const given = decision === "edit" ? { callId, args: { hangs: false } } : { callId };
+      await respond(this.#url, run.id, [{ [decision]: given }]);
+    }
+    const isLeft = (await this.#settled(run.id)).length > 0;
+    if (isLeft) waited.set(end, (waited.get(end) ?? 0) + 1);
+    // A next message finds that its time is over.
+    if (isLeft && end === "expire") await redis.hset(sessionKeys(this.sessionId).session, "until", 1);
+    if (isLeft && end === "cancel") await cancel(this.#url, run.id);
+    if (isLeft && end === "lose") {
+      // The gateway that has it ends; another one takes the next message, which ends the wait.
+      await this.close();
+      await this.open();
+    }
+    const whenBusy = isLeft && (end === "interrupt" || end === "lose") ? { whenBusy: "INTERRUPT" as const } : {};
+    const next = await ask(this.#url, this.sessionId, "1", whenBusy);
+    expect(next.run.status).toBe("COMPLETED");
+    const over = {
+      cancel: "CANCELLED",
+      interrupt: "CANCELLED",
+      lose: "CANCELLED",
+      expire: "FAILED",
+      approve: "COMPLETED",
+    };
+    const { status } = (await runOf(this.#url, run.id)) ?? {};
+    expect(status).toBe(isLeft ? over[end] : "COMPLETED");
   }
 
   async run(one: Command): Promise<void> {
@@ -238,6 +303,9 @@ class World {
         await cancel(this.#url, runId);
         return;
       }
+      case "wait":
+        await this.#wait(one);
+        return;
       case "crash":
         await this.#hang(one.text);
         await this.close();
@@ -277,6 +345,8 @@ test("no request to a model and no list holds an answer without its call, or a c
       }
     },
   );
-  await checkProperty(property, { runs: 8, endOnFailure: true });
+  const chosen: Settings = { strategy: "BUFFER", maxTurns: 1, maxTokens: 10, maxMessages: 12, kept: 12 };
+  await checkProperty(property, { runs: 8, endOnFailure: true, cases: [[chosen, waits]] });
   expect(answersSent).toBeGreaterThan(10);
+  expect([...waited.keys()].sort()).toEqual(["cancel", "expire", "interrupt", "lose"]);
 });
