@@ -74,8 +74,8 @@ test.each(pages)("each file of src/ that %s names is there", (page) => {
 const fences = (page: string, language: string) =>
   [...textOf(page).matchAll(new RegExp(`^\`{3}${language}\\n([\\s\\S]*?)^\`{3}$`, "gm"))].map(([, code = ""]) => code);
 
-test("the operations on docs/live.md fit the schema", () => {
-  const documents = fences("docs/live.md", "graphql");
+test.each(["docs/live.md", "docs/agents.md"])("the operations on %s fit the schema", (page) => {
+  const documents = fences(page, "graphql");
   expect(documents.length).toBeGreaterThan(0);
   const schema = buildSchema(textOf("schema.graphql"));
   expect(documents.flatMap((document) => validate(schema, parse(document)))).toEqual([]);
