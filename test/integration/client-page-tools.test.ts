@@ -1,4 +1,6 @@
+import { HttpAgent as NewAgent } from "@ag-ui/client";
 import { Chat } from "@ai-sdk/react";
+import { HttpAgent as OldAgent } from "ag-ui-client-0";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 import type { PageTool, SessionStore, ToolFunction } from "../../packages/client/src/client.ts";
@@ -15,7 +17,7 @@ import type { Tools } from "../support/model/paid-tools.ts";
 import { startRedis } from "../support/redis/redis-server.ts";
 import type { TestRedis } from "../support/redis/redis-server.ts";
 
-// Tools of the page's own in parley-client: the tab that has sent the message carries their calls out, others offer them.
+// Tools of the page's own in parley-client, its kits and over AG-UI: the tab that has sent the message carries their calls out, others offer them.
 
 let openai: OpenAIServer;
 let paid: Tools;
@@ -253,4 +255,106 @@ test("useChat with the transport: the stream ends where the user is asked, and g
   const end =
     'assistant: Let me see. [output-available {"to":"Pia"} Paid Pia.] [output-available {"place":"Rome"} Shown.] Done.';
   await expect.poll(() => [chat.status, partsOf(chat).at(-1)]).toEqual(["ready", end]);
+});
+
+interface Event {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+/** As much of both versions' HttpAgent as is used here. */
+interface Agent {
+  readonly messages: readonly { readonly role: string; readonly content?: unknown }[];
+  addMessage(message: object): void;
+  runAgent(parameters: object, subscriber: { onEvent(given: { readonly event: unknown }): void }): Promise<unknown>;
+}
+type AgentClass = new (config: { readonly url: string; readonly threadId: string }) => Agent;
+
+describe.each<readonly [string, AgentClass]>([
+  ["1.0.0", NewAgent],
+  ["0.0.59", OldAgent],
+])("over AG-UI with @ag-ui/client %s", (name, version) => {
+  /** A page, and what came in its newest run. */
+  function openAgent(threadId: string) {
+    const agent = new version({ url: new URL("/ag-ui", gateway.url).href, threadId });
+    let events: Event[] = [];
+    const run = async (more: object = {}): Promise<readonly Event[]> => {
+      events = [];
+      await agent.runAgent({ tools: map(), ...more }, { onEvent: ({ event }) => void events.push(event as Event) });
+      return events;
+    };
+    const say = (id: string, content: string) => {
+      agent.addMessage({ id, role: "user", content });
+      return run();
+    };
+    const tell = (toolCallId: string, content: string, more: object = {}) =>
+      agent.addMessage({ id: `result-${toolCallId}`, role: "tool", toolCallId, content, ...more });
+    const shownNow = () => agent.messages.map(({ role, content = "" }) => `${role}: ${String(content)}`);
+    return { agent, run, say, tell, shownNow };
+  }
+  const pagedThread = async (id: string) => {
+    await clientOf().create({ sessionId: id, model: "agent:paged" });
+    return openAgent(id);
+  };
+  test("a call of the page's tool ends the run; its results come as messages, once, and the next run has the rest", async () => {
+    const id = `${name}-called`;
+    const page = await pagedThread(id);
+    openai.next(shows("Rome", "Oslo"), { kind: "reply", text: "One is there." });
+    const called = await page.say("q", "Show them.");
+    const types = called.map(({ type }) => type);
+    expect(types.filter((type) => type === "TOOL_CALL_END")).toHaveLength(2);
+    expect(types.at(-1)).toBe("RUN_FINISHED");
+    expect(called.filter(({ type }) => type === "CUSTOM")).toEqual([]);
+    // Who is there already knows of them: nothing has been begun yet.
+    const tab = open(id);
+    await expect.poll(() => asked(tab)).toEqual(["map-Rome NEEDS_RESULT BEGIN", "map-Oslo NEEDS_RESULT BEGIN"]);
+    page.tell("map-Rome", "Shown.");
+    page.tell("map-Oslo", "No such place.", { error: "No such place." });
+    const rest = await page.run({ runId: `${id}-2` });
+    expect(rest.at(-1)).toMatchObject({ type: "RUN_FINISHED" });
+    const end = ["user: Show them.", "assistant: Let me see.", "tool: Shown.", "tool: No such place."];
+    expect([...page.shownNow()].sort()).toEqual([...end, "assistant: One is there."].sort());
+    await shown(tab).toEqual([
+      "USER stored: Show them.",
+      'ASSISTANT stored: Let me see. [DONE {"place":"Rome"} Shown.] [FAILED {"place":"Oslo"} No such place.]',
+      ...["TOOL stored: Shown.", "TOOL stored: No such place.", "ASSISTANT stored: One is there."],
+    ]);
+    // The same request once more, after its answer was lost, and another page with the same list: nothing is sent.
+    const requests = openai.requests.length;
+    for (const runId of [`${id}-2`, `${id}-3`]) {
+      const late = openAgent(id);
+      late.agent.addMessage({ id: "q", role: "user", content: "Show them." });
+      late.tell("map-Rome", "Shown.");
+      late.tell("map-Oslo", "No such place.", { error: "No such place." });
+      await late.run({ runId });
+      expect(late.shownNow()).toEqual([...end, "assistant: One is there."]);
+    }
+    expect(openai.requests).toHaveLength(requests);
+  });
+
+  test("what an agent's own tools answered is no result of the page's; of a run that is over results are refused", async () => {
+    const page = await pagedThread(`${name}-over`);
+    const lost = openAgent(`${name}-over`);
+    lost.agent.addMessage({ id: "q", role: "user", content: "Show it." });
+    lost.tell("map-Rome", "Shown.");
+    await expect(lost.run()).rejects.toThrow(/404/);
+    openai.next(shows("Rome"), { kind: "reply", text: "Hello." });
+    await page.say("q", "Show it.");
+    await page.say("q-2", "Never mind.");
+    expect(page.shownNow().at(-1)).toBe("assistant: Hello.");
+    page.tell("map-Rome", "Shown.");
+    await expect(page.run()).rejects.toThrow(/409/);
+  });
+
+  test("tools that do not reach the model are named, and wrong ones are told by their place", async () => {
+    openai.next({ kind: "reply", text: "Hello." });
+    const page = openAgent(`${name}-plain`);
+    const events = await page.say("q", "Hi!");
+    expect(events.find(({ type }) => type === "CUSTOM")).toMatchObject({ name: "parley_ignored", value: ["tools"] });
+    const paged = await pagedThread(`${name}-wrong`);
+    paged.agent.addMessage({ id: "q", role: "user", content: "Hi!" });
+    await expect(paged.run({ tools: [...map(), { name: "show map", description: "x" }] })).rejects.toThrow(/400/);
+    openai.next({ kind: "reply", text: "Hello." });
+    await paged.run({ tools: [] });
+    expect(paged.shownNow()).toEqual(["user: Hi!", "assistant: Hello."]);
+  });
 });

@@ -53,6 +53,11 @@ export class StoredConversations extends Sending {
     this.#titles = titles;
   }
 
+  /** Whether a page may give tools of its own with its next message to this session; null: one that is still to begin. */
+  takesPageTools(session: Session | null): boolean {
+    return this.checks.takesTools(session?.model ?? this.settings.model);
+  }
+
   /** The models that the viewer may choose, the default first. */
   models(viewer: Viewer): readonly ModelChoice[] {
     return this.checks.modelsOf(viewer);

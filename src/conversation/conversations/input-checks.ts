@@ -96,6 +96,11 @@ export class InputChecks {
     }
   }
 
+  /** Whether what answers takes tools of a page, and this gateway does. */
+  takesTools(model: string): boolean {
+    return this.#limits.clientTools && this.#models.find(({ name }) => name === model)?.takesPageTools === true;
+  }
+
   /** The same for what is to answer. */
   async toolsOf(model: string, tools: readonly PageTool[], signal: AbortSignal): Promise<void> {
     if (tools.length === 0) return;

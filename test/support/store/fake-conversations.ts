@@ -22,6 +22,7 @@ export class FakeConversations implements Conversations {
     { name: "offline", isDefault: true, ...plainModel },
     { name: "openai:gpt-4o-mini", isDefault: false, ...plainModel },
   ];
+  readonly takesPageTools = () => false;
   readonly defaults = {
     model: "offline",
     memory: { strategy: "WINDOW", maxTurns: 10, maxTokens: null },

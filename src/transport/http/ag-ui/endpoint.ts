@@ -27,6 +27,8 @@ import {
   storedIdsOf,
   takeAnswers,
   takeQuestion,
+  takeResults,
+  waitsForPage,
 } from "./thread.ts";
 
 export const agUiPath = "/ag-ui";
@@ -41,7 +43,7 @@ export function createAgUiAnswers(parts: TransportParts, conversations: Conversa
     try {
       const input = parseRunInput(bodyOf(call));
       const { viewer } = await exchange.identity();
-      const isReading = input.question === null && input.resume.length === 0;
+      const isReading = input.question === null && input.resume.length + input.results.length === 0;
       requireScope(viewer, isReading ? "chat:read" : "chat:write");
       const caller: Caller = {
         ...{ viewer, signal: exchange.signal, userToken: exchange.userToken },
@@ -88,6 +90,8 @@ class Thread {
   /** The run that is shown. */
   #runId: string | null = null;
   #isOver = false;
+  /** The page's tools do not reach the model. */
+  #ignoresTools = false;
 
   constructor(conversations: Conversations, caller: Caller, input: RunInput) {
     this.#conversations = conversations;
@@ -99,14 +103,19 @@ class Thread {
 
   /** Sends what there is to send, and resolves once nothing of its run can be missed. */
   async open(exchange: Exchange, cancelOnClose: boolean): Promise<AsyncIterator<AgUiEvent, unknown>> {
-    const { question, resume } = this.#input;
+    const { question, resume, results, tools } = this.#input;
     const { viewer, signal } = this.#caller;
+    if (results.length > 0) {
+      this.#runId = await takeResults(this.#conversations, this.#caller, this.#sessionId, this.#input);
+    }
     if (resume.length > 0) {
       this.#runId = await takeAnswers(this.#conversations, this.#caller, this.#sessionId, this.#input);
     }
     if (question !== null) {
-      const run = await takeQuestion(this.#conversations, this.#caller, this.#sessionId, { ...this.#input, question });
+      const input = { ...this.#input, question };
+      const { run, takesTools } = await takeQuestion(this.#conversations, this.#caller, this.#sessionId, input);
       this.#runId = run.runId;
+      this.#ignoresTools = tools.length > 0 && !takesTools;
     }
     if (cancelOnClose) exchange.onEnd(() => this.#cancel());
     const follow = () =>
@@ -126,9 +135,9 @@ class Thread {
   }
 
   async *#run(live: AsyncIterable<SessionEvent> | null): AsyncGenerator<AgUiEvent, void> {
-    const { threadId, runId, ignored } = this.#input;
+    const { threadId, runId } = this.#input;
     yield { type: "RUN_STARTED", threadId, runId };
-    if (ignored.length > 0) yield { type: "CUSTOM", name: "parley_ignored", value: ignored };
+    if (this.#ignoresTools) yield { type: "CUSTOM", name: "parley_ignored", value: ["tools"] };
     if (live === null) {
       yield { type: "MESSAGES_SNAPSHOT", messages: [] };
       this.#finish({ type: "success" });
@@ -197,8 +206,10 @@ class Thread {
 
   #showRun(run: Run): void {
     this.#writer.run(run);
-    const interrupts = run.status === "WAITING" ? interruptsOf(run) : [];
+    const interrupts = interruptsOf(run);
     if (interrupts.length > 0) this.#finish({ type: "interrupt", interrupts });
+    // The page carries its calls out, and runs again with what came of them.
+    else if (waitsForPage(run)) this.#finish({ type: "success" });
     if (!isFinal(run.status)) return;
     // Before 1.0 a run that was stopped has ended like any other.
     const isTold = run.status === "CANCELLED" && this.#input.protocolVersion !== null;

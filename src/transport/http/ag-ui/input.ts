@@ -3,6 +3,7 @@ import { isObject, stringOrNull } from "../../../conversation/message/json.ts";
 import type { Decision } from "../../../conversation/conversations/responding.ts";
 import type { JsonObject } from "../../../conversation/message/json.ts";
 import type { ContentBlock, ContextEntry } from "../../../conversation/message/message.ts";
+import type { PageTool } from "../../../conversation/ports/model.ts";
 import { parseContent } from "../../../graphql/types/new-message.ts";
 
 /** What AG-UI's RunAgentInput asks of Parley. */
@@ -15,10 +16,18 @@ export interface RunInput {
   readonly protocolVersion: string | null;
   /** Answers to interrupts: then nothing is sent, and the run that has waited for them is shown. */
   readonly resume: readonly Decision[];
+  /** What came of calls of the page's tools, which the client's list ends with: then nothing is sent either. */
+  readonly results: readonly ToolResult[];
+  /** The page's own tools, for the model that answers the question, where it takes such. */
+  readonly tools: readonly PageTool[];
   /** What the page knows besides: for the model that answers the question. */
   readonly context: readonly ContextEntry[];
-  /** What was sent along and does not reach the model. */
-  readonly ignored: readonly string[];
+}
+
+export interface ToolResult {
+  readonly callId: string;
+  readonly text: string;
+  readonly failed: boolean;
 }
 
 const maxIdLength = 128;
@@ -29,14 +38,14 @@ export function parseRunInput(body: unknown): RunInput {
   const { messages } = body;
   if (!Array.isArray(messages)) throw badInput("messages", "Give the messages as a list.");
   const resume = resumeOf(body["resume"]);
+  const results = resume.length > 0 ? [] : resultsOf(messages);
   return {
     threadId: textOf(body, "threadId"),
     runId: textOf(body, "runId", maxIdLength),
-    question: resume.length > 0 ? null : questionOf(messages),
-    resume,
+    question: resume.length + results.length > 0 ? null : questionOf(messages),
+    ...{ resume, results, tools: toolsOf(body["tools"]) },
     protocolVersion: stringOrNull(body["protocolVersion"]),
     context: contextOf(body["context"]),
-    ignored: ["tools"].filter((name) => Array.isArray(body[name]) && body[name].length > 0),
   };
 }
 
@@ -47,6 +56,33 @@ function contextOf(context: unknown): readonly ContextEntry[] {
     const { description, value } = isObject(entry) ? entry : {};
     if (typeof description === "string" && typeof value === "string") return { description, value };
     throw badInput(`context[${index}]`, "An entry of the context must have a description and a value, both texts.");
+  });
+}
+
+function toolsOf(tools: unknown): readonly PageTool[] {
+  if (tools === undefined || tools === null) return [];
+  if (!Array.isArray(tools)) throw badInput("tools", "Give the page's tools as a list.");
+  return tools.map((tool: unknown, index) => {
+    const { name, description = "", parameters = emptyObject } = isObject(tool) ? tool : {};
+    if (typeof name === "string" && typeof description === "string" && isObject(parameters))
+      return { name, description, parameters };
+    throw badInput(`tools[${index}]`, "A tool must have a name, a description, and the JSON Schema of its parameters.");
+  });
+}
+
+const emptyObject: JsonObject = { type: "object", properties: {} };
+
+/** Of the messages that the list ends with. */
+function resultsOf(messages: readonly unknown[]): readonly ToolResult[] {
+  const others = messages.findLastIndex((message) => !(isObject(message) && message["role"] === "tool"));
+  return messages.slice(others + 1).map((message, index) => {
+    const { toolCallId: callId, content, error } = isObject(message) ? message : {};
+    if (typeof callId === "string" && typeof content === "string")
+      return { callId, text: content, failed: typeof error === "string" && error !== "" };
+    throw badInput(
+      `messages[${others + 1 + index}]`,
+      "A tool's message must have a toolCallId and a text as its content.",
+    );
   });
 }
 
@@ -84,7 +120,7 @@ function questionOf(messages: readonly unknown[]): RunInput["question"] {
   if (!isObject(message)) throw badInput(field, "A message must be an object.");
   const { id, role, content } = message;
   if (role === "assistant") return null;
-  if (role === "tool") throw badInput(field, "Tools of the page are not taken: no run waits for their results.");
+  if (role === "tool") return null;
   if (role !== "user") throw badInput(`${field}.role`, "The last message must be a user's or an assistant's.");
   if (typeof id !== "string" || id === "") throw badInput(`${field}.id`, "A message must have an id.");
   if (typeof content === "string") return { id, content: parseContent(field, { text: content }) };
