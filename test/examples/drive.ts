@@ -1,5 +1,7 @@
 import type { Browser, Page } from "playwright-core";
 
+import type { Run } from "./packed-gateway.ts";
+
 const question = "Hi! I'm Jim.";
 const begin = "Hello Jim!";
 const end = "ask me what your name is.";
@@ -17,7 +19,7 @@ export async function chat(browser: Browser, url: string, image: string | null):
   try {
     const page = await context.newPage();
     await page.goto(url);
-    await send(page);
+    await send(page, question);
     await seen(page, begin, "The reply did not come");
     if (await has(page, end)) throw new Error("The reply was whole at once: it did not come word by word.");
     await page.reload();
@@ -38,14 +40,47 @@ export async function chat(browser: Browser, url: string, image: string | null):
   }
 }
 
+/** Sends a message and clicks `button` once its reply has begun: the reply ends at the gateway, and stays as far as it was. */
+export async function stop(
+  browser: Browser,
+  url: string,
+  button: string,
+  newestRun: () => Promise<Run | null>,
+): Promise<void> {
+  const context = await browser.newContext({ viewport: { width: 760, height: 480 } });
+  context.setDefaultTimeout(180_000);
+  try {
+    const page = await context.newPage();
+    await page.goto(url);
+    await seen(page, end, "The history was not there");
+    await send(page, "Tell me more about yourself.");
+    const until = Date.now() + 90_000;
+    const run = async (holds: (run: Run) => boolean): Promise<Run> => {
+      const found = await newestRun();
+      if (found !== null && holds(found)) return found;
+      if (Date.now() > until) throw new Error(`The reply does not get there: ${JSON.stringify(found)}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return run(holds);
+    };
+    await run(({ status, text }) => status === "RUNNING" && text !== "");
+    await page.locator(button).last().click();
+    const { status, text } = await run((ended) => ended.status !== "RUNNING");
+    if (status !== "CANCELLED") throw new Error(`The reply was not stopped, but is ${status}: "${text}"`);
+    await page.reload();
+    await seen(page, text.trim(), "After a reload the text of the stopped reply was not there");
+  } finally {
+    await context.close();
+  }
+}
+
 /** A page that a server has rendered takes no messages before its scripts have run. */
-async function send(page: Page): Promise<void> {
+async function send(page: Page, text: string): Promise<void> {
   const box = page.getByRole("textbox").last();
   for (let tries = 0; tries < 40; tries++) {
-    await box.fill(question);
+    await box.fill(text);
     await box.press("Enter");
     for (const until = Date.now() + 5_000; Date.now() < until;) {
-      if (await has(page, question)) return;
+      if (await has(page, text)) return;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }

@@ -6,7 +6,7 @@ import { chromium } from "playwright-core";
 import type { Browser } from "playwright-core";
 
 import { findChromium } from "../support/browser/unpack-chromium.ts";
-import { chat } from "./drive.ts";
+import { chat, stop } from "./drive.ts";
 import { startPackedGateway } from "./packed-gateway.ts";
 import type { PackedGateway } from "./packed-gateway.ts";
 import { freePort, run, start, whenReady } from "./processes.ts";
@@ -24,6 +24,12 @@ for (const { name } of folders) {
 
 /** The others look like the first. */
 const withImage = ["react", "ai-sdk", "assistant-ui", "copilotkit"];
+/** Of those that have one: what stops a reply. */
+const stopButtons: Readonly<Record<string, string>> = {
+  "ai-sdk": 'button:text-is("Stop")',
+  "assistant-ui": 'button:text-is("Stop")',
+  copilotkit: '[data-testid="copilot-send-button"]',
+};
 const yesOrNo = [() => true, () => false] as const;
 const isThere = (page: string) =>
   fetch(page).then(
@@ -83,7 +89,7 @@ process.exit(failed ? 1 : 0);
 async function tryExample(
   name: string,
   folder: string,
-  { url, redisUrl }: PackedGateway,
+  { url, redisUrl, newestRun }: PackedGateway,
   visitor: Browser,
 ): Promise<string | null> {
   const variables = { PARLEY_URL: url, REDIS_URL: redisUrl };
@@ -103,6 +109,8 @@ async function tryExample(
     const page = `http://localhost:${port}/`;
     await whenReady(started, page, async () => ((await isThere(page)) ? page : null));
     await chat(visitor, page, imageOf(name));
+    const button = stopButtons[name];
+    if (button !== undefined) await stop(visitor, page, button, () => newestRun("jim"));
   } finally {
     await started.stop();
   }

@@ -8,7 +8,14 @@ export interface PackedGateway {
   readonly url: string;
   readonly redisUrl: string;
   forget(sessionId: string): Promise<void>;
+  /** The newest run that has begun in a session. */
+  readonly newestRun: (sessionId: string) => Promise<Run | null>;
   stop(): Promise<void>;
+}
+
+export interface Run {
+  readonly status: string;
+  readonly text: string;
 }
 
 /** `folder`: where it is installed. */
@@ -27,20 +34,32 @@ export async function startPackedGateway(folder: string, tarball: string): Promi
       Promise.resolve(/redis:\/\/\S+/.exec(started.output())?.[0] ?? null),
     );
     const url = `http://localhost:${port}`;
+    const ask = async (query: string, sessionId: string) => {
+      const answer = await fetch(`${url}/graphql`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ query, variables: { sessionId } }),
+      });
+      return await answer.text();
+    };
     return {
       url,
       redisUrl,
       async forget(sessionId) {
         const query =
           "mutation ($sessionId: String!) { deleteSession(input: { sessionId: $sessionId }) { deletedId } }";
-        const body = JSON.stringify({ query, variables: { sessionId } });
-        const answer = await fetch(`${url}/graphql`, {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body,
-        });
-        const text = await answer.text();
+        const text = await ask(query, sessionId);
         if (!text.includes('"data":{') && !text.includes('"NOT_FOUND"')) throw new Error(text);
+      },
+      async newestRun(sessionId) {
+        const text = await ask(
+          "query ($sessionId: String!) { session(sessionId: $sessionId) { lastRun { status text } } }",
+          sessionId,
+        );
+        // What it asks for, or errors.
+        const { data } = JSON.parse(text) as { data?: { session: { lastRun: Run | null } | null } };
+        if (data === undefined) throw new Error(text);
+        return data.session?.lastRun ?? null;
       },
       stop: () => started.stop(),
     };
