@@ -98,6 +98,8 @@ class Pages {
   collect(selections: SelectionSetNode | undefined, output: GraphQLOutputType): void {
     const type = getNamedType(output);
     if (selections === undefined || !isCompositeType(type)) return;
+    // Most of a document selects values, behind which there is nothing.
+    if (selections.selections.every(isValue)) return;
     const entered = this.#entered.get(selections) ?? new Set();
     if (entered.has(type)) return;
     this.#entered.set(selections, entered.add(type));
@@ -128,6 +130,10 @@ class Pages {
       // Arguments that are refused are the error of that field alone: its resolver finds them wrong again.
     }
   }
+}
+
+function isValue(selection: SelectionNode): boolean {
+  return selection.kind === Kind.FIELD && selection.selectionSet === undefined;
 }
 
 /** null where they are refused: executing the field says why. */
