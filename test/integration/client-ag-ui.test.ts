@@ -30,7 +30,7 @@ let gateway: TestGateway;
 beforeAll(async () => {
   [openai, tools, redis] = await Promise.all([startOpenAI(), startTools(), startRedis({ appendonly: false })]);
   gateway = await startGateway({
-    ...{ redis: redis.url, model: "agent:careful", agents: payer(tools.url) },
+    ...{ redis: redis.url, model: "agent:careful", agents: payer(tools.url), clientTools: true },
     openai: { apiKey: "sk-test", baseUrl: openai.baseUrl },
     auth: { kind: "jwt", key: { secret }, issuer: null, audience: null, clockSkewSeconds: 0, cookie: null },
   });
@@ -108,6 +108,29 @@ describe.each(["1.0.0", "0.0.59"] as const)("with @ag-ui/client %s", (version) =
     const end = ["user: Count.", "assistant: one", "user: Hi!", "assistant: Hello."];
     for (const { lines } of pages) await expect.poll(lines).toEqual(end);
     expect(late.lines()).toHaveLength(2);
+  });
+
+  test("a call of the page's tool ends the page's run, which goes on with the result; another page that follows sees it", async () => {
+    const page = await open("tools");
+    await page.client.create({ sessionId: page.agent.threadId, model: "agent:paged" });
+    const other = await open("tools");
+    const call = { id: "call-map", name: "show_map", arguments: '{"place":"Rome"}' };
+    openai.next(
+      { kind: "reply", text: "Let me see.", finishReason: "tool_calls", toolCalls: [call] },
+      { kind: "reply", text: "There." },
+    );
+    const given = { tools: [{ name: "show_map", description: "Shows it.", parameters: { type: "object" } }] };
+    page.agent.addMessage({ id: "q", role: "user", content: "Where is Rome?" });
+    await page.agent.runAgent(given);
+    await expect.poll(other.lines).toEqual(["user: Where is Rome?", "assistant: Let me see."]);
+    await expect.poll(() => other.agent.isRunning).toBe(false);
+    // Who follows may have joined the run before it waited; from then on nothing more is joined for it.
+    const store = page.client.session(page.agent.threadId);
+    await expect.poll(() => [store.getSnapshot().run?.status, page.agent.isRunning]).toEqual(["WAITING", false]);
+    page.agent.addMessage({ id: "r", role: "tool", toolCallId: "call-map", content: "Shown." });
+    await page.agent.runAgent(given);
+    const end = ["user: Where is Rome?", "assistant: Let me see.", "tool: Shown.", "assistant: There."];
+    for (const { lines } of [page, other]) await expect.poll(lines).toEqual(end);
   });
 
   test("a call that waits is approved in another page, and a copy of the agent works as it does", async () => {

@@ -54,8 +54,18 @@ export class ParleyAgent extends HttpAgent {
     const look = () => {
       const { messages, run, connection } = store.getSnapshot();
       if (this.isRunning || connection !== "live") return;
-      const waiting = run?.approvals.map(({ callId }) => callId) ?? [];
-      const state = [run?.id, run?.status, ...waiting, ...messages.map(({ id, status }) => id + status)].join(" ");
+      const approvals = run?.approvals ?? [];
+      // Calls of the page's tools are no interrupts.
+      const waiting = approvals.filter(({ allowed }) => allowed.includes("REJECT")).map(({ callId }) => callId);
+      const calls = this.messages.flatMap((message) => (message.role === "assistant" ? (message.toolCalls ?? []) : []));
+      // Its page shows what waits already, and runs again with the results by itself: a run in between would be in its way.
+      const isTold = approvals.length > 0 && approvals.every(({ callId }) => calls.some(({ id }) => id === callId));
+      const state = [
+        run?.id,
+        run?.status,
+        ...approvals.map(({ callId }) => callId),
+        ...messages.map(({ id, status }) => id + status),
+      ].join(" ");
       const known = this.messages.flatMap(({ id, role }) => (role === "user" || role === "assistant" ? [id] : []));
       const spoken = messages.filter(
         ({ role, position }) => position !== null && (role === "USER" || role === "ASSISTANT"),
@@ -64,7 +74,8 @@ export class ParleyAgent extends HttpAgent {
         spoken.length === known.length &&
         spoken.every(({ id, messageId }) => known.includes(id) || known.includes(messageId ?? id));
       const asked = this.pendingInterrupts.map(({ id }) => id);
-      if (state === shown || (isSame && run?.status !== "RUNNING" && waiting.join() === asked.join())) return;
+      const isShown = isTold || (isSame && run?.status !== "RUNNING");
+      if (state === shown || (isShown && waiting.join() === asked.join())) return;
       shown = state;
       // It refuses to run while some are open; those that are still are told anew.
       this.pendingInterrupts = [];
