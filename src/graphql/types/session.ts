@@ -108,7 +108,8 @@ SessionRef.implement({
     activeRun: t.field({
       type: RunRef,
       nullable: true,
-      description: "The reply that is being made now (RUNNING), or waits for approvals or results (WAITING); null: none. Its `text` is the reply so far.",
+      description:
+        "The reply that is being made now (RUNNING), or waits for approvals or results (WAITING); null: none. Its `text` is the reply so far.",
       resolve: ({ session, readings }) => (session.activeRun === null ? null : { run: session.activeRun, readings }),
     }),
     lastRun: t.field({
