@@ -380,6 +380,34 @@ test.each([
   }
 });
 
+test.each(versions)(
+  "the object that an agent has replied is the state, also for a page that opens the thread later; @ag-ui/client %s",
+  async (name, version) => {
+    const filling = await startGateway({
+      ...{ redis: redis.url, model: "agent:filler", openai: { apiKey: "sk-test", baseUrl: openai.baseUrl } },
+      agents: {
+        filler: { model: "openai:small", responseFormat: { type: "object", properties: { name: { type: "string" } } } },
+      },
+    });
+    try {
+      openai.behave({ kind: "reply", text: '{"name":"Jim"}' });
+      const states = (events: readonly Event[]) =>
+        events.filter(({ type }) => type === "STATE_SNAPSHOT").map(({ snapshot }) => snapshot);
+      const page = open(version, `filled-${name}`, {}, filling);
+      await page.say("q-1", "I am Jim.");
+      expect([states(page.events), kinds(page.events).at(-1)]).toEqual([[{ name: "Jim" }], "RUN_FINISHED"]);
+      const later = open(version, `filled-${name}`, {}, filling);
+      await later.run();
+      expect(states(later.events)).toEqual([{ name: "Jim" }]);
+      openai.behave({ kind: "reply", text: "No JSON." });
+      await page.say("q-2", "Who am I?").catch(() => undefined);
+      expect(states(page.events)).toEqual([{ name: "Jim" }]);
+    } finally {
+      await filling.close();
+    }
+  },
+);
+
 describe.each(versions)("approvals, with @ag-ui/client %s", (name, version) => {
   let tools: Tools;
   let careful: TestGateway;

@@ -188,6 +188,12 @@ class Thread {
     if (page instanceof Error) throw page;
     this.#events.push({ type: "MESSAGES_SNAPSHOT", messages: snapshotOf(session) });
     this.#writer.passOver(storedIdsOf(session));
+    if (session.lastRun !== null) this.#showState(session.lastRun);
+  }
+
+  /** The object that an agent with a `responseFormat` has replied is the thread's state. */
+  #showState({ isStructured, text }: Run): void {
+    if (isStructured) this.#events.push({ type: "STATE_SNAPSHOT", snapshot: JSON.parse(text) as unknown });
   }
 
   /** The run as a reading of the session has it. */
@@ -211,6 +217,7 @@ class Thread {
     // The page carries its calls out, and runs again with what came of them.
     else if (waitsForPage(run)) this.#finish({ type: "success" });
     if (!isFinal(run.status)) return;
+    this.#showState(run);
     // Before 1.0 a run that was stopped has ended like any other.
     const isTold = run.status === "CANCELLED" && this.#input.protocolVersion !== null;
     if (run.error === null) this.#finish({ type: isTold ? "cancelled" : "success" });
