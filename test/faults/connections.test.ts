@@ -72,7 +72,7 @@ describe("connections that break", () => {
     two.abortAll();
   });
 
-  test("CLIENT PAUSE longer than the time-outs", async () => {
+  test("CLIENT PAUSE that lasts longer than the time-outs", async () => {
     await one.append("paused", "first");
     const readers = [await one.open("paused"), await two.open("paused")];
     const errors = one.errors.length;

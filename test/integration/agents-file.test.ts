@@ -125,7 +125,7 @@ test("a tool of a server waits for its approval, which `approvals` asks for", as
   await expect.poll(() => typesOf("careful"), { timeout: 30_000 }).toEqual(["human", "ai", "tool", "ai"]);
 });
 
-test("an agent with a responseFormat: Run.structured is its reply as an object, told at the run's end and kept", async () => {
+test("an agent with a responseFormat: Run.structured is its reply as an object, delivered at the end of the run and kept", async () => {
   openai.next({ kind: "reply", text: '{"name":"Jim"}' }, { kind: "reply", text: "No JSON." });
   const live = subscribe<{ __typename: string; run?: { status: string; structured: unknown } }>(
     gateway.url,
@@ -244,7 +244,7 @@ test.each([
     { other: { model: "offline" } },
     'names the agent "helper", which AGENTS_FILE does not have',
   ],
-])("%s=%s names an agent that there is not", async (variable, value, agents, problem) => {
+])("%s=%s names an agent that does not exist", async (variable, value, agents, problem) => {
   const file: Record<string, string> =
     Object.keys(agents).length === 0 ? {} : { AGENTS_FILE: await fileOf(agents, "other.json") };
   const { code, stderr } = await runParley(folder, [], { REDIS_URL: redis.url, [variable]: value, ...file });
@@ -302,7 +302,7 @@ test("a missing file is reported as missing; what a module throws, as the module
   ]);
 });
 
-test("secrets come from the environment, wherever they stand in what is said of a server", async () => {
+test("secrets come from the environment, in any option of a server", async () => {
   const web = { url: "https://${HOST_NAME}/mcp", headers: { authorization: "Bearer ${TOKEN}" } };
   const path = await fileOf({ one: { model: "offline", mcpServers: { web } } }, "secrets.json");
   const { agents, problems } = await readAgentsFile(path, { TOKEN: "secret", HOST_NAME: "x.test" });

@@ -284,7 +284,7 @@ const forever = tool(
   },
 );
 
-test("a tool that takes too long is left, its signal aborted, and the model goes on", async () => {
+test("a tool that takes too long is given up, its signal is aborted, and the model goes on", async () => {
   let aborted = false;
   const late = tool(
     (_args, config) => new Promise(() => signalOf(config)?.addEventListener("abort", () => (aborted = true))),
@@ -297,7 +297,7 @@ test("a tool that takes too long is left, its signal aborted, and the model goes
   expect(aborted).toBe(true);
 });
 
-test("the model's silence is none while a tool runs", async () => {
+test("a model does not time out while a tool runs", async () => {
   const { signal } = new AbortController();
   const slow = () => new Promise<string>((resolve) => setTimeout(() => resolve("done"), 300));
   expect(await watched(signal, 50, () => unheard(slow))).toEqual({ kind: "done", value: "done" });
@@ -385,7 +385,7 @@ test("only so many tools run at a time", async () => {
   expect([most, answers.length]).toEqual([2, 4]);
 });
 
-test("a tool that works tells what it writes, as data of its call", async () => {
+test("what a tool writes while it works is delivered as data of its call", async () => {
   const telling = tool(
     (_args, config) => {
       // Typed by none of LangChain's configs.
@@ -503,7 +503,7 @@ test("the limits of a run that has waited count all of it, but not the time that
   expect(await goesOn(900_000, {})).toMatchObject({ kind: "failed", error: { code: "RUN_TIMEOUT" } });
 });
 
-test("two messages of one id in the history are two for the model", async () => {
+test("two messages with the same id in the history are two messages for the model", async () => {
   const row = (text: string) => JSON.stringify({ type: "human", data: { content: text, id: "same" } });
   server.next({ kind: "reply", text: "Hello." });
   await answered({

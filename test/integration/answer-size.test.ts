@@ -80,7 +80,7 @@ describe("a query", () => {
     expect(await refusals()).toBe(before + 4);
   });
 
-  test("is refused where it goes too far: what was within the limit is there", async () => {
+  test("is refused for the field that exceeds the limit; the fields within the limit are answered", async () => {
     const { data, errors = [] } = await ask(
       `{ ${aliased(6, `session(sessionId: "s") { messages { nodes { text } } }`)} }`,
     );

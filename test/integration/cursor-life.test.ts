@@ -67,7 +67,7 @@ const cutsOf = async (id: string) => {
   return [cuts === "" ? 0 : cuts.split(",").length, marked.length];
 };
 
-test("the cut cursor of an old tab resets nobody and ends no run, neither as a witness nor to resume from", async () => {
+test("a cut cursor of an old tab resets no other client and ends no run", async () => {
   const id = "old tab";
   await one.append(id, ...range(0, 6));
   const cut = await cursorAt(id, 5);
@@ -154,7 +154,7 @@ test("a subscriber whose rows a failover took does not get them as kept, althoug
   expect([other.ofKind("reset"), textsOf(other)]).toEqual([[], ["other4", "other5", "edited", "answer to edited"]]);
 });
 
-test("a summary of rows below every later cut goes on, one of what was cut does not, and is not shown", async () => {
+test("a summary of rows that were not cut stays in use; a summary of cut rows is neither used nor shown", async () => {
   const id = "summed";
   await one.append(id, ...range(0, 6));
   await at.store.saveSummary(id, await cursorAt(id, 3), "up to 3");
@@ -165,7 +165,7 @@ test("a summary of rows below every later cut goes on, one of what was cut does 
   expect(await summary()).toBeNull();
 });
 
-test("a cursor behind the last row that retention has trimmed holds for who had that very row", async () => {
+test("a cursor behind the last row that retention trimmed holds for clients that had that row", async () => {
   const id = "trimmed";
   const trims = openStore(server.port, { maxMessages: 3 });
   const add = async (text: string) => {

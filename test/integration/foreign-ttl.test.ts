@@ -280,7 +280,7 @@ describe("while a reply is being made", () => {
   });
 });
 
-test("runs that waited in a session whose list has expired hold nobody up in the next", async () => {
+test("runs that were queued in a session whose list has expired do not delay the next session of that id", async () => {
   await fill("old");
   await started(at, "s", "question");
   await at.store.begin(owner, "s", newTurn("s", "waits"));

@@ -180,7 +180,7 @@ test("another owner's session answers as one that does not exist", async () => {
   expect(await contents(redis, /^parley:(?:due|sessions:mallory)$/)).toEqual(before);
 });
 
-test("where a touch does not adopt, a list without a record is nobody's", async () => {
+test("if a touch does not adopt, a list without a record has no owner", async () => {
   const strict = openStore(server.port, { adopts: false });
   await redis.lpush("s", foreignRow("hi"));
   const before = await contents(redis);
@@ -334,7 +334,7 @@ describe("a loss is told", () => {
     expect((await readWhole(at, "s")).session.generation).toBe(after.generation);
   });
 
-  test("appended rows are none, nor is a history refilled with the same rows", async () => {
+  test("appended rows are no loss, nor is a history refilled with the same rows", async () => {
     const { session, cursors } = await filled();
     await refill("5");
     expect(await codesOf(cursors)).toEqual(cursors.map(() => "ok"));
@@ -365,7 +365,7 @@ describe("a loss is told", () => {
     expect(await at.store.progress(turn, 4, "more")).toEqual({ kind: "closed" });
   });
 
-  test("what is appended behind a loss, or stands in for a reply that was read, was read by nobody", async () => {
+  test("rows appended after a loss, or in place of a reply that was read, count as unread", async () => {
     const { store } = at;
     const turn = await started(at, "s", "question");
     await store.finish(turn, completed(turn, "answer"), "i:1");

@@ -84,7 +84,7 @@ test.each(["*", "", "anonymous"])(
   },
 );
 
-test("without authentication all may become anonymous', and nothing the gateway's own", async () => {
+test("without authentication sessions can be given to anonymous, but not to the gateway itself", async () => {
   await ask(open.url, "back", "Anybody's.");
   expect(await open.gateway.give({ from: "anonymous", to: "ann", match: "back" })).toBe(1);
   expect(await open.gateway.give({ from: "ann", to: "anonymous" })).toBe(1);

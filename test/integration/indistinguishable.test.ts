@@ -254,7 +254,7 @@ test("a viewer who may name both waits for both alike (the events of such a stre
   expectSameWork(taken, free);
 });
 
-test("and about as fast", { timeout: 600_000 }, async () => {
+test("answers for both take about the same time", { timeout: 600_000 }, async () => {
   const ofKinds = ["session", "nodes of its messages", "node of its run", "markRead", "cancelRun"];
   const token = await mallory();
   for (const { query, variables } of probes.filter((probe) => ofKinds.includes(probe.name))) {

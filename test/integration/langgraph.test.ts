@@ -136,7 +136,7 @@ describe("a graph's thread is a session", () => {
     expect(await historyOf(id)).toEqual([...steps, ...steps]);
   });
 
-  test("who follows the session sees each message as its step ends; a reply that calls tools comes with their answers", async () => {
+  test("clients that follow the session get each message when its step ends; a reply that calls tools comes with their answers", async () => {
     const id = randomUUID();
     const stream = await follow(gateway.url, id);
     const graph = weatherGraph(saverOf(), true);
@@ -196,7 +196,7 @@ describe("a graph's thread is a session", () => {
     expect([await redis.exists(id), await historyOf(id)]).toEqual([0, []]);
   });
 
-  test("another owner's session is none of this program's: nothing is stored", async () => {
+  test("nothing is stored under a thread id that is another owner's session", async () => {
     const id = randomUUID();
     await weatherGraph(saverOf({ owner: "ann" })).invoke(asking(), thread(id));
     await expect(weatherGraph(saverOf({ owner: "bob" })).invoke(asking(), thread(id))).rejects.toThrow("session");
@@ -258,7 +258,7 @@ describe("what is kept", () => {
     expect((await checkpointer.getTuple(thread(id)))?.checkpoint.channel_values).toEqual({ count: 2, big: "x" });
   });
 
-  test("two branches of one checkpoint have values of their own", async () => {
+  test("two branches of one checkpoint have separate values", async () => {
     const id = randomUUID();
     const graph = counting(saverOf());
     await graph.invoke({ count: 3, big: "x" }, thread(id));

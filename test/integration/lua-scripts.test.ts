@@ -285,7 +285,7 @@ test("the deadlines' scripts sent twice claim once and settle once", async () =>
   await expect(settle("a", `${key}:text`)).rejects.toThrow("WRONGTYPE");
 });
 
-test("keys of a session are declared whole: no script reaches beyond them", async () => {
+test("each script declares all keys that it uses", async () => {
   const id = newId("declared");
   const client = new Redis(server.url);
   const monitor = await client.monitor();
@@ -339,7 +339,7 @@ describe("on one server a turn's scripts write the index", () => {
     sidebar.disconnect();
   });
 
-  test("nothing, where the turn does not begin", async () => {
+  test("a turn that does not begin writes nothing to the index", async () => {
     const id = newId("another's");
     await at.store.create("ann", id, { ...newRecord("Ann's"), ttlSeconds: null }, newOp());
     expect((await at.store.begin(owner, id, newTurn(id, "question"))).kind).toBe("notFound");

@@ -158,7 +158,7 @@ describe.each(kinds)("a server over %s", (_kind, endpoint, notes) => {
   });
 });
 
-test("a server that goes in the middle of a call fails the call", async () => {
+test("a call fails if its server goes away in the middle of it", async () => {
   const gone = await startMcpHttp();
   const server = serverOf({ kind: "http", url: gone.url, headers: {} });
   const calling = call(server, "wait");
@@ -213,7 +213,7 @@ test("a server that never answers is not waited for longer than is configured, n
   await expect(serverOf(hanging).tools(signal)).rejects.toThrow(/timeout/);
 });
 
-test("the operator learns of a command that does not exist, and of an address where nothing listens", async () => {
+test("a command that does not exist, and an address where nothing listens, are logged", async () => {
   failures.length = 0;
   const missing: McpEndpoint = { kind: "stdio", command: "/no/such/program", args: [], env: {}, cwd: null };
   const nobody: McpEndpoint = { kind: "http", url: "http://127.0.0.1:1/mcp", headers: {} };
@@ -225,7 +225,7 @@ test("the operator learns of a command that does not exist, and of an address wh
   expect(failures).toHaveLength(2);
 });
 
-test("a list of tools that never ends is asked for no longer", async () => {
+test("listing tools is given up if the list never ends", async () => {
   let pages = 0;
   const endless = createServer((request, response) => {
     void json(request).then((said) => {

@@ -194,7 +194,7 @@ test("refusals are counted by their codes", async () => {
   expect(series.get('parley_operations_total{type="unknown",field="",code="GRAPHQL_VALIDATION_FAILED"}')).toBe(1);
 });
 
-test("no caller makes labels: a thousand names, aliases and sessions are no new series", async () => {
+test("callers cannot create labels: a thousand names, aliases and sessions add no series", async () => {
   const query = (name: string) => `query ${name} { ${name}: session(sessionId: "${name}") { ${name}s: sessionId } }`;
   await post(one, query("first"));
   await post(one, "{ unknownField }");
@@ -248,7 +248,7 @@ test("writes that wait for replicas go over connections of their own, and are me
   }
 });
 
-test("a token keeps strangers out; switched off there is no such page", async () => {
+test("METRICS_TOKEN is required if it is set; with METRICS=off there is no page", async () => {
   const closed = await startGateway({ redis: server.url, metricsToken: "a-token-of-some-length" });
   const off = await startGateway({ redis: server.url, metrics: false });
   try {

@@ -69,7 +69,7 @@ function environment(env: Readonly<Record<string, string>>): Record<string, stri
   return { PATH, HOME, ...env };
 }
 
-test("the tarball holds what is run, read and operated with, and nothing else", () => {
+test("the tarball holds the built code, the docs and the files for operators, and nothing else", () => {
   const [expected, others] = [new Set<string>(), [] as string[]];
   for (const file of files) {
     if (
@@ -230,22 +230,20 @@ const compilers = {
   },
 };
 
-test.each(Object.entries(compilers))(
-  "its types are whole to who imports it with %s",
-  (_name, { files: sources, options }) => {
-    writeFileSync(
-      join(app, "langgraph.ts"),
-      `import { CheckpointSaver } from "parley-gateway/langgraph";
+test.each(Object.entries(compilers))("its types compile in a program with %s", (_name, { files: sources, options }) => {
+  writeFileSync(
+    join(app, "langgraph.ts"),
+    `import { CheckpointSaver } from "parley-gateway/langgraph";
 import type { BaseCheckpointSaver } from "@langchain/langgraph-checkpoint";
 
 export const checkpointer: BaseCheckpointSaver = new CheckpointSaver({ redis: { host: "localhost" }, keep: 3 });
 // @ts-expect-error a saver has no Redis of its own
 new CheckpointSaver({ redis: { embedded: { directory: ".", environment: {} } } });
 `,
-    );
-    writeFileSync(
-      join(app, "typed.ts"),
-      `import { createGateway, ParleyError } from "parley-gateway";
+  );
+  writeFileSync(
+    join(app, "typed.ts"),
+    `import { createGateway, ParleyError } from "parley-gateway";
 import type { Gateway, GatewayOptions } from "parley-gateway";
 
 const options: GatewayOptions = { redis: { host: "localhost" }, authenticate: ({ headers }) =>
@@ -260,11 +258,10 @@ await createGateway({ redis: port });
 await createGateway({ redis: "redis://localhost", customModels: { mine: "gpt" } });
 export const code: string = new ParleyError("NOT_FOUND", "x").code;
 `,
-    );
-    const compilerOptions = { ...options, noEmit: true, skipLibCheck: false, types: ["node"] };
-    writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: sources }));
-    const compiler = join(root, "node_modules/typescript/bin/tsc");
-    const { stdout, stderr } = spawnSync(process.execPath, [compiler, "-p", app], { encoding: "utf8" });
-    expect([stdout, stderr]).toEqual(["", ""]);
-  },
-);
+  );
+  const compilerOptions = { ...options, noEmit: true, skipLibCheck: false, types: ["node"] };
+  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: sources }));
+  const compiler = join(root, "node_modules/typescript/bin/tsc");
+  const { stdout, stderr } = spawnSync(process.execPath, [compiler, "-p", app], { encoding: "utf8" });
+  expect([stdout, stderr]).toEqual(["", ""]);
+});

@@ -237,7 +237,7 @@ describe("only what is listed", () => {
     ],
   };
 
-  test("over POST, GET and WebSocket; anything else is not even parsed", async () => {
+  test("is answered over POST, GET and WebSocket; anything else is not even parsed", async () => {
     await using server = await startTransport({ persisted });
     const raw = await openAcknowledged(server.endpoint);
     for (const body of [{ documentId: "Hello" }, { id: "Hello" }, { extensions: apq(hello) }, { query: hello }]) {

@@ -50,7 +50,7 @@ async function run(command: DataCommand, isTTY: boolean, stdin: Buffer = Buffer.
 
 const rising = (numbers: readonly number[]) => numbers.every((one, i) => i === 0 || one >= (numbers[i - 1] ?? 0));
 
-test("long commands show how far they are where somebody watches, and only there", async () => {
+test("long commands show their progress on a terminal, and only there", async () => {
   const adopting: AdoptProgress[] = [];
   await gateway.adopt({ onProgress: (now) => adopting.push(now) });
   const adopted = adopting.map(({ share }) => share ?? -1);

@@ -92,7 +92,7 @@ test.concurrent("a connection is kept longer than the 4 s of Node's fetch", asyn
   expect([...sockets.values()]).toEqual([2]);
 });
 
-test.concurrent("it is closed before the time is over that the server names", async (context) => {
+test.concurrent("a connection is closed before the keep-alive time of the server ends", async (context) => {
   const { turn, sockets } = await startProvider(context, { keepAliveSeconds: 4 });
   completedOf(await turn());
   const [socket] = sockets.keys();
@@ -110,19 +110,19 @@ test.concurrent("a request over one that the server has closed is sent again, ov
   expect(counted).toEqual({ resent: 1, reconnects: 1 });
 });
 
-test.concurrent("once only", async (context) => {
+test.concurrent("a request is sent again only once", async (context) => {
   const behave = (nth: number, cuts: number) => (nth === 1 && cuts === 0 ? "answers" : "cuts");
   const { turnsUntilCut } = await startProvider(context, { behave });
   expect(await turnsUntilCut()).toMatchObject({ outcome: { kind: "failed" }, resent: 1, reconnects: 1 });
 });
 
-test.concurrent("not behind a byte of the answer", async (context) => {
+test.concurrent("a request is not sent again after a byte of the answer", async (context) => {
   const behave = (nth: number) => (nth === 1 ? "answers" : "cuts in the head");
   const { turnsUntilCut } = await startProvider(context, { behave });
   expect(await turnsUntilCut()).toMatchObject({ outcome: { kind: "failed" }, resent: 0, reconnects: 0 });
 });
 
-test.concurrent("nor over a connection that was never used before", async (context) => {
+test.concurrent("a request is not sent again if its connection was new", async (context) => {
   const { turnsUntilCut } = await startProvider(context, { behave: () => "cuts" });
   expect(await turnsUntilCut()).toMatchObject({ outcome: { kind: "failed" }, resent: 0, reconnects: 0 });
 });

@@ -243,7 +243,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
     openai.releaseAll();
   });
 
-  test("a gateway that died holds no places", async () => {
+  test("a gateway that died holds no places after its lease", async () => {
     const { here, subject } = await newcomer({ maxRunsPerSubject: 1, runLeaseMs: 1000 });
     const raw = topology.raw();
     const { going } = quotaKeys("chat:", subject);
@@ -375,7 +375,7 @@ describe.each(["standalone", "Cluster"] as const)("quotas on %s", (shape) => {
 });
 
 describe("without authentication", () => {
-  test("there is no limit unless one is set, and then it is everybody's", async () => {
+  test("there is no limit unless one is set, and then all callers share it", async () => {
     const topology = await topologies.standalone();
     const free = await startGateway({ redis: topology.redis });
     const limited = await startGateway({ redis: topology.redis, maxSendsPerMinute: 2 });

@@ -24,7 +24,7 @@ interface Bom {
   readonly dependencies: readonly { readonly ref: string; readonly dependsOn?: readonly string[] }[];
 }
 
-test("npm run sbom writes CycloneDX of what is installed with Parley, without a network", async () => {
+test("npm run sbom lists in CycloneDX the packages that are installed with Parley, without a network", async () => {
   const file = join(await temporaryDirectory(), "sbom.json");
   const script = fileURLToPath(new URL("../../scripts/sbom.ts", import.meta.url));
   // Nobody answers at that registry.

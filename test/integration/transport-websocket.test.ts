@@ -333,7 +333,7 @@ describe("Origin", () => {
   });
 });
 
-test("no upgrade elsewhere, and none while draining", async () => {
+test("upgrades on other paths and while draining are refused", async () => {
   await using server = await startTransport();
   await expect(openRaw(`${server.url}/elsewhere`)).rejects.toThrow("404");
   const raw = await openAcknowledged(server.endpoint);

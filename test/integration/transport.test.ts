@@ -388,7 +388,7 @@ describe("HEAD", () => {
     expect([within.status, within.body]).toEqual([status, null]);
   });
 
-  test("of a stream opens none: it is over at once", async () => {
+  test("HEAD of a stream opens no stream: the answer ends at once", async () => {
     await using server = await startTransport({ maxSocketsPerAddress: 1 });
     const url = `${server.endpoint}?query=${encodeURIComponent("subscription { ticks { text } }")}`;
     for (const accept of ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"]) {

@@ -130,7 +130,10 @@ describe("a stream that came before its session", () => {
     expect(textsOf(reader)).toEqual(["foreign"]);
   });
 
-  test("what is no history does not begin it, and the session that comes after that does", async ({ redis, one }) => {
+  test("does not begin with a list that is no history, but with the session that comes after it", async ({
+    redis,
+    one,
+  }) => {
     const reader = await waiting(one, "jobs");
     await redis.lpush("jobs", JSON.stringify({ job: 1 }));
     await redis.del("jobs");
@@ -142,7 +145,7 @@ describe("a stream that came before its session", () => {
     expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
   });
 
-  test("a reader that did not pull meanwhile has all of it too", async ({ one }) => {
+  test("delivers everything to a client that did not read meanwhile, too", async ({ one }) => {
     const reader = await waiting(one, "late", "never");
     // More than the ring holds.
     for (const text of range(0, 600)) await one.append("late", text);
@@ -164,7 +167,7 @@ describe("a stream that came before its session", () => {
     expect(steps(reader).slice(0, 3)).toEqual(["waiting", "opened", "message"]);
   });
 
-  test("ends as others do when the session goes, and the next one waits", async ({ one, two }) => {
+  test("ends like other streams when the session goes, and the next stream waits", async ({ one, two }) => {
     const reader = await waiting(one, "short");
     await one.append("short", "first");
     await reader.untilCount("message", 1);
@@ -265,7 +268,7 @@ test("a stream that waits goes on over a restart of Redis", async () => {
   for (const reader of readers) expect(steps(reader)).toEqual(["waiting", "opened", "message"]);
 });
 
-test("what another owner does under the id begins nothing, however much it is", async ({ one }) => {
+test("writes of another owner under the same id do not begin the stream", async ({ one }) => {
   const { store } = one.backend;
   const stop = new AbortController();
   const mine = new Reader(
@@ -289,7 +292,7 @@ test("what another owner does under the id begins nothing, however much it is", 
   stop.abort();
 });
 
-test("waiting writes nothing, and all that wait share one feed and what it reads", async () => {
+test("waiting streams write nothing, and share one feed and its readings", async () => {
   await using own = await startServer();
   await using backend = openBackend(own.port, { feedCheckMs: 100 });
   const changes = async () => /rdb_changes_since_last_save:(\d+)/.exec(await own.redis.info("persistence"))?.[1];

@@ -10,7 +10,7 @@ const withAuth = { AUTH: "keys", AUTH_KEYS_FILE: "k", HISTORY_KEY_PREFIX: "chat:
 const auth = { kind: "keys", file: "k", cookie: null } as const;
 
 describe("limits", () => {
-  test("what one subject may is limited where there are subjects", () => {
+  test("limits of a subject apply only if there is authentication", () => {
     const limited = {
       maxSendsPerMinute: 600,
       maxRunsPerSubject: 50,
@@ -118,7 +118,7 @@ describe("WORKERS", () => {
     expect(mistakesOf({ WORKERS: value })).toEqual(["WORKERS: must be a whole number from 1 to 128, or auto"]);
   });
 
-  test("each limit is one of Redis or of one thing, which stays as it is, or one of the process, which is divided", () => {
+  test("limits counted in Redis or per connection stay as they are, limits of a process are divided by the workers", () => {
     const whole = {
       ...{ maxSocketsPerSubject: 1000, maxSocketsPerAddress: 2001, maxRequestsPerMinute: null },
       ...{ maxConnections: 7, maxConcurrentOperations: 4, maxPendingAnswerBytes: 10_000 },
@@ -139,7 +139,7 @@ describe("WORKERS", () => {
     expect([...limitsOfProcess, ...others].sort()).toEqual(Object.keys(limits).sort());
   });
 
-  test("a limit whose share would be none is refused, by name", () => {
+  test("a limit below the number of workers is refused, by name", () => {
     const told = (variable: string) => `${variable}: must be at least 4 with WORKERS=4: each has a share`;
     const few = { MAX_CONNECTIONS: "3", MAX_SOCKETS_PER_ADDRESS: "3", MAX_REQUESTS_PER_MINUTE: "1" };
     expect(mistakesOf({ WORKERS: "4", ...few })).toEqual(

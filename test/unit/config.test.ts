@@ -387,7 +387,7 @@ describe("defaults that follow from others", () => {
 describe("who may", () => {
   const prefixed = { HISTORY_KEY_PREFIX: "chat:" };
 
-  test("everyone, from this machine alone, unless that is allowed by name", () => {
+  test("without AUTH everyone on this machine has access, and others only with ALLOW_ANONYMOUS", () => {
     expect(problemsOf({ HOST: "0.0.0.0" })["HOST"]).toMatch(/AUTH.*ALLOW_ANONYMOUS=1/);
     for (const HOST of ["::", "10.0.0.1", "chat.example"]) expect(problemsOf({ HOST })).toHaveProperty("HOST");
     for (const HOST of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) expect(problemsOf({ HOST })).toEqual({});
@@ -421,7 +421,7 @@ describe("who may", () => {
     },
   );
 
-  test("with it session ids are no bare keys, unless that is allowed by name", () => {
+  test("with AUTH a HISTORY_KEY_PREFIX is needed, unless ALLOW_BARE_KEYS is set", () => {
     const keys = { AUTH: "keys", AUTH_KEYS_FILE: "k" };
     expect(problemsOf(keys)["HISTORY_KEY_PREFIX"]).toMatch(/ALLOW_BARE_KEYS=1/);
     expect(problemsOf({ ...keys, ALLOW_BARE_KEYS: "1" })).toEqual({});

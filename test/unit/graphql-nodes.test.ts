@@ -108,7 +108,7 @@ describe("a message", () => {
     });
   });
 
-  test("that was copied with its note, within the session or from another, has no run, and an id of its own", async () => {
+  test("copied together with its note, within the session or from another, has no run and an id of its own", async () => {
     const fake = new FakeConversations();
     fake.putRun(run);
     const original = noted("user:jim", 0, "m1", run.runId);
@@ -122,7 +122,7 @@ describe("a message", () => {
     expect(nodes[0]?.id).toBe(base64("Message:user:jim:m1"));
   });
 
-  test("shows what is stored, whatever it is, and is no error for its page", async () => {
+  test("shows what is stored, whatever it is, and does not make its page fail", async () => {
     const fake = new FakeConversations();
     const deep = `${"[".repeat(3000)}${"]".repeat(3000)}`;
     const rows = [stored("human", "é", { id: "m" }), "no json {", deep, `{"id":12345678901234567890}`];
@@ -301,7 +301,7 @@ test("viewer and models", async () => {
   });
 });
 
-test("a use case's refusal is that field's error", async () => {
+test("a refusal by a use case is an error of that field", async () => {
   const fake = conversation();
   fake.updateSession = () => Promise.reject(badInput("input.model", "There is no such model."));
   const document = `mutation { updateSession(input: { sessionId: "user:jim", model: "x" }) { session { id } } }`;

@@ -129,7 +129,7 @@ test.each<readonly [unknown, readonly string[]]>([
   expect(lines.map((line, i) => line.slice(2, 2 + (problems[i]?.length ?? 0)))).toEqual(problems);
 });
 
-test("what is left out, as undefined too, is no mistake", async () => {
+test("options that are left out or undefined are no mistake", async () => {
   const options = { redis, model: undefined, maxSendsPerMinute: null, idle: true, customModels: undefined };
   const gateway = await createGateway(options as unknown as GatewayOptions); // exactOptionalPropertyTypes would refuse it
   await gateway.close({ graceMs: 0 });

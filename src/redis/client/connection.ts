@@ -111,6 +111,13 @@ export function redisOf(source: Exclude<RedisSource, { kind: "cluster" }>, own: 
   }
 }
 
+/** The connection for commands, whatever the topology. */
+export function connectClient(source: RedisSource, settings: ConnectionSettings): Client {
+  if (source.kind === "cluster") return connectCluster(source.nodes, source.options, settings);
+  if (source.kind === "client" && source.client instanceof Cluster) return duplicateCluster(source.client, settings);
+  return connectRedis(source, settings, "commands");
+}
+
 export function connectCluster(
   nodes: readonly ClusterNode[],
   options: ClusterOptions,

@@ -1,14 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Cluster, type Redis } from "ioredis";
 import type { RowTemplate } from "../../conversation/message/stored-message.ts";
-import {
-  connectCluster,
-  connectRedis,
-  duplicateCluster,
-  type Client,
-  type ConnectionSettings,
-  type RedisSource,
-} from "../client/connection.ts";
+import { connectClient, type Client, type RedisSource } from "../client/connection.ts";
 import { guarded } from "../client/failure.ts";
 import { list, text } from "../scripts/replies.ts";
 import { Scripts } from "../scripts/scripts.ts";
@@ -85,7 +78,7 @@ export class CheckpointStore {
   constructor(options: CheckpointStoreOptions) {
     const { source, historyKeyPrefix, ttlSeconds, onError } = options;
     this.#options = options;
-    this.#redis = connect(source, options);
+    this.#redis = connectClient(source, options);
     this.#scripts = new Scripts(this.#redis);
     this.#store = new RedisSessionStore(
       this.#redis,
@@ -216,12 +209,6 @@ export class CheckpointStore {
     await guarded(this.#redis.ping());
     return this.#redis.nodes("master");
   }
-}
-
-function connect(source: RedisSource, settings: ConnectionSettings): Client {
-  if (source.kind === "cluster") return connectCluster(source.nodes, source.options, settings);
-  if (source.kind === "client" && source.client instanceof Cluster) return duplicateCluster(source.client, settings);
-  return connectRedis(source, settings, "commands");
 }
 
 function storedCheckpoint(

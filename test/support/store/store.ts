@@ -18,7 +18,7 @@ import {
   templateOfReply,
 } from "../../../src/conversation/message/stored-message.ts";
 import {
-  connectCluster,
+  connectClient,
   connectRedis,
   type Client,
   type ConnectionSettings,
@@ -92,10 +92,7 @@ export function openStore(port: number, options: StoreOptions = {}): TestStore {
 
 /** The same, whatever the shape of Redis. */
 export function openStoreOn(source: RedisSource, settings: Partial<StoreSettings> = {}): TestStore<Client> {
-  const redis =
-    source.kind === "cluster"
-      ? connectCluster(source.nodes, source.options, connection())
-      : connectRedis(source, connection(), "commands");
+  const redis = connectClient(source, connection());
   return storeOver(redis, redis, settings);
 }
 
