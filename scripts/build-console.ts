@@ -32,12 +32,12 @@ export async function consolePage(): Promise<string> {
     },
   });
   if (!("output" in built)) throw new Error("Vite gave no single output.");
-  let page = readFileSync(`${root}page.html`, "utf8");
+  let page = readFileSync(`${root}page.html`, "utf8").replaceAll(/\n\s*/g, " ");
   for (const part of built.output) {
     // A function, for "$" would mean something else in a text.
     if (part.type === "chunk")
       page = page.replace("<script></script>", () => `<script>${inline(withoutUnused(part.code))}</script>`);
-    else page = page.replace("<style></style>", () => `<style>${String(part.source)}</style>`);
+    else page = page.replace("<style></style>", () => `<style>${String(part.source).replace(/\n.*$/s, "")}</style>`);
   }
   return page;
 }
@@ -62,7 +62,13 @@ function usedAlone(code: string, id: string): string | null {
     .slice(tables, instance)
     .replaceAll(/(\{normal:\w+,gfm:\w+)(,\w+:\w+)+\}/g, "$1}")
     .replaceAll(/\bthis\.options\.(\w+)/g, (read, name: string) => markedOptions[name] ?? read);
-  return `const ${pureRule} = ${rule};${rules}${parser};const lexer = ${lexer}.lex; export { lexer };`;
+  return withShortNames(`const ${pureRule} = ${rule};${rules}${parser};const lexer = ${lexer}.lex; export { lexer };`);
+}
+
+/** Marked's rules are used by name in marked alone. */
+function withShortNames(code: string): string {
+  const names = [...new Set([...code.matchAll(/\.other\.(\w{6,})/g)].map(([, name]) => name ?? ""))];
+  return code.replaceAll(/\b\w{6,}\b/g, (word) => (names.includes(word) ? `r${names.indexOf(word)}` : word));
 }
 
 /** What makes a rule of marked's changes nothing else: a rule that nobody uses goes. */
