@@ -49,6 +49,7 @@ const test = browserTest
     const gateway = await startGateway({
       ...{ redis: redis.url, model: "agent:careful", agents: payer(tools.url) },
       openai: { apiKey: "sk-x", baseUrl: openai.baseUrl },
+      clientTools: true,
     });
     onCleanup(() => gateway.close());
     return gateway;
@@ -64,8 +65,8 @@ const test = browserTest
       server.close();
     });
     const { port } = server.address() as AddressInfo; // it listens to a port
-    return (kit: string, session: string) =>
-      `http://127.0.0.1:${port}/?${new URLSearchParams({ kit, session, url: gateway.url }).toString()}`;
+    return (kit: string, session: string, model = "agent:careful") =>
+      `http://127.0.0.1:${port}/?${new URLSearchParams({ kit, session, model, url: gateway.url }).toString()}`;
   })
   .extend("rested", { auto: true }, ({ openai }, { onCleanup }) => {
     onCleanup(() => {
@@ -192,6 +193,65 @@ describe.each([
     await command(redis, "LPUSH", session, JSON.stringify(row));
     await expectShown(tabs, "> Hi! I'm Eve.Hello Eve!As they say: Example");
     expect(await tabs[0].getByRole("link", { name: "Example" }).getAttribute("href")).toBe("https://example.org/");
+  });
+
+  test("of two tabs the one that sent carries the page's tool out, once, while the other is ready and follows; once it is loaded again, both offer the call to the user, as with a tool that has no function", async ({
+    visitor,
+    openai,
+    pages,
+  }) => {
+    const url = pages(kit, `paged-${kit}`, "agent:paged");
+    const tabs = [await visitor.open(url), await visitor.open(url)] as const;
+    /** What each tab's show_map has shown. */
+    const maps = () => Promise.all(tabs.map((tab) => tab.title()));
+    const expectBusy = async (...busy: readonly number[]) => {
+      for (const [at, tab] of tabs.entries()) await expect.poll(() => tab.locator("progress").count()).toBe(busy[at]);
+    };
+    const expectEnd = async (text: string, places: readonly string[], results: readonly string[]) => {
+      for (const tab of tabs) await expect.poll(() => shown(tab)).toBe(text);
+      const messages = openai.requests.at(-1)?.body["messages"] as readonly { role: string; content: unknown }[];
+      const told = messages.filter(({ role }) => role === "tool").map(({ content }) => content);
+      expect([await maps(), told]).toEqual([places, results]);
+      await expectShown(tabs, text);
+    };
+    const calls = (name: string, id: string, place: string) =>
+      openai.next(
+        { kind: "gated", tokens: ["Hm."], toolCalls: [{ id, name, arguments: ['{"place":', `"${place}"}`] }] },
+        { kind: "reply", text: "There." },
+      );
+
+    calls("show_map", "map-Rome", "Rome");
+    openai.release(4);
+    await say(tabs[0], "Rome?");
+    const rome = '> Rome?Hm. [working {"place":"Rome"}]';
+    await expect.poll(maps).toEqual(["Rome", ""]);
+    for (const tab of tabs) await expect.poll(() => shown(tab)).toBe(rome);
+    await expectBusy(1, 0);
+    await expectShown([tabs[1]], rome);
+    await expectBusy(1, 0);
+    await click(tabs[0], "Finish");
+    const first = '> Rome?Hm. [done {"place":"Rome"} It is shown.] There.';
+    await expectEnd(first, ["Rome", ""], ["It is shown."]);
+
+    calls("show_map", "map-Oslo", "Oslo");
+    openai.release(2);
+    await say(tabs[0], "Oslo?");
+    await expectShown(tabs, `${first}> Oslo?Hm. [${writing} {"place":]`);
+    openai.release(2);
+    for (const tab of tabs) await expect.poll(() => shown(tab)).toBe(`${first}> Oslo?Hm. [working {"place":"Oslo"}]`);
+    await expectBusy(0, 0);
+    await click(tabs[1], "Answer");
+    const second = `${first}> Oslo?Hm. [done {"place":"Oslo"} By hand.] There.`;
+    await expectEnd(second, ["", ""], ["It is shown.", "By hand."]);
+
+    calls("ask_user", "ask-Bonn", "Bonn");
+    openai.release(4);
+    await say(tabs[0], "Bonn?");
+    await expectShown(tabs, `${second}> Bonn?Hm. [working {"place":"Bonn"}]`);
+    await expectBusy(0, 0);
+    await click(tabs[1], "Answer");
+    const third = `${second}> Bonn?Hm. [done {"place":"Bonn"} By hand.] There.`;
+    await expectEnd(third, ["", ""], ["It is shown.", "By hand.", "By hand."]);
   });
 });
 

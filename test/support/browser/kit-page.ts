@@ -1,6 +1,7 @@
 import { useChat } from "@ai-sdk/react";
 import {
   AssistantRuntimeProvider,
+  AuiIf,
   ComposerPrimitive,
   MessagePrimitive,
   QueueItemPrimitive,
@@ -14,6 +15,7 @@ import type { ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { createParleyClient } from "../../../packages/client/src/client.ts";
+import type { PageTool } from "../../../packages/client/src/client.ts";
 import { useParleyChat } from "../../../packages/client/src/kits/ai-sdk-react.ts";
 import { createParleyTransport, toUIMessages } from "../../../packages/client/src/kits/ai-sdk.ts";
 import type { ParleyUIMessage } from "../../../packages/client/src/kits/ai-sdk.ts";
@@ -21,16 +23,30 @@ import { useParleyRuntime, useParleyThreadList } from "../../../packages/client/
 import type { ParleyRuntimeOptions } from "../../../packages/client/src/kits/assistant-ui.ts";
 import { ParleyProvider } from "../../../packages/client/src/react.ts";
 
-// A page with a kit, which kit-pages.test.ts builds with Vite: ?kit=…&session=…&url=… of the gateway.
+// A page with a kit, which kit-pages.test.ts builds with Vite: ?kit=…&session=…&model=…&url=… of the gateway.
 
 /** As much of a page as is used here: tests are compiled without its types. */
-declare const document: { getElementById(id: string): Parameters<typeof createRoot>[0] };
+declare const document: { title: string; getElementById(id: string): Parameters<typeof createRoot>[0] };
 declare const location: { readonly search: string };
 
 const query = new URLSearchParams(location.search);
 const sessionId = query.get("session") ?? "";
 const client = createParleyClient({ url: query.get("url") ?? "" });
-const model = "agent:careful";
+const model = query.get("model") ?? "";
+
+/** Ends what show_map does. */
+let finish: (result: string) => void = () => undefined;
+const askUser: PageTool = { name: "ask_user", description: "Asks the user.", parameters: { type: "object" } };
+const showMap: PageTool = {
+  ...{ name: "show_map", description: "Shows a place on the map.", parameters: { type: "object" } },
+  run({ place }) {
+    // Each of this page's effects can be seen.
+    document.title += String(place);
+    return new Promise((done) => (finish = done));
+  },
+};
+/** Only this agent takes tools of the page. */
+const tools = model === "agent:paged" ? [showMap, askUser] : [];
 
 const button = (name: string, onClick: () => void) =>
   createElement("button", { type: "button", onClick, key: name }, name);
@@ -42,15 +58,19 @@ interface Call {
   readonly result: unknown;
   /** Given while it waits for an approval. */
   readonly decide: ((approved: boolean, reason?: string) => unknown) | null;
+  /** Brings what the user says as the result of a call of the page's tool. */
+  readonly bring: (result: string) => unknown;
 }
 
-function CallView({ id, state, args, result, decide }: Call): ReactNode {
+function CallView({ id, state, args, result, decide, bring }: Call): ReactNode {
   const answer = typeof result === "string" ? ` ${result}` : "";
   const change = () => void client.session(sessionId).respond([{ edit: { callId: id, args: { to: "Ada" } } }]);
   const buttons =
-    decide === null
-      ? []
-      : [button("Approve", () => decide(true)), button("Reject", () => decide(false, "No.")), button("Change", change)];
+    decide !== null
+      ? [button("Approve", () => decide(true)), button("Reject", () => decide(false, "No.")), button("Change", change)]
+      : result === undefined
+        ? [button("Answer", () => bring("By hand."))]
+        : [];
   return createElement("span", null, createElement("code", null, ` [${state} ${args}${answer}] `), ...buttons);
 }
 
@@ -80,6 +100,7 @@ function Page({ send, edit, again, stop, more, children }: PageProps): ReactNode
       button("Edit", () => edit(text)),
       button("Again", again),
       button("Stop", stop),
+      button("Finish", () => finish("It is shown.")),
     ],
     more?.(text),
   );
@@ -92,11 +113,11 @@ const states: Readonly<Record<string, string>> = {
 
 type Chat = Pick<
   ReturnType<typeof useChat<ParleyUIMessage>>,
-  "messages" | "sendMessage" | "regenerate" | "stop" | "addToolApprovalResponse"
+  "messages" | "status" | "sendMessage" | "regenerate" | "stop" | "addToolApprovalResponse" | "addToolOutput"
 >;
 
 function AiSdk(): ReactNode {
-  return createElement(AiSdkPage, useParleyChat(sessionId));
+  return createElement(AiSdkPage, useParleyChat(sessionId, { tools }));
 }
 
 const transport = createParleyTransport(client);
@@ -107,7 +128,8 @@ function Transport({ messages }: Pick<Chat, "messages">): ReactNode {
   return createElement(AiSdkPage, { ...chat, stop: () => client.session(sessionId).cancel() });
 }
 
-function AiSdkPage({ messages, sendMessage, regenerate, stop, addToolApprovalResponse }: Chat): ReactNode {
+function AiSdkPage(chat: Chat): ReactNode {
+  const { messages, status, sendMessage, regenerate, stop, addToolApprovalResponse, addToolOutput } = chat;
   const partOf = (part: ParleyUIMessage["parts"][number], key: number): ReactNode => {
     if (part.type === "text") return part.text;
     if (part.type === "reasoning") return `(${part.text})`;
@@ -116,25 +138,35 @@ function AiSdkPage({ messages, sendMessage, regenerate, stop, addToolApprovalRes
     const args = part.state === "input-streaming" ? part.rawInput : JSON.stringify(part.input);
     const id = part.toolCallId;
     const decide = (approved: boolean, reason = "") => addToolApprovalResponse({ id, approved, reason });
+    const bring = (output: string) => addToolOutput({ tool: part.toolName, toolCallId: id, output });
     const result = part.state === "output-error" ? part.errorText : part.output;
     const isAsked = part.state === "approval-requested";
     const state = states[part.state] ?? part.state;
-    return createElement(CallView, { key, id, state, args: args ?? "", result, decide: isAsked ? decide : null });
+    return createElement(CallView, {
+      key,
+      id,
+      state,
+      args: args ?? "",
+      result,
+      decide: isAsked ? decide : null,
+      bring,
+    });
   };
   const shown = messages.map(({ id, role, parts }) =>
     createElement("article", { key: id }, role === "user" ? "> " : "", ...parts.map(partOf)),
   );
   const send = (text: string, of: object = {}) => sendMessage({ text, ...of }, { body: { model } });
   const edit = (text: string) => send(text, { messageId: messages[0]?.id });
-  return createElement(Page, { send, edit, again: () => regenerate({ body: { model } }), stop, children: shown });
+  const more = () => (status === "streaming" ? createElement("progress") : null);
+  return createElement(Page, { send, edit, again: () => regenerate({ body: { model } }), stop, more, children: shown });
 }
 
 function AssistantCall(part: ToolCallMessagePartProps): ReactNode {
-  const { toolCallId: id, argsText: args, result, isError, approval, respondToApproval } = part;
+  const { toolCallId: id, argsText: args, result, isError, approval, respondToApproval, addResult: bring } = part;
   const isAsked = approval !== undefined && approval.approved === undefined;
   const state = isAsked ? "asked" : result === undefined ? "working" : isError === true ? "failed" : "done";
   const decide = (approved: boolean, reason = "") => respondToApproval({ approved, reason });
-  return createElement(CallView, { id, state, args, result, decide: isAsked ? decide : null });
+  return createElement(CallView, { id, state, args, result, decide: isAsked ? decide : null, bring });
 }
 
 const components = {
@@ -146,7 +178,7 @@ const components = {
 };
 
 function AssistantUi(options: Pick<ParleyRuntimeOptions, "sessionId" | "adapters">): ReactNode {
-  const runtime = useParleyRuntime(options);
+  const runtime = useParleyRuntime({ ...options, tools });
   const { thread, threads } = runtime;
   const runConfig = { custom: { model } };
   const send = (text: string) => thread.append({ role: "user", content: [{ type: "text", text }], runConfig });
@@ -158,6 +190,7 @@ function AssistantUi(options: Pick<ParleyRuntimeOptions, "sessionId" | "adapters
   };
   const again = () => thread.getMessageById(thread.getState().messages.at(-1)?.id ?? "").reload();
   const more = (text: string) => [
+    createElement(AuiIf, { key: "busy", condition: (state) => state.thread.isRunning }, createElement("progress")),
     button("Older", () => void thread.loadEarlier()),
     button("Rename", () => void threads.mainItem.rename(text)),
     createElement("aside", { key: "queue" }, createElement(ComposerPrimitive.Queue, { children: () => waitingItem })),
