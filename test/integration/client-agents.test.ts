@@ -1,5 +1,8 @@
 import { Chat } from "@ai-sdk/react";
+import { dispatchCustomEvent } from "@langchain/core/callbacks/dispatch";
+import { tool } from "@langchain/core/tools";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { z } from "zod";
 
 import type { SessionStore } from "../../packages/client/src/client.ts";
 import { callsAreAnswered, createParleyTransport, toUIMessages } from "../../packages/client/src/kits/ai-sdk.ts";
@@ -26,7 +29,7 @@ beforeAll(async () => {
   [openai, redis, tools] = await Promise.all([startOpenAI(), startRedis({ appendonly: false }), startTools()]);
   gateway = await startGateway({
     ...{ redis: redis.url, model: "openai:small", openai: { apiKey: "sk-test", baseUrl: openai.baseUrl } },
-    agents: payer(tools.url),
+    agents: { ...payer(tools.url), teller: { model: "openai:gpt-4o-mini", description: "Tells.", tools: [tells()] } },
   });
 });
 afterAll(async () => {
@@ -34,6 +37,19 @@ afterAll(async () => {
   await gateway.close();
   await Promise.all([redis.stop(), openai.close()]);
 });
+
+/** Tells how far it is before and after it asks the address. */
+function tells() {
+  return tool(
+    async ({ to }) => {
+      await dispatchCustomEvent("progress", { percent: 50 });
+      const answer = await (await fetch(`${tools.url}?to=${to}`)).text();
+      await dispatchCustomEvent("paid", [to]);
+      return answer;
+    },
+    { name: "pay", description: "Pays somebody.", schema: z.object({ to: z.string() }) },
+  );
+}
 
 const tabs = startTabs(() => gateway.url);
 const { clientOf, open } = tabs;
@@ -69,6 +85,37 @@ describe.each(["websocket", "sse"] as const)("over %s", (live) => {
       ...[`TOOL stored: Paid ${to}.`, "ASSISTANT stored: It is paid."],
     ];
     for (const tab of [...tabs, open(`calls-${live}`, live)]) await shown(tab).toEqual(end);
+  });
+
+  test("what a tool tells while it works is `data` of the message that calls it, until the run ends", async () => {
+    const to = `Una-${live}`;
+    tools.hold(to);
+    openai.next(pays(to));
+    const tab = open(`data-${live}`, live);
+    await expect.poll(() => tab.getSnapshot().connection).toBe("new");
+    const { id } = await tab.send("Pay.", { model: "agent:teller" });
+    const data = (store: SessionStore) =>
+      store.getSnapshot().messages.flatMap((message) => message.data.map((one) => [message.text, one]));
+    const callId = `call-${to}`;
+    const half = ["Let me see.", { callId, name: "progress", data: { percent: 50 } }];
+    await expect.poll(() => data(tab)).toEqual([half]);
+    const late = open(`data-${live}`, live);
+    await expect.poll(() => data(late)).toEqual([half]);
+    await shown(late).toEqual(["USER stored: Pay.", `ASSISTANT streaming: Let me see. [RUNNING {"to":"${to}"} -]`]);
+    openai.next({ kind: "gated", tokens: ["It is ", "paid."] });
+    tools.release(to);
+    openai.release(1);
+    const calls = `[DONE {"to":"${to}"} Paid ${to}.]`;
+    for (const store of [tab, late, open(`data-${live}`, live)]) {
+      await expect.poll(() => data(store)).toEqual([half, ["Let me see.", { callId, name: "paid", data: [to] }]]);
+      await expect.poll(() => lines(store)[1]).toBe(`ASSISTANT stored: Let me see. ${calls}`);
+    }
+    openai.releaseAll();
+    expect(await tab.settled(id)).toMatchObject({ status: "COMPLETED" });
+    for (const store of [tab, late, open(`data-${live}`, live)]) {
+      await expect.poll(() => lines(store).at(-1)).toBe("ASSISTANT stored: It is paid.");
+      await expect.poll(() => data(store)).toEqual([]);
+    }
   });
 
   test("a call waits for an approval: one tab approves, the other one sees it, and so does a page that is loaded meanwhile", async () => {

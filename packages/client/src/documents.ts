@@ -6,7 +6,7 @@ import type { RunInfo, RunError } from "./run.ts";
 const block =
   "__typename ...on TextBlock{text citations{url title quote start end}}...on ImageBlock{url detail}...on ReasoningBlock{text}...on FileBlock{url mimeType fileName}...on AudioBlock{url mimeType}...on ServerToolBlock{callId name args result}...on OtherBlock{data}";
 const part =
-  "__typename ...on TextPart{messageId start text}...on ReasoningPart{messageId text}...on ToolPart{messageId callId name args text:argsText revision status allowed result{...on TextBlock{text}}}";
+  "__typename ...on TextPart{messageId start text}...on ReasoningPart{messageId text}...on ToolPart{messageId callId name args text:argsText revision status allowed result{...on TextBlock{text}}}...on DataPart{messageId callId name data}";
 const message = `fragment M on Message{id messageId position cursor role name createdAt finishReason toolCallId toolFailed toolCalls{callId name args}content{${block}}}`;
 const run = `fragment R on Run{id status replyId model parts{${part}}approvals{callId name args status allowed}waitsUntil queuedAt input{${block}}userMessageId userMessage{position}error{code message retryable}}`;
 const session =
@@ -70,6 +70,8 @@ export interface PartRow {
   readonly status?: ToolStatus;
   readonly allowed?: readonly string[];
   readonly result?: readonly { readonly text?: string }[];
+  /** Of what a tool tells while it works, which has the id of its call and a name, too. */
+  readonly data?: unknown;
 }
 
 export interface MessageRow {

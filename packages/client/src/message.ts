@@ -65,6 +65,14 @@ export interface ToolCall {
   readonly result: string | null;
 }
 
+/** What a tool tells while it works, such as how far it is. */
+export interface ToolData {
+  readonly callId: string;
+  /** The tool's own name for it. */
+  readonly name: string;
+  readonly data: unknown;
+}
+
 /** A message as a screen shows it. The object stays the same one for as long as nothing of it changes. */
 export interface ChatMessage {
   /** The same from the optimistic message, or the first streamed character, to the stored one: a key for lists. */
@@ -82,6 +90,8 @@ export interface ChatMessage {
   readonly createdAt: string | null;
   readonly finishReason: MessageRow["finishReason"];
   readonly toolCalls: readonly ToolCall[];
+  /** What its tools tell, in order, while the run goes on: the history does not hold it. */
+  readonly data: readonly ToolData[];
   readonly toolCallId: string | null;
   readonly toolFailed: boolean | null;
   /** Of what is stored; null until then. */
@@ -97,20 +107,20 @@ export interface StoredMessage extends ChatMessage {
 
 const blank = {
   ...{ messageId: null, name: null, createdAt: null, finishReason: null, toolCalls: [], toolCallId: null },
-  ...{ toolFailed: null, position: null, error: null },
+  ...{ data: [], toolFailed: null, position: null, error: null },
 } as const;
 
 export function storedMessage({ content: rows, toolCalls, ...row }: MessageRow): StoredMessage {
   const content = blocksOf(rows);
   return {
     ...{ ...row, content, text: textOf(content), toolCalls: toolCalls.map((call) => callOf(call)) },
-    ...{ status: "stored", error: null },
+    ...{ data: [], status: "stored", error: null },
   };
 }
 
 const answered = new WeakMap<ChatMessage, { readonly by: readonly unknown[]; readonly message: StoredMessage }>();
 
-/** Stored messages, each call of a tool with its answer: that is the message behind it, and until that is there a part of the run. */
+/** Stored messages, each call of a tool with its answer, the message behind it or until that is there a part of the run, and with what it tells. */
 export function withAnswers(stored: readonly StoredMessage[], run: RunRow | null): readonly StoredMessage[] {
   return stored.map((message, at) => {
     const { toolCalls } = message;
@@ -122,12 +132,14 @@ export function withAnswers(stored: readonly StoredMessage[], run: RunRow | null
     const by = toolCalls.map(
       ({ callId }) =>
         answers.find(({ toolCallId }) => toolCallId === callId) ??
-        run?.parts.find((part) => part.messageId === message.id && part.callId === callId),
+        run?.parts.find((part) => part.messageId === message.id && part.callId === callId && !isData(part)),
     );
+    const data = dataOf(run, message.id);
+    const rows = [...by, ...data];
     const before = answered.get(message);
-    if (before?.by.every((one, index) => one === by[index]) === true) return before.message;
-    const one = { ...message, toolCalls: toolCalls.map((call, index) => callOf(call, by[index])) };
-    answered.set(message, { by, message: one });
+    if (before?.by.length === rows.length && before.by.every((one, index) => one === rows[index])) return before.message;
+    const one = { ...message, data, toolCalls: toolCalls.map((call, index) => callOf(call, by[index])) };
+    answered.set(message, { by: rows, message: one });
     return one;
   });
 }
@@ -145,10 +157,20 @@ function resultOf({ status, result = [] }: PartRow): string | null {
     : null;
 }
 
+function isData({ __typename }: PartRow): boolean {
+  return __typename === "DataPart";
+}
+
+const dataOfPart = oncePerRow(({ callId = "", name = "", data }: PartRow): ToolData => ({ callId, name, data }));
+
+function dataOf(run: RunRow | null, id: string): readonly ToolData[] {
+  return run?.parts.filter((part) => isData(part) && part.messageId === id).map(dataOfPart) ?? [];
+}
+
 function callsOf({ parts }: RunRow, id: string, approvals: readonly Approval[]): readonly ToolCall[] {
   const calls = parts.flatMap((part): readonly ToolCall[] => {
     const { messageId, callId, name = "", args = null, text = "", status = null, allowed = [] } = part;
-    if (messageId !== id || callId === undefined) return [];
+    if (messageId !== id || callId === undefined || isData(part)) return [];
     const argsText = args === null ? text : JSON.stringify(args);
     return [{ callId, name, args, argsText, status, allowed, result: resultOf(part) }];
   });
@@ -194,6 +216,7 @@ export const replyMessages = oncePerRow((run: RunRow): readonly ChatMessage[] =>
     return {
       ...{ ...blank, id, role: "ASSISTANT", status, content, text: textOf(content), error: isLast ? error : null },
       toolCalls: callsOf(run, id, isLast ? approvals : []),
+      data: dataOf(run, id),
     };
   });
 });
