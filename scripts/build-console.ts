@@ -48,9 +48,6 @@ function usedAlone(code: string, id: string): string | null {
   if (id.endsWith("/client/src/sse.ts")) return "export const createSseLink = null;";
   // It has no tools of its own: what other pages' ask for is decided by hand.
   if (id.endsWith("/client/src/page-tools.ts")) return "export class PageTools { look() {} sent() {} }";
-  // It does not show what tools tell while they work.
-  if (id.endsWith("/client/src/documents.ts")) return without(code, [["...on DataPart{messageId callId name data}", ""]]);
-  if (id.endsWith("/client/src/message.ts")) return without(code, toolData);
   if (!id.endsWith("/marked.esm.js")) return null;
   // Of marked its lexer is used. What writes HTML hangs on one object, which is made when the module is loaded.
   const [, lexer] = /export\{.*\b(\w+) as Lexer\b/.exec(code) ?? [];
@@ -72,27 +69,6 @@ function usedAlone(code: string, id: string): string | null {
 function withShortNames(code: string): string {
   const names = [...new Set([...code.matchAll(/\.other\.(\w{6,})/g)].map(([, name]) => name ?? ""))];
   return code.replaceAll(/\b\w{6,}\b/g, (word) => (names.includes(word) ? `r${names.indexOf(word)}` : word));
-}
-
-/** Of message.ts what is there for the data of tools, and what stands there without them. */
-const toolData: readonly Replaced[] = [
-  [" && !isData(part)", ""],
-  [" || isData(part)", ""],
-  ["const data = dataOf(run, message.id);", ""],
-  ["[...by, ...data]", "by"],
-  ["?.by.length === rows.length && before.by", "?.by"],
-  [/(?<=\.\.\.message,\s*)data,/, ""],
-  [/data: dataOf\(run, id\),?/, ""],
-];
-
-type Replaced = readonly [was: string | RegExp, is: string];
-
-function without(code: string, all: readonly Replaced[]): string {
-  return all.reduce((before, [was, is]) => {
-    const after = before.replace(was, is);
-    if (after === before) throw new Error(`The client's source has no ${String(was)} any more: see usedAlone.`);
-    return after;
-  }, code);
 }
 
 /** What makes a rule of marked's changes nothing else: a rule that nobody uses goes. */

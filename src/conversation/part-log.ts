@@ -185,7 +185,7 @@ export function textIndexAt(log: string, length: number): number {
 }
 
 /** The local part of the Message.id of the message that is being made at this place; null: of the run's first, which the log does not name. */
-function messageAt(log: string, place: number): string | null {
+export function messageAt(log: string, place: number): string | null {
   const line = log.lastIndexOf('\n["m",', place) + 1;
   const record = line === 0 && !log.startsWith('["m",') ? null : recordAt(log, line);
   return record?.kind === "message" ? record.localId : null;

@@ -186,7 +186,7 @@ test("a chat that nobody may read says so", async () => {
 });
 
 test("each block has its part, tools their results, and what a user's message holds comes back", () => {
-  const blank = { messageId: null, name: null, createdAt: null, toolFailed: null, position: 0, error: null };
+  const blank = { messageId: null, name: null, createdAt: null, toolFailed: null, position: 0, error: null, data: [] };
   const called = { name: "look", args: {}, argsText: "{}", status: null, allowed: [], result: null };
   const citation = { title: "Example", quote: null, start: null, end: null };
   const reply: ChatMessage = {

@@ -137,7 +137,8 @@ export function withAnswers(stored: readonly StoredMessage[], run: RunRow | null
     const data = dataOf(run, message.id);
     const rows = [...by, ...data];
     const before = answered.get(message);
-    if (before?.by.length === rows.length && before.by.every((one, index) => one === rows[index])) return before.message;
+    if (before?.by.length === rows.length && before.by.every((one, index) => one === rows[index]))
+      return before.message;
     const one = { ...message, data, toolCalls: toolCalls.map((call, index) => callOf(call, by[index])) };
     answered.set(message, { by: rows, message: one });
     return one;

@@ -1,6 +1,14 @@
 import type { Kept } from "../../conversation/message/cursor.ts";
 import type { PlacedMessage, SessionEvent } from "../../conversation/events.ts";
-import { hasEnd, recordAt, textAt, textIndexAt, toolPartAt, type LogRecord } from "../../conversation/part-log.ts";
+import {
+  hasEnd,
+  messageAt,
+  recordAt,
+  textAt,
+  textIndexAt,
+  toolPartAt,
+  type LogRecord,
+} from "../../conversation/part-log.ts";
 import { isFinal } from "../../conversation/run.ts";
 import type { MessagePage, Session } from "../../conversation/session.ts";
 import { placeCursor } from "./catch-up.ts";
@@ -385,5 +393,7 @@ function toldOf(session: Session): Place["told"] {
   if (run === null) return null;
   const { runId, replyLocalId, text, log } = run;
   const of = { runId, replyLocalId, text, log };
-  return { of, offset: text.length, logOffset: log.length, localId: replyLocalId };
+  // While tools work, the run names its next message already; what they tell is of the one that calls them.
+  const localId = messageAt(log, log.length) ?? replyLocalId;
+  return { of, offset: text.length, logOffset: log.length, localId };
 }
