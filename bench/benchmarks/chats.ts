@@ -14,6 +14,8 @@ const windowSeconds = 4;
 /** Until each socket was pinged once. */
 const idleSeconds = 25;
 const aloneSeconds = 10;
+/** Behind its start a gateway prepares itself: until it only waits. */
+const startedMs = 6000;
 const rounds = 5;
 const pace = { tokens: 1, firstTokenMs: 0, tokenMs: 0 };
 const parley = { file: "parley.ts", note: "" };
@@ -79,6 +81,7 @@ async function chatsContender(chats: Chats, { name, note, file, how }: Server): 
   await fillSessions(stage.redisUrl, sessionIds, 1);
   const server = await stage.start(file, { pace });
   const readers = await stage.start<Readers>("clients/readers.ts");
+  await sleep(startedMs);
   const alone = await idleRates(redis, server, aloneSeconds);
   const variables = sessionIds.map((sessionId) => ({ sessionId }));
   const url = `${server.url}/graphql`;

@@ -104,8 +104,8 @@ export const pages: Benchmark = {
         against("Yoga + Pothos", 1 / 3),
         against("Mercurius + jit", 1),
         against("node:http + LRANGE", null),
-        against("Yoga + Pothos", 1 / 3, "Parley, new pages"),
-        against("Mercurius + jit", 1, "Parley, new pages"),
+        against("Yoga + Pothos", 0.7, "Parley, new pages"),
+        against("Mercurius + jit", 1.2, "Parley, new pages"),
       ],
     };
   },
