@@ -96,21 +96,25 @@ export class InputChecks {
     }
   }
 
-  /** Whether what answers takes tools of a page, and this gateway does. */
-  takesTools(model: string): boolean {
-    return this.#limits.clientTools && this.#models.find(({ name }) => name === model)?.takesPageTools === true;
-  }
-
   /** The same for what is to answer. */
   async toolsOf(model: string, tools: readonly PageTool[], signal: AbortSignal): Promise<void> {
     if (tools.length === 0) return;
-    const choice = this.#models.find(({ name }) => name === model);
-    if (choice?.takesPageTools !== true)
+    const choice = this.#takerOfTools(model);
+    if (choice === undefined)
       throw badInput("input.tools", `${model} takes no tools of a page: an agent does that has clientTools.`);
     // Where a server of its tools is away the run says so.
     const own = await choice.tools(signal).catch(() => []);
     const i = tools.findIndex(({ name }) => own.some((one) => one.name === name));
     if (i >= 0) throw badInput(`input.tools[${i}].name`, "The agent has a tool of this name.");
+  }
+
+  /** Whether what answers takes tools of a page, and this gateway does. */
+  takesTools(model: string): boolean {
+    return this.#limits.clientTools && this.#takerOfTools(model) !== undefined;
+  }
+
+  #takerOfTools(model: string): ModelChoice | undefined {
+    return this.#models.find(({ name, takesPageTools }) => name === model && takesPageTools === true);
   }
 
   messages(messages: readonly NewMessage[]): void {

@@ -18,7 +18,7 @@ import {
 import type { ResumedReply, Steps } from "../../conversation/ports/model.ts";
 import type { ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import type { Adapter } from "../driver.ts";
-import { failureOf, ModelFailure, runError } from "../models/failure.ts";
+import { endingFailure, ModelFailure, runError } from "../models/failure.ts";
 import type { LoadedModel } from "../models/models.ts";
 import { unheard } from "../models/watched.ts";
 import { AgentListener, type AskedCall } from "./agent-listener.ts";
@@ -202,9 +202,8 @@ class Answering {
       const cause = unwrapped(error);
       if (ToolInvocationError.isInstance(cause)) return failedAnswer("The arguments do not fit the tool's schema.");
       onToolFailure(name, cause);
-      const failure = failureOf(cause, true);
-      // The model can do nothing about it.
-      if (failure.code === "CANNOT_WAIT") throw new ModelFailure(failure);
+      const ending = endingFailure(cause);
+      if (ending !== null) throw ending;
       return failedAnswer("The tool failed.");
     } finally {
       watch.end(outcome);

@@ -8,7 +8,7 @@ import { arrayOrEmpty, objectOrEmpty, type JsonObject } from "../../conversation
 import type { TokenUsage } from "../../conversation/message/message.ts";
 import type { Span, ToolOutcome } from "../../conversation/ports/telemetry.ts";
 import { sumOf } from "../driver.ts";
-import { failureOf, ModelFailure, runError } from "../models/failure.ts";
+import { endingFailure, ModelFailure, runError } from "../models/failure.ts";
 import { replyData, type Generated } from "../reply-data.ts";
 import { textOf } from "../text.ts";
 import { AgentListener, isWithin, type AskedCall } from "./agent-listener.ts";
@@ -194,9 +194,8 @@ export class FlowListener extends AgentListener {
     if (callId === undefined) return;
     this.#ended(callId, "FAILED");
     this.#run.onToolFailure(this.#nameOf(callId), error);
-    const failure = failureOf(error, true);
-    // The model can do nothing about it.
-    if (failure.code === "CANNOT_WAIT") await this.#stored(() => Promise.reject(new ModelFailure(failure)));
+    const ending = endingFailure(error);
+    if (ending !== null) await this.#stored(() => Promise.reject(ending));
     await this.#keep(callId, failedAnswer("The tool failed."));
   }
 

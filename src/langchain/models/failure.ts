@@ -75,6 +75,12 @@ export function failureOf(error: unknown, started: boolean): RunError {
   return seconds === null ? failure : { ...failure, retryAfterSeconds: seconds };
 }
 
+/** How a tool's failure ends the whole run, where its model can do nothing about it; null: the model is told that the tool failed. */
+export function endingFailure(ofTool: unknown): ModelFailure | null {
+  const failure = failureOf(ofTool, true);
+  return failure.code === "CANNOT_WAIT" ? new ModelFailure(failure) : null;
+}
+
 /** By code first: words are looked at where no code decides. */
 function kindOf({ statuses, names, text }: Symptoms, started: boolean): RunError {
   const has = (...wanted: string[]): boolean => wanted.some((name) => names.has(name));
